@@ -1,0 +1,64 @@
+"""Augmentation on the device, after batch repetition: every copy of an image gets its own draw.
+
+An augmentation is a callable layer `augment(images, seed)`: images (B, H, W, C) of raw pixels and a
+`keras.random.SeedGenerator` in, images of the same shape and dtype out. It runs in training only.
+"""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class PadCropFlip(keras.layers.Layer):
+    """Zero-pads, crops back to size at a random place, and flips left-right half of the time: CIFAR's augmentation.
+
+    Args:
+        padding: pixels added on each side before the crop.
+        flip: whether to flip. Leave it off where left and right mean something, as in digits.
+    """
+
+    def __init__(self, padding: int = 4, flip: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        if padding < 0:
+            raise ValueError(f"`padding` must not be negative, got {padding}.")
+        if padding == 0 and not flip:
+            raise ValueError("padding=0 and flip=False augment nothing: pass `augmentation=None` instead.")
+        self.padding = padding
+        self.flip = flip
+
+    def draw(self, seed, num_rows):
+        """Shifts (B, 2) in pixels within ±padding, and flips (B,), booleans."""
+        shifts = keras.random.uniform((num_rows, 2), 0, 2 * self.padding + 1, seed=seed)
+        shifts = ops.cast(ops.floor(shifts), "int32") - self.padding
+        flips = keras.random.uniform((num_rows,), seed=seed) < (0.5 if self.flip else 0.0)
+        return shifts, flips
+
+    def apply(self, images, shifts, flips):
+        """Moves each image by its shift, zeros coming in from the border, then flips it left-right where told."""
+        num_rows, (height, width, channels) = ops.shape(images)[0], images.shape[1:]
+        columns = ops.arange(width)[None, :]
+        columns = ops.where(flips[:, None], width - 1 - columns, columns) + shifts[:, 1:]
+        rows = ops.arange(height)[None, :] + shifts[:, :1]
+        inside = ops.logical_and(
+            ops.logical_and(rows >= 0, rows < height)[:, :, None],
+            ops.logical_and(columns >= 0, columns < width)[:, None, :],
+        )
+        source = (ops.arange(num_rows)[:, None] * height + ops.clip(rows, 0, height - 1))[:, :, None] * width
+        source = source + ops.clip(columns, 0, width - 1)[:, None, :]
+        moved = ops.take(ops.reshape(images, (-1, channels)), source, axis=0)
+        return ops.where(inside[..., None], moved, ops.zeros_like(moved))
+
+    def call(self, images, seed):
+        return self.apply(images, *self.draw(seed, ops.shape(images)[0]))
+
+    def get_config(self):
+        return {**super().get_config(), "padding": self.padding, "flip": self.flip}
+
+
+def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | None:
+    """The layer of a name; layers and `None` are returned as they are."""
+    if augmentation == "pad_crop_flip":
+        return PadCropFlip()
+    if isinstance(augmentation, str):
+        raise ValueError(f"Unknown augmentation: {augmentation!r}. Known: pad_crop_flip; or pass a layer or None.")
+    return augmentation

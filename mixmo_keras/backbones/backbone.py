@@ -1,0 +1,45 @@
+"""What a backbone is."""
+
+import dataclasses
+
+import keras
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A network in two parts, between which members are mixed.
+
+    Attributes:
+        encoder: images (H, W, C) to features (h, w, c). Each member gets a copy of its own.
+        core: features (h, w, c) to a vector (F,), shared by the members.
+    """
+
+    encoder: keras.Model
+    core: keras.Model
+
+    def __post_init__(self):
+        produced, expected = self.encoder.output_shape, self.core.input_shape
+        if len(produced) != 4 or tuple(produced[1:]) != tuple(expected[1:]):
+            raise ValueError(
+                f"The encoder's output {produced} must be a map (B, h, w, c) and fit the core's input {expected}."
+            )
+        if len(self.core.output_shape) != 2:
+            raise ValueError(
+                f"The core must end in a vector (B, F), as after pooling; it ends in {self.core.output_shape}."
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images."""
+        return tuple(self.encoder.input_shape[1:])
+
+    def get_config(self) -> dict:
+        return {
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "core": keras.saving.serialize_keras_object(self.core),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Backbone":
+        return cls(**{name: keras.saving.deserialize_keras_object(part) for name, part in config.items()})

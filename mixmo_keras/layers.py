@@ -1,0 +1,200 @@
+"""The three parts of a multi-input multi-output network around its core: encoders, mixing block, heads.
+
+Members are an axis: images (B, M, H, W, C), features and masks (B, M, h, w, ·), logits (B, M, K).
+"""
+
+import keras
+from keras import ops
+
+from mixmo_keras import seeds
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class MultiEncoder(keras.layers.Layer):
+    """M encoders of one description that share no weights (MixMo, figure 2: the first convolutions).
+
+    Args:
+        encoder: a built `keras.Model` from images (H, W, C) to features (h, w, c). It is a description: each member gets
+            a copy of its own, freshly initialised, and `encoder` itself is not used.
+        num_members: M ≥ 1.
+        seed: integer from which the copies' initial weights follow; `None` for a random one.
+
+    Call arguments:
+        images: (B, M, H, W, C), an image for each member, or (B, H, W, C), the same image for all of them.
+
+    Returns:
+        Features (B, M, h, w, c).
+    """
+
+    def __init__(self, encoder: keras.Model, num_members: int, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        _check_num_members(num_members)
+        self.num_members = num_members
+        self.seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
+        self._description = keras.saving.serialize_keras_object(encoder)
+        self.encoders = [self._copy(member) for member in range(num_members)]
+
+    def _copy(self, member: int) -> keras.Model:
+        counter = iter(range(10**6))
+
+        def reseeded(config):
+            """The configuration with every initializer's seed replaced: equal seeds would make equal encoders."""
+            if isinstance(config, dict):
+                config = {key: reseeded(value) for key, value in config.items()}
+                if config.get("module") == "keras.initializers" and "seed" in config.get("config", {}):
+                    config["config"]["seed"] = seeds.derive(self.seed, "encoder", member, next(counter))
+            elif isinstance(config, (list, tuple)):
+                config = type(config)(reseeded(value) for value in config)
+            return config
+
+        description = reseeded(self._description)
+        description["config"]["name"] = f"encoder_{member}"
+        return keras.saving.deserialize_keras_object(description)
+
+    def build(self, input_shape):
+        self.built = True  # the copies are built
+
+    def call(self, images, training=None):
+        paired = len(images.shape) == 5
+        if paired and images.shape[1] != self.num_members:
+            raise ValueError(
+                f"`images` must be (B, M, H, W, C) with M={self.num_members} members, or (B, H, W, C) for the same image "
+                f"in every member; got {tuple(images.shape)}."
+            )
+        features = [
+            encoder(images[:, member] if paired else images, training=training)
+            for member, encoder in enumerate(self.encoders)
+        ]
+        return ops.stack(features, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_members, *self.encoders[0].output_shape[1:])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": self._description,
+            "num_members": self.num_members,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class MixingBlock(keras.layers.Layer):
+    """mixed = M · Σ_i mask_i ⊙ features_i (MixMo, equation 2; the factor M keeps the scale of one encoder's features).
+
+    Call arguments:
+        features: (B, M, h, w, c).
+        masks: (B, M, h, w, 1 or c), summing to one over the members; `None` means 1/M each, as at inference.
+
+    Returns:
+        (B, h, w, c).
+    """
+
+    def call(self, features, masks=None):
+        if masks is None:
+            return ops.sum(features, axis=1)
+        if len(masks.shape) != 5 or masks.shape[1] != features.shape[1]:
+            raise ValueError(
+                "`masks` must be (B, M, h, w, 1 or c) beside `features` (B, M, h, w, c); "
+                f"got masks {tuple(masks.shape)} and features {tuple(features.shape)}."
+            )
+        masks = ops.cast(masks, self.compute_dtype)
+        return features.shape[1] * ops.sum(masks * features, axis=1)
+
+    def compute_output_shape(self, features_shape, masks_shape=None):
+        return (features_shape[0], *features_shape[2:])
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class MultiHead(keras.layers.Layer):
+    """M dense heads, one per member, computed as one product.
+
+    Args:
+        num_members: M ≥ 1.
+        num_classes: K ≥ 2.
+        kernel_initializer: of each head's (F, K) kernel.
+
+    Call arguments:
+        features: (B, F), of the core.
+
+    Returns:
+        Logits (B, M, K).
+    """
+
+    def __init__(self, num_members: int, num_classes: int, kernel_initializer="he_normal", **kwargs):
+        super().__init__(**kwargs)
+        _check_num_members(num_members)
+        if num_classes < 2:
+            raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
+        self.num_members = num_members
+        self.num_classes = num_classes
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        # fan-in initializers see each head's own fan-in: it is the number of features whatever M
+        self.dense = keras.layers.Dense(
+            num_members * num_classes, kernel_initializer=self.kernel_initializer, dtype=self.dtype_policy, name="dense"
+        )
+
+    def build(self, input_shape):
+        if len(input_shape) != 2:
+            raise ValueError(f"`features` must be (B, F): pool the core's output first. Got {tuple(input_shape)}.")
+        self.dense.build(input_shape)
+
+    def call(self, features):
+        return ops.reshape(self.dense(features), (-1, self.num_members, self.num_classes))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_members, self.num_classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_members": self.num_members,
+            "num_classes": self.num_classes,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+AVERAGING = ("logits", "probabilities")
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class MemberAverage(keras.layers.Layer):
+    """The ensemble's logits from its members': their softmax is the prediction.
+
+    Args:
+        averaging: `"logits"` averages logits (MixMo's implementation); `"probabilities"` averages probabilities (MIMO)
+            and returns their logarithms.
+
+    Call arguments:
+        logits: (B, M, K).
+
+    Returns:
+        (B, K).
+    """
+
+    def __init__(self, averaging: str = "logits", **kwargs):
+        super().__init__(**kwargs)
+        if averaging not in AVERAGING:
+            raise ValueError(f"`averaging` must be one of {', '.join(AVERAGING)}, got {averaging!r}.")
+        self.averaging = averaging
+
+    def call(self, logits):
+        if self.averaging == "logits":
+            return ops.mean(logits, axis=1)
+        return ops.logsumexp(ops.log_softmax(logits, axis=-1), axis=1) - ops.log(float(logits.shape[1]))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[2])
+
+    def get_config(self):
+        return {**super().get_config(), "averaging": self.averaging}
+
+
+def _check_num_members(num_members: int) -> None:
+    if not isinstance(num_members, int) or num_members < 1:
+        raise ValueError(f"`num_members` must be an integer of at least 1, got {num_members!r}.")

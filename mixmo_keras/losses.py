@@ -1,0 +1,44 @@
+"""The default loss. Any Keras loss that returns one value a row can take its place in `compile`."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class CrossEntropy(keras.losses.Loss):
+    """Softmax cross-entropy of logits with integer labels (n,) or (n, 1), or with one-hot or soft labels (n, K).
+
+    Args:
+        label_smoothing: ε ∈ [0, 1): the target keeps 1 − ε and the K classes share ε equally.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name="cross_entropy", reduction="sum_over_batch_size", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must be within [0, 1), got {label_smoothing}.")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        num_classes = y_pred.shape[-1]
+        if y_true.shape[-1] == 1 and len(y_true.shape) == len(y_pred.shape):
+            y_true = ops.squeeze(y_true, axis=-1)
+        if len(y_true.shape) == len(y_pred.shape) - 1:
+            y_true = ops.one_hot(ops.cast(y_true, "int32"), num_classes, dtype=y_pred.dtype)
+        if self.label_smoothing:
+            y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / num_classes
+        return -ops.sum(ops.cast(y_true, y_pred.dtype) * ops.log_softmax(y_pred, axis=-1), axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def per_row(loss, targets, logits):
+    """The value of a Keras loss (object or function) for each row: targets (n, ...) and logits (n, K) to (n,)."""
+    values = loss.call(targets, logits) if isinstance(loss, keras.losses.Loss) else loss(targets, logits)
+    if len(values.shape) != 1:
+        name = getattr(loss, "name", getattr(loss, "__name__", loss))
+        raise ValueError(
+            f"The loss must return one value a row, shape (rows,), to be weighted by the mixing ratios; "
+            f"{name} returned shape {tuple(values.shape)}."
+        )
+    return values

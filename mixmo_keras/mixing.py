@@ -1,0 +1,191 @@
+"""How members are mixed in training: the choice (`Mixing`) and its draw (masks, ratios, loss weights)."""
+
+import dataclasses
+import functools
+import warnings
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from scipy import stats
+
+from mixmo_keras import masks as mask_functions
+from mixmo_keras import seeds
+from mixmo_keras.masks import MaskFunction
+
+
+class Draw(NamedTuple):
+    """What one training step draws for its rows."""
+
+    masks: Any  #   (B, M, h, w, 1), sums to one over the members
+    ratios: Any  #  (B, M), the means of the masks
+    weights: Any  # (B, M), of the members' losses
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+@dataclasses.dataclass(frozen=True)
+class Mixing:
+    """How the members' features are mixed, and how their losses are weighted (MixMo, section 3).
+
+    Args:
+        mask: the binary mask's name in `masks.MASKS`, or a function like those in `masks`.
+        probability: p, the probability that a batch is mixed by `mask`; otherwise it is mixed linearly. Default 0.5.
+        decay_start: the share of training after which p falls linearly to 0. Default 11/12. `None` keeps p constant.
+        alpha: α > 0, the concentration of the symmetric Dirichlet distribution of the ratios κ; Beta(α, α) for two
+            members. `None` for equal ratios 1/M.
+        weight_root: r > 0. The loss of member i weighs w_i = M·κ_i^(1/r) / Σ_j κ_j^(1/r). `None` for equal weights, its
+            limit for large r.
+
+    `probability` and `decay_start` have no meaning for `mask="linear"`: values other than the defaults are refused there.
+    """
+
+    mask: str | MaskFunction = "cutmix"
+    probability: float = 0.5
+    decay_start: float | None = 11 / 12
+    alpha: float | None = 2.0
+    weight_root: float | None = 3.0
+
+    def __post_init__(self):
+        linear = mask_functions.get(self.mask) is mask_functions.linear
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if linear and field.name in ("probability", "decay_start") and value != field.default:
+                raise ValueError(
+                    f"`{field.name}` (={value}) chooses between a binary mask and the linear one; it has no meaning for "
+                    "mask='linear'."
+                )
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"`probability` must be within [0, 1], got {self.probability}.")
+        if self.decay_start is not None and not 0 <= self.decay_start < 1:
+            raise ValueError(f"`decay_start` must be within [0, 1), or None for no decay, got {self.decay_start}.")
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"`alpha` must be positive, or None for equal ratios, got {self.alpha}.")
+        if self.weight_root is not None and not self.weight_root > 0:
+            raise ValueError(f"`weight_root` must be positive, or None for equal weights, got {self.weight_root}.")
+        if linear and self.alpha is None and self.weight_root is not None:
+            warnings.warn(
+                "mask='linear' with equal ratios (alpha=None) weighs all members equally: `weight_root` changes nothing. "
+                "Pass weight_root=None.",
+                stacklevel=3,
+            )
+
+    def get_config(self) -> dict:
+        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not isinstance(self.mask, str):
+            config["mask"] = keras.saving.serialize_keras_object(self.mask)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Mixing":
+        if not isinstance(config["mask"], str):
+            config = {**config, "mask": keras.saving.deserialize_keras_object(config["mask"])}
+        return cls(**config)
+
+    def mask_probability(self, progress):
+        """p at `progress` ∈ [0, 1] of training: p until `decay_start`, then p·(1 − progress)/(1 − decay_start)."""
+        if self.decay_start is None:
+            return self.probability
+        return self.probability * ops.clip((1 - progress) / (1 - self.decay_start), 0.0, 1.0)
+
+
+def draw(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int, size, progress=0.0) -> Draw:
+    """Draws the masks of one batch, their ratios and the losses' weights.
+
+    Per row: the ratios κ and the mask's place. Once for the batch: whether the mask is `mixing.mask` or linear, and which
+    member takes which role; the first role is the mask's (MixMo, section 3.2 and its reference implementation).
+
+    Args:
+        mixing: the choice.
+        seed: the step's seeds.
+        num_rows: B, may be a tensor.
+        num_members: M ≥ 1.
+        size: (height, width, channels) of the encoder's output.
+        progress: share of training done, for the decay of p.
+    """
+    shares = sample_ratios(seed.fork("ratios"), num_rows, num_members, mixing.alpha)
+    if num_members == 1:  # nobody to share the map with
+        height, width, _ = size
+        one = ops.ones((num_rows, 1, height, width, 1))
+        return Draw(one, shares, shares)
+    mask_function = mask_functions.get(mixing.mask)
+    first = mask_functions.linear(seed, shares[:, 0], size)
+    if mask_function is not mask_functions.linear:
+        binary = mask_function(seed.fork("mask"), shares[:, 0], size)
+        use_binary = keras.random.uniform((), seed=seed.fork("binary")) < mixing.mask_probability(progress)
+        first = ops.where(use_binary, binary, first)
+    masks = share_out(first, shares)
+    roles = seeds.permutations(seed.fork("roles"), 1, num_members)[0]
+    masks = ops.take(masks, roles, axis=1)
+    ratios = ops.mean(masks, axis=(2, 3, 4))  # follow the mask: clipped boxes cover less than they were asked to
+    return Draw(masks, ratios, loss_weights(ratios, mixing.weight_root))
+
+
+def share_out(first, shares):
+    """Masks of all members from the first one's: the others share the rest of every position in proportion.
+
+    Args:
+        first: (B, h, w, 1 or c), the first member's mask.
+        shares: (B, M ≥ 2), the members' shares.
+
+    Returns:
+        (B, M, h, w, 1 or c), sums to one over the members.
+    """
+    others = shares[:, 1:]
+    # the others' shares can all underflow to zero when the first one's is near 1: then they are equal
+    floor = ops.cast(1e-12, others.dtype)
+    others = (others + floor) / ops.sum(others + floor, axis=1, keepdims=True)
+    rest = (1 - first)[:, None] * others[:, :, None, None, None]
+    return ops.concatenate([first[:, None], rest], axis=1)
+
+
+def loss_weights(ratios, weight_root: float | None):
+    """Weights of the members' losses: w_i = M·κ_i^(1/r) / Σ_j κ_j^(1/r) (MixMo, equation 4).
+
+    Args:
+        ratios: κ, (B, M), non-negative, rows sum to 1.
+        weight_root: r > 0, or `None` for equal weights.
+
+    Returns:
+        (B, M), rows sum to M. The larger ratio gets the larger weight.
+    """
+    if weight_root is None:
+        return ops.ones_like(ratios)
+    roots = ops.power(ratios, 1 / weight_root)
+    return ratios.shape[1] * roots / ops.sum(roots, axis=1, keepdims=True)
+
+
+def sample_ratios(seed, num_rows, num_members: int, alpha: float | None):
+    """Mixing ratios κ ~ Dirichlet(α, …, α), a row each: (B, M). `alpha=None` gives 1/M.
+
+    XLA has no kernel for TensorFlow's gamma sampler; this one is normal draws looked up in a table, on any backend.
+    """
+    if alpha is None:
+        return ops.full((num_rows, num_members), 1 / num_members)
+    # Gamma(α) = Gamma(α + 1)·U^(1/α): the table is of the former, which is smooth near 0 whatever α
+    normal = keras.random.normal((num_rows, num_members), seed=seed)
+    uniform = keras.random.uniform((num_rows, num_members), seed=seed)
+    tiny = ops.cast(np.finfo("float32").tiny, uniform.dtype)
+    log_gamma = _lookup(normal, _log_gamma_table(alpha + 1)) + ops.log(ops.maximum(uniform, tiny)) / alpha
+    return ops.softmax(log_gamma, axis=-1)
+
+
+_TABLE_REACH, _TABLE_SIZE = 6.0, 2049  # standard deviations either way, entries
+
+
+@functools.lru_cache
+def _log_gamma_table(shape: float) -> np.ndarray:
+    """log F⁻¹(Φ(z)) for z on a grid, F the distribution of Gamma(shape): maps normal draws to log-gamma draws."""
+    z = np.linspace(-_TABLE_REACH, _TABLE_REACH, _TABLE_SIZE)
+    lower = stats.gamma.ppf(stats.norm.cdf(np.minimum(z, 0)), shape)
+    upper = stats.gamma.isf(stats.norm.sf(np.maximum(z, 0)), shape)
+    return np.log(np.where(z < 0, lower, upper)).astype("float32")
+
+
+def _lookup(z, table: np.ndarray):
+    """Linear interpolation in a table over [-_TABLE_REACH, _TABLE_REACH]."""
+    position = ops.clip((z + _TABLE_REACH) * ((_TABLE_SIZE - 1) / (2 * _TABLE_REACH)), 0.0, _TABLE_SIZE - 1.001)
+    index = ops.cast(ops.floor(position), "int32")
+    fraction = position - ops.cast(index, position.dtype)
+    values = ops.convert_to_tensor(table)
+    return (1 - fraction) * ops.take(values, index) + fraction * ops.take(values, index + 1)

@@ -1,0 +1,395 @@
+"""MixMo models: one network that is an ensemble of M members (Ramé, Sun, Cord, ICCV 2021)."""
+
+import contextlib
+import logging
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from mixmo_keras import augmentation as augmentations
+from mixmo_keras import backbones, losses, mixing, schedules, seeds, steps
+from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.mixing import Mixing
+from mixmo_keras.monitor import Monitor, MonitorCallback
+
+_logger = logging.getLogger(__name__)
+
+CIFAR_NORMALIZATION = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+LEARNING_RATE = 0.05  # for 64 images a batch; the papers' 0.1/(2b) at 64 rows, 64/b images, is the same rate an image
+
+
+class Batch(NamedTuple):
+    """The rows of one training step. B = n·b rows, M members, K classes."""
+
+    images: Any  #          (B, M, H, W, C), augmented
+    targets: Any  #         (B, M) integers or (B, M, K), as the labels were given
+    sample_weight: Any  #   (B, M), or None
+    masks: Any  #           (B, M, h, w, 1), or None
+    weights: Any  #         (B, M), of the members' losses
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class MixMo(keras.Model):
+    """An image classifier that is an ensemble of M members in one network: M encoders, a mixing block, a core, M heads.
+
+    In training every member is shown an image of its own and predicts its label; at inference all are shown the same
+    image and their predictions are averaged. Ready to `fit`: compiled with the papers' optimizer and schedule.
+
+    Args:
+        backbone: a name such as `"wrn28_10"`, or a `backbones.Backbone`.
+        num_classes: K ≥ 2.
+        input_shape: (H, W, C) of the images. `None`: CIFAR's (32, 32, 3), or the `Backbone`'s own.
+        num_members: M ≥ 1.
+        mixing: how members are mixed in training; `None` sums their features and weighs them equally (MIMO).
+        batch_repetitions: b, how often a step uses each image of a batch: n images make n·b rows, each with its own
+            augmentation and partners.
+        augmentation: a layer `(images, seed) -> images` that augments each row on its own in training. `"pad_crop_flip"`
+            is CIFAR's (`augmentation.PadCropFlip()`); `None` for none.
+        normalization: (mean, standard deviation) of pixels in [0, 1], numbers or one for each channel. `"auto"`: CIFAR's
+            for three channels, (0.5, 0.5) otherwise. `None` turns normalisation off: images are taken as they are.
+        averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
+        l2: λ of L2 regularisation λ·Σ‖W‖² over all trainable weights, added to the gradient as 2λW; not in the loss shown.
+        seed: integer from which initial weights and all draws of training follow. `None`: a random one.
+        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None`: Keras' global policy.
+
+    Call arguments:
+        images: (n, H, W, C), raw pixels from 0 to 255, any numeric dtype.
+
+    Returns:
+        The ensemble's logits (n, K): their softmax is the prediction.
+
+    Example:
+
+    ```python
+    model = mixmo_keras.CutMixMo(backbone="wrn28_10", num_classes=100)
+    model.fit(train, validation_data=validation, epochs=300)
+    ```
+    """
+
+    def __init__(
+        self,
+        backbone: str | backbones.Backbone = "wrn28_10",
+        num_classes: int = 100,
+        input_shape: tuple[int, int, int] | None = None,
+        num_members: int = 2,
+        mixing: Mixing | None = Mixing(),
+        batch_repetitions: int = 4,
+        augmentation: keras.layers.Layer | str | None = "pad_crop_flip",
+        normalization: tuple | str | None = "auto",
+        averaging: str = "logits",
+        l2: float = 3e-4,
+        seed: int | None = None,
+        dtype=None,
+        name: str | None = None,
+    ):
+        if not isinstance(batch_repetitions, int) or batch_repetitions < 1:
+            raise ValueError(f"`batch_repetitions` must be an integer of at least 1, got {batch_repetitions!r}.")
+        if l2 < 0:
+            raise ValueError(f"`l2` must not be negative, got {l2}.")
+        if mixing is not None and not isinstance(mixing, Mixing):
+            raise TypeError(f"`mixing` must be a mixmo_keras.Mixing or None, got {type(mixing).__name__}.")
+        seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
+        given = dict(
+            backbone=backbone,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            num_members=num_members,
+            mixing=mixing,
+            batch_repetitions=batch_repetitions,
+            augmentation=augmentation,
+            normalization=normalization,
+            averaging=averaging,
+            l2=l2,
+            seed=seed,
+        )
+        with _dtype_policy(dtype):
+            parts = backbones.get(backbone, input_shape, seed)
+            images = keras.Input(parts.input_shape, name="images")
+            normalize = _normalization(normalization, parts.input_shape[-1])
+            encoders = MultiEncoder(parts.encoder, num_members, seed=seed, name="encoders")
+            mixing_block = MixingBlock(name="mixing_block")
+            initial = keras.initializers.HeNormal(seeds.derive(seed, "heads"))
+            heads = MultiHead(num_members, num_classes, kernel_initializer=initial, name="heads")
+            average = MemberAverage(averaging, dtype="float32", name="average")
+            member_logits = heads(parts.core(mixing_block(encoders(normalize(images)))))
+            super().__init__(inputs=images, outputs=average(member_logits), name=name)
+            self.monitor = Monitor(name="monitor")
+        self.normalize, self.encoders, self.mixing_block = normalize, encoders, mixing_block
+        self.core, self.heads, self.average = parts.core, heads, average
+        self.augment = augmentations.get(augmentation)
+        self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
+        self.mixing, self.batch_repetitions, self.l2, self.seed = mixing, batch_repetitions, float(l2), seed
+        self.expects_raw_pixels = normalization is not None
+        self._given = given
+        self.compile()
+
+    # -- compiling, saving ---------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer=None, loss=None, metrics=("accuracy",), **options):
+        """Configures training, as `keras.Model.compile`; what is left out stays the papers'.
+
+        Args:
+            optimizer: `None`: SGD with Nesterov momentum 0.9, and the papers' warm-up and step decay over `fit`'s epochs
+                from a learning rate of 0.05, right for batches of 64 images.
+            loss: a Keras loss that returns one value a row. `None`: `losses.CrossEntropy()`.
+            metrics: in training of each member on its own image, in validation of the ensemble.
+            **options: the other options of `keras.Model.compile`.
+        """
+        if options.get("loss_weights") is not None:
+            raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
+        if optimizer is None:
+            optimizer = keras.optimizers.SGD(schedules.StepDecay(LEARNING_RATE), momentum=0.9, nesterov=True)
+        loss = losses.CrossEntropy() if loss is None else keras.losses.get(loss)
+        super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
+        for part in (self.optimizer, getattr(self.optimizer, "inner_optimizer", None)):
+            schedule = getattr(part, "_learning_rate", None)
+            if isinstance(schedule, schedules.ProgressSchedule):
+                schedule.attach(self.monitor.progress)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def get_config(self):
+        config = {key: value for key, value in self._given.items()}
+        for key in ("backbone", "mixing", "augmentation"):
+            config[key] = keras.saving.serialize_keras_object(config[key])
+        policy = keras.dtype_policies.serialize(self.dtype_policy)
+        return {**config, "dtype": policy, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for key in ("backbone", "mixing", "augmentation", "dtype"):
+            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
+        return cls(**config)
+
+    # -- the training step, in the order of its parts --------------------------------------------------------------------
+
+    def train_step(self, *state_and_data):
+        return steps.train_step(self, *state_and_data)
+
+    def pair(self, x, y, sample_weight, seed: seeds.StepSeed, progress=0.0) -> Batch:
+        """Repeats, augments and pairs a batch of n images into B = n·b rows, and draws their masks.
+
+        Args:
+            x: images (n, H, W, C).
+            y: labels (n,) or (n, 1) integers, or (n, K).
+            sample_weight: (n,), or `None`.
+            seed: the step's seeds.
+            progress: share of training done.
+        """
+        y = self._check_shapes(x, y)
+        num_rows = ops.shape(x)[0] * self.batch_repetitions
+
+        def repeat(values):
+            return ops.tile(values, (self.batch_repetitions, *[1] * (len(values.shape) - 1)))
+
+        rows = repeat(x)
+        if self.augment is not None:
+            rows = self.augment(rows, seed=seed.fork("augment"))
+        places = ops.transpose(seeds.permutations(seed.fork("pair"), self.num_members, num_rows))  # (B, M)
+        images, targets = ops.take(rows, places, axis=0), ops.take(repeat(y), places, axis=0)
+        if sample_weight is not None:
+            sample_weight = ops.take(repeat(ops.reshape(sample_weight, (-1,))), places, axis=0)
+        if self.mixing is None:
+            return Batch(images, targets, sample_weight, None, ops.ones((num_rows, self.num_members)))
+        size = self.encoders.encoders[0].output_shape[1:]
+        draw = mixing.draw(self.mixing, seed, num_rows, self.num_members, size, progress)
+        return Batch(images, targets, sample_weight, draw.masks, draw.weights)
+
+    def member_logits(self, images, masks=None, training=False):
+        """Logits of every member (B, M, K), float32.
+
+        Args:
+            images: (B, M, H, W, C), an image for each member, or (B, H, W, C), the same for all.
+            masks: (B, M, h, w, 1); `None` for 1/M each.
+            training: whether batch norm and others behave as in training.
+        """
+        features = self.encoders(self.normalize(images), training=training)
+        logits = self.heads(self.core(self.mixing_block(features, masks), training=training))
+        return ops.cast(logits, "float32")
+
+    def member_loss(self, batch: Batch, logits):
+        """Σ_i w_i·ℓ(logits_i, y_i), mean over rows (MixMo, equation 3), plus what layers added with `add_loss`: a scalar."""
+        values = losses.per_row(self.loss, *_flatten_members(batch.targets, logits))
+        weights = batch.weights if batch.sample_weight is None else batch.weights * batch.sample_weight
+        weighted = ops.reshape(values, ops.shape(weights)) * weights
+        return ops.sum(ops.mean(weighted, axis=0)) + sum(ops.sum(loss) for loss in self.losses)
+
+    def update_metrics(self, x, y, step, loss, batch: Batch, logits) -> dict:
+        """Notes what the monitor watches, updates the metrics of the members on their own images, returns the logs."""
+        self._note(x, y, step, loss)
+        targets, member_logits = _flatten_members(batch.targets, logits)
+        weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=ops.shape(logits)[0])
+        return self.compute_metrics(batch.images, targets, member_logits, weights)
+
+    # -- what Keras users call -------------------------------------------------------------------------------------------
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
+        """Trains the ensemble, as `keras.Model.fit`. `batch_size` counts images; a step has `batch_repetitions` rows each.
+
+        Raises:
+            ValueError: labels out of range, wrong shapes, an empty dataset.
+            FloatingPointError: the loss became NaN or infinite.
+        """
+        self._check_arrays(x, y, "fit")
+        callbacks = _watched(callbacks)
+        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", callbacks=None, **options):
+        """The ensemble's loss and metrics, as `keras.Model.evaluate`."""
+        self._check_arrays(x, y, "evaluate")
+        callbacks = _watched(callbacks)
+        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `member_loss`."""
+        y = self._check_shapes(x, y)
+        self._note(x, y, 0)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`."""
+        if "_members" not in self.__dict__:
+            with self.distribute_strategy.scope() if hasattr(self, "distribute_strategy") else contextlib.nullcontext():
+                members = keras.Model(self.inputs, ops.cast(self.heads.output, "float32"), name=f"{self.name}_members")
+            members.jit_compile = self.jit_compile
+            self.__dict__["_members"] = members  # past Keras' tracking: its layers are this model's own
+        members = self.__dict__["_members"]
+        return members.predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+
+    def summary(self, line_length=None, positions=None, print_fn=None, **options):
+        """Prints the three parts as a figure, then Keras' table of layers."""
+        (print_fn or print)(self.figure())
+        super().summary(line_length=line_length, positions=positions, print_fn=print_fn, **options)
+
+    def figure(self) -> str:
+        """Encoders, mixing block, core and heads as a drawing in text."""
+        height, width, channels = self.encoders.encoders[0].output_shape[1:]
+        mask = "sum" if self.mixing is None else getattr(self.mixing.mask, "__name__", self.mixing.mask)
+        middle = f" mixing block ({mask}, {height}×{width}×{channels}) ── core ({self.core.output_shape[-1]}) ─"
+        if self.num_members == 1:
+            return f"image ── encoder ──{middle}─ head ── label"
+        last = self.num_members - 1
+        lines = [
+            f"image {member} ── encoder {member} ─{{}}─ head {member} ── label {member}" for member in range(last + 1)
+        ]
+        ends = [("┐", "┌"), *[("┤", "├")] * (last - 1), ("┘", "└")]
+        lines = [line.format(left + " " * len(middle) + right) for line, (left, right) in zip(lines, ends, strict=True)]
+        indent = " " * lines[0].index("┐")
+        lines.insert(self.num_members // 2, f"{indent}├{middle}┤")
+        return "\n".join(lines)
+
+    # -- checks ------------------------------------------------------------------------------------------------------------
+
+    def _check_shapes(self, x, y):
+        """Raises on wrong ranks and sizes, which are known when a step is traced; labels (n, 1) become (n,)."""
+        if y is None:
+            raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
+        if len(x.shape) != 4 or tuple(x.shape[1:]) != tuple(self.image_shape):
+            raise ValueError(f"Images must be (n, {', '.join(map(str, self.image_shape))}), got {tuple(x.shape)}.")
+        if len(y.shape) == 2 and y.shape[1] == 1:
+            y = ops.squeeze(y, axis=1)
+        if len(y.shape) not in (1, 2) or (len(y.shape) == 2 and y.shape[1] != self.num_classes):
+            raise ValueError(
+                f"Labels must be integers (n,) or one-hot (n, {self.num_classes}), got shape {tuple(y.shape)}."
+            )
+        return y
+
+    def _note(self, x, y, step, loss=None):
+        labels = y if len(y.shape) == 1 or y.shape[1] == 1 else None
+        images = x if self.expects_raw_pixels else None
+        self.monitor.note(step, loss, labels, self.num_classes, images)
+
+    def _check_arrays(self, x, y, verb: str) -> None:
+        """The checks that can be made before the first step."""
+        if hasattr(x, "shape") and len(x.shape) and x.shape[0] == 0:
+            raise ValueError(f"The dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
+        if hasattr(x, "cardinality") and int(x.cardinality()) == 0:
+            raise ValueError(f"The dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
+        if hasattr(x, "shape") and hasattr(y, "shape"):
+            self._check_shapes(x, y)
+
+
+def CutMixMo(  # noqa: N802, as keras.applications names its models
+    backbone: str | backbones.Backbone = "wrn28_10",
+    mask="cutmix",
+    probability: float = 0.5,
+    decay_start: float | None = 11 / 12,
+    alpha: float | None = 2.0,
+    weight_root: float | None = 3.0,
+    **options,
+) -> MixMo:
+    """Cut-MixMo, the paper's best: patches of one member's features in the others'. Arguments of `Mixing` and `MixMo`."""
+    return MixMo(backbone, mixing=Mixing(mask, probability, decay_start, alpha, weight_root), **options)
+
+
+def LinearMixMo(  # noqa: N802
+    backbone: str | backbones.Backbone = "wrn28_10",
+    alpha: float | None = 2.0,
+    weight_root: float | None = 3.0,
+    **options,
+) -> MixMo:
+    """Linear-MixMo: the members' features interpolated, as in MixUp. Arguments of `Mixing` and `MixMo`."""
+    return MixMo(backbone, mixing=Mixing("linear", alpha=alpha, weight_root=weight_root), **options)
+
+
+def SingleNetwork(  # noqa: N802
+    backbone: str | backbones.Backbone = "wrn28_10", batch_repetitions: int = 1, **options
+) -> MixMo:
+    """The plain network through the same code: one member, nothing mixed. Arguments of `MixMo`."""
+    return MixMo(backbone, num_members=1, mixing=None, batch_repetitions=batch_repetitions, **options)
+
+
+@contextlib.contextmanager
+def _dtype_policy(dtype):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if dtype is None else dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _normalization(normalization, channels: int) -> keras.layers.Layer:
+    if normalization is None:
+        return keras.layers.Rescaling(1.0, name="normalize")
+    if isinstance(normalization, str):
+        if normalization != "auto":
+            raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
+        normalization = CIFAR_NORMALIZATION if channels == 3 else (0.5, 0.5)
+        _logger.info("normalization='auto': mean and standard deviation %s for %d channels", normalization, channels)
+    mean, std = (
+        [float(v) for v in part] if hasattr(part, "__len__") else [float(part)] * channels for part in normalization
+    )
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(
+            f"`normalization` must have one mean and std, or one for each of {channels} channels; got {normalization}."
+        )
+    if min(std) <= 0:
+        raise ValueError(f"`normalization` must have positive standard deviations, got {std}.")
+    scale = [1 / (255 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    return keras.layers.Rescaling(scale, offset, name="normalize")
+
+
+def _flatten_members(targets, logits):
+    """Targets (B, M, ...) and logits (B, M, K) as B·M rows."""
+    rows = ops.reshape(logits, (-1, logits.shape[-1]))
+    return ops.reshape(targets, (-1, *targets.shape[2:])), rows
+
+
+def _watched(callbacks):
+    """The callbacks with a `MonitorCallback` first, so that the others never see a broken model."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks  # of a `fit` that is watched already
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [MonitorCallback(), *callbacks]

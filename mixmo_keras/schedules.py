@@ -1,0 +1,99 @@
+"""Learning rates as functions of training progress.
+
+The papers' schedules are stated in shares of training (warm-up, decay at epochs 101, 201 and 226 of 300), so these take
+their progress from what `fit` knows, `epochs` and steps, and need no step counts of their own. A `MixMo` model attaches
+its progress when it is compiled with such a schedule.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate with linear warm-up and a shape over progress ∈ [0, 1], given by `factor`.
+
+    Args:
+        base: the learning rate after warm-up.
+        warmup: share of training over which the rate rises linearly from near 0 to `base`.
+    """
+
+    def __init__(self, base: float, warmup: float = 0.0):
+        if not base > 0:
+            raise ValueError(f"`base` must be a positive learning rate, got {base}.")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"`warmup` must be a share of training within [0, 1), got {warmup}.")
+        self.base = base
+        self.warmup = warmup
+        self._progress: Callable | None = None
+
+    def attach(self, progress: Callable) -> None:
+        """Gives the schedule a function from the optimizer's step to training progress in [0, 1]."""
+        self._progress = progress
+
+    def __call__(self, step):
+        if self._progress is None:
+            raise ValueError(
+                f"{type(self).__name__} follows the progress of `fit`: compile a mixmo_keras model with it. "
+                "For other models use keras.optimizers.schedules."
+            )
+        return self.at(self._progress(step))
+
+    def at(self, progress):
+        """The learning rate at a progress in [0, 1]."""
+        progress = ops.convert_to_tensor(progress, "float32")
+        warm = ops.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+        return self.base * warm * self.factor(progress)
+
+    def factor(self, progress):
+        """What `base` is multiplied by at `progress`, warm-up aside."""
+        raise NotImplementedError(f"{type(self).__name__} must define `factor`.")
+
+    def get_config(self):
+        return {"base": self.base, "warmup": self.warmup}
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class StepDecay(ProgressSchedule):
+    """Piecewise constant: multiplied by `rate` at each milestone.
+
+    The defaults are MixMo's on CIFAR: ×0.1 at epochs 101, 201 and 226 of 300, and a warm-up of 782·b steps, which is one
+    epoch (50,000·b/64 steps). MIMO's are milestones at 100, 200 and 225 of 250.
+    """
+
+    def __init__(
+        self,
+        base: float,
+        warmup: float = 1 / 300,
+        milestones: Sequence[float] = (101 / 300, 201 / 300, 226 / 300),
+        rate: float = 0.1,
+    ):
+        super().__init__(base, warmup)
+        if any(not 0 < milestone <= 1 for milestone in milestones) or list(milestones) != sorted(milestones):
+            raise ValueError(f"`milestones` must be rising shares of training within (0, 1], got {tuple(milestones)}.")
+        if not 0 < rate <= 1:
+            raise ValueError(f"`rate` must be within (0, 1], got {rate}.")
+        self.milestones = tuple(milestones)
+        self.rate = rate
+
+    def factor(self, progress):
+        # a milestone counts as reached within rounding: progress is a float32 share of training
+        reached = progress >= np.asarray(self.milestones, "float32") - 1e-6
+        return ops.power(float(self.rate), ops.sum(ops.cast(reached, "float32")))
+
+    def get_config(self):
+        return {**super().get_config(), "milestones": list(self.milestones), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class Cosine(ProgressSchedule):
+    """Half a cosine from `base` to 0, after warm-up."""
+
+    def __init__(self, base: float, warmup: float = 1 / 30):
+        super().__init__(base, warmup)
+
+    def factor(self, progress):
+        done = ops.clip((progress - self.warmup) / (1 - self.warmup), 0.0, 1.0)
+        return 0.5 * (1 + ops.cos(np.pi * done))

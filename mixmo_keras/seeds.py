@@ -1,0 +1,51 @@
+"""Random numbers that are a function of (seed, step, replica), so that runs repeat and a killed run resumes where it was."""
+
+import hashlib
+
+import keras
+from keras import ops
+
+
+def derive(seed: int, *path: str | int) -> int:
+    """A 30-bit integer seed that follows from `seed` and a path of labels, the same in every process."""
+    digest = hashlib.blake2b("/".join(map(str, (seed, *path))).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") >> 2
+
+
+class StepSeed(keras.random.SeedGenerator):
+    """The seeds of one training step, for `keras.random` functions: a generator without state.
+
+    Where `keras.random.SeedGenerator` counts in a variable, this one computes every seed from the model's seed, the step
+    and the replica. `fork` gives independent streams by name, so that one more draw in one place moves no other.
+
+    Args:
+        seed: Python integer, the model's seed.
+        step: integer scalar (tensor or Python): the number of the training step.
+        replica: integer scalar: the replica's index among all that train in step.
+    """
+
+    def __init__(self, seed: int, step=0, replica=0):  # no super().__init__: it would create a variable
+        self._path = (seed,)
+        self._step = step
+        self._replica = replica
+        self._count = 0
+
+    def fork(self, label: str) -> "StepSeed":
+        """An independent stream for the draws that `label` names."""
+        fork = StepSeed(0, self._step, self._replica)
+        fork._path = (*self._path, label)
+        return fork
+
+    def next(self, ordered: bool = True):
+        """The next seed, an integer tensor of shape (2,): (stream and replica, step)."""
+        del ordered  # a function of (seed, step, replica) is always ordered
+        stream = derive(*self._path, self._count)
+        self._count += 1
+        stream = ops.add(ops.cast(self._replica, "int32"), ops.cast(stream, "int32"))
+        seed = ops.stack([stream, ops.cast(self._step, "int32")])
+        return ops.cast(seed, "uint32") if keras.backend.backend() == "jax" else seed
+
+
+def permutations(seed: keras.random.SeedGenerator, count: int, size):
+    """`count` independent uniform permutations of 0..size-1: integers (count, size)."""
+    return ops.argsort(keras.random.uniform((count, size), seed=seed), axis=-1)

@@ -1,0 +1,53 @@
+"""The training step on JAX: the same step without state, every variable's value passed in and out."""
+
+import jax
+import keras
+from keras import ops
+
+from mixmo_keras import seeds
+
+
+def train_step(model, state, data):
+    """One step. `state` is Keras': values of the trainable, non-trainable, optimizer and metrics variables."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+
+    def scope(*values):
+        mapping = [pair for group, some in zip(groups, values, strict=True) for pair in zip(group, some, strict=True)]
+        return keras.StatelessScope(state_mapping=mapping)
+
+    def current(scope, group, values):
+        return [
+            value if (new := scope.get_current_value(variable)) is None else new
+            for variable, value in zip(group, values, strict=True)
+        ]
+
+    trainable, others, optimizer, metrics = state
+
+    def scaled_loss(trainable):
+        with scope(trainable, others, optimizer, metrics) as during:
+            step = ops.convert_to_tensor(model.optimizer.iterations)
+            seed = seeds.StepSeed(model.seed, step)
+            batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
+            logits = model.member_logits(batch.images, batch.masks, training=True)
+            loss = model.member_loss(batch, logits)
+            scaled = model.optimizer.scale_loss(loss)
+        return scaled, (loss, batch, logits, step, current(during, groups[1], others))
+
+    gradients, (loss, batch, logits, step, others) = jax.grad(scaled_loss, has_aux=True)(trainable)
+    with scope(trainable, others, optimizer, metrics) as during:
+        if model.l2:
+            l2 = model.optimizer.scale_loss(2 * model.l2)
+            gradients = [gradient + l2 * weight for gradient, weight in zip(gradients, trainable, strict=True)]
+        model.optimizer.apply(gradients, model.trainable_variables)
+        logs = model.update_metrics(x, y, step, loss, batch, logits)
+    state = tuple(
+        current(during, group, values)
+        for group, values in zip(groups, (trainable, others, optimizer, metrics), strict=True)
+    )
+    return logs, state

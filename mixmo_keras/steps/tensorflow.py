@@ -1,0 +1,37 @@
+"""The training step on TensorFlow, under any `tf.distribute` strategy."""
+
+import keras
+import tensorflow as tf
+
+from mixmo_keras import seeds
+
+
+def train_step(model, data):
+    """One step on one replica: forward, loss and backward compiled by XLA where asked for, then the update.
+
+    Keras compiles the whole step where there is one replica. With several, the gradients' all-reduce is part of the
+    update and XLA can't compile it, so only forward and backward are compiled here.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    replica = tf.distribute.get_replica_context()
+    step = model.optimizer.iterations.value
+    seed = seeds.StepSeed(model.seed, step, replica.replica_id_in_sync_group)
+    weights = model.trainable_weights
+
+    def forward_backward(x, y, sample_weight):
+        batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
+        with tf.GradientTape() as tape:
+            logits = model.member_logits(batch.images, batch.masks, training=True)
+            loss = model.member_loss(batch, logits)
+            scaled = model.optimizer.scale_loss(loss / replica.num_replicas_in_sync)
+        gradients = tape.gradient(scaled, [weight.value for weight in weights])
+        l2 = model.optimizer.scale_loss(tf.constant(2 * model.l2 / replica.num_replicas_in_sync))
+        if model.l2:
+            gradients = [gradient + l2 * weight for gradient, weight in zip(gradients, weights, strict=True)]
+        return loss, gradients, batch, logits
+
+    if model.jit_compile and replica.num_replicas_in_sync > 1:
+        forward_backward = tf.function(forward_backward, jit_compile=True)
+    loss, gradients, batch, logits = forward_backward(x, y, sample_weight)
+    model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+    return model.update_metrics(x, y, step, loss, batch, logits)

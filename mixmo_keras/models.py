@@ -152,7 +152,7 @@ class MixMo(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
-        config = {key: value for key, value in self._given.items()}
+        config = dict(self._given)
         for key in ("backbone", "mixing", "augmentation"):
             config[key] = keras.saving.serialize_keras_object(config[key])
         policy = keras.dtype_policies.serialize(self.dtype_policy)

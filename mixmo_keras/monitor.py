@@ -121,14 +121,14 @@ class MonitorCallback(keras.callbacks.Callback):
                 f"Labels must be integers from 0 to {self.model.num_classes - 1} for num_classes={self.model.num_classes}; "
                 f"the data holds labels from {labels[0]:.0f} to {labels[1]:.0f}."
             )
-        if images := monitor.incident(_IMAGE):
-            if not self._warned_of_images:
-                self._warned_of_images = True
-                warnings.warn(
-                    f"The model expects raw pixels, 0 to 255, and normalises them itself; a batch's values run from "
-                    f"{images[0]:.4g} to {images[1]:.4g}. Pass raw pixels, or `normalization=None` to turn normalisation off.",
-                    stacklevel=2,
-                )
+        images = monitor.incident(_IMAGE)
+        if images and not self._warned_of_images:
+            self._warned_of_images = True
+            warnings.warn(
+                f"The model expects raw pixels, 0 to 255, and normalises them itself; a batch's values run from "
+                f"{images[0]:.4g} to {images[1]:.4g}. Pass raw pixels, or `normalization=None` to turn normalisation off.",
+                stacklevel=2,
+            )
         if loss := monitor.incident(_LOSS):
             monitor.clear()
             rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))

@@ -25,7 +25,7 @@ class StepSeed(keras.random.SeedGenerator):
     """
 
     def __init__(self, seed: int, step=0, replica=0):  # no super().__init__: it would create a variable
-        self._path = (seed,)
+        self._path: tuple[str | int, ...] = (seed,)
         self._step = step
         self._replica = replica
         self._count = 0

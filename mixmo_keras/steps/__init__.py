@@ -6,7 +6,7 @@ _BACKEND = keras.backend.backend()
 if _BACKEND == "tensorflow":
     from mixmo_keras.steps.tensorflow import train_step
 elif _BACKEND == "jax":
-    from mixmo_keras.steps.jax import train_step
+    from mixmo_keras.steps.jax import train_step  # type: ignore[assignment]
 else:
     raise ImportError(
         f"mixmo_keras trains on the Keras backends tensorflow and jax; Keras runs on {_BACKEND!r}. "

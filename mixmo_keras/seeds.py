@@ -25,21 +25,22 @@ class StepSeed(keras.random.SeedGenerator):
     """
 
     def __init__(self, seed: int, step=0, replica=0):  # no super().__init__: it would create a variable
-        self._path: tuple[str | int, ...] = (seed,)
+        self._seed = seed
+        self._path: tuple[str, ...] = ()
         self._step = step
         self._replica = replica
         self._count = 0
 
     def fork(self, label: str) -> "StepSeed":
         """An independent stream for the draws that `label` names."""
-        fork = StepSeed(0, self._step, self._replica)
+        fork = StepSeed(self._seed, self._step, self._replica)
         fork._path = (*self._path, label)
         return fork
 
     def next(self, ordered: bool = True):
         """The next seed, an integer tensor of shape (2,): (stream and replica, step)."""
         del ordered  # a function of (seed, step, replica) is always ordered
-        stream = derive(*self._path, self._count)
+        stream = derive(self._seed, *self._path, self._count)
         self._count += 1
         stream = ops.add(ops.cast(self._replica, "int32"), ops.cast(stream, "int32"))
         seed = ops.stack([stream, ops.cast(self._step, "int32")])

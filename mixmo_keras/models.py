@@ -263,6 +263,26 @@ class MixMo(keras.Model):
         members = self.__dict__["_members"]
         return members.predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
+    def export(self, filepath, format="tf_saved_model", overwrite=False, verbose=False, **options):
+        """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
+
+        Args:
+            filepath: the folder, such as `saved_models/cifar100/1`; the file for other formats.
+            format: `"tf_saved_model"`; Keras' others (`"onnx"`, `"litert"`, ...) give the ensemble's logits.
+            overwrite: whether an existing SavedModel may be replaced.
+            verbose: whether Keras prints what it writes.
+            **options: of `keras.Model.export`, for the other formats.
+        """
+        if format != "tf_saved_model":
+            if overwrite:
+                raise ValueError(f"`overwrite` applies to format='tf_saved_model', got format={format!r}.")
+            return super().export(filepath, format=format, verbose=verbose, **options)
+        if options:
+            raise ValueError(f"Options not used by format='tf_saved_model': {', '.join(options)}.")
+        from mixmo_keras.export import export  # needs TensorFlow
+
+        return export(self, filepath, overwrite=overwrite, verbose=verbose)
+
     def summary(self, line_length=None, positions=None, print_fn=None, **options):
         """Prints the three parts as a figure, then Keras' table of layers."""
         (print_fn or print)(self.figure())

@@ -1,0 +1,167 @@
+"""Image classification datasets by name, as `tf.data` pipelines of raw pixels and integer labels.
+
+Every dataset has the splits `train`, `validation`, `test` and `train+validation`. Where the source has no validation
+split of its own, the last tenth of its train split is held out. To add a dataset, add a line to `DATASETS`.
+"""
+
+import dataclasses
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+SPLITS = ("train", "validation", "test", "train+validation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What a model needs to know of a dataset. `image_shape` is (H, W, C)."""
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a dataset comes from: two functions of the data folder, the second of a split name too."""
+
+    info: Callable[[str | None], Info]
+    load: Callable[[str, str | None], tf.data.Dataset]
+
+
+def info(name: str, data_dir: str | os.PathLike | None = None) -> Info:
+    """Image shape and classes of a dataset. Arguments as in `load`."""
+    return _source(name).info(_folder(data_dir))
+
+
+def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> tf.data.Dataset:
+    """The images of a split, one by one: (image (H, W, C) uint8, label int64), always in the same order.
+
+    Args:
+        name: a name in `DATASETS`.
+        split: one of `SPLITS`.
+        data_dir: TFDS' `data_dir`. `None`: the environment variable `MIXMO_DATA_DIR`, else TFDS' own default.
+
+    Raises:
+        FileNotFoundError: the data is not there and can't be downloaded.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split: {split!r}. Known splits: {', '.join(SPLITS)}.")
+    return _source(name).load(split, _folder(data_dir))
+
+
+def batches(dataset: tf.data.Dataset, batch_size: int, training: bool = False, seed: int = 0) -> tf.data.Dataset:
+    """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
+
+    Args:
+        dataset: of `load`.
+        batch_size: images a batch. A model with batch repetition b makes b rows of each.
+        training: whether to shuffle and to drop the last partial batch.
+        seed: of the shuffling.
+    """
+    dataset = dataset.cache()
+    if training:
+        size = int(dataset.cardinality())
+        if 0 <= size < batch_size:
+            raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
+        dataset = dataset.shuffle(size if size > 0 else 50_000, seed=seed, reshuffle_each_iteration=True)
+    return dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+
+
+def _source(name: str) -> Source:
+    if name not in DATASETS:
+        raise ValueError(f"Unknown dataset: {name!r}. Known datasets: {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+def _folder(data_dir: str | os.PathLike | None) -> str | None:
+    data_dir = data_dir or os.environ.get("MIXMO_DATA_DIR")
+    return os.path.expanduser(os.fspath(data_dir)) if data_dir else None
+
+
+def _digits() -> Source:
+    """scikit-learn's 1797 handwritten digits, 8×8 grey: needs no download. Test: a fifth, validation: a tenth."""
+
+    def describe(data_dir: str | None) -> Info:
+        del data_dir  # part of scikit-learn
+        return Info("digits", (8, 8, 1), tuple("0123456789"))
+
+    def read(split: str, data_dir: str | None) -> tf.data.Dataset:
+        del data_dir
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        images, labels = load_digits(return_X_y=True)
+        images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+        indices = np.arange(len(labels))
+        rest, test = train_test_split(indices, test_size=0.2, stratify=labels, random_state=0)
+        train, validation = train_test_split(rest, test_size=0.125, stratify=labels[rest], random_state=0)
+        places = {"train": train, "validation": validation, "test": test, "train+validation": rest}[split]
+        return tf.data.Dataset.from_tensor_slices((images[places], labels[places].astype("int64")))
+
+    return Source(describe, read)
+
+
+def _tfds(name: str, splits: dict[str, str]) -> Source:
+    """A TensorFlow Dataset of (image, label), and what its own splits are called here."""
+
+    def builder(data_dir: str | None):
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder(name, data_dir=data_dir)
+        if not builder.data_path.exists():
+            advice = (
+                f"Dataset {name!r} is not prepared in {builder.data_path.parent.parent}: pass the folder that holds it "
+                f"with --data-dir or MIXMO_DATA_DIR, or connect to the network so that it can be downloaded"
+            )
+            if not _reachable(builder.info.homepage):
+                raise FileNotFoundError(f"{advice}.")
+            try:
+                builder.download_and_prepare()
+            except Exception as error:
+                raise FileNotFoundError(f"{advice} ({type(error).__name__}: {error}).") from error
+        return builder
+
+    def describe(data_dir: str | None) -> Info:
+        features = builder(data_dir).info.features
+        return Info(name, tuple(features["image"].shape), tuple(features["label"].names))
+
+    def read(split: str, data_dir: str | None) -> tf.data.Dataset:
+        return builder(data_dir).as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
+
+    return Source(describe, read)
+
+
+def _reachable(url: str) -> bool:
+    """Whether a download can be tried at all: TFDS itself takes minutes of retries to find out that there is no network."""
+    if urllib.request.getproxies():
+        return True
+    address = urllib.parse.urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
+_HELD_OUT = {
+    "train": "train[:90%]",
+    "validation": "train[90%:]",
+    "test": "test",
+    "train+validation": "train",
+}
+
+DATASETS = {
+    "digits": _digits(),
+    "cifar10": _tfds("cifar10", _HELD_OUT),
+    "cifar100": _tfds("cifar100", _HELD_OUT),
+}

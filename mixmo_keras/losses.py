@@ -24,9 +24,10 @@ class CrossEntropy(keras.losses.Loss):
             y_true = ops.squeeze(y_true, axis=-1)
         if len(y_true.shape) == len(y_pred.shape) - 1:
             y_true = ops.one_hot(ops.cast(y_true, "int32"), num_classes, dtype=y_pred.dtype)
+        y_true = ops.cast(y_true, y_pred.dtype)
         if self.label_smoothing:
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / num_classes
-        return -ops.sum(ops.cast(y_true, y_pred.dtype) * ops.log_softmax(y_pred, axis=-1), axis=-1)
+        return -ops.sum(y_true * ops.log_softmax(y_pred, axis=-1), axis=-1)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}

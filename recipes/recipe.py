@@ -157,7 +157,6 @@ def run(recipe: Recipe) -> dict:
         train,
         validation_data=validation,
         epochs=recipe.epochs,
-        shuffle=False,  # by Keras: `datasets.batches` has shuffled
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             keras.callbacks.CSVLogger(str(folder / "log.csv")),

@@ -1,0 +1,32 @@
+# Everything that a fresh machine with Python 3.11 to 3.13 and make needs: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test slow lint lock clean
+
+demo: $(VENV)/installed  ## train, compare, export, reload and serve on the digits
+	$(BIN)/python recipes/demo.py
+
+test: lint  ## lint, types and the tests of minutes
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+lock:  ## write constraints.txt anew from the environment
+	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

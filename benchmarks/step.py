@@ -1,0 +1,78 @@
+"""Rows per second of training: a plain Keras `fit` of the single network beside Cut-MixMo on the same rows and backbone.
+
+    python benchmarks/step.py [--backbone wrn16_2] [--rows 64] [--steps 10] [--rounds 7]
+
+Each round runs every contestant once, in turn, on the same images, so that the ratios hold on a machine whose speed
+drifts. The plain network is the same encoder, core and head under `keras.Model.fit` with the same optimizer, batch size
+and device settings. Cut-MixMo is shown with and without its augmentation; the plain network has none.
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+
+import mixmo_keras
+
+
+def plain_keras(backbone: str, num_classes: int) -> keras.Model:
+    """The single network as a Keras user would write it."""
+    parts = mixmo_keras.backbones.get(backbone, (32, 32, 3), seed=0)
+    images = keras.Input((32, 32, 3))
+    features = parts.core(parts.encoder(keras.layers.Rescaling(1 / 64, -2.0)(images)))
+    model = keras.Model(images, keras.layers.Dense(num_classes)(features))
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def measure(models: dict[str, keras.Model], images, labels, batch_size: int, rounds: int) -> dict[str, np.ndarray]:
+    """Rows per second of each model, one figure a round."""
+
+    def fit(model) -> float:
+        start = time.perf_counter()
+        model.fit(images, labels, batch_size=batch_size, verbose=0)
+        return len(images) / (time.perf_counter() - start)
+
+    for model in models.values():
+        fit(model)  # traces and compiles
+    results = [[fit(model) for model in models.values()] for _ in range(rounds)]
+    return dict(zip(models, np.array(results).T, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="wrn16_2")
+    parser.add_argument("--rows", type=int, default=64, help="rows a step")
+    parser.add_argument("--steps", type=int, default=10, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    size = arguments.rows * arguments.steps
+    images = rng.integers(0, 256, (size, 32, 32, 3)).astype("uint8")
+    labels = rng.integers(0, 10, size)
+    options = dict(num_classes=10, batch_repetitions=1, seed=0)
+    models = {
+        "plain Keras, single network": plain_keras(arguments.backbone, 10),
+        "Cut-MixMo M=2": mixmo_keras.CutMixMo(arguments.backbone, augmentation=None, **options),
+        "Cut-MixMo M=2, pad-crop-flip": mixmo_keras.CutMixMo(arguments.backbone, **options),
+    }
+    results = measure(models, images, labels, arguments.rows, arguments.rounds)
+
+    baseline = next(iter(results.values()))
+    print(
+        f"{arguments.backbone}, {arguments.rows} rows a step, {arguments.steps} steps a round, {arguments.rounds} rounds"
+    )
+    print(f"{'':<32}{'rows/s':>9}{'ratio to plain: median':>26}{'min':>8}{'max':>8}")
+    for name, speeds in results.items():
+        ratios = speeds / baseline
+        print(f"{name:<32}{np.median(speeds):>9.1f}{np.median(ratios):>26.3f}{ratios.min():>8.3f}{ratios.max():>8.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Cut-MixMo beside a single network of the same size on the digits: train, compare, export, reload, serve.
+
+make demo          or          python recipes/demo.py
+"""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import digits
+from recipe import print_table, run
+
+# serves one image as a client would: TensorFlow and the folder, no mixmo_keras
+SERVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+image, label = load_digits().images[:1, ..., None] * (255 / 16), load_digits().target[0]
+answer = serve(images=tf.constant(image, "float32"))
+members = [int(np.argmax(member)) for member in answer["member_probabilities"][0]]
+print(f"a handwritten {label} is served as {int(answer['label'][0])}", end="")
+print(f" with probability {float(np.max(answer['probabilities'])):.3f}; the members say {members}")
+assert "mixmo_keras" not in sys.modules
+"""
+
+
+def demo() -> dict[str, dict]:
+    """Runs both recipes and serves a prediction from the exported ensemble; returns their figures."""
+    start = time.perf_counter()
+    ours = run(digits.RECIPE)
+    # as many rows a step as the ensemble has: the same compute
+    rows = dataclasses.replace(digits.RECIPE, method="single")
+    single = run(rows)
+
+    print("\n" + "=" * 72)
+    print_table(ours)
+    print_table(single)
+    scores = [figures["test"]["ensemble"]["accuracy"] for figures in (ours, single)]
+    images = ours["test"]["images"]
+    print(
+        f"\nCut-MixMo's ensemble and the single network differ by {round(abs(scores[0] - scores[1]) * images)} of {images} images."
+    )
+    print(
+        "Digits are easy and this network is small: two members have little to gain and share its capacity. The paper's\n"
+        "gain is on wide networks and long training: on CIFAR-100 81.8 % to 85.5 % with WRN-28-10, but 76.4 % to 75.6 %, a\n"
+        "loss, with WRN-28-2. What this shows is that training, ensemble, export and serving work on your machine."
+    )
+    print("\nIn a new process, with TensorFlow alone:", flush=True)
+    subprocess.run([sys.executable, "-c", SERVE, ours["saved_model"]], check=True)
+    print(f"demo: {time.perf_counter() - start:.0f} s")
+    return {"cut_mixmo": ours, "single": single}
+
+
+if __name__ == "__main__":
+    demo()

@@ -1,0 +1,165 @@
+"""Recipes: the command line, the resolved settings, and a whole run on the digits and on (mock) CIFAR."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cifar10
+import cifar100
+import digits
+import keras
+import numpy as np
+import pytest
+import recipe
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mixmo_keras import datasets
+
+RECIPES = Path(recipe.__file__).parent
+TINY = dict(backbone="wrn10_1", epochs=2)
+
+
+@pytest.mark.parametrize("module", [digits, cifar10, cifar100])
+def test_help_names_every_option(module, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        recipe.parse(module.RECIPE, module.__doc__, ["--help"])
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(recipe.Recipe):
+        assert "--" + field.name.replace("_", "-") in text
+    assert module.__doc__.splitlines()[0] in text
+
+
+def test_the_papers_settings_are_the_defaults():
+    resolved = cifar100.RECIPE.resolved()
+    assert (resolved.backbone, resolved.epochs, resolved.batch_size) == ("wrn28_10", 300, 64)
+    assert (resolved.num_members, resolved.batch_repetitions, resolved.l2) == (2, 4, 3e-4)
+    assert (resolved.alpha, resolved.weight_root, resolved.probability) == (2.0, 3.0, 0.5)
+    assert resolved.learning_rate == pytest.approx(0.0125)  # 0.1/(2b)
+    single = dataclasses.replace(cifar100.RECIPE, method="single").resolved()
+    assert (single.batch_repetitions, single.num_members) == (1, None)
+    assert single.learning_rate == pytest.approx(0.05)
+
+
+def test_the_command_line_changes_the_recipe():
+    changed = recipe.parse(
+        digits.RECIPE,
+        "",
+        [
+            "--method",
+            "linear_mixmo",
+            "--num-members",
+            "3",
+            "--alpha",
+            "1.5",
+            "--no-flip",
+            "--epochs",
+            "7",
+            "--data-dir",
+            "d",
+        ],
+    )
+    assert changed == dataclasses.replace(
+        digits.RECIPE, method="linear_mixmo", num_members=3, alpha=1.5, flip=False, epochs=7, data_dir="d"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, single"),
+        (dict(schedule="line"), "Unknown schedule: 'line'. Known: step, cosine"),
+        (dict(dataset="mnust"), "Unknown dataset: 'mnust'"),
+        (dict(batch_repetitions=3), r"`batch_size` \(=64\) must be divisible by `batch_repetitions` \(=3\)"),
+        (dict(method="single", num_members=2), r"`num_members` \(=2\) has no meaning for method 'single'"),
+        (dict(method="linear_mixmo", probability=0.5), "`probability` .* has no meaning for method 'linear_mixmo'"),
+        (dict(epochs=0), "`epochs` must be at least 1, got 0"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(digits.RECIPE, **changes).resolved()
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("method", list(recipe.METHODS))
+def test_a_whole_run(tmp_path, capsys, method):
+    small = dataclasses.replace(
+        digits.RECIPE, method=method, output_dir=str(tmp_path / "runs"), export_dir=str(tmp_path / "served"), **TINY
+    )
+    figures = recipe.run(small)
+    folder = tmp_path / "runs" / small.name
+    assert {"config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "best.keras"} == {
+        path.name for path in folder.iterdir()
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert config["method"] == method
+    assert config["learning_rate"] == pytest.approx(0.05 * 32 / 64)  # resolved
+    assert config["versions"]["keras"] == keras.__version__
+    assert json.loads((folder / "metrics.json").read_text()) == figures
+
+    with open(folder / "log.csv") as file:
+        log = list(csv.DictReader(file))
+    assert [row["epoch"] for row in log] == ["0", "1"]
+    assert float(log[1]["loss"]) < float(log[0]["loss"])
+
+    # the figures, from the saved model with NumPy
+    images, labels = (np.stack(part) for part in zip(*datasets.load("digits", "test").as_numpy_iterator(), strict=True))
+    loaded = keras.models.load_model(folder / "last.keras")
+    probabilities = softmax(loaded.predict(images, verbose=0))
+    assert figures["test"]["ensemble"]["accuracy"] == pytest.approx(np.mean(probabilities.argmax(-1) == labels))
+    nll = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert figures["test"]["ensemble"]["nll"] == pytest.approx(nll, abs=1e-5)
+    members = softmax(loaded.predict_members(images, verbose=0)).argmax(-1)
+    for member, score in enumerate(figures["test"]["members"]):
+        assert score["accuracy"] == pytest.approx(np.mean(members[:, member] == labels))
+    served = tf.saved_model.load(figures["saved_model"]).signatures["serving_default"]
+    answer = served(images=tf.constant(images, "float32"))
+    np.testing.assert_allclose(answer["probabilities"], probabilities, atol=1e-5)
+
+    table = capsys.readouterr().out
+    assert f"{figures['test']['ensemble']['accuracy']:.2%}" in table
+    assert ("member 1" in table) == (method != "single")
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    weights = []
+    for seed, folder in ((3, "a"), (3, "b"), (4, "c")):
+        small = dataclasses.replace(
+            digits.RECIPE, seed=seed, output_dir=str(tmp_path / folder), export_dir=str(tmp_path / folder), **TINY
+        )
+        recipe.run(small)
+        weights.append(keras.models.load_model(tmp_path / folder / small.name / "last.keras").get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+
+
+def test_cifar100_through_mock_data(tmp_path):
+    with tfds.testing.mock_data(num_examples=48), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "_reachable", lambda url: True)
+        arguments = ["--backbone", "wrn10_1", "--epochs", "1", "--output-dir", "runs", "--export-dir", "served"]
+        patch.chdir(tmp_path)
+        figures = recipe.main(cifar100.RECIPE, cifar100.__doc__, arguments)
+        assert len(figures["test"]["members"]) == 2
+        served = tf.saved_model.load(figures["saved_model"]).signatures["serving_default"]
+        assert served(images=tf.zeros((2, 32, 32, 3)))["probabilities"].shape == (2, 100)
+
+
+def test_cifar100_without_data_ends_in_one_line(tmp_path):
+    command = [sys.executable, str(RECIPES / "cifar100.py"), "--data-dir", str(tmp_path)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path)}
+    )
+    if ended.returncode == 0:
+        pytest.skip("CIFAR-100 could be downloaded here")
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: Dataset 'cifar100' is not prepared in")
+    assert "--data-dir" in last
+    assert "Traceback" not in ended.stderr

@@ -165,6 +165,11 @@ class MixMo(keras.Model):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         return cls(**config)
 
+    @property
+    def step_counter(self):
+        """The variable that counts training steps. `optimizer.iterations` counts updates: fewer, if gradients accumulate."""
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)._iterations
+
     # -- the training step, in the order of its parts --------------------------------------------------------------------
 
     def train_step(self, *state_and_data):
@@ -238,6 +243,8 @@ class MixMo(keras.Model):
             FloatingPointError: the loss became NaN or infinite.
         """
         self._check_arrays(x, y, "fit")
+        if hasattr(x, "element_spec"):
+            options.setdefault("shuffle", False)  # a tf.data.Dataset shuffles itself; Keras warns of its own default
         callbacks = _watched(callbacks)
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
 

@@ -3,6 +3,7 @@
 A compiled step can neither ask for the epoch nor raise an error, so both go through two small variables.
 """
 
+import contextlib
 import warnings
 
 import keras
@@ -17,27 +18,38 @@ _CHECK_EVERY = 50  # executions: reading a variable waits for the device
 class Monitor(keras.layers.Layer):
     """The two variables, written and read inside the compiled step.
 
-    clock: (progress at the epoch's start, the optimizer's step then, progress a step).
+    clock: (progress at the epoch's start, the training step then, progress a step); (-1, 0, 0) before any `fit`.
     incidents: a row for each kind of trouble, (1 once it happened, two numbers about it); the first one stays.
     """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         options = dict(trainable=False, autocast=False, dtype="float32")
-        self.clock = keras.Variable(np.zeros(3), name="clock", aggregation="mean", **options)
+        self.clock = keras.Variable(np.array([-1.0, 0.0, 0.0]), name="clock", aggregation="mean", **options)
         # each replica notes its own; reading sums over replicas, so that a row's flag counts those that noted something
         self.incidents = keras.Variable(
             np.zeros((3, 3)), name="incidents", synchronization="on_read", aggregation="sum", **options
         )
+        self._clock_value = None
         self.built = True
 
     def progress(self, step):
-        """Share of training done at the optimizer's `step`, a float32 scalar in [0, 1]."""
-        start, first_step, rate = ops.unstack(ops.convert_to_tensor(self.clock), 3)
-        return ops.clip(start + rate * (ops.cast(step, "float32") - first_step), 0.0, 1.0)
+        """Share of training done at a training step, a float32 scalar in [0, 1]; -1 before any `fit`."""
+        clock = self.clock if self._clock_value is None else self._clock_value
+        start, first_step, rate = ops.unstack(ops.convert_to_tensor(clock), 3)
+        return ops.minimum(start + rate * (ops.cast(step, "float32") - first_step), 1.0)
+
+    @contextlib.contextmanager
+    def reading(self, clock):
+        """Makes `progress` read a value of the clock: in a stateless scope that doesn't know the variable."""
+        self._clock_value = clock
+        try:
+            yield
+        finally:
+            self._clock_value = None
 
     def note(self, step, loss=None, labels=None, num_classes=None, images=None):
-        """Notes the first step with a non-finite loss, the first label outside 0..num_classes − 1, odd images."""
+        """Notes the first step with a non-finite loss, the first labels that aren't among 0..num_classes − 1, odd images."""
         none = ops.zeros((3,))
         rows = [none, none, none]
 
@@ -50,7 +62,9 @@ class Monitor(keras.layers.Layer):
         if labels is not None:
             labels = ops.cast(labels, "float32")
             low, high = ops.min(labels), ops.max(labels)
-            rows[_LABEL] = row(ops.logical_or(low < 0, high >= num_classes), low, high)
+            whole = ops.all(ops.equal(labels, ops.floor(labels)))  # false for NaN
+            valid = ops.logical_and(ops.logical_and(low >= 0, high < num_classes), whole)
+            rows[_LABEL] = row(ops.logical_not(valid), low, high)
         if images is not None:
             low, high = ops.cast(ops.min(images), "float32"), ops.cast(ops.max(images), "float32")
             rows[_IMAGE] = row(ops.logical_or(ops.logical_or(low < 0, high > 255), high <= 1), low, high)
@@ -67,6 +81,14 @@ class Monitor(keras.layers.Layer):
         self.incidents.assign(np.zeros((3, 3), "float32"))
 
 
+def label_error(num_classes: int, low: float, high: float) -> ValueError:
+    """The error to raise for integer labels of which the lowest and the highest are given."""
+    return ValueError(
+        f"Labels must be integers from 0 to {num_classes - 1} for num_classes={num_classes}; "
+        f"the data holds labels from {low:g} to {high:g}."
+    )
+
+
 class MonitorCallback(keras.callbacks.Callback):
     """Sets the clock, and turns incidents into one error or warning. `MixMo.fit` and `evaluate` add it by themselves."""
 
@@ -75,8 +97,10 @@ class MonitorCallback(keras.callbacks.Callback):
         self._epoch_steps: int | None = None
         self._executions = 0
         self._warned_of_images = False
+        self._in_fit = False
 
     def on_train_begin(self, logs=None):
+        self._in_fit = True
         self._epoch_steps = self.params.get("steps")
         self.model.monitor.clear()
 
@@ -84,7 +108,7 @@ class MonitorCallback(keras.callbacks.Callback):
         epochs, steps = self.params["epochs"], self._epoch_steps
         # a first epoch of unknown length stands still at its middle, so that a warm-up does not hold the rate at zero
         start, rate = (epoch / epochs, 1 / (epochs * steps)) if steps else ((epoch + 0.5) / epochs, 0.0)
-        step = float(ops.convert_to_numpy(self.model.optimizer.iterations))
+        step = float(ops.convert_to_numpy(self.model.step_counter))
         self.model.monitor.clock.assign(np.array([start, step, rate], "float32"))
         self._executions, self._first_step = 0, step
 
@@ -95,13 +119,15 @@ class MonitorCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if not self._executions:
-            raise ValueError("The training dataset is empty: `fit` saw no batch.")
+            raise ValueError(f"The training dataset is empty: `fit` saw no batch in epoch {epoch + 1}.")
         self._check()
         if not self._epoch_steps:
-            self._epoch_steps = int(ops.convert_to_numpy(self.model.optimizer.iterations) - self._first_step)
+            self._epoch_steps = int(ops.convert_to_numpy(self.model.step_counter) - self._first_step)
 
     def on_test_begin(self, logs=None):
         self._test_batches = 0
+        if not self._in_fit:
+            self.model.monitor.clear()
 
     def on_test_batch_end(self, batch, logs=None):
         self._test_batches += 1
@@ -117,10 +143,7 @@ class MonitorCallback(keras.callbacks.Callback):
         monitor = self.model.monitor
         if labels := monitor.incident(_LABEL):
             monitor.clear()
-            raise ValueError(
-                f"Labels must be integers from 0 to {self.model.num_classes - 1} for num_classes={self.model.num_classes}; "
-                f"the data holds labels from {labels[0]:.0f} to {labels[1]:.0f}."
-            )
+            raise label_error(self.model.num_classes, *labels)
         images = monitor.incident(_IMAGE)
         if images and not self._warned_of_images:
             self._warned_of_images = True
@@ -133,6 +156,6 @@ class MonitorCallback(keras.callbacks.Callback):
             monitor.clear()
             rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise FloatingPointError(
-                f"The loss became NaN or infinite at step {loss[0]:.0f} (learning rate now {rate:.3g}). Training stopped; "
+                f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {rate:.3g}). Training stopped; "
                 "the model's weights are not usable. A lower learning rate, a longer warm-up or gradient clipping help."
             )

@@ -16,7 +16,7 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate with linear warm-up and a shape over progress ∈ [0, 1], given by `factor`.
 
     Args:
-        base: the learning rate after warm-up.
+        base: the learning rate after warm-up; also the rate outside `fit`, as in `train_on_batch`, before any `fit`.
         warmup: share of training over which the rate rises linearly from near 0 to `base`.
     """
 
@@ -30,7 +30,7 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self._progress: Callable | None = None
 
     def attach(self, progress: Callable) -> None:
-        """Gives the schedule a function from the optimizer's step to training progress in [0, 1]."""
+        """Gives the schedule a function from the training step to progress in [0, 1], negative before any `fit`."""
         self._progress = progress
 
     def __call__(self, step):
@@ -39,12 +39,13 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
                 f"{type(self).__name__} follows the progress of `fit`: compile a mixmo_keras model with it. "
                 "For other models use keras.optimizers.schedules."
             )
-        return self.at(self._progress(step))
+        # in the middle of the step: a warm-up's first step would have no learning rate at its start
+        return self.at(self._progress(ops.cast(step, "float32") + 0.5))
 
     def at(self, progress):
-        """The learning rate at a progress in [0, 1]."""
+        """The learning rate at a progress in [0, 1]; a negative one has no warm-up."""
         progress = ops.convert_to_tensor(progress, "float32")
-        warm = ops.minimum(progress / self.warmup, 1.0) if self.warmup else 1.0
+        warm = ops.where(progress < 0, 1.0, ops.minimum(progress / self.warmup, 1.0)) if self.warmup else 1.0
         return self.base * warm * self.factor(progress)
 
     def factor(self, progress):

@@ -31,7 +31,7 @@ def train_step(model, state, data):
 
     def scaled_loss(trainable):
         with scope(trainable, others, optimizer, metrics) as during:
-            step = ops.convert_to_tensor(model.optimizer.iterations)
+            step = ops.convert_to_tensor(model.step_counter)
             seed = seeds.StepSeed(model.seed, step)
             batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
             logits = model.member_logits(batch.images, batch.masks, training=True)
@@ -44,7 +44,10 @@ def train_step(model, state, data):
         if model.l2:
             l2 = model.optimizer.scale_loss(2 * model.l2)
             gradients = [gradient + l2 * weight for gradient, weight in zip(gradients, trainable, strict=True)]
-        model.optimizer.apply(gradients, model.trainable_variables)
+        clock = ops.convert_to_tensor(model.monitor.clock)
+    with model.monitor.reading(clock):
+        trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+    with scope(trainable, others, optimizer, metrics) as during:
         logs = model.update_metrics(x, y, step, loss, batch, logits)
     state = tuple(
         current(during, group, values)

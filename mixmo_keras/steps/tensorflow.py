@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from mixmo_keras import seeds
 
@@ -14,7 +15,7 @@ def train_step(model, data):
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     replica = tf.distribute.get_replica_context()
-    step = model.optimizer.iterations.value
+    step = ops.convert_to_tensor(model.step_counter)  # its value now: the update moves the variable on
     seed = seeds.StepSeed(model.seed, step, replica.replica_id_in_sync_group)
     weights = model.trainable_weights
 

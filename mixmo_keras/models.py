@@ -175,6 +175,25 @@ class MixMo(keras.Model):
     def train_step(self, *state_and_data):
         return steps.train_step(self, *state_and_data)
 
+    def make_train_function(self, force=False):
+        with self._replicas_apart():
+            return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        with self._replicas_apart():
+            return super().make_test_function(force)
+
+    @contextlib.contextmanager
+    def _replicas_apart(self):
+        """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
+        jit_compile = self.jit_compile
+        if hasattr(self, "distribute_strategy") and self.distribute_strategy.num_replicas_in_sync > 1:
+            self.jit_compile = False
+        try:
+            yield
+        finally:
+            self.jit_compile = jit_compile
+
     def pair(self, x, y, sample_weight, seed: seeds.StepSeed, progress=0.0) -> Batch:
         """Repeats, augments and pairs a batch of n images into B = n·b rows, and draws their masks.
 

@@ -2,7 +2,6 @@
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from mixmo_keras import seeds
 
@@ -15,7 +14,7 @@ def train_step(model, data):
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     replica = tf.distribute.get_replica_context()
-    step = ops.convert_to_tensor(model.step_counter)  # its value now: the update moves the variable on
+    step = tf.convert_to_tensor(model.step_counter.value)  # its value now: the update moves the variable on
     seed = seeds.StepSeed(model.seed, step, replica.replica_id_in_sync_group)
     weights = model.trainable_weights
 
@@ -35,4 +34,14 @@ def train_step(model, data):
         forward_backward = tf.function(forward_backward, jit_compile=True)
     loss, gradients, batch, logits = forward_backward(x, y, sample_weight)
     model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+    if replica.num_replicas_in_sync > 1:
+        _average_statistics(model, replica)
     return model.update_metrics(x, y, step, loss, batch, logits)
+
+
+def _average_statistics(model, replica):
+    """Gives all replicas one batch-norm moving average: Keras 3 leaves each with its own, and saves the first one's."""
+    statistics = [v for v in model.non_trainable_variables if v.aggregation == "none" and v.dtype == "float32"]
+    means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, [variable.value for variable in statistics])
+    for variable, mean in zip(statistics, means, strict=True):
+        variable.assign(mean)

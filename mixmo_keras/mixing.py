@@ -18,7 +18,7 @@ from mixmo_keras.masks import MaskFunction
 class Draw(NamedTuple):
     """What one training step draws for its rows."""
 
-    masks: Any  #   (B, M, h, w, 1), sums to one over the members
+    masks: Any  #   (B, M, h, w, 1 or c), sums to one over the members
     ratios: Any  #  (B, M), the means of the masks
     weights: Any  # (B, M), of the members' losses
 
@@ -131,10 +131,9 @@ def share_out(first, shares):
     Returns:
         (B, M, h, w, 1 or c), sums to one over the members.
     """
-    others = shares[:, 1:]
     # the others' shares can all underflow to zero when the first one's is near 1: then they are equal
-    floor = ops.cast(1e-12, others.dtype)
-    others = (others + floor) / ops.sum(others + floor, axis=1, keepdims=True)
+    others = ops.cast(shares[:, 1:], "float32") + 1e-12
+    others = ops.cast(others / ops.sum(others, axis=1, keepdims=True), first.dtype)
     rest = (1 - first)[:, None] * others[:, :, None, None, None]
     return ops.concatenate([first[:, None], rest], axis=1)
 
@@ -156,17 +155,17 @@ def loss_weights(ratios, weight_root: float | None):
 
 
 def sample_ratios(seed, num_rows, num_members: int, alpha: float | None):
-    """Mixing ratios κ ~ Dirichlet(α, …, α), a row each: (B, M). `alpha=None` gives 1/M.
+    """Mixing ratios κ ~ Dirichlet(α, …, α), a row each: (B, M), float32. `alpha=None` gives 1/M.
 
     XLA has no kernel for TensorFlow's gamma sampler; this one is normal draws looked up in a table, on any backend.
     """
-    if alpha is None:
-        return ops.full((num_rows, num_members), 1 / num_members)
+    if alpha is None or num_members == 1:
+        return ops.full((num_rows, num_members), 1 / num_members, dtype="float32")
     # Gamma(α) = Gamma(α + 1)·U^(1/α): the table is of the former, which is smooth near 0 whatever α
-    normal = keras.random.normal((num_rows, num_members), seed=seed)
-    uniform = keras.random.uniform((num_rows, num_members), seed=seed)
-    tiny = ops.cast(np.finfo("float32").tiny, uniform.dtype)
-    log_gamma = _lookup(normal, _log_gamma_table(alpha + 1)) + ops.log(ops.maximum(uniform, tiny)) / alpha
+    normal = keras.random.normal((num_rows, num_members), seed=seed, dtype="float32")
+    uniform = keras.random.uniform((num_rows, num_members), seed=seed, dtype="float32")
+    uniform = ops.maximum(uniform, np.finfo("float32").tiny)
+    log_gamma = _lookup(normal, _log_gamma_table(alpha + 1)) + ops.log(uniform) / alpha
     return ops.softmax(log_gamma, axis=-1)
 
 

@@ -4,6 +4,8 @@ An augmentation is a callable layer `augment(images, seed)`: images (B, H, W, C)
 `keras.random.SeedGenerator` in, images of the same shape and dtype out. It runs in training only.
 """
 
+import inspect
+
 import keras
 from keras import ops
 
@@ -57,8 +59,14 @@ class PadCropFlip(keras.layers.Layer):
 
 def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | None:
     """The layer of a name; layers and `None` are returned as they are."""
-    if augmentation == "pad_crop_flip":
-        return PadCropFlip()
     if isinstance(augmentation, str):
-        raise ValueError(f"Unknown augmentation: {augmentation!r}. Known: pad_crop_flip; or pass a layer or None.")
+        if augmentation != "pad_crop_flip":
+            raise ValueError(f"Unknown augmentation: {augmentation!r}. Known: pad_crop_flip; or pass a layer or None.")
+        return PadCropFlip()
+    call = getattr(augmentation, "call", augmentation)
+    if augmentation is not None and (not callable(call) or "seed" not in inspect.signature(call).parameters):
+        raise TypeError(
+            "`augmentation` must be a layer that is called as augment(images, seed=...), a name or None; "
+            f"got {augmentation!r}. Keras' own layers draw from a state of theirs: wrap one, or use it in tf.data."
+        )
     return augmentation

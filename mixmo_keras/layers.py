@@ -38,10 +38,10 @@ class MultiEncoder(keras.layers.Layer):
         counter = iter(range(10**6))
 
         def reseeded(config):
-            """The configuration with every initializer's seed replaced: equal seeds would make equal encoders."""
+            """The configuration with the seeds of initializers (and of dropout) replaced: equal ones make equal encoders."""
             if isinstance(config, dict):
                 config = {key: reseeded(value) for key, value in config.items()}
-                if config.get("module") == "keras.initializers" and "seed" in config.get("config", {}):
+                if isinstance(config.get("config"), dict) and "seed" in config["config"]:
                     config["config"]["seed"] = seeds.derive(self.seed, "encoder", member, next(counter))
             elif isinstance(config, (list, tuple)):
                 config = type(config)(reseeded(value) for value in config)
@@ -117,7 +117,7 @@ class MultiHead(keras.layers.Layer):
     Args:
         num_members: M ≥ 1.
         num_classes: K ≥ 2.
-        kernel_initializer: of each head's (F, K) kernel.
+        kernel_initializer: of the heads' common (F, M·K) kernel; fan-in initializers see F whatever M.
 
     Call arguments:
         features: (B, F), of the core.
@@ -134,7 +134,6 @@ class MultiHead(keras.layers.Layer):
         self.num_members = num_members
         self.num_classes = num_classes
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        # fan-in initializers see each head's own fan-in: it is the number of features whatever M
         self.dense = keras.layers.Dense(
             num_members * num_classes, kernel_initializer=self.kernel_initializer, dtype=self.dtype_policy, name="dense"
         )

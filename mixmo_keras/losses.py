@@ -33,6 +33,23 @@ class CrossEntropy(keras.losses.Loss):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
+_OF_PROBABILITIES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
+
+
+def get(loss):
+    """A loss for `compile`, by name, function or object, if it fits: of logits, and one value a row."""
+    loss = keras.losses.get(loss)
+    if getattr(loss, "__name__", None) in _OF_PROBABILITIES or getattr(loss, "from_logits", True) is False:
+        raise ValueError(
+            f"The model returns logits and {getattr(loss, 'name', getattr(loss, '__name__', loss))} expects "
+            "probabilities: pass the loss object with from_logits=True."
+        )
+    reduction = getattr(loss, "reduction", "sum_over_batch_size")
+    if reduction not in ("sum_over_batch_size", "mean"):
+        raise ValueError(f"The loss must have reduction='sum_over_batch_size', the mean over rows, got {reduction!r}.")
+    return loss
+
+
 def per_row(loss, targets, logits):
     """The value of a Keras loss (object or function) for each row: targets (n, ...) and logits (n, K) to (n,)."""
     values = loss.call(targets, logits) if isinstance(loss, keras.losses.Loss) else loss(targets, logits)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -11,7 +12,7 @@ from mixmo_keras import augmentation as augmentations
 from mixmo_keras import backbones, losses, mixing, schedules, seeds, steps
 from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
-from mixmo_keras.monitor import Monitor, MonitorCallback
+from mixmo_keras.monitor import Monitor, MonitorCallback, label_error
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ class MixMo(keras.Model):
     image and their predictions are averaged. Ready to `fit`: compiled with the papers' optimizer and schedule.
 
     Args:
-        backbone: a name such as `"wrn28_10"`, or a `backbones.Backbone`.
+        backbone: a name such as `"wrn28_10"`, or a `backbones.Backbone`, of which the model takes a copy: its core with
+            its weights, its encoder freshly initialised.
         num_classes: K ≥ 2.
         input_shape: (H, W, C) of the images. `None`: CIFAR's (32, 32, 3), or the `Backbone`'s own.
         num_members: M ≥ 1.
@@ -51,7 +53,7 @@ class MixMo(keras.Model):
         averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
         l2: λ of L2 regularisation λ·Σ‖W‖² over all trainable weights, added to the gradient as 2λW; not in the loss shown.
         seed: integer from which initial weights and all draws of training follow. `None`: a random one.
-        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None`: Keras' global policy.
+        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None`: Keras' global policy, or the `Backbone`'s own.
 
     Call arguments:
         images: (n, H, W, C), raw pixels from 0 to 255, any numeric dtype.
@@ -89,6 +91,19 @@ class MixMo(keras.Model):
             raise ValueError(f"`l2` must not be negative, got {l2}.")
         if mixing is not None and not isinstance(mixing, Mixing):
             raise TypeError(f"`mixing` must be a mixmo_keras.Mixing or None, got {type(mixing).__name__}.")
+        if num_members == 1 and mixing is not None:
+            warnings.warn(
+                "One member has nobody to mix with: pass mixing=None, or use SingleNetwork. `mixing` changes nothing.",
+                stacklevel=2,
+            )
+        if isinstance(backbone, backbones.Backbone):
+            if dtype is not None and keras.dtype_policies.get(dtype).name != backbone.dtype_policy.name:
+                raise ValueError(
+                    f"`dtype` (={dtype!r}) differs from the policy the backbone was built under, "
+                    f"{backbone.dtype_policy.name!r}. Leave `dtype` out, or build the backbone under that policy: "
+                    "keras.config.set_dtype_policy."
+                )
+            dtype = backbone.dtype_policy
         seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
         given = dict(
             backbone=backbone,
@@ -105,6 +120,7 @@ class MixMo(keras.Model):
         )
         with _dtype_policy(dtype):
             parts = backbones.get(backbone, input_shape, seed)
+            core = _copy(parts.core) if parts is backbone else parts.core  # two models must not share a core
             images = keras.Input(parts.input_shape, name="images")
             normalize = _normalization(normalization, parts.input_shape[-1])
             encoders = MultiEncoder(parts.encoder, num_members, seed=seed, name="encoders")
@@ -112,11 +128,12 @@ class MixMo(keras.Model):
             initial = keras.initializers.HeNormal(seeds.derive(seed, "heads"))
             heads = MultiHead(num_members, num_classes, kernel_initializer=initial, name="heads")
             average = MemberAverage(averaging, dtype="float32", name="average")
-            member_logits = heads(parts.core(mixing_block(encoders(normalize(images)))))
+            member_logits = heads(core(mixing_block(encoders(normalize(images)))))
             super().__init__(inputs=images, outputs=average(member_logits), name=name)
             self.monitor = Monitor(name="monitor")
         self.normalize, self.encoders, self.mixing_block = normalize, encoders, mixing_block
-        self.core, self.heads, self.average = parts.core, heads, average
+        self.core, self.heads, self.average = core, heads, average
+        self._member_logits = member_logits
         self.augment = augmentations.get(augmentation)
         self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
         self.mixing, self.batch_repetitions, self.l2, self.seed = mixing, batch_repetitions, float(l2), seed
@@ -140,12 +157,11 @@ class MixMo(keras.Model):
             raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
         if optimizer is None:
             optimizer = keras.optimizers.SGD(schedules.StepDecay(LEARNING_RATE), momentum=0.9, nesterov=True)
-        loss = losses.CrossEntropy() if loss is None else keras.losses.get(loss)
+        loss = losses.CrossEntropy() if loss is None else losses.get(loss)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
-        for part in (self.optimizer, getattr(self.optimizer, "inner_optimizer", None)):
-            schedule = getattr(part, "_learning_rate", None)
-            if isinstance(schedule, schedules.ProgressSchedule):
-                schedule.attach(self.monitor.progress)
+        inner = self._inner_optimizer
+        if isinstance(schedule := inner._learning_rate, schedules.ProgressSchedule):
+            inner._learning_rate = schedule.attached(self.monitor.progress)  # a copy: another model may use it too
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -168,7 +184,11 @@ class MixMo(keras.Model):
     @property
     def step_counter(self):
         """The variable that counts training steps. `optimizer.iterations` counts updates: fewer, if gradients accumulate."""
-        return getattr(self.optimizer, "inner_optimizer", self.optimizer)._iterations
+        return self._inner_optimizer._iterations
+
+    @property
+    def _inner_optimizer(self) -> Any:
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)  # what a LossScaleOptimizer wraps
 
     # -- the training step, in the order of its parts --------------------------------------------------------------------
 
@@ -176,23 +196,12 @@ class MixMo(keras.Model):
         return steps.train_step(self, *state_and_data)
 
     def make_train_function(self, force=False):
-        with self._replicas_apart():
+        with _replicas_apart(self):
             return super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        with self._replicas_apart():
+        with _replicas_apart(self):
             return super().make_test_function(force)
-
-    @contextlib.contextmanager
-    def _replicas_apart(self):
-        """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
-        jit_compile = self.jit_compile
-        if hasattr(self, "distribute_strategy") and self.distribute_strategy.num_replicas_in_sync > 1:
-            self.jit_compile = False
-        try:
-            yield
-        finally:
-            self.jit_compile = jit_compile
 
     def pair(self, x, y, sample_weight, seed: seeds.StepSeed, progress=0.0) -> Batch:
         """Repeats, augments and pairs a batch of n images into B = n·b rows, and draws their masks.
@@ -204,7 +213,8 @@ class MixMo(keras.Model):
             seed: the step's seeds.
             progress: share of training done.
         """
-        y = self._check_shapes(x, y)
+        self._check_shapes(x, y)
+        y = _squeezed(y)
         num_rows = ops.shape(x)[0] * self.batch_repetitions
 
         def repeat(values):
@@ -261,7 +271,10 @@ class MixMo(keras.Model):
             ValueError: labels out of range, wrong shapes, an empty dataset.
             FloatingPointError: the loss became NaN or infinite.
         """
-        self._check_arrays(x, y, "fit")
+        self._check_data(x, y, "fit")
+        if (validation := options.get("validation_data")) is not None:
+            images, labels, _ = keras.utils.unpack_x_y_sample_weight(validation)
+            self._check_data(images, labels, "fit", "validation ")
         if hasattr(x, "element_spec"):
             options.setdefault("shuffle", False)  # a tf.data.Dataset shuffles itself; Keras warns of its own default
         callbacks = _watched(callbacks)
@@ -269,21 +282,23 @@ class MixMo(keras.Model):
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", callbacks=None, **options):
         """The ensemble's loss and metrics, as `keras.Model.evaluate`."""
-        self._check_arrays(x, y, "evaluate")
+        self._check_data(x, y, "evaluate")
         callbacks = _watched(callbacks)
         return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `member_loss`."""
-        y = self._check_shapes(x, y)
+        self._check_shapes(x, y)
         self._note(x, y, 0)
+        y = _squeezed(y)
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`."""
         if "_members" not in self.__dict__:
             with self.distribute_strategy.scope() if hasattr(self, "distribute_strategy") else contextlib.nullcontext():
-                members = keras.Model(self.inputs, ops.cast(self.heads.output, "float32"), name=f"{self.name}_members")
+                logits = ops.cast(self._member_logits, "float32")
+                members = keras.Model(self.inputs, logits, name=f"{self.name}_members")
             members.jit_compile = self.jit_compile
             self.__dict__["_members"] = members  # past Keras' tracking: its layers are this model's own
         members = self.__dict__["_members"]
@@ -334,32 +349,38 @@ class MixMo(keras.Model):
     # -- checks ------------------------------------------------------------------------------------------------------------
 
     def _check_shapes(self, x, y):
-        """Raises on wrong ranks and sizes, which are known when a step is traced; labels (n, 1) become (n,)."""
+        """Raises on wrong ranks and sizes, which are known when a step is traced."""
         if y is None:
             raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
         if len(x.shape) != 4 or tuple(x.shape[1:]) != tuple(self.image_shape):
             raise ValueError(f"Images must be (n, {', '.join(map(str, self.image_shape))}), got {tuple(x.shape)}.")
-        if len(y.shape) == 2 and y.shape[1] == 1:
-            y = ops.squeeze(y, axis=1)
-        if len(y.shape) not in (1, 2) or (len(y.shape) == 2 and y.shape[1] != self.num_classes):
+        if len(y.shape) not in (1, 2) or (len(y.shape) == 2 and y.shape[1] not in (1, self.num_classes)):
             raise ValueError(
                 f"Labels must be integers (n,) or one-hot (n, {self.num_classes}), got shape {tuple(y.shape)}."
             )
-        return y
 
     def _note(self, x, y, step, loss=None):
         labels = y if len(y.shape) == 1 or y.shape[1] == 1 else None
         images = x if self.expects_raw_pixels else None
         self.monitor.note(step, loss, labels, self.num_classes, images)
 
-    def _check_arrays(self, x, y, verb: str) -> None:
+    def _check_data(self, x, y, verb: str, kind: str = "") -> None:
         """The checks that can be made before the first step."""
-        if hasattr(x, "shape") and len(x.shape) and x.shape[0] == 0:
-            raise ValueError(f"The dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
-        if hasattr(x, "cardinality") and int(x.cardinality()) == 0:
-            raise ValueError(f"The dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
-        if hasattr(x, "shape") and hasattr(y, "shape"):
-            self._check_shapes(x, y)
+        if hasattr(x, "element_spec"):  # a tf.data.Dataset
+            if callable(getattr(x, "cardinality", None)) and int(x.cardinality()) == 0:
+                raise ValueError(f"The {kind}dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+        elif hasattr(x, "shape") and len(x.shape) and x.shape[0] == 0:
+            raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
+        shapes = [values.shape if hasattr(values, "shape") else None for values in (x, y) if values is not None]
+        if any(getattr(shape, "rank", shape) is None for shape in shapes):
+            return  # shapes will be known when a step is traced
+        self._check_shapes(x, y)
+        if hasattr(y, "__array__") and (y.ndim == 1 or y.shape[1] == 1):
+            labels = ops.convert_to_numpy(y)
+            low, high = float(labels.min()), float(labels.max())
+            if not (low >= 0 and high < self.num_classes and (labels % 1 == 0).all()):
+                raise label_error(self.num_classes, low, high)
 
 
 def CutMixMo(  # noqa: N802, as keras.applications names its models
@@ -402,6 +423,18 @@ def _dtype_policy(dtype):
         keras.config.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def _replicas_apart(model):
+    """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
+    jit_compile = model.jit_compile
+    if hasattr(model, "distribute_strategy") and model.distribute_strategy.num_replicas_in_sync > 1:
+        model.jit_compile = False
+    try:
+        yield
+    finally:
+        model.jit_compile = jit_compile
+
+
 def _normalization(normalization, channels: int) -> keras.layers.Layer:
     if normalization is None:
         return keras.layers.Rescaling(1.0, name="normalize")
@@ -410,6 +443,8 @@ def _normalization(normalization, channels: int) -> keras.layers.Layer:
             raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
         normalization = CIFAR_NORMALIZATION if channels == 3 else (0.5, 0.5)
         _logger.info("normalization='auto': mean and standard deviation %s for %d channels", normalization, channels)
+    if not isinstance(normalization, (tuple, list)) or len(normalization) != 2:
+        raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
     mean, std = (
         [float(v) for v in part] if hasattr(part, "__len__") else [float(part)] * channels for part in normalization
     )
@@ -417,11 +452,22 @@ def _normalization(normalization, channels: int) -> keras.layers.Layer:
         raise ValueError(
             f"`normalization` must have one mean and std, or one for each of {channels} channels; got {normalization}."
         )
-    if min(std) <= 0:
+    if not all(value > 0 for value in std):
         raise ValueError(f"`normalization` must have positive standard deviations, got {std}.")
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     return keras.layers.Rescaling(scale, offset, name="normalize")
+
+
+def _copy(network: keras.Model) -> keras.Model:
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _squeezed(y):
+    """Integer labels (n, 1) as (n,)."""
+    return ops.squeeze(y, axis=1) if len(y.shape) == 2 and y.shape[1] == 1 else y
 
 
 def _flatten_members(targets, logits):
@@ -433,6 +479,10 @@ def _flatten_members(targets, logits):
 def _watched(callbacks):
     """The callbacks with a `MonitorCallback` first, so that the others never see a broken model."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(callback, MonitorCallback) for callback in callbacks.callbacks):
+            raise TypeError(
+                "`callbacks` must be a list of callbacks, for the model to add its own; got a CallbackList."
+            )
         return callbacks  # of a `fit` that is watched already
     if callbacks is None:
         callbacks = []

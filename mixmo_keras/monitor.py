@@ -156,6 +156,7 @@ class MonitorCallback(keras.callbacks.Callback):
             monitor.clear()
             rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise FloatingPointError(
-                f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {rate:.3g}). Training stopped; "
-                "the model's weights are not usable. A lower learning rate, a longer warm-up or gradient clipping help."
+                f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {rate:.3g}). Training "
+                "stopped; the model's weights are not usable. If no image holds NaN, a lower learning rate, a longer "
+                "warm-up or gradient clipping help."
             )

@@ -29,9 +29,11 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup = warmup
         self._progress: Callable | None = None
 
-    def attach(self, progress: Callable) -> None:
-        """Gives the schedule a function from the training step to progress in [0, 1], negative before any `fit`."""
-        self._progress = progress
+    def attached(self, progress: Callable) -> "ProgressSchedule":
+        """A copy that follows a function from the training step to progress in [0, 1], negative before any `fit`."""
+        copy = type(self).from_config(self.get_config())
+        copy._progress = progress
+        return copy
 
     def __call__(self, step):
         if self._progress is None:

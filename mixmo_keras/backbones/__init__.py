@@ -31,10 +31,13 @@ def get(backbone: str | Backbone, input_shape: tuple | None, seed: int) -> Backb
             )
         return backbone
     if isinstance(backbone, str):
+        input_shape = input_shape or (32, 32, 3)
+        if len(input_shape) != 3:
+            raise ValueError(f"`input_shape` must be (height, width, channels), got {tuple(input_shape)}.")
         for pattern, function, _ in _FAMILIES:
             if match := re.fullmatch(pattern, backbone):
                 sizes = {name: int(value) for name, value in match.groupdict().items()}
-                return function(**sizes, input_shape=input_shape or (32, 32, 3), seed=seed)
+                return function(**sizes, input_shape=tuple(input_shape), seed=seed)
         known = "; ".join(form for _, _, form in _FAMILIES)
         raise ValueError(f"Unknown backbone: {backbone!r}. Known names: {known}.")
     raise TypeError(f"`backbone` must be a name or a mixmo_keras.backbones.Backbone, got {type(backbone).__name__}.")

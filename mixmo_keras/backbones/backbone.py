@@ -34,6 +34,13 @@ class Backbone:
         """(H, W, C) of the images."""
         return tuple(self.encoder.input_shape[1:])
 
+    @property
+    def dtype_policy(self) -> keras.DTypePolicy:
+        """The policy the encoder was built under."""
+        layers = self.encoder._flatten_layers(include_self=False)
+        weighted = [layer for layer in layers if layer.weights and not isinstance(layer, keras.Model)]
+        return weighted[0].dtype_policy if weighted else keras.config.dtype_policy()
+
     def get_config(self) -> dict:
         return {
             "encoder": keras.saving.serialize_keras_object(self.encoder),

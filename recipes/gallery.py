@@ -1,0 +1,41 @@
+"""Pictures of every mask on two real images, and of the loss weights.
+
+    python recipes/gallery.py --data-dir .data                      CIFAR-10
+    python recipes/gallery.py --dataset digits                      needs no download
+
+Writes mixing_gallery.png and loss_weights.png into --output-dir.
+"""
+
+import argparse
+from pathlib import Path
+
+from mixmo_keras import datasets, plots
+
+
+def main(arguments: list[str] | None = None) -> list[Path]:
+    """Writes the two pictures and returns their paths."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10", help="dataset of the images (default: %(default)s)")
+    parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
+    parser.add_argument("--images", type=int, nargs=2, default=(27, 8), help="numbers of two validation images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
+    parser.add_argument("--output-dir", default="docs", help="folder of the pictures (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        dataset = datasets.load(options.dataset, "validation", options.data_dir)
+        images = [next(dataset.skip(number).as_numpy_iterator())[0] for number in options.images]
+    except StopIteration:
+        raise SystemExit(f"error: --images {options.images}: {options.dataset} has fewer validation images") from None
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    folder = Path(options.output_dir)
+    paths = [
+        plots.save(plots.mixing_gallery(images, seed=options.seed), folder / "mixing_gallery.png", dpi=80),
+        plots.save(plots.weight_curves(), folder / "loss_weights.png"),
+    ]
+    print("\n".join(map(str, paths)))
+    return paths
+
+
+if __name__ == "__main__":
+    main()

@@ -82,8 +82,7 @@ class StepDecay(ProgressSchedule):
         self.rate = rate
 
     def factor(self, progress):
-        # a milestone counts as reached within rounding: progress is a float32 share of training
-        reached = progress >= np.asarray(self.milestones, "float32") - 1e-6
+        reached = progress >= np.asarray(self.milestones, "float32")
         return ops.power(float(self.rate), ops.sum(ops.cast(reached, "float32")))
 
     def get_config(self):

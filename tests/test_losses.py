@@ -1,0 +1,122 @@
+"""The default loss against NumPy, and which losses `compile` takes."""
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import ops
+
+from mixmo_keras import losses
+from mixmo_keras.losses import CrossEntropy
+
+RANDOM = np.random.default_rng(0)
+LOGITS = RANDOM.normal(0, 3, (6, 5)).astype("float32")
+LABELS = RANDOM.integers(0, 5, 6)
+SOFT = RANDOM.dirichlet(np.ones(5), 6).astype("float32")
+
+
+def oracle(targets, smoothing=0.0):
+    if np.ndim(targets) == 1:
+        targets = np.eye(5)[targets]
+    targets = (1 - smoothing) * targets + smoothing / 5
+    return -(targets * tiny.log_softmax(LOGITS)).sum(1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("labels", "same_as"),
+    [
+        (LABELS, LABELS),
+        (LABELS.astype("uint8"), LABELS),
+        (LABELS.astype("float32"), LABELS),
+        (LABELS[:, None], LABELS),
+        (np.eye(5, dtype="uint8")[LABELS], LABELS),
+        (np.eye(5, dtype="float32")[LABELS], LABELS),
+        (SOFT, SOFT),
+    ],
+    ids=["integer", "uint8", "float", "(n, 1)", "one-hot uint8", "one-hot", "soft"],
+)
+def test_cross_entropy(labels, same_as, smoothing):
+    loss = CrossEntropy(smoothing)
+    rows = losses.per_row(loss, ops.convert_to_tensor(labels), ops.convert_to_tensor(LOGITS))
+    np.testing.assert_allclose(rows, oracle(same_as, smoothing), rtol=1e-5, atol=1e-6)
+    assert float(loss(labels, LOGITS)) == pytest.approx(oracle(same_as, smoothing).mean(), rel=1e-5)
+
+
+def test_by_hand():
+    # softmax of (log 3, 0) is (¾, ¼)
+    logits = np.log([[3.0, 1.0], [3.0, 1.0]]).astype("float32")
+    np.testing.assert_allclose(CrossEntropy(reduction=None)(np.array([0, 1]), logits), np.log([4 / 3, 4]), rtol=1e-6)
+    # ε = 0.2 over two classes: targets (0.9, 0.1)
+    smoothed = CrossEntropy(0.2, reduction=None)(np.array([0]), logits[:1])
+    np.testing.assert_allclose(smoothed, [0.9 * np.log(4 / 3) + 0.1 * np.log(4)], rtol=1e-6)
+
+
+def test_huge_logits_stay_finite():
+    assert float(CrossEntropy()(np.array([1]), np.array([[1e4, 0.0]], "float32"))) == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        CrossEntropy(),
+        lambda labels, logits: losses.CrossEntropy().call(labels, logits),
+    ],
+    ids=["sparse", "ours", "function"],
+)
+def test_per_row_of_any_keras_loss(loss):
+    rows = losses.per_row(loss, ops.convert_to_tensor(LABELS), ops.convert_to_tensor(LOGITS))
+    np.testing.assert_allclose(rows, oracle(LABELS), rtol=1e-5)
+
+
+def test_per_row_of_one_hot_losses():
+    for loss in (
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        keras.losses.CategoricalFocalCrossentropy(from_logits=True),
+    ):
+        targets = ops.convert_to_tensor(np.eye(5, dtype="float32")[LABELS])
+        assert losses.per_row(loss, targets, ops.convert_to_tensor(LOGITS)).shape == (6,)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (lambda labels, logits: logits, r"\(6, 5\)"),
+        (lambda labels, logits: ops.mean(logits), r"\(\)"),
+    ],
+)
+def test_more_or_less_than_one_value_a_row(loss, shape):
+    with pytest.raises(ValueError, match=f"must return one value a row.*returned shape {shape}"):
+        losses.per_row(loss, ops.convert_to_tensor(LABELS), ops.convert_to_tensor(LOGITS))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_bad_smoothing(smoothing):
+    with pytest.raises(ValueError, match=r"`label_smoothing` must be within \[0, 1\)"):
+        CrossEntropy(smoothing)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("sparse_categorical_crossentropy", "returns logits and sparse_categorical_crossentropy expects probabilities"),
+        ("categorical_crossentropy", "from_logits=True"),
+        (
+            keras.losses.SparseCategoricalCrossentropy(),
+            "expects probabilities: pass the loss object with from_logits=True",
+        ),
+        (CrossEntropy(reduction="sum"), "reduction='sum_over_batch_size', the mean over rows, got 'sum'"),
+        ("no such loss", "Could not interpret loss identifier"),
+    ],
+)
+def test_losses_that_do_not_fit_are_refused(loss, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.model().compile("sgd", loss=loss)
+
+
+def test_round_trip():
+    loss = CrossEntropy(0.1, name="mine")
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert copy.get_config() == loss.get_config()
+    assert float(copy(LABELS, LOGITS)) == float(loss(LABELS, LOGITS))

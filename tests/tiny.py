@@ -1,0 +1,72 @@
+"""The smallest network, data and oracles that can show a fault. Keras only: the JAX tests use it too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+import mixmo_keras
+
+SHAPE, NUM_CLASSES = (8, 8, 3), 5
+
+
+def backbone(shape=SHAPE, channels: int = 4) -> mixmo_keras.backbones.Backbone:
+    """Convolution | batch norm, ReLU, convolution with stride, pooling: every kind of weight, in a second."""
+    initial = keras.initializers.HeNormal
+    images = keras.Input(shape)
+    encoded = layers.Conv2D(channels, 3, padding="same", use_bias=False, kernel_initializer=initial(1))(images)
+    features = keras.Input(encoded.shape[1:])
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(features))
+    x = layers.Conv2D(6, 3, 2, padding="same", kernel_initializer=initial(2))(x)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    return mixmo_keras.backbones.Backbone(keras.Model(images, encoded), keras.Model(features, x))
+
+
+def model(mixing=mixmo_keras.Mixing(), learning_rate: float | None = 0.1, **options) -> mixmo_keras.MixMo:
+    """A MixMo on `backbone()`; SGD with a constant rate unless `learning_rate` is None, which keeps the default."""
+    defaults = dict(num_classes=NUM_CLASSES, batch_repetitions=2, l2=0.0, seed=3)
+    if not isinstance(options.get("backbone"), str):
+        options.setdefault("backbone", backbone(options.pop("input_shape", SHAPE)))
+    if options.get("num_members") == 1:
+        mixing = None
+    network = mixmo_keras.MixMo(mixing=mixing, **defaults | options)
+    if learning_rate is not None:
+        network.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
+    return network
+
+
+def data(n: int = 8, shape=SHAPE, seed: int = 0):
+    """Raw pixels (n, H, W, C), uint8, and integer labels (n,)."""
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (n, *shape), dtype="uint8"), random.integers(0, NUM_CLASSES, n)
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, "float64")
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def equal_weights(a, b) -> bool:
+    """Whether two models (or lists of arrays) have the same weights, bit for bit."""
+    a, b = (m.get_weights() if isinstance(m, keras.Model) else m for m in (a, b))
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def python(script: str, *arguments, backend: str = "tensorflow") -> str:
+    """What a script prints in a process of its own."""
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
+    }
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout

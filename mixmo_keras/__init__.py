@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 from mixmo_keras import augmentation, backbones, losses, masks, schedules
 from mixmo_keras.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
-from mixmo_keras.models import CutMixMo, LinearMixMo, MixMo, SingleNetwork
+from mixmo_keras.models import MIMO, CutMixMo, LinearMixMo, MixMo, SingleNetwork
+from mixmo_keras.msda import MSDA
 
 if TYPE_CHECKING:
-    from mixmo_keras import datasets, export
+    from mixmo_keras import datasets, export, metrics, plots
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MIMO",
+    "MSDA",
     "CutMixMo",
     "LinearMixMo",
     "MixMo",
@@ -28,11 +31,14 @@ __all__ = [
     "export",
     "losses",
     "masks",
+    "metrics",
+    "plots",
     "schedules",
 ]
 
 
 def __getattr__(name: str):
-    if name in ("datasets", "export"):  # on first use: they import TensorFlow, which the JAX backend does without
+    # on first use: they import TensorFlow or matplotlib, which training on the JAX backend does without
+    if name in ("datasets", "export", "metrics", "plots"):
         return importlib.import_module(f"mixmo_keras.{name}")
     raise AttributeError(f"module 'mixmo_keras' has no attribute {name!r}")

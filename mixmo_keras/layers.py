@@ -3,6 +3,8 @@
 Members are an axis: images (B, M, H, W, C), features and masks (B, M, h, w, ·), logits (B, M, K).
 """
 
+import copy
+
 import keras
 from keras import ops
 
@@ -17,6 +19,7 @@ class MultiEncoder(keras.layers.Layer):
         encoder: a built `keras.Model` from images (H, W, C) to features (h, w, c). It is a description: each member gets
             a copy of its own, freshly initialised, and `encoder` itself is not used.
         num_members: M ≥ 1.
+        shared: whether all members use one copy (an ablation of the paper).
         seed: integer from which the copies' initial weights follow; `None` for a random one.
 
     Call arguments:
@@ -26,13 +29,14 @@ class MultiEncoder(keras.layers.Layer):
         Features (B, M, h, w, c).
     """
 
-    def __init__(self, encoder: keras.Model, num_members: int, seed: int | None = None, **kwargs):
+    def __init__(self, encoder: keras.Model, num_members: int, shared: bool = False, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         _check_num_members(num_members)
         self.num_members = num_members
+        self.shared = shared
         self.seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
         self._description = keras.saving.serialize_keras_object(encoder)
-        self.encoders = [self._copy(member) for member in range(num_members)]
+        self.encoders = [self._copy(member) for member in range(1 if shared else num_members)]
 
     def _copy(self, member: int) -> keras.Model:
         counter = iter(range(10**6))
@@ -61,6 +65,13 @@ class MultiEncoder(keras.layers.Layer):
                 f"`images` must be (B, M, H, W, C) with M={self.num_members} members, or (B, H, W, C) for the same image "
                 f"in every member; got {tuple(images.shape)}."
             )
+        if self.shared:
+            features = self.encoders[0](
+                ops.reshape(images, (-1, *images.shape[2:])) if paired else images, training=training
+            )
+            if paired:
+                return ops.reshape(features, (-1, self.num_members, *features.shape[1:]))
+            return ops.repeat(features[:, None], self.num_members, axis=1)
         features = [
             encoder(images[:, member] if paired else images, training=training)
             for member, encoder in enumerate(self.encoders)
@@ -73,14 +84,16 @@ class MultiEncoder(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "encoder": self._description,
+            "encoder": copy.deepcopy(self._description),  # Keras empties what it deserializes
             "num_members": self.num_members,
+            "shared": self.shared,
             "seed": self.seed,
         }
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})
+        encoder = keras.saving.deserialize_keras_object(copy.deepcopy(config["encoder"]))
+        return cls(**{**config, "encoder": encoder})
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -117,6 +130,7 @@ class MultiHead(keras.layers.Layer):
     Args:
         num_members: M ≥ 1.
         num_classes: K ≥ 2.
+        shared: whether all members use one head (an ablation of the paper).
         kernel_initializer: of the heads' common (F, M·K) kernel; fan-in initializers see F whatever M.
 
     Call arguments:
@@ -126,16 +140,22 @@ class MultiHead(keras.layers.Layer):
         Logits (B, M, K).
     """
 
-    def __init__(self, num_members: int, num_classes: int, kernel_initializer="he_normal", **kwargs):
+    def __init__(
+        self, num_members: int, num_classes: int, shared: bool = False, kernel_initializer="he_normal", **kwargs
+    ):
         super().__init__(**kwargs)
         _check_num_members(num_members)
         if num_classes < 2:
             raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
         self.num_members = num_members
         self.num_classes = num_classes
+        self.shared = shared
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dense = keras.layers.Dense(
-            num_members * num_classes, kernel_initializer=self.kernel_initializer, dtype=self.dtype_policy, name="dense"
+            num_classes if shared else num_members * num_classes,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name="dense",
         )
 
     def build(self, input_shape):
@@ -144,7 +164,8 @@ class MultiHead(keras.layers.Layer):
         self.dense.build(input_shape)
 
     def call(self, features):
-        return ops.reshape(self.dense(features), (-1, self.num_members, self.num_classes))
+        logits = ops.reshape(self.dense(features), (-1, 1 if self.shared else self.num_members, self.num_classes))
+        return ops.repeat(logits, self.num_members, axis=1) if self.shared else logits
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_members, self.num_classes)
@@ -154,6 +175,7 @@ class MultiHead(keras.layers.Layer):
             **super().get_config(),
             "num_members": self.num_members,
             "num_classes": self.num_classes,
+            "shared": self.shared,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -30,21 +31,27 @@ class Mixing:
 
     Args:
         mask: the binary mask's name in `masks.MASKS`, or a function like those in `masks`.
-        probability: p, the probability that a batch is mixed by `mask`; otherwise it is mixed linearly. Default 0.5.
+        probability: p, the probability that a batch is mixed by `mask`; otherwise it is mixed linearly. Default 0.5. Or a
+            function from training progress in [0, 1] to p, which then has no other decay.
         decay_start: the share of training after which p falls linearly to 0. Default 11/12. `None` keeps p constant.
         alpha: α > 0, the concentration of the symmetric Dirichlet distribution of the ratios κ; Beta(α, α) for two
             members. `None` for equal ratios 1/M.
         weight_root: r > 0. The loss of member i weighs w_i = M·κ_i^(1/r) / Σ_j κ_j^(1/r). `None` for equal weights, its
             limit for large r.
+        unmixing: moves the masks towards showing all members everywhere as training goes, which gives small networks
+            features that members share (Sun et al., 2022, arXiv 2205.10139). `True`: in step with training progress; or a
+            function from progress to m in [0, 1], see `unmix`.
 
+    Functions are saved with the model if they are registered with `keras.saving.register_keras_serializable`.
     `probability` and `decay_start` have no meaning for `mask="linear"`: values other than the defaults are refused there.
     """
 
     mask: str | MaskFunction = "cutmix"
-    probability: float = 0.5
+    probability: float | Callable = 0.5
     decay_start: float | None = 11 / 12
     alpha: float | None = 2.0
     weight_root: float | None = 3.0
+    unmixing: bool | Callable = False
 
     def __post_init__(self):
         linear = mask_functions.get(self.mask) is mask_functions.linear
@@ -55,7 +62,12 @@ class Mixing:
                     f"`{field.name}` (={value}) chooses between a binary mask and the linear one; it has no meaning for "
                     "mask='linear'."
                 )
-        if not 0 <= self.probability <= 1:
+        if callable(self.probability):
+            if self.decay_start != 11 / 12:
+                raise ValueError(
+                    "`decay_start` has no meaning beside a function `probability`: the function says it all."
+                )
+        elif not 0 <= self.probability <= 1:
             raise ValueError(f"`probability` must be within [0, 1], got {self.probability}.")
         if self.decay_start is not None and not 0 <= self.decay_start < 1:
             raise ValueError(f"`decay_start` must be within [0, 1), or None for no decay, got {self.decay_start}.")
@@ -72,21 +84,26 @@ class Mixing:
 
     def get_config(self) -> dict:
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if not isinstance(self.mask, str):
-            config["mask"] = keras.saving.serialize_keras_object(self.mask)
-        return config
+        return {name: keras.saving.serialize_keras_object(v) if callable(v) else v for name, v in config.items()}
 
     @classmethod
     def from_config(cls, config: dict) -> "Mixing":
-        if not isinstance(config["mask"], str):
-            config = {**config, "mask": keras.saving.deserialize_keras_object(config["mask"])}
-        return cls(**config)
+        functions = {name: v for name, v in config.items() if isinstance(v, dict)}
+        return cls(**config | {name: keras.saving.deserialize_keras_object(v) for name, v in functions.items()})
 
     def mask_probability(self, progress):
         """p at `progress` ∈ [0, 1] of training: p until `decay_start`, then p·(1 − progress)/(1 − decay_start)."""
+        if callable(self.probability):
+            return self.probability(ops.clip(ops.convert_to_tensor(progress, "float32"), 0.0, 1.0))
         if self.decay_start is None:
             return self.probability
-        return self.probability * ops.clip((1 - progress) / (1 - self.decay_start), 0.0, 1.0)
+        remaining = 1 - ops.convert_to_tensor(progress, "float32")
+        return self.probability * ops.clip(remaining / (1 - self.decay_start), 0.0, 1.0)
+
+    def unmixing_rate(self, progress):
+        """m at `progress` of training."""
+        progress = ops.clip(ops.convert_to_tensor(progress, "float32"), 0.0, 1.0)
+        return ops.clip(self.unmixing(progress), 0.0, 1.0) if callable(self.unmixing) else progress
 
 
 def draw(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int, size, progress=0.0) -> Draw:
@@ -117,8 +134,36 @@ def draw(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int, size,
     masks = share_out(first, shares)
     roles = seeds.permutations(seed.fork("roles"), 1, num_members)[0]
     masks = ops.take(masks, roles, axis=1)
+    if mixing.unmixing:
+        masks = unmix(masks, mixing.unmixing_rate(progress))
     ratios = ops.mean(masks, axis=(2, 3, 4))  # follow the mask: clipped boxes cover less than they were asked to
     return Draw(masks, ratios, loss_weights(ratios, mixing.weight_root))
+
+
+def places(seed, num_rows, num_members: int, input_repetition: float = 0.0):
+    """Which row's image each member sees: integers (B, M), a permutation of the rows for each member.
+
+    The rows are shuffled once; then each member reshuffles the first 1 − ρ of them on its own, and the rest keeps its place,
+    so that a share ρ of the rows shows the same image to all members (MIMO, section 4.2).
+
+    Args:
+        seed: of the shuffles.
+        num_rows: B, may be a tensor.
+        num_members: M.
+        input_repetition: ρ.
+    """
+    common, *own = ops.unstack(seeds.permutations(seed, 1 + num_members, num_rows), 1 + num_members)
+    if not input_repetition:
+        return ops.stack(own, axis=1)
+    place = ops.arange(num_rows)
+    moving = ops.cast(ops.round(ops.cast(num_rows, "float32") * (1 - input_repetition)), place.dtype)
+    orders = []
+    for order in own:
+        order = ops.cast(order, place.dtype)
+        # sorting by this key shuffles the first rows among themselves and leaves the others where they are
+        key = ops.where(place < moving, order - num_rows, place)
+        orders.append(ops.take(common, ops.argsort(key)))
+    return ops.stack(orders, axis=1)
 
 
 def share_out(first, shares):
@@ -136,6 +181,19 @@ def share_out(first, shares):
     others = ops.cast(others / ops.sum(others, axis=1, keepdims=True), first.dtype)
     rest = (1 - first)[:, None] * others[:, :, None, None, None]
     return ops.concatenate([first[:, None], rest], axis=1)
+
+
+def unmix(masks, rate):
+    """Moves masks towards showing every member everywhere: mask + m·(1 − mask), scaled to sum to one over the members.
+
+    With m = 1 all members are summed as at inference, which needs the scale: without it the sum would be M times as large.
+
+    Args:
+        masks: (B, M, h, w, 1 or c), sums to one over the members.
+        rate: m in [0, 1], a scalar.
+    """
+    rate = ops.cast(rate, masks.dtype)
+    return (masks + rate * (1 - masks)) / (1 + rate * (masks.shape[1] - 1))
 
 
 def loss_weights(ratios, weight_root: float | None):

@@ -10,9 +10,11 @@ from keras import ops
 
 from mixmo_keras import augmentation as augmentations
 from mixmo_keras import backbones, losses, mixing, schedules, seeds, steps
+from mixmo_keras import msda as msdas
 from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
 from mixmo_keras.monitor import Monitor, MonitorCallback, label_error
+from mixmo_keras.msda import MSDA
 
 _logger = logging.getLogger(__name__)
 
@@ -23,8 +25,9 @@ LEARNING_RATE = 0.05  # for 64 images a batch; the papers' 0.1/(2b) at 64 rows, 
 class Batch(NamedTuple):
     """The rows of one training step. B = n·b rows, M members, K classes."""
 
-    images: Any  #          (B, M, H, W, C), augmented
-    targets: Any  #         (B, M) integers or (B, M, K), as the labels were given
+    images: Any  #          (B, M, H, W, C), augmented, under MSDA mixed with their partners
+    labels: Any  #          (B, M) integers or (B, M, K), as they were given: what metrics see
+    targets: Any  #         the labels, or under MSDA soft ones (B, M, K): what the loss sees
     sample_weight: Any  #   (B, M), or None
     masks: Any  #           (B, M, h, w, 1), or None
     weights: Any  #         (B, M), of the members' losses
@@ -44,6 +47,10 @@ class MixMo(keras.Model):
         input_shape: (H, W, C) of the images. `None`: CIFAR's (32, 32, 3), or the `Backbone`'s own.
         num_members: M ≥ 1.
         mixing: how members are mixed in training; `None` sums their features and weighs them equally (MIMO).
+        input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
+        msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
+        share_encoders: whether all members use one encoder; an ablation of the paper.
+        share_heads: whether all members use one head; an ablation of the paper.
         batch_repetitions: b, how often a step uses each image of a batch: n images make n·b rows, each with its own
             augmentation and partners.
         augmentation: a layer `(images, seed) -> images` that augments each row on its own in training. `"pad_crop_flip"`
@@ -52,6 +59,9 @@ class MixMo(keras.Model):
             for three channels, (0.5, 0.5) otherwise. `None` turns normalisation off: images are taken as they are.
         averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
         l2: λ of L2 regularisation λ·Σ‖W‖² over all trainable weights, added to the gradient as 2λW; not in the loss shown.
+        l2_normalization: whether L2 covers the scales and shifts of normalisation layers too, as in MixMo.
+        schedule: the learning rate of the default optimizer. `None`: MixMo's on CIFAR for 64 images a batch,
+            `schedules.StepDecay(0.05)`.
         seed: integer from which initial weights and all draws of training follow. `None`: a random one.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None`: Keras' global policy, or the `Backbone`'s own.
 
@@ -76,11 +86,17 @@ class MixMo(keras.Model):
         input_shape: tuple[int, int, int] | None = None,
         num_members: int = 2,
         mixing: Mixing | None = Mixing(),
+        input_repetition: float = 0.0,
+        msda: MSDA | str | None = None,
+        share_encoders: bool = False,
+        share_heads: bool = False,
         batch_repetitions: int = 4,
         augmentation: keras.layers.Layer | str | None = "pad_crop_flip",
         normalization: tuple | str | None = "auto",
         averaging: str = "logits",
         l2: float = 3e-4,
+        l2_normalization: bool = True,
+        schedule: schedules.ProgressSchedule | None = None,
         seed: int | None = None,
         dtype=None,
         name: str | None = None,
@@ -96,6 +112,25 @@ class MixMo(keras.Model):
                 "One member has nobody to mix with: pass mixing=None, or use SingleNetwork. `mixing` changes nothing.",
                 stacklevel=2,
             )
+        if not 0 <= input_repetition <= 1:
+            raise ValueError(f"`input_repetition` must be within [0, 1], got {input_repetition}.")
+        if num_members == 1 and (input_repetition or share_encoders or share_heads):
+            raise ValueError(
+                "`input_repetition`, `share_encoders` and `share_heads` say what several members have in common; "
+                "num_members=1 has no use for them."
+            )
+        if share_encoders and share_heads:
+            raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
+        if input_repetition == 1:
+            warnings.warn(
+                "input_repetition=1 always shows the same image to all members: they have no reason to differ, and what "
+                "trains is no ensemble. MIMO uses 0 on CIFAR and 0.6 on ImageNet.",
+                stacklevel=2,
+            )
+        if share_heads:
+            warnings.warn("share_heads=True: at inference all members give the same prediction.", stacklevel=2)
+        msda = msdas.get(msda)
+        schedule = schedules.StepDecay(LEARNING_RATE) if schedule is None else schedule
         if isinstance(backbone, backbones.Backbone):
             if dtype is not None and keras.dtype_policies.get(dtype).name != backbone.dtype_policy.name:
                 raise ValueError(
@@ -111,11 +146,17 @@ class MixMo(keras.Model):
             input_shape=input_shape,
             num_members=num_members,
             mixing=mixing,
+            input_repetition=input_repetition,
+            msda=msda,
+            share_encoders=share_encoders,
+            share_heads=share_heads,
             batch_repetitions=batch_repetitions,
             augmentation=augmentation,
             normalization=normalization,
             averaging=averaging,
             l2=l2,
+            l2_normalization=l2_normalization,
+            schedule=schedule,
             seed=seed,
         )
         with _dtype_policy(dtype):
@@ -123,10 +164,10 @@ class MixMo(keras.Model):
             core = _copy(parts.core) if parts is backbone else parts.core  # two models must not share a core
             images = keras.Input(parts.input_shape, name="images")
             normalize = _normalization(normalization, parts.input_shape[-1])
-            encoders = MultiEncoder(parts.encoder, num_members, seed=seed, name="encoders")
+            encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, name="encoders")
             mixing_block = MixingBlock(name="mixing_block")
             initial = keras.initializers.HeNormal(seeds.derive(seed, "heads"))
-            heads = MultiHead(num_members, num_classes, kernel_initializer=initial, name="heads")
+            heads = MultiHead(num_members, num_classes, share_heads, kernel_initializer=initial, name="heads")
             average = MemberAverage(averaging, dtype="float32", name="average")
             member_logits = heads(core(mixing_block(encoders(normalize(images)))))
             super().__init__(inputs=images, outputs=average(member_logits), name=name)
@@ -136,7 +177,9 @@ class MixMo(keras.Model):
         self._member_logits = member_logits
         self.augment = augmentations.get(augmentation)
         self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
-        self.mixing, self.batch_repetitions, self.l2, self.seed = mixing, batch_repetitions, float(l2), seed
+        self.mixing, self.input_repetition, self.msda = mixing, float(input_repetition), msda
+        self.batch_repetitions, self.seed = batch_repetitions, seed
+        self.l2, self.l2_normalization, self.schedule = float(l2), l2_normalization, schedule
         self.expects_raw_pixels = normalization is not None
         self._given = given
         self.compile()
@@ -147,8 +190,8 @@ class MixMo(keras.Model):
         """Configures training, as `keras.Model.compile`; what is left out stays the papers'.
 
         Args:
-            optimizer: `None`: SGD with Nesterov momentum 0.9, and the papers' warm-up and step decay over `fit`'s epochs
-                from a learning rate of 0.05, right for batches of 64 images.
+            optimizer: `None`: SGD with Nesterov momentum 0.9 and the model's `schedule`: the papers' warm-up and step decay
+                over `fit`'s epochs.
             loss: a Keras loss that returns one value a row. `None`: `losses.CrossEntropy()`.
             metrics: in training of each member on its own image, in validation of the ensemble.
             **options: the other options of `keras.Model.compile`.
@@ -156,8 +199,16 @@ class MixMo(keras.Model):
         if options.get("loss_weights") is not None:
             raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
         if optimizer is None:
-            optimizer = keras.optimizers.SGD(schedules.StepDecay(LEARNING_RATE), momentum=0.9, nesterov=True)
+            optimizer = keras.optimizers.SGD(self.schedule, momentum=0.9, nesterov=True)
         loss = losses.CrossEntropy() if loss is None else losses.get(loss)
+        if self.msda is not None and (
+            isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+            or loss is keras.losses.sparse_categorical_crossentropy
+        ):
+            raise ValueError(
+                "MSDA makes soft labels, which a sparse loss can't take. Use the default loss, which takes integer labels "
+                "too, or keras.losses.CategoricalCrossentropy(from_logits=True)."
+            )
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
         inner = self._inner_optimizer
         if isinstance(schedule := inner._learning_rate, schedules.ProgressSchedule):
@@ -169,7 +220,7 @@ class MixMo(keras.Model):
 
     def get_config(self):
         config = dict(self._given)
-        for key in ("backbone", "mixing", "augmentation"):
+        for key in ("backbone", "mixing", "msda", "augmentation", "schedule"):
             config[key] = keras.saving.serialize_keras_object(config[key])
         policy = keras.dtype_policies.serialize(self.dtype_policy)
         return {**config, "dtype": policy, "name": self.name}
@@ -177,7 +228,7 @@ class MixMo(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        for key in ("backbone", "mixing", "augmentation", "dtype"):
+        for key in ("backbone", "mixing", "msda", "augmentation", "schedule", "dtype"):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         return cls(**config)
 
@@ -223,15 +274,27 @@ class MixMo(keras.Model):
         rows = repeat(x)
         if self.augment is not None:
             rows = self.augment(rows, seed=seed.fork("augment"))
-        places = ops.transpose(seeds.permutations(seed.fork("pair"), self.num_members, num_rows))  # (B, M)
-        images, targets = ops.take(rows, places, axis=0), ops.take(repeat(y), places, axis=0)
+        places = mixing.places(seed.fork("pair"), num_rows, self.num_members, self.input_repetition)
+        images, labels = ops.take(rows, places, axis=0), ops.take(repeat(y), places, axis=0)
         if sample_weight is not None:
             sample_weight = ops.take(repeat(ops.reshape(sample_weight, (-1,))), places, axis=0)
-        if self.mixing is None:
-            return Batch(images, targets, sample_weight, None, ops.ones((num_rows, self.num_members)))
-        size = self.encoders.encoders[0].output_shape[1:]
-        draw = mixing.draw(self.mixing, seed, num_rows, self.num_members, size, progress)
-        return Batch(images, targets, sample_weight, draw.masks, draw.weights)
+        masks, weights = None, ops.ones((num_rows, self.num_members))
+        if self.mixing is not None:
+            size = self.encoders.encoders[0].output_shape[1:]
+            masks, _, weights = mixing.draw(self.mixing, seed, num_rows, self.num_members, size, progress)
+        if self.msda is None:
+            return Batch(images, labels, labels, sample_weight, masks, weights)
+        mixed = msdas.draw(self.msda, seed.fork("msda"), places, ops.shape(x)[0], self.image_shape)
+        images = msdas.blend(images, ops.take(rows, mixed.partners, axis=0), mixed.masks)
+        partner_labels = ops.take(repeat(y), mixed.partners, axis=0)
+        shares = msdas.visible_shares(mixed.masks, masks)
+        targets = msdas.soft_targets(labels, partner_labels, shares, self.num_classes)
+        return Batch(images, labels, targets, sample_weight, masks, weights)
+
+    def l2_rates(self) -> list[float]:
+        """2λ for each trainable weight, what L2 adds to its gradient for each unit of weight; 0 where L2 leaves it out."""
+        spared = () if self.l2_normalization else ("gamma", "beta")
+        return [0.0 if weight.name in spared else 2 * self.l2 for weight in self.trainable_weights]
 
     def member_logits(self, images, masks=None, training=False):
         """Logits of every member (B, M, K), float32.
@@ -255,12 +318,12 @@ class MixMo(keras.Model):
     def update_metrics(self, x, y, step, loss, batch: Batch, logits) -> dict:
         """Notes what the monitor watches, updates the metrics of the members on their own images, returns the logs."""
         self._note(x, y, step, loss)
-        targets, member_logits = _flatten_members(batch.targets, logits)
+        labels, member_logits = _flatten_members(batch.labels, logits)
         weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=ops.shape(logits)[0])
-        return self.compute_metrics(batch.images, targets, member_logits, weights)
+        return self.compute_metrics(batch.images, labels, member_logits, weights)
 
     # -- what Keras users call -------------------------------------------------------------------------------------------
 
@@ -404,6 +467,47 @@ def LinearMixMo(  # noqa: N802
 ) -> MixMo:
     """Linear-MixMo: the members' features interpolated, as in MixUp. Arguments of `Mixing` and `MixMo`."""
     return MixMo(backbone, mixing=Mixing("linear", alpha=alpha, weight_root=weight_root), **options)
+
+
+MIMO_SETTINGS = {
+    # the rates are for 128 and for 2048 images a batch (512 and 4096 rows)
+    "cifar": dict(
+        num_members=3,
+        input_repetition=0.0,
+        batch_repetitions=4,
+        l2=3e-4,
+        l2_normalization=True,
+        schedule=schedules.StepDecay(0.1, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)),
+    ),
+    "imagenet": dict(
+        num_members=2,
+        input_repetition=0.6,
+        batch_repetitions=2,
+        l2=1e-4,
+        l2_normalization=False,  # kernels and biases only
+        schedule=schedules.StepDecay(0.8, warmup=5 / 150, milestones=(50 / 150, 100 / 150, 133 / 150)),
+    ),
+}
+
+
+def MIMO(  # noqa: N802
+    backbone: str | backbones.Backbone = "wrn28_10", settings: str = "cifar", **options
+) -> MixMo:
+    """MIMO (Havasi et al., ICLR 2021): the members' features summed, equal weights, probabilities averaged.
+
+    Args:
+        backbone: as in `MixMo`.
+        settings: the paper's hyper-parameters, `"cifar"` or `"imagenet"`: M, ρ, b, L2 and the learning rate, for 128 and for
+            2048 images a batch. See `models.MIMO_SETTINGS`.
+        **options: of `MixMo`, in place of the settings'. `mixing` is MixMo's and refused.
+    """
+    if settings not in MIMO_SETTINGS:
+        raise ValueError(f"Unknown settings: {settings!r}. Known settings: {', '.join(MIMO_SETTINGS)}.")
+    if "mixing" in options:
+        raise ValueError(
+            "`mixing` has no meaning for MIMO, which sums its members: use CutMixMo, LinearMixMo or MixMo."
+        )
+    return MixMo(backbone, mixing=None, **{"averaging": "probabilities", **MIMO_SETTINGS[settings], **options})
 
 
 def SingleNetwork(  # noqa: N802

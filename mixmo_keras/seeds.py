@@ -49,4 +49,4 @@ class StepSeed(keras.random.SeedGenerator):
 
 def permutations(seed: keras.random.SeedGenerator, count: int, size):
     """`count` independent uniform permutations of 0..size-1: integers (count, size)."""
-    return ops.argsort(keras.random.uniform((count, size), seed=seed), axis=-1)
+    return ops.argsort(keras.random.uniform((count, size), seed=seed, dtype="float32"), axis=-1)

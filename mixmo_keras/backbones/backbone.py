@@ -1,5 +1,6 @@
 """What a backbone is."""
 
+import copy
 import dataclasses
 
 import keras
@@ -49,4 +50,5 @@ class Backbone:
 
     @classmethod
     def from_config(cls, config: dict) -> "Backbone":
+        config = copy.deepcopy(config)  # Keras empties what it deserializes
         return cls(**{name: keras.saving.deserialize_keras_object(part) for name, part in config.items()})

@@ -41,9 +41,11 @@ def train_step(model, state, data):
 
     gradients, (loss, batch, logits, step, others) = jax.grad(scaled_loss, has_aux=True)(trainable)
     with scope(trainable, others, optimizer, metrics) as during:
-        if model.l2:
-            l2 = model.optimizer.scale_loss(2 * model.l2)
-            gradients = [gradient + l2 * weight for gradient, weight in zip(gradients, trainable, strict=True)]
+        scale = model.optimizer.scale_loss(1.0)
+        gradients = [
+            gradient + scale * rate * weight if rate else gradient
+            for gradient, weight, rate in zip(gradients, trainable, model.l2_rates(), strict=True)
+        ]
         clock = ops.convert_to_tensor(model.monitor.clock)
     with model.monitor.reading(clock):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)

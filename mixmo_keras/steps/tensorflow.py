@@ -25,9 +25,11 @@ def train_step(model, data):
             loss = model.member_loss(batch, logits)
             scaled = model.optimizer.scale_loss(loss / replica.num_replicas_in_sync)
         gradients = tape.gradient(scaled, [weight.value for weight in weights])
-        l2 = model.optimizer.scale_loss(tf.constant(2 * model.l2 / replica.num_replicas_in_sync))
-        if model.l2:
-            gradients = [gradient + l2 * weight for gradient, weight in zip(gradients, weights, strict=True)]
+        scale = model.optimizer.scale_loss(tf.constant(1 / replica.num_replicas_in_sync))
+        gradients = [
+            gradient + scale * rate * weight if rate else gradient
+            for gradient, weight, rate in zip(gradients, weights, model.l2_rates(), strict=True)
+        ]
         return loss, gradients, batch, logits
 
     if model.jit_compile and replica.num_replicas_in_sync > 1:

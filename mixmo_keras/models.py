@@ -1,6 +1,7 @@
 """MixMo models: one network that is an ensemble of M members (Ramé, Sun, Cord, ICCV 2021)."""
 
 import contextlib
+import copy
 import logging
 import warnings
 from typing import Any, NamedTuple
@@ -227,7 +228,7 @@ class MixMo(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
+        config = copy.deepcopy(config)  # Keras empties what it deserializes
         for key in ("backbone", "mixing", "msda", "augmentation", "schedule", "dtype"):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         return cls(**config)
@@ -564,9 +565,9 @@ def _normalization(normalization, channels: int) -> keras.layers.Layer:
 
 
 def _copy(network: keras.Model) -> keras.Model:
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
-    copy.set_weights(network.get_weights())
-    return copy
+    copied = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
+    copied.set_weights(network.get_weights())
+    return copied
 
 
 def _squeezed(y):

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -450,24 +451,27 @@ class MixMo(keras.Model):
 def CutMixMo(  # noqa: N802, as keras.applications names its models
     backbone: str | backbones.Backbone = "wrn28_10",
     mask="cutmix",
-    probability: float = 0.5,
+    probability: float | Callable = 0.5,
     decay_start: float | None = 11 / 12,
     alpha: float | None = 2.0,
     weight_root: float | None = 3.0,
+    unmixing: bool | Callable = False,
     **options,
 ) -> MixMo:
     """Cut-MixMo, the paper's best: patches of one member's features in the others'. Arguments of `Mixing` and `MixMo`."""
-    return MixMo(backbone, mixing=Mixing(mask, probability, decay_start, alpha, weight_root), **options)
+    return MixMo(backbone, mixing=Mixing(mask, probability, decay_start, alpha, weight_root, unmixing), **options)
 
 
 def LinearMixMo(  # noqa: N802
     backbone: str | backbones.Backbone = "wrn28_10",
     alpha: float | None = 2.0,
     weight_root: float | None = 3.0,
+    unmixing: bool | Callable = False,
     **options,
 ) -> MixMo:
     """Linear-MixMo: the members' features interpolated, as in MixUp. Arguments of `Mixing` and `MixMo`."""
-    return MixMo(backbone, mixing=Mixing("linear", alpha=alpha, weight_root=weight_root), **options)
+    mixing = Mixing("linear", alpha=alpha, weight_root=weight_root, unmixing=unmixing)
+    return MixMo(backbone, mixing=mixing, **options)
 
 
 MIMO_SETTINGS = {

@@ -22,25 +22,39 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.special import log_softmax
 
 import mixmo_keras
-from mixmo_keras import augmentation, datasets, schedules
+from mixmo_keras import augmentation, datasets, losses, masks, metrics, msda, schedules
 from mixmo_keras.models import LEARNING_RATE
 
-# method: its model, and the options that it has, with the papers' values
+# method: its model, and the options that it has, with the papers' values on CIFAR
 METHODS = {
     "cut_mixmo": (
         mixmo_keras.CutMixMo,
-        dict(num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, probability=0.5),
+        dict(
+            num_members=2,
+            batch_repetitions=4,
+            mask="cutmix",
+            alpha=2.0,
+            weight_root=3.0,
+            probability=0.5,
+            unmixing=False,
+            input_repetition=0.0,
+        ),
     ),
     "linear_mixmo": (
         mixmo_keras.LinearMixMo,
-        dict(num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0),
+        dict(num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, unmixing=False, input_repetition=0.0),
     ),
+    "mimo": (mixmo_keras.MIMO, dict(num_members=3, batch_repetitions=4, input_repetition=0.0)),
     "single": (mixmo_keras.SingleNetwork, dict(batch_repetitions=1)),
 }
-SCHEDULES = {"step": schedules.StepDecay, "cosine": schedules.Cosine}
+# schedule: a function of the learning rate
+SCHEDULES = {
+    "mixmo": schedules.StepDecay,
+    "mimo": lambda rate: schedules.StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)),
+    "cosine": schedules.Cosine,
+}
 
 
 def option(default, text: str):
@@ -58,12 +72,19 @@ class Recipe:
     num_members: int | None = option(None, "M, members of the ensemble (default: the method's)")
     weight_root: float | None = option(None, "r, root of the ratios in the loss weights (default: the method's)")
     alpha: float | None = option(None, "α, concentration of the mixing ratios (default: the method's)")
+    mask: str | None = option(None, "binary mask: " + ", ".join(name for name in masks.MASKS if name != "linear"))
     probability: float | None = option(None, "p, probability of the binary mask (default: the method's)")
+    unmixing: bool | None = option(None, "move the masks towards showing all members, for small networks")
+    input_repetition: float | None = option(None, "ρ, share of rows with the same image for all members")
+    msda: str | None = option(None, "mixing inside each member's image: " + ", ".join(msda.METHODS))
+    msda_probability: float | None = option(None, "probability of MSDA for each image (default with --msda: 0.5)")
+    msda_alpha: float | None = option(None, "α of MSDA's Beta distribution (default with --msda: 1)")
+    label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
     batch_repetitions: int | None = option(None, "b, times that a step uses each image (default: the method's)")
     epochs: int = option(300, "epochs; warm-up and decay scale with them")
     batch_size: int = option(64, "rows a step, a multiple of b: batch_size / b images")
     learning_rate: float | None = option(None, f"after warm-up (default: {LEARNING_RATE} for 64 images a step)")
-    schedule: str = option("step", "learning rate: " + ", ".join(SCHEDULES))
+    schedule: str | None = option(None, "learning rate: " + ", ".join(SCHEDULES) + " (default: the method's paper)")
     l2: float = option(3e-4, "λ of L2 regularisation")
     padding: int = option(4, "augmentation: pixels of zero padding before the random crop")
     flip: bool = option(True, "augmentation: random left-right flips")
@@ -72,11 +93,20 @@ class Recipe:
     data_dir: str | None = option(None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     output_dir: str = option("runs", "folder of the runs")
     export_dir: str = option("saved_models", "folder of the SavedModels")
+    fresh: bool = option(False, "replace a run of the same name that had other settings")
 
     @property
     def name(self) -> str:
         """Of the run and its folder."""
-        return f"{self.dataset}-{self.method}-{self.backbone}-seed{self.seed}"
+        mask = None if self.mask == "cutmix" else self.mask
+        parts = (
+            self.dataset,
+            self.method,
+            mask,
+            self.msda and f"msda_{self.msda}",
+            "unmixing" if self.unmixing else None,
+        )
+        return "-".join(part for part in (*parts, self.backbone, f"seed{self.seed}") if part)
 
     def resolved(self) -> "Recipe":
         """The recipe with the method's values in place of `None`, checked.
@@ -86,18 +116,23 @@ class Recipe:
         """
         for kind, value, known in (
             ("method", self.method, METHODS),
-            ("schedule", self.schedule, SCHEDULES),
+            ("schedule", self.schedule or "mixmo", SCHEDULES),
             ("dataset", self.dataset, datasets.DATASETS),
         ):
             if value not in known:
                 raise ValueError(f"Unknown {kind}: {value!r}. Known: {', '.join(known)}.")
-        values = {}
+        values: dict = {"schedule": self.schedule or ("mimo" if self.method == "mimo" else "mixmo")}
         own = METHODS[self.method][1]
         for name in sorted({name for _, options in METHODS.values() for name in options}):
             given = getattr(self, name)
             if name not in own and given is not None:
                 raise ValueError(f"`{name}` (={given}) has no meaning for method {self.method!r}.")
             values[name] = own.get(name) if given is None else given
+        for name, default in (("msda_probability", 0.5), ("msda_alpha", 1.0)):
+            given = getattr(self, name)
+            if self.msda is None and given is not None:
+                raise ValueError(f"`{name}` (={given}) has no meaning without `msda`.")
+            values[name] = default if given is None and self.msda else given
         repetitions = values["batch_repetitions"]
         if repetitions < 1 or self.batch_size < 1 or self.batch_size % repetitions:
             raise ValueError(
@@ -119,6 +154,7 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         num_classes=info.num_classes,
         input_shape=info.image_shape,
         augmentation=augment,
+        msda=recipe.msda and msda.MSDA(recipe.msda, recipe.msda_probability, recipe.msda_alpha),
         l2=recipe.l2,
         seed=recipe.seed,
         dtype=recipe.dtype,
@@ -126,13 +162,18 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         **{name: getattr(recipe, name) for name in own},
     )
     schedule = SCHEDULES[recipe.schedule](recipe.learning_rate)
-    model.compile(optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True))
+    model.compile(
+        optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
+        loss=losses.CrossEntropy(recipe.label_smoothing),
+    )
     return model
 
 
 def run(recipe: Recipe) -> dict:
     """Runs a recipe from data to SavedModel and returns its final figures, as in `metrics.json`."""
     recipe = recipe.resolved()
+    folder = Path(recipe.output_dir) / recipe.name
+    check_folder(folder, recipe)
     info = datasets.info(recipe.dataset, recipe.data_dir)
     images_a_step = recipe.batch_size // recipe.batch_repetitions
 
@@ -144,10 +185,9 @@ def run(recipe: Recipe) -> dict:
     validation, test = split("validation", 256), split("test", 256)
     model = build(recipe, info)
 
-    folder = Path(recipe.output_dir) / recipe.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", {**dataclasses.asdict(recipe), "versions": versions()})
+    write_json(folder / "config.json", {**settings(recipe), "versions": versions()})
     print(
         f"{recipe.name}: {model.count_params():,} parameters, {images_a_step} images a step; {folder}/\n{model.figure()}"
     )
@@ -186,18 +226,24 @@ def run(recipe: Recipe) -> dict:
 
 
 def test_figures(model: mixmo_keras.MixMo, test: tf.data.Dataset) -> dict:
-    """Accuracy and negative log-likelihood (nats) of each member, their mean, and the ensemble."""
+    """Accuracy, NLL (nats) and calibration error of each member, their mean and the ensemble; the members' diversity."""
     member_logits = model.predict_members(test, verbose=0)
     logits = np.asarray(model.average(member_logits))
     labels = np.concatenate([label for _, label in test.as_numpy_iterator()])
 
     def score(logits) -> dict:
-        likelihoods = log_softmax(logits, axis=-1)[np.arange(len(labels)), labels]
-        return {"accuracy": float(np.mean(logits.argmax(-1) == labels)), "nll": float(-likelihoods.mean())}
+        return {
+            "accuracy": metrics.accuracy(logits, labels),
+            "nll": metrics.negative_log_likelihood(logits, labels),
+            "ece": metrics.expected_calibration_error(logits, labels),
+        }
 
     members = [score(member_logits[:, member]) for member in range(model.num_members)]
-    mean = {key: float(np.mean([member[key] for member in members])) for key in ("accuracy", "nll")}
-    return {"images": len(labels), "members": members, "members_mean": mean, "ensemble": score(logits)}
+    mean = {key: float(np.mean([member[key] for member in members])) for key in members[0]}
+    figures = {"images": len(labels), "members": members, "members_mean": mean, "ensemble": score(logits)}
+    if len(members) > 1:
+        figures["ratio_of_errors"] = metrics.ratio_of_errors(member_logits, labels)
+    return figures
 
 
 test_figures.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
@@ -214,13 +260,36 @@ def print_table(figures: dict) -> None:
     rows += [("members' mean", test["members_mean"])] if rows else []
     rows += [("ensemble" if rows else "network", test["ensemble"])]
     print(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
-    print(f"{'':<15}{'accuracy':>10}{'NLL':>9}")
+    print(f"{'':<15}{'accuracy':>10}{'NLL':>9}{'ECE':>9}")
     for name, score in rows:
-        print(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}")
+        print(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
+    if "ratio_of_errors" in test:
+        print(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
     best = figures["validation"]["best"]
     print(f"validation: {figures['validation']['last']['accuracy']:.2%} at the end, ", end="")
     print(f"{best['accuracy']:.2%} at best (epoch {best['epoch']})")
     print(f"trained in {figures['training_seconds']:.0f} s; SavedModel: {figures['saved_model']}")
+
+
+def settings(recipe: Recipe) -> dict:
+    """What decides a run's figures, as saved in `config.json`: all but the folders and `fresh`."""
+    elsewhere = ("data_dir", "output_dir", "export_dir", "fresh")
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if name not in elsewhere}
+
+
+def check_folder(folder: Path, recipe: Recipe) -> None:
+    """Raises where the folder holds a run with other settings, which this one would silently replace."""
+    if recipe.fresh or not (folder / "config.json").exists():
+        return
+    before = json.loads((folder / "config.json").read_text())
+    changed = [
+        f"{name} {before.get(name)!r} → {now!r}" for name, now in settings(recipe).items() if before.get(name) != now
+    ]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}). Pass another --output-dir, or --fresh to "
+            "replace it."
+        )
 
 
 def versions() -> dict[str, str]:
@@ -254,7 +323,7 @@ def parse(defaults: Recipe, description: str, arguments: list[str] | None = None
     for field in dataclasses.fields(Recipe):
         default = getattr(defaults, field.name)
         flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"]
-        if field.type is bool:
+        if field.type in (bool, bool | None):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
         else:
             text += "" if default is None else " (default: %(default)s)"

@@ -70,12 +70,14 @@ def test_the_command_line_changes_the_recipe():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, single"),
-        (dict(schedule="line"), "Unknown schedule: 'line'. Known: step, cosine"),
+        (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, mimo, single"),
+        (dict(schedule="line"), "Unknown schedule: 'line'. Known: mixmo, mimo, cosine"),
         (dict(dataset="mnust"), "Unknown dataset: 'mnust'"),
         (dict(batch_repetitions=3), r"`batch_size` \(=64\) must be divisible by `batch_repetitions` \(=3\)"),
         (dict(method="single", num_members=2), r"`num_members` \(=2\) has no meaning for method 'single'"),
         (dict(method="linear_mixmo", probability=0.5), "`probability` .* has no meaning for method 'linear_mixmo'"),
+        (dict(msda_alpha=0.5), r"`msda_alpha` \(=0.5\) has no meaning without `msda`"),
+        (dict(method="mimo", mask="cow"), r"`mask` \(=cow\) has no meaning for method 'mimo'"),
         (dict(epochs=0), "`epochs` must be at least 1, got 0"),
     ],
 )
@@ -127,6 +129,24 @@ def test_a_whole_run(tmp_path, capsys, method):
     table = capsys.readouterr().out
     assert f"{figures['test']['ensemble']['accuracy']:.2%}" in table
     assert ("member 1" in table) == (method != "single")
+
+
+def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):
+    small = dataclasses.replace(digits.RECIPE, output_dir=str(tmp_path), epochs=7)
+    folder = tmp_path / small.name
+    folder.mkdir()
+    recipe.write_json(folder / "config.json", recipe.settings(dataclasses.replace(small, epochs=3).resolved()))
+    with pytest.raises(ValueError, match=r"holds a run with other settings \(epochs 3 → 7\)"):
+        recipe.run(small)
+    recipe.check_folder(folder, dataclasses.replace(small, fresh=True).resolved())
+    recipe.check_folder(folder, dataclasses.replace(small, epochs=3).resolved())
+
+
+def test_names_tell_methods_apart():
+    changes = ({}, dict(mask="cow"), dict(msda="mixup"), dict(unmixing=True), dict(seed=1), dict(method="mimo"))
+    changed = [dataclasses.replace(digits.RECIPE, **change) for change in changes]
+    assert len({recipe.name for recipe in changed}) == len(changes)
+    assert [recipe.resolved().name for recipe in changed] == [recipe.name for recipe in changed]
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):

@@ -1,0 +1,110 @@
+"""The methods side by side on one dataset: the same network, rows, epochs and seeds for all.
+
+    python recipes/compare.py --data-dir .data --backbone wrn10_2 --epochs 3 --seeds 0
+
+Runs what is missing below --output-dir, one after the other, and prints the table of what is there as Markdown: every
+figure is read from a run's metrics.json. Stop it and start it again as you like. --only-table runs nothing.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from recipe import Recipe, check_folder, run
+
+MEMBERS = dict(num_members=2, batch_repetitions=2)
+METHODS = {
+    "single": dict(method="single", batch_repetitions=2),
+    "single + CutMix": dict(method="single", batch_repetitions=2, msda="cutmix"),
+    "MIMO": dict(method="mimo", schedule="mixmo", **MEMBERS),
+    "Linear-MixMo": dict(method="linear_mixmo", **MEMBERS),
+    "Cut-MixMo": dict(method="cut_mixmo", **MEMBERS),
+    "Cut-MixMo + CutMix": dict(method="cut_mixmo", msda="cutmix", **MEMBERS),
+    "Cut-MixMo, unmixing": dict(method="cut_mixmo", unmixing=True, **MEMBERS),
+}
+COLUMNS = ("members", "ensemble", "NLL", "ECE", "ratio of errors", "minutes")
+
+
+def figures(recipe: Recipe) -> dict | None:
+    """The figures of a finished run with these settings, `None` where it is missing."""
+    folder = Path(recipe.output_dir) / recipe.name
+    if not (folder / "metrics.json").exists():
+        return None
+    check_folder(folder, recipe.resolved())
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def row(results: list[dict]) -> list[str]:
+    """The table's cells for one method: means over seeds, ± the standard deviation where there are several."""
+
+    def cell(values, form: str) -> str:
+        text = form.format(np.mean(values))
+        return f"{text} ± {form.format(np.std(values, ddof=1))}" if len(values) > 1 else text
+
+    tests = [result["test"] for result in results]
+    members = zip(*[[member["accuracy"] * 100 for member in test["members"]] for test in tests], strict=True)
+    ensembles = [test["ensemble"] for test in tests]
+    diversity = [test["ratio_of_errors"] for test in tests if "ratio_of_errors" in test]
+    return [
+        " / ".join(cell(values, "{:.2f}") for values in members),
+        cell([score["accuracy"] * 100 for score in ensembles], "{:.2f}"),
+        cell([score["nll"] for score in ensembles], "{:.3f}"),
+        cell([score["ece"] for score in ensembles], "{:.3f}"),
+        cell(diversity, "{:.2f}") if diversity else "–",
+        cell([result["training_seconds"] / 60 for result in results], "{:.1f}"),
+    ]
+
+
+def table(recipes: dict[str, list[Recipe]]) -> str:
+    """Markdown of what has been run; what has not is said to be missing."""
+    lines = ["| method | " + " | ".join(COLUMNS) + " | seeds |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
+    for name, of_seeds in recipes.items():
+        results = [result for result in map(figures, of_seeds) if result]
+        cells = row(results) if results else ["not run"] + [""] * (len(COLUMNS) - 1)
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(results)} of {len(of_seeds)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """Runs what is missing and returns the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--backbone", default="wrn16_2")
+    parser.add_argument("--epochs", type=int, default=12, help="of 2 rows an image")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output-dir", default="runs/compare")
+    parser.add_argument("--only-table", action="store_true")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.methods) - set(METHODS):
+        parser.error(f"unknown methods: {', '.join(sorted(unknown))}; known: {', '.join(METHODS)}")
+
+    common = Recipe(
+        dataset=options.dataset,
+        backbone=options.backbone,
+        epochs=options.epochs,
+        data_dir=options.data_dir,
+        output_dir=f"{options.output_dir}/{options.backbone}-{options.epochs}-epochs",
+        export_dir=f"{options.output_dir}/saved_models",
+    )
+    recipes = {
+        name: [dataclasses.replace(common, seed=seed, **METHODS[name]) for seed in options.seeds]
+        for name in options.methods
+    }
+    try:
+        for number in range(len(options.seeds)):  # seed by seed, so that a stopped comparison has whole tables
+            for of_seeds in recipes.values():
+                if not options.only_table and figures(of_seeds[number]) is None:
+                    run(of_seeds[number])
+        text = table(recipes)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"\n{text}")
+    return text
+
+
+if __name__ == "__main__":
+    main()

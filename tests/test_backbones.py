@@ -1,0 +1,185 @@
+"""WRN against a count by hand and a forward pass in NumPy; what makes a backbone."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import layers
+
+import mixmo_keras
+from mixmo_keras import backbones
+from mixmo_keras.backbones import Backbone, wide_resnet
+
+
+def wrn_parameters(depth, width, num_members, num_classes, channels=3):
+    """Trainable parameters, counted from the paper's table: encoders, blocks, final batch norm, heads."""
+    total, inputs = num_members * 9 * channels * 16, 16
+    for outputs in (16 * width, 32 * width, 64 * width):
+        for block in range((depth - 4) // 6):
+            total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs * outputs
+            if block == 0 and (inputs != outputs or outputs != 16 * width):  # shortcut where the shape changes
+                total += inputs * outputs
+            inputs = outputs
+    return total + 2 * inputs + num_members * (inputs + 1) * num_classes
+
+
+@pytest.mark.parametrize("num_members", [1, 3])
+@pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2)])
+def test_number_of_parameters(depth, width, num_members):
+    model = tiny.model(backbone=f"wrn{depth}_{width}", input_shape=(8, 8, 3), num_members=num_members)
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert trainable == wrn_parameters(depth, width, num_members, tiny.NUM_CLASSES)
+
+
+def test_the_papers_network_has_the_papers_parameters():
+    model = mixmo_keras.CutMixMo()  # every default: WRN-28-10, M = 2, CIFAR-100
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 36_601_416
+    assert wrn_parameters(28, 10, 2, 100) == 36_601_416
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 100)
+
+
+def layer_table(core, kind):
+    return {layer.name: layer for layer in core.layers if isinstance(layer, kind)}
+
+
+def test_strides_and_shortcuts():
+    core = wide_resnet(16, 2).core
+    convolutions = layer_table(core, layers.Conv2D)
+    strided = {name for name, layer in convolutions.items() if layer.strides == (2, 2)}
+    assert strided == {f"group{g}_block1_{part}" for g in (2, 3) for part in ("conv2", "shortcut")}
+    assert {name for name in convolutions if "shortcut" in name} == {f"group{g}_block1_shortcut" for g in (1, 2, 3)}
+    assert all(layer.padding == "same" and not layer.use_bias for layer in convolutions.values())
+    norms = layer_table(core, layers.BatchNormalization).values()
+    assert {(layer.momentum, layer.epsilon) for layer in norms} == {(0.9, 1e-5)}
+    # He, truncated normal, fan-in
+    kernel = convolutions["group3_block2_conv1"].kernel
+    assert np.std(kernel) == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
+    # where the shape stays, the shortcut is the input itself: WRN-10-1's first block
+    assert "group1_block1_shortcut" not in layer_table(wide_resnet(10, 1).core, layers.Conv2D)
+
+
+def convolution(x, kernel, stride):
+    """ "Same" padding as in TensorFlow: with stride 2 on even sizes one row and column more, at the bottom and right."""
+    size = kernel.shape[0]
+    height, width = x.shape[1] // stride, x.shape[2] // stride
+    padding = max((height - 1) * stride + size - x.shape[1], 0)
+    low = padding // 2
+    x = np.pad(x, ((0, 0), (low, padding - low), (low, padding - low), (0, 0)))
+    return sum(
+        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride] @ kernel[i, j]
+        for i in range(size)
+        for j in range(size)
+    )
+
+
+@pytest.mark.parametrize(("depth", "width"), [(10, 1), (10, 2), (16, 1)])
+def test_forward_pass(depth, width):
+    core = wide_resnet(depth, width, (8, 8, 3), seed=0).core
+    random = np.random.default_rng(0)
+    core.set_weights([w + random.uniform(0.1, 0.5, w.shape) if w.ndim == 1 else w for w in core.get_weights()])
+    weights = {w.path: np.asarray(w, "float64") for w in core.weights}
+
+    def norm_relu(x, name):
+        gamma, beta, mean, variance = (
+            weights[f"{name}_bn/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        return np.maximum(gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta, 0)
+
+    features = random.normal(size=(2, 8, 8, 16))
+    x = features
+    for group in (1, 2, 3):
+        for block in range(1, (depth - 4) // 6 + 1):
+            name, stride = f"group{group}_block{block}", 2 if group > 1 and block == 1 else 1
+            y = convolution(norm_relu(x, f"{name}_1"), weights[f"{name}_conv1/kernel"], 1)
+            y = convolution(norm_relu(y, f"{name}_2"), weights[f"{name}_conv2/kernel"], stride)
+            shortcut = weights.get(f"{name}_shortcut/kernel")  # of the raw input
+            x = y + (x if shortcut is None else convolution(x, shortcut, stride))
+    expected = norm_relu(x, "final").mean((1, 2))
+    np.testing.assert_allclose(core(features.astype("float32")), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_initial_weights_follow_from_the_seed():
+    first, again, other = (wide_resnet(10, 1, (8, 8, 3), seed) for seed in (1, 1, 2))
+    assert tiny.equal_weights(first.core, again.core)
+    assert not tiny.equal_weights(first.core, other.core)
+    kernels = [w.tobytes() for w in first.core.get_weights() if w.ndim == 4]
+    assert len(set(kernels)) == len(kernels)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 16, 3), (7, 9, 2), (1, 1, 3)])
+def test_any_image_shape(shape):
+    backbone = backbones.get("wrn10_1", shape, 0)
+    assert backbone.input_shape == shape
+    assert backbone.core(backbone.encoder(np.zeros((2, *shape), "float32"))).shape == (2, 64)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "error", "message"),
+    [
+        ("vgg16", None, ValueError, "Unknown backbone: 'vgg16'. Known names: wrn<depth>_<width>"),
+        ("wrn28", None, ValueError, "Unknown backbone: 'wrn28'"),
+        ("wrn28_10_1", None, ValueError, "Unknown backbone"),
+        ("wrn12_1", None, ValueError, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),
+        ("wrn4_1", None, ValueError, "`depth` must be 6n . 4 .* got 4"),
+        ("wrn10_0", None, ValueError, "`width` must be at least 1, got 0"),
+        (None, None, TypeError, "`backbone` must be a name or a mixmo_keras.backbones.Backbone, got NoneType"),
+        (wide_resnet, None, TypeError, "got function"),
+        ("wrn10_1", (8, 8), ValueError, r"`input_shape` must be \(height, width, channels\), got \(8, 8\)"),
+        (tiny.backbone(), (8, 8, 1), ValueError, r"differs from the backbone's own, \(8, 8, 3\)"),
+    ],
+)
+def test_bad_input(backbone, shape, error, message):
+    with pytest.raises(error, match=message):
+        mixmo_keras.MixMo(backbone, input_shape=shape)
+
+
+def test_parts_that_do_not_fit():
+    images, vector = keras.Input((8, 8, 3)), keras.Input((4,))
+    encoder = keras.Model(images, layers.Conv2D(4, 3)(images))
+    core = tiny.backbone().core
+    with pytest.raises(
+        ValueError, match=r"encoder's output \(None, 6, 6, 4\) must be a map .* core's input \(None, 8, 8, 4\)"
+    ):
+        Backbone(encoder, core)
+    with pytest.raises(ValueError, match=r"encoder's output \(None, 4\) must be a map"):
+        Backbone(keras.Model(vector, layers.Dense(4)(vector)), core)
+    features = keras.Input((6, 6, 4))
+    with pytest.raises(
+        ValueError, match=r"core must end in a vector \(B, F\), as after pooling; it ends in \(None, 4, 4, 2\)"
+    ):
+        Backbone(encoder, keras.Model(features, layers.Conv2D(2, 3)(features)))
+
+
+def test_round_trip_through_json():
+    backbone = tiny.backbone()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(backbone)))
+    for _ in range(2):  # a configuration may be used again
+        copy = keras.saving.deserialize_keras_object(config)
+        assert copy.input_shape == backbone.input_shape
+        assert [w.shape for w in copy.core.weights] == [w.shape for w in backbone.core.weights]
+
+
+def test_two_models_of_one_backbone_share_nothing():
+    backbone = tiny.backbone()
+    first, second = (tiny.model(backbone=backbone, seed=seed) for seed in (1, 2))
+    assert tiny.equal_weights(first.core, backbone.core)  # its weights are kept, as pretrained ones must be
+    before = second.get_weights()
+    first.fit(*tiny.data(), verbose=0)
+    assert tiny.equal_weights(before, second)
+    assert not tiny.equal_weights(first.core, backbone.core)
+
+
+def test_dtype_is_the_backbones():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = tiny.backbone()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = tiny.model(backbone=backbone)
+    assert model.dtype_policy.name == backbone.dtype_policy.name == model.heads.dtype_policy.name == "mixed_bfloat16"
+    with pytest.raises(ValueError, match=r"`dtype` \(='float16'\) differs from the policy .* 'mixed_bfloat16'"):
+        tiny.model(backbone=backbone, dtype="float16")
+    assert mixmo_keras.MixMo.from_config(model.get_config()).dtype_policy.name == "mixed_bfloat16"

@@ -317,6 +317,18 @@ class MixMo(keras.Model):
         weighted = ops.reshape(values, ops.shape(weights)) * weights
         return ops.sum(ops.mean(weighted, axis=0)) + sum(ops.sum(loss) for loss in self.losses)
 
+    def sound_loss(self, loss, gradients):
+        """The loss, or NaN if the encoders' gradients are not finite: on CPUs ReLU turns NaN into 0, which hides it.
+
+        `gradients` are those of `trainable_weights`. Under loss scaling they may overflow: such a step is skipped.
+        """
+        if self._inner_optimizer is not self.optimizer:
+            return loss
+        encoders = {id(weight) for weight in self.encoders.trainable_weights}
+        pairs = zip(self.trainable_weights, gradients, strict=True)
+        total = sum(ops.sum(gradient) for weight, gradient in pairs if id(weight) in encoders and gradient is not None)
+        return ops.where(ops.isfinite(ops.cast(total, loss.dtype)), loss, float("nan"))
+
     def update_metrics(self, x, y, step, loss, batch: Batch, logits) -> dict:
         """Notes what the monitor watches, updates the metrics of the members on their own images, returns the logs."""
         self._note(x, y, step, loss)

@@ -50,7 +50,7 @@ def train_step(model, state, data):
     with model.monitor.reading(clock):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
     with scope(trainable, others, optimizer, metrics) as during:
-        logs = model.update_metrics(x, y, step, loss, batch, logits)
+        logs = model.update_metrics(x, y, step, model.sound_loss(loss, gradients), batch, logits)
     state = tuple(
         current(during, group, values)
         for group, values in zip(groups, (trainable, others, optimizer, metrics), strict=True)

@@ -30,7 +30,7 @@ def train_step(model, data):
             gradient + scale * rate * weight if rate else gradient
             for gradient, weight, rate in zip(gradients, weights, model.l2_rates(), strict=True)
         ]
-        return loss, gradients, batch, logits
+        return model.sound_loss(loss, gradients), gradients, batch, logits
 
     if model.jit_compile and replica.num_replicas_in_sync > 1:
         forward_backward = tf.function(forward_backward, jit_compile=True)

@@ -59,7 +59,14 @@ def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> tf
     return _source(name).load(split, _folder(data_dir))
 
 
-def batches(dataset: tf.data.Dataset, batch_size: int, training: bool = False, seed: int = 0) -> tf.data.Dataset:
+def batches(
+    dataset: tf.data.Dataset,
+    batch_size: int,
+    training: bool = False,
+    seed: int = 0,
+    repetitions: int = 1,
+    transform: Callable | None = None,
+) -> tf.data.Dataset:
     """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
 
     Args:
@@ -67,6 +74,10 @@ def batches(dataset: tf.data.Dataset, batch_size: int, training: bool = False, s
         batch_size: images a batch. A model with batch repetition b makes b rows of each.
         training: whether to shuffle and to drop the last partial batch.
         seed: of the shuffling.
+        repetitions: b: each batch has all its images, then all again, b times: for a model with `repeated_data=True`.
+            Images are read once. A model repeats by itself unless copies need a `transform` each.
+        transform: a function of a batch of images (n·b, H, W, C) to images of the same shape, such as an augmentation layer
+            of keras-cv; runs on the CPU and in parallel.
     """
     dataset = dataset.cache()
     if training:
@@ -74,7 +85,15 @@ def batches(dataset: tf.data.Dataset, batch_size: int, training: bool = False, s
         if 0 <= size < batch_size:
             raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
         dataset = dataset.shuffle(size if size > 0 else 50_000, seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.batch(batch_size, drop_remainder=training)
+    if repetitions > 1:
+        dataset = dataset.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
+    if transform is not None:
+        dataset = dataset.map(
+            lambda images, *labels: (tf.ensure_shape(transform(images), images.shape), *labels),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _source(name: str) -> Source:

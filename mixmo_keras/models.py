@@ -55,6 +55,8 @@ class MixMo(keras.Model):
         share_heads: whether all members use one head; an ablation of the paper.
         batch_repetitions: b, how often a step uses each image of a batch: n images make n·b rows, each with its own
             augmentation and partners.
+        repeated_data: whether the batches come repeated already, all images and then all again, b times, as
+            `datasets.batches(..., repetitions=b)` makes them to augment each copy on the CPU.
         augmentation: a layer `(images, seed) -> images` that augments each row on its own in training. `"pad_crop_flip"`
             is CIFAR's (`augmentation.PadCropFlip()`); `None` for none.
         normalization: (mean, standard deviation) of pixels in [0, 1], numbers or one for each channel. `"auto"`: CIFAR's
@@ -93,6 +95,7 @@ class MixMo(keras.Model):
         share_encoders: bool = False,
         share_heads: bool = False,
         batch_repetitions: int = 4,
+        repeated_data: bool = False,
         augmentation: keras.layers.Layer | str | None = "pad_crop_flip",
         normalization: tuple | str | None = "auto",
         averaging: str = "logits",
@@ -114,6 +117,8 @@ class MixMo(keras.Model):
                 "One member has nobody to mix with: pass mixing=None, or use SingleNetwork. `mixing` changes nothing.",
                 stacklevel=2,
             )
+        if repeated_data and batch_repetitions == 1:
+            raise ValueError("`repeated_data` says that images come several times: it needs batch_repetitions > 1.")
         if not 0 <= input_repetition <= 1:
             raise ValueError(f"`input_repetition` must be within [0, 1], got {input_repetition}.")
         if num_members == 1 and (input_repetition or share_encoders or share_heads):
@@ -153,6 +158,7 @@ class MixMo(keras.Model):
             share_encoders=share_encoders,
             share_heads=share_heads,
             batch_repetitions=batch_repetitions,
+            repeated_data=repeated_data,
             augmentation=augmentation,
             normalization=normalization,
             averaging=averaging,
@@ -180,7 +186,7 @@ class MixMo(keras.Model):
         self.augment = augmentations.get(augmentation)
         self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
         self.mixing, self.input_repetition, self.msda = mixing, float(input_repetition), msda
-        self.batch_repetitions, self.seed = batch_repetitions, seed
+        self.batch_repetitions, self.repeated_data, self.seed = batch_repetitions, repeated_data, seed
         self.l2, self.l2_normalization, self.schedule = float(l2), l2_normalization, schedule
         self.expects_raw_pixels = normalization is not None
         self._given = given
@@ -268,10 +274,11 @@ class MixMo(keras.Model):
         """
         self._check_shapes(x, y)
         y = _squeezed(y)
-        num_rows = ops.shape(x)[0] * self.batch_repetitions
+        tiles = 1 if self.repeated_data else self.batch_repetitions
+        num_rows = ops.shape(x)[0] * tiles
 
         def repeat(values):
-            return ops.tile(values, (self.batch_repetitions, *[1] * (len(values.shape) - 1)))
+            return ops.tile(values, (tiles, *[1] * (len(values.shape) - 1)))
 
         rows = repeat(x)
         if self.augment is not None:
@@ -286,7 +293,8 @@ class MixMo(keras.Model):
             masks, _, weights = mixing.draw(self.mixing, seed, num_rows, self.num_members, size, progress)
         if self.msda is None:
             return Batch(images, labels, labels, sample_weight, masks, weights)
-        mixed = msdas.draw(self.msda, seed.fork("msda"), places, ops.shape(x)[0], self.image_shape)
+        num_images = num_rows // self.batch_repetitions
+        mixed = msdas.draw(self.msda, seed.fork("msda"), places, num_images, self.image_shape)
         images = msdas.blend(images, ops.take(rows, mixed.partners, axis=0), mixed.masks)
         partner_labels = ops.take(repeat(y), mixed.partners, axis=0)
         shares = msdas.visible_shares(mixed.masks, masks)

@@ -18,7 +18,7 @@ MEMBERS = dict(num_members=2, batch_repetitions=2)
 METHODS = {
     "single": dict(method="single", batch_repetitions=2),
     "single + CutMix": dict(method="single", batch_repetitions=2, msda="cutmix"),
-    "MIMO": dict(method="mimo", schedule="mixmo", **MEMBERS),
+    "MIMO": dict(method="mimo", **MEMBERS),
     "Linear-MixMo": dict(method="linear_mixmo", **MEMBERS),
     "Cut-MixMo": dict(method="cut_mixmo", **MEMBERS),
     "Cut-MixMo + CutMix": dict(method="cut_mixmo", msda="cutmix", **MEMBERS),
@@ -86,6 +86,7 @@ def main(arguments: list[str] | None = None) -> str:
         dataset=options.dataset,
         backbone=options.backbone,
         epochs=options.epochs,
+        schedule="cosine",  # the papers' steps would end a short training before it began
         data_dir=options.data_dir,
         output_dir=f"{options.output_dir}/{options.backbone}-{options.epochs}-epochs",
         export_dir=f"{options.output_dir}/saved_models",

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     parser.add_argument("--dataset", default="cifar10", help="dataset of the images (default: %(default)s)")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--images", type=int, nargs=2, default=(27, 8), help="numbers of two validation images")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=11, help="seed of the draws (default: %(default)s)")
     parser.add_argument("--output-dir", default="docs", help="folder of the pictures (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:

@@ -57,6 +57,25 @@ SCHEDULES = {
 }
 
 
+def _keras_cv(layer: str, **options):
+    """A function that augments each image of a batch on its own by a keras-cv layer, whose import takes seconds."""
+
+    def build():
+        import keras_cv
+
+        augment = getattr(keras_cv.layers, layer)(value_range=(0, 255), **options)
+        return lambda images: augment({"images": tf.cast(images, tf.float32)}, training=True)["images"]
+
+    return build
+
+
+# Keras' own RandAugment draws its operations once for a batch; keras-cv's draws them for each image
+PIXEL_AUGMENTATIONS = {
+    "randaugment": _keras_cv("RandAugment", augmentations_per_image=2, magnitude=0.3),
+    "augmix": _keras_cv("AugMix"),
+}
+
+
 def option(default, text: str):
     """A field of `Recipe` that is an option of the command line."""
     return dataclasses.field(default=default, metadata={"help": text})
@@ -88,6 +107,7 @@ class Recipe:
     l2: float = option(3e-4, "λ of L2 regularisation")
     padding: int = option(4, "augmentation: pixels of zero padding before the random crop")
     flip: bool = option(True, "augmentation: random left-right flips")
+    pixel_augmentation: str | None = option(None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS))
     dtype: str = option("float32", "float32, mixed_bfloat16 or mixed_float16")
     seed: int = option(0, "seed of the initial weights, shuffling, augmentation and mixing")
     data_dir: str | None = option(None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
@@ -99,14 +119,19 @@ class Recipe:
     def name(self) -> str:
         """Of the run and its folder."""
         mask = None if self.mask == "cutmix" else self.mask
+        msda = self.msda and f"msda_{self.msda}"
+        unmixing = "unmixing" if self.unmixing else None
         parts = (
             self.dataset,
             self.method,
             mask,
-            self.msda and f"msda_{self.msda}",
-            "unmixing" if self.unmixing else None,
+            unmixing,
+            self.pixel_augmentation,
+            msda,
+            self.backbone,
+            f"seed{self.seed}",
         )
-        return "-".join(part for part in (*parts, self.backbone, f"seed{self.seed}") if part)
+        return "-".join(part for part in parts if part)
 
     def resolved(self) -> "Recipe":
         """The recipe with the method's values in place of `None`, checked.
@@ -118,6 +143,7 @@ class Recipe:
             ("method", self.method, METHODS),
             ("schedule", self.schedule or "mixmo", SCHEDULES),
             ("dataset", self.dataset, datasets.DATASETS),
+            ("pixel augmentation", self.pixel_augmentation or "augmix", PIXEL_AUGMENTATIONS),
         ):
             if value not in known:
                 raise ValueError(f"Unknown {kind}: {value!r}. Known: {', '.join(known)}.")
@@ -155,6 +181,7 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         input_shape=info.image_shape,
         augmentation=augment,
         msda=recipe.msda and msda.MSDA(recipe.msda, recipe.msda_probability, recipe.msda_alpha),
+        repeated_data=recipe.pixel_augmentation is not None and recipe.batch_repetitions > 1,
         l2=recipe.l2,
         seed=recipe.seed,
         dtype=recipe.dtype,
@@ -181,7 +208,11 @@ def run(recipe: Recipe) -> dict:
         dataset = datasets.load(recipe.dataset, name, recipe.data_dir)
         return datasets.batches(dataset, batch_size, **options)
 
-    train = split("train", images_a_step, training=True, seed=recipe.seed)
+    augmented = {}
+    if recipe.pixel_augmentation:
+        transform = PIXEL_AUGMENTATIONS[recipe.pixel_augmentation]()
+        augmented = dict(repetitions=recipe.batch_repetitions, transform=transform)
+    train = split("train", images_a_step, training=True, seed=recipe.seed, **augmented)
     validation, test = split("validation", 256), split("test", 256)
     model = build(recipe, info)
 

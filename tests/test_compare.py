@@ -11,7 +11,13 @@ from recipe import Recipe, settings, write_json
 def write_run(folder, seed: int, accuracies: list[float], **method):
     epochs = "wrn10_1-1-epochs"
     recipe = Recipe(
-        dataset="digits", backbone="wrn10_1", epochs=1, seed=seed, output_dir=str(folder / epochs), **method
+        dataset="digits",
+        backbone="wrn10_1",
+        epochs=1,
+        schedule="cosine",
+        seed=seed,
+        output_dir=str(folder / epochs),
+        **method,
     ).resolved()
     run = folder / epochs / recipe.name
     run.mkdir(parents=True)

@@ -101,6 +101,29 @@ def test_evaluation_batches_keep_order_and_the_rest():
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+def test_repeated_batches_read_once_and_transform_each_copy():
+    reads = []
+
+    def read():
+        for number in range(6):
+            reads.append(number)
+            yield np.full((1, 1, 1), number, "uint8"), number
+
+    spec = (tf.TensorSpec((1, 1, 1), tf.uint8), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
+
+    def tell_apart(images):
+        return tf.cast(images, tf.int32) + 10 * tf.reshape(tf.range(tf.shape(images)[0]), (-1, 1, 1, 1))
+
+    batches = datasets.batches(dataset, 3, repetitions=2, transform=tell_apart)
+    images, labels = next(iter(batches.as_numpy_iterator()))
+    assert labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert images.ravel().tolist() == [0, 11, 22, 30, 41, 52]
+    for _ in range(2):
+        list(batches)
+    assert len(reads) <= 12  # the cache: one whole pass, and the one that `next` broke off
+
+
 def test_a_batch_larger_than_the_split():
     with pytest.raises(
         ValueError, match=r"`batch_size` \(=11 images\) is larger than the training split \(10 images\)"

@@ -143,10 +143,37 @@ def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):
 
 
 def test_names_tell_methods_apart():
-    changes = ({}, dict(mask="cow"), dict(msda="mixup"), dict(unmixing=True), dict(seed=1), dict(method="mimo"))
+    changes = (
+        {},
+        dict(mask="cow"),
+        dict(msda="mixup"),
+        dict(unmixing=True),
+        dict(seed=1),
+        dict(method="mimo"),
+        dict(pixel_augmentation="augmix"),
+    )
     changed = [dataclasses.replace(digits.RECIPE, **change) for change in changes]
     assert len({recipe.name for recipe in changed}) == len(changes)
     assert [recipe.resolved().name for recipe in changed] == [recipe.name for recipe in changed]
+
+
+@pytest.mark.parametrize("augmentation", list(recipe.PIXEL_AUGMENTATIONS))
+def test_pixel_augmentation_gives_each_copy_its_own_draw(augmentation):
+    transform = recipe.PIXEL_AUGMENTATIONS[augmentation]()
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype("uint8")
+    augmented = transform(tf.constant(np.repeat(image, 16, axis=0))).numpy()
+    assert len({copy.tobytes() for copy in augmented}) > 8  # not one draw for the batch
+    assert augmented.min() >= 0
+    assert augmented.max() <= 255
+
+
+def test_a_run_with_pixel_augmentation(tmp_path):
+    arguments = "--pixel-augmentation randaugment --msda cutmix --backbone wrn10_1 --epochs 1 --no-flip"
+    with tfds.testing.mock_data(num_examples=32), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.chdir(tmp_path)
+        figures = recipe.main(cifar10.RECIPE, "", arguments.split())
+    assert figures["name"] == "cifar10-cut_mixmo-randaugment-msda_cutmix-wrn10_1-seed0"
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):

@@ -236,7 +236,7 @@ class MixMo(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = copy.deepcopy(config)  # Keras empties what it deserializes
-        for key in ("backbone", "mixing", "msda", "augmentation", "schedule", "dtype"):
+        for key in config.keys() & {"backbone", "mixing", "msda", "augmentation", "schedule", "dtype"}:
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         return cls(**config)
 

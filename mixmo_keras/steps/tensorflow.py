@@ -35,10 +35,11 @@ def train_step(model, data):
     if model.jit_compile and replica.num_replicas_in_sync > 1:
         forward_backward = tf.function(forward_backward, jit_compile=True)
     loss, gradients, batch, logits = forward_backward(x, y, sample_weight)
-    with tf.control_dependencies([loss]):  # where the data end, the step counter moved on without a batch: Keras asks once more
+    # Keras asks for one batch too many where the data end: nothing may change that does not wait for a batch
+    with tf.control_dependencies([loss]):
         model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-    if replica.num_replicas_in_sync > 1:
-        _average_statistics(model, replica)
+        if replica.num_replicas_in_sync > 1:
+            _average_statistics(model, replica)
     return model.update_metrics(x, y, step, loss, batch, logits)
 
 

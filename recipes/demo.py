@@ -6,23 +6,26 @@ make demo          or          python recipes/demo.py
 import dataclasses
 import subprocess
 import sys
+import tempfile
 import time
 
 import digits
+import numpy as np
 from recipe import print_table, run
+
+from mixmo_keras import datasets
 
 # serves one image as a client would: TensorFlow and the folder, no mixmo_keras
 SERVE = """
 import sys
 import numpy as np
 import tensorflow as tf
-from sklearn.datasets import load_digits
 
 serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-image, label = load_digits().images[:1, ..., None] * (255 / 16), load_digits().target[0]
-answer = serve(images=tf.constant(image, "float32"))
+image = np.load(sys.argv[2])
+answer = serve(images=tf.constant(image[None], "float32"))
 members = [int(np.argmax(member)) for member in answer["member_probabilities"][0]]
-print(f"a handwritten {label} is served as {int(answer['label'][0])}", end="")
+print(f"a handwritten {sys.argv[3]} is served as {int(answer['label'][0])}", end="")
 print(f" with probability {float(np.max(answer['probabilities'])):.3f}; the members say {members}")
 assert "mixmo_keras" not in sys.modules
 """
@@ -48,7 +51,12 @@ def demo() -> dict[str, dict]:
         "loss, with WRN-28-2. What this shows is that training, ensemble, export and serving work on your machine."
     )
     print("\nIn a new process, with TensorFlow alone:", flush=True)
-    subprocess.run([sys.executable, "-c", SERVE, ours["saved_model"]], check=True)
+    image, label = next(datasets.load("digits", "test").as_numpy_iterator())
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/image.npy", image)
+        subprocess.run(
+            [sys.executable, "-c", SERVE, ours["saved_model"], f"{folder}/image.npy", str(label)], check=True
+        )
     print(f"demo: {time.perf_counter() - start:.0f} s")
     return {"cut_mixmo": ours, "single": single}
 

@@ -146,6 +146,8 @@ class MixMo(keras.Model):
                     "keras.config.set_dtype_policy."
                 )
             dtype = backbone.dtype_policy
+        if isinstance(normalization, (tuple, list)):  # arrays as lists: Keras can't read its own JSON of arrays in a tuple
+            normalization = tuple(part.tolist() if hasattr(part, "tolist") else part for part in normalization)
         seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
         given = dict(
             backbone=backbone,
@@ -217,6 +219,7 @@ class MixMo(keras.Model):
                 "MSDA makes soft labels, which a sparse loss can't take. Use the default loss, which takes integer labels "
                 "too, or keras.losses.CategoricalCrossentropy(from_logits=True)."
             )
+        self._compile_metrics = None  # Keras keeps the earlier ones where none are given
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
         inner = self._inner_optimizer
         if isinstance(schedule := inner._learning_rate, schedules.ProgressSchedule):

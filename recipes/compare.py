@@ -46,7 +46,7 @@ def row(results: list[dict]) -> list[str]:
     tests = [result["test"] for result in results]
     members = zip(*[[member["accuracy"] * 100 for member in test["members"]] for test in tests], strict=True)
     ensembles = [test["ensemble"] for test in tests]
-    diversity = [test["ratio_of_errors"] for test in tests if "ratio_of_errors" in test]
+    diversity = [test["ratio_of_errors"] for test in tests if test.get("ratio_of_errors") is not None]
     return [
         " / ".join(cell(values, "{:.2f}") for values in members),
         cell([score["accuracy"] * 100 for score in ensembles], "{:.2f}"),

@@ -8,9 +8,11 @@ from recipe import Recipe, main
 
 RECIPE = Recipe(
     dataset="digits",
-    backbone="wrn10_4",
+    backbone="wrn10_3",
     batch_repetitions=2,
-    epochs=30,
+    epochs=25,
+    batch_size=32,
+    learning_rate=0.05,
     schedule="cosine",
     padding=1,
     flip=False,  # a mirrored 2 is no digit

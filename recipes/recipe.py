@@ -273,7 +273,8 @@ def test_figures(model: mixmo_keras.MixMo, test: tf.data.Dataset) -> dict:
     mean = {key: float(np.mean([member[key] for member in members])) for key in members[0]}
     figures = {"images": len(labels), "members": members, "members_mean": mean, "ensemble": score(logits)}
     if len(members) > 1:
-        figures["ratio_of_errors"] = metrics.ratio_of_errors(member_logits, labels)
+        ratio = metrics.ratio_of_errors(member_logits, labels)
+        figures["ratio_of_errors"] = ratio if np.isfinite(ratio) else None  # no image is wrong for both
     return figures
 
 
@@ -294,7 +295,7 @@ def print_table(figures: dict) -> None:
     print(f"{'':<15}{'accuracy':>10}{'NLL':>9}{'ECE':>9}")
     for name, score in rows:
         print(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
-    if "ratio_of_errors" in test:
+    if test.get("ratio_of_errors") is not None:
         print(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
     best = figures["validation"]["best"]
     print(f"validation: {figures['validation']['last']['accuracy']:.2%} at the end, ", end="")
@@ -336,7 +337,7 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, content: dict) -> None:
     """Writes beside and renames, so that a kill leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     os.replace(part, path)
 
 

@@ -20,7 +20,7 @@ from mixmo_keras.msda import MSDA
 
 _logger = logging.getLogger(__name__)
 
-CIFAR_NORMALIZATION = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+CIFAR_NORMALIZATION = ((0.4914, 0.4824, 0.4467), (0.2023, 0.1994, 0.2010))
 LEARNING_RATE = 0.05  # for 64 images a batch; the papers' 0.1/(2b) at 64 rows, 64/b images, is the same rate an image
 
 

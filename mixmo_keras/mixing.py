@@ -54,7 +54,10 @@ class Mixing:
     unmixing: bool | Callable = False
 
     def __post_init__(self):
-        linear = mask_functions.get(self.mask) is mask_functions.linear
+        function = mask_functions.get(self.mask)
+        linear = function is mask_functions.linear
+        if function in mask_functions.MASKS.values():  # by its name, as which it can be saved
+            object.__setattr__(self, "mask", function.__name__)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if linear and field.name in ("probability", "decay_start") and value != field.default:
@@ -71,6 +74,8 @@ class Mixing:
             raise ValueError(f"`probability` must be within [0, 1], got {self.probability}.")
         if self.decay_start is not None and not 0 <= self.decay_start < 1:
             raise ValueError(f"`decay_start` must be within [0, 1), or None for no decay, got {self.decay_start}.")
+        if not (isinstance(self.unmixing, bool) or callable(self.unmixing)):
+            raise TypeError(f"`unmixing` must be True, False or a function of progress, got {self.unmixing!r}.")
         if self.alpha is not None and not self.alpha > 0:
             raise ValueError(f"`alpha` must be positive, or None for equal ratios, got {self.alpha}.")
         if self.weight_root is not None and not self.weight_root > 0:
@@ -103,7 +108,8 @@ class Mixing:
     def unmixing_rate(self, progress):
         """m at `progress` of training."""
         progress = ops.clip(ops.convert_to_tensor(progress, "float32"), 0.0, 1.0)
-        return ops.clip(self.unmixing(progress), 0.0, 1.0) if callable(self.unmixing) else progress
+        rate = self.unmixing(progress) if callable(self.unmixing) else progress
+        return ops.clip(ops.convert_to_tensor(rate, "float32"), 0.0, 1.0)
 
 
 def draw(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int, size, progress=0.0) -> Draw:

@@ -146,8 +146,11 @@ class MixMo(keras.Model):
                     "keras.config.set_dtype_policy."
                 )
             dtype = backbone.dtype_policy
-        if isinstance(normalization, (tuple, list)):  # arrays as lists: Keras can't read its own JSON of arrays in a tuple
+        if isinstance(
+            normalization, (tuple, list)
+        ):  # arrays as lists: Keras can't read its own JSON of arrays in a tuple
             normalization = tuple(part.tolist() if hasattr(part, "tolist") else part for part in normalization)
+        input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
         seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
         given = dict(
             backbone=backbone,
@@ -171,6 +174,8 @@ class MixMo(keras.Model):
         )
         with _dtype_policy(dtype):
             parts = backbones.get(backbone, input_shape, seed)
+            if msda is not None and mixing is not None:
+                msdas.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
             core = _copy(parts.core) if parts is backbone else parts.core  # two models must not share a core
             images = keras.Input(parts.input_shape, name="images")
             normalize = _normalization(normalization, parts.input_shape[-1])
@@ -228,6 +233,13 @@ class MixMo(keras.Model):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+    def save(self, filepath, *arguments, **options):
+        """Saves the model, as `keras.Model.save`; with the optimizer's state even before the first step."""
+        if not self.optimizer.built:  # Keras would warn on loading that the file has none
+            with _strategy_scope(self):
+                self.optimizer.build(self.trainable_variables)
+        super().save(filepath, *arguments, **options)
 
     def get_config(self):
         config = dict(self._given)
@@ -384,7 +396,7 @@ class MixMo(keras.Model):
     def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`."""
         if "_members" not in self.__dict__:
-            with self.distribute_strategy.scope() if hasattr(self, "distribute_strategy") else contextlib.nullcontext():
+            with _strategy_scope(self):
                 logits = ops.cast(self._member_logits, "float32")
                 members = keras.Model(self.inputs, logits, name=f"{self.name}_members")
             members.jit_compile = self.jit_compile
@@ -543,6 +555,11 @@ def SingleNetwork(  # noqa: N802
 ) -> MixMo:
     """The plain network through the same code: one member, nothing mixed. Arguments of `MixMo`."""
     return MixMo(backbone, num_members=1, mixing=None, batch_repetitions=batch_repetitions, **options)
+
+
+def _strategy_scope(model):
+    """Where new variables of the model belong; JAX has no such thing."""
+    return model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -128,17 +128,22 @@ def visible_shares(pixel_masks, mixing_masks=None):
 
 
 def _pool(masks, height: int, width: int):
-    """Average-pools (B, M, H, W, 1) to (B, M, height, width, 1), as far as the sizes divide; resizes by area otherwise."""
+    """Average-pools (B, M, H, W, 1) to (B, M, height, width, 1)."""
     members, rows, columns = masks.shape[1:4]
     if (rows, columns) == (height, width):
         return masks
-    if rows % height or columns % width:
-        raise ValueError(
-            f"MSDA's labels follow the visible area, so the encoder's output ({height}, {width}) must divide the images' "
-            f"size ({rows}, {columns})."
-        )
+    check_sizes((rows, columns), (height, width))
     masks = ops.reshape(masks, (-1, members, height, rows // height, width, columns // width))
     return ops.mean(masks, axis=(3, 5))[..., None]
+
+
+def check_sizes(image_size: tuple[int, int], feature_size: tuple[int, int]) -> None:
+    """Raises where no whole number of an image's pixels lies under each position of the encoder's output."""
+    if any(pixels % positions for pixels, positions in zip(image_size, feature_size, strict=True)):
+        raise ValueError(
+            f"MSDA's labels follow the visible area, so the encoder's output {tuple(feature_size)} must divide the images' "
+            f"size {tuple(image_size)}."
+        )
 
 
 def soft_targets(labels, partner_labels, shares, num_classes: int):

@@ -236,9 +236,7 @@ class MixMo(keras.Model):
 
     def save(self, filepath, *arguments, **options):
         """Saves the model, as `keras.Model.save`; with the optimizer's state even before the first step."""
-        if not self.optimizer.built:  # Keras would warn on loading that the file has none
-            with _strategy_scope(self):
-                self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()  # Keras would warn on loading that the file has none
         super().save(filepath, *arguments, **options)
 
     def get_config(self):
@@ -269,7 +267,13 @@ class MixMo(keras.Model):
     def train_step(self, *state_and_data):
         return steps.train_step(self, *state_and_data)
 
+    def _build_optimizer(self):
+        if self.compiled and not self.optimizer.built:
+            with _strategy_scope(self):
+                self.optimizer.build(self.trainable_variables)
+
     def make_train_function(self, force=False):
+        self._build_optimizer()  # XLA can't compile a first step that creates variables
         with _replicas_apart(self):
             return super().make_train_function(force)
 

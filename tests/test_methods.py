@@ -407,7 +407,7 @@ def test_settings_can_be_replaced_and_are_not_shared():
     assert MIMO_SETTINGS["cifar"]["schedule"]._progress is None
 
 
-# -- unmixing, probability as a function ----------------------------------------------------------------------------------------
+# -- unmixing, probability as a function -------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable("test")

@@ -43,7 +43,7 @@ def train_step(model, state, data):
     with scope(trainable, others, optimizer, metrics) as during:
         scale = model.optimizer.scale_loss(1.0)
         gradients = [
-            gradient + scale * rate * weight if rate else gradient
+            gradient if gradient is None or not rate else gradient + scale * rate * weight
             for gradient, weight, rate in zip(gradients, trainable, model.l2_rates(), strict=True)
         ]
         clock = ops.convert_to_tensor(model.monitor.clock)

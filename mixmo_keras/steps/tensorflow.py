@@ -27,7 +27,7 @@ def train_step(model, data):
         gradients = tape.gradient(scaled, [weight.value for weight in weights])
         scale = model.optimizer.scale_loss(tf.constant(1 / replica.num_replicas_in_sync))
         gradients = [
-            gradient + scale * rate * weight if rate else gradient
+            gradient if gradient is None or not rate else gradient + scale * rate * weight
             for gradient, weight, rate in zip(gradients, weights, model.l2_rates(), strict=True)
         ]
         return model.sound_loss(loss, gradients), gradients, batch, logits

@@ -17,6 +17,7 @@ class StepSeed(keras.random.SeedGenerator):
 
     Where `keras.random.SeedGenerator` counts in a variable, this one computes every seed from the model's seed, the step
     and the replica. `fork` gives independent streams by name, so that one more draw in one place moves no other.
+    TensorFlow draws by another algorithm under XLA: `jit_compile` changes what is drawn from the same seeds.
 
     Args:
         seed: Python integer, the model's seed.

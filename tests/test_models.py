@@ -390,6 +390,38 @@ def test_arrays_and_datasets_train_alike():
     assert tiny.equal_weights(first, second)
 
 
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[4 * index : 4 * index + 4], Y[4 * index : 4 * index + 4]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras' way of seeing the end
+def test_other_kinds_of_data_train_alike():
+    models = [tiny.model() for _ in range(3)]
+    for model, data in zip(models, (dataset(), Batches(), (Batches()[i] for i in range(2))), strict=True):
+        model.fit(data, verbose=0, shuffle=False)
+        assert tiny.equal_weights(models[0], model)
+    assert models[1].evaluate(Batches(), verbose=0) == models[0].evaluate(dataset(), verbose=0)
+
+
+class Killed(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_run_resumes_where_it_was(tmp_path):
+    whole, killed, resumed = (compiled_with("default") for _ in range(3))
+    whole.fit(dataset(), epochs=4, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(dataset(), epochs=4, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(tmp_path), Killed()])
+    resumed.fit(dataset(), epochs=4, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(tmp_path)])
+    assert tiny.equal_weights(whole, resumed)
+
+
 def test_validation_split_and_callbacks(tmp_path):
     model = tiny.model()
     callbacks = [

@@ -403,7 +403,8 @@ def test_other_kinds_of_data_train_alike():
     models = [tiny.model() for _ in range(3)]
     for model, data in zip(models, (dataset(), Batches(), (Batches()[i] for i in range(2))), strict=True):
         model.fit(data, verbose=0, shuffle=False)
-        assert tiny.equal_weights(models[0], model)
+        for part in ("encoders", "core", "heads"):  # the clock differs: a generator's length is unknown
+            assert tiny.equal_weights(getattr(models[0], part).get_weights(), getattr(model, part).get_weights())
     assert models[1].evaluate(Batches(), verbose=0) == models[0].evaluate(dataset(), verbose=0)
 
 

@@ -15,6 +15,6 @@ def test_step():
     ]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "plain Keras, single network" in printed
-    ratios = [float(line.split()[-3]) for line in printed.splitlines() if line.startswith("Cut-MixMo")]
+    ratios = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith("Cut-MixMo")]
     assert len(ratios) == 2
     assert all(ratio > 0 for ratio in ratios)

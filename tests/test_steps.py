@@ -40,9 +40,9 @@ def assert_moved(model, expected):
         np.testing.assert_allclose(weight, value, rtol=1e-4, atol=1e-6, err_msg=weight.path)
 
 
-def gradients(model, step=0, x=X, y=Y):
+def gradients(model, step=0, x=X, y=Y, replica=0):
     """Of Σ_i w_i·CE, written out in TensorFlow on the batch that the step will draw."""
-    batch = model.pair(tf.constant(x), tf.constant(y), None, StepSeed(model.seed, step))
+    batch = model.pair(tf.constant(x), tf.constant(y), None, StepSeed(model.seed, step, replica))
     with tf.GradientTape() as tape:
         logits = model.member_logits(batch.images, batch.masks, training=True)
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.targets, logits)
@@ -201,6 +201,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
+import test_steps
 import tiny
 from mixmo_keras.seeds import StepSeed
 
@@ -240,6 +241,18 @@ model.save(path)
 alone = keras.models.load_model(path)
 np.testing.assert_allclose(alone.predict(X, verbose=0), predicted, rtol=1e-4, atol=1e-5)
 np.testing.assert_allclose(alone.evaluate(X, Y, verbose=0), evaluated, rtol=1e-4)
+
+# a step goes down the mean of the replicas' gradients, and down L2 once
+if dtype == "float32":
+    one = tiny.model(l2=0.01)
+    with strategy.scope():
+        both = tiny.model(l2=0.01)
+        both.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    halves = [test_steps.gradients(one, 0, X[4 * r : 4 * r + 4], Y[4 * r : 4 * r + 4], r)[0] for r in (0, 1)]
+    start = [np.array(w) for w in one.trainable_weights]
+    both.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    for w, g, h, after in zip(start, *halves, both.trainable_weights):
+        np.testing.assert_allclose(after, w - 0.1 * ((g + h) / 2 + 0.02 * w), rtol=1e-4, atol=1e-6)
 
 # an error in one replica stops both
 try:

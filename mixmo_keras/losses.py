@@ -33,16 +33,26 @@ class CrossEntropy(keras.losses.Loss):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
-_OF_PROBABILITIES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
+_OF_PROBABILITIES = (
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "kl_divergence",
+    "poisson",
+)
 
 
 def get(loss):
     """A loss for `compile`, by name, function or object, if it fits: of logits, and one value a row."""
     loss = keras.losses.get(loss)
-    if getattr(loss, "__name__", None) in _OF_PROBABILITIES or getattr(loss, "from_logits", True) is False:
+    of_logits = getattr(loss, "from_logits", None)
+    function = getattr(loss, "fn", loss)  # what an object of Keras' wraps
+    if of_logits is False or (of_logits is None and getattr(function, "__name__", None) in _OF_PROBABILITIES):
         raise ValueError(
             f"The model returns logits and {getattr(loss, 'name', getattr(loss, '__name__', loss))} expects "
-            "probabilities: pass the loss object with from_logits=True."
+            "probabilities: pass the loss object with from_logits=True, or one that takes logits."
         )
     reduction = getattr(loss, "reduction", "sum_over_batch_size")
     if reduction not in ("sum_over_batch_size", "mean"):

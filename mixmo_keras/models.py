@@ -146,9 +146,8 @@ class MixMo(keras.Model):
                     "keras.config.set_dtype_policy."
                 )
             dtype = backbone.dtype_policy
-        if isinstance(
-            normalization, (tuple, list)
-        ):  # arrays as lists: Keras can't read its own JSON of arrays in a tuple
+        if isinstance(normalization, (tuple, list)):
+            # arrays as lists: Keras can't read its own JSON of arrays in a tuple
             normalization = tuple(part.tolist() if hasattr(part, "tolist") else part for part in normalization)
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
         seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
@@ -305,6 +304,8 @@ class MixMo(keras.Model):
         places = mixing.places(seed.fork("pair"), num_rows, self.num_members, self.input_repetition)
         images, labels = ops.take(rows, places, axis=0), ops.take(repeat(y), places, axis=0)
         if sample_weight is not None:
+            if tuple(sample_weight.shape[1:]) not in ((), (1,)):
+                raise ValueError(f"`sample_weight` must be (n,), one for each image, got {tuple(sample_weight.shape)}.")
             sample_weight = ops.take(repeat(ops.reshape(sample_weight, (-1,))), places, axis=0)
         masks, weights = None, ops.ones((num_rows, self.num_members))
         if self.mixing is not None:

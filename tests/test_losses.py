@@ -102,6 +102,8 @@ def test_bad_smoothing(smoothing):
     [
         ("sparse_categorical_crossentropy", "returns logits and sparse_categorical_crossentropy expects probabilities"),
         ("categorical_crossentropy", "from_logits=True"),
+        ("categorical_focal_crossentropy", "from_logits=True"),
+        (keras.losses.KLDivergence(), "kl_divergence expects probabilities: .* or one that takes logits"),
         (
             keras.losses.SparseCategoricalCrossentropy(),
             "expects probabilities: pass the loss object with from_logits=True",

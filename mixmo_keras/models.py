@@ -290,7 +290,7 @@ class MixMo(keras.Model):
             seed: the step's seeds.
             progress: share of training done.
         """
-        self._check_shapes(x, y)
+        self._check_shapes(x, y, sample_weight)
         y = _squeezed(y)
         tiles = 1 if self.repeated_data else self.batch_repetitions
         num_rows = ops.shape(x)[0] * tiles
@@ -304,8 +304,6 @@ class MixMo(keras.Model):
         places = mixing.places(seed.fork("pair"), num_rows, self.num_members, self.input_repetition)
         images, labels = ops.take(rows, places, axis=0), ops.take(repeat(y), places, axis=0)
         if sample_weight is not None:
-            if tuple(sample_weight.shape[1:]) not in ((), (1,)):
-                raise ValueError(f"`sample_weight` must be (n,), one for each image, got {tuple(sample_weight.shape)}.")
             sample_weight = ops.take(repeat(ops.reshape(sample_weight, (-1,))), places, axis=0)
         masks, weights = None, ops.ones((num_rows, self.num_members))
         if self.mixing is not None:
@@ -393,7 +391,7 @@ class MixMo(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `member_loss`."""
-        self._check_shapes(x, y)
+        self._check_shapes(x, y, sample_weight)
         self._note(x, y, 0)
         y = _squeezed(y)
         return super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -453,7 +451,7 @@ class MixMo(keras.Model):
 
     # -- checks ------------------------------------------------------------------------------------------------------------
 
-    def _check_shapes(self, x, y):
+    def _check_shapes(self, x, y, sample_weight=None):
         """Raises on wrong ranks and sizes, which are known when a step is traced."""
         if y is None:
             raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
@@ -463,6 +461,8 @@ class MixMo(keras.Model):
             raise ValueError(
                 f"Labels must be integers (n,) or one-hot (n, {self.num_classes}), got shape {tuple(y.shape)}."
             )
+        if sample_weight is not None and tuple(sample_weight.shape[1:]) not in ((), (1,)):
+            raise ValueError(f"`sample_weight` must be (n,), one for each image, got {tuple(sample_weight.shape)}.")
 
     def _note(self, x, y, step, loss=None):
         labels = y if len(y.shape) == 1 or y.shape[1] == 1 else None

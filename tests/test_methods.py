@@ -267,6 +267,8 @@ def test_sample_weights_of_another_shape_are_refused(shape):
     model = make("CutMixMo")
     with pytest.raises(ValueError, match=rf"`sample_weight` must be \(n,\), one for each image, got .*{shape[1]}\)"):
         model.train_on_batch(*data(), sample_weight=np.ones(shape, "float32"))
+    with pytest.raises(ValueError, match="`sample_weight` must be"):
+        model.evaluate(*data(), sample_weight=np.ones(shape, "float32"), verbose=0)
 
 
 # -- training, saving, resuming ----------------------------------------------------------------------------------------

@@ -35,8 +35,17 @@ class Batch(NamedTuple):
     weights: Any  #         (B, M), of the members' losses
 
 
+class _Network(keras.Model):
+    """A Keras model that predicts even where a batch has too few images for all replicas."""
+
+    def predict_step(self, *state_and_data):
+        if _num_replicas(self) > 1:
+            return steps.predict_step(super().predict_step, *state_and_data)
+        return super().predict_step(*state_and_data)
+
+
 @keras.saving.register_keras_serializable("mixmo_keras")
-class MixMo(keras.Model):
+class MixMo(_Network):
     """An image classifier that is an ensemble of M members in one network: M encoders, a mixing block, a core, M heads.
 
     In training every member is shown an image of its own and predicts its label; at inference all are shown the same
@@ -64,6 +73,8 @@ class MixMo(keras.Model):
         averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
         l2: λ of L2 regularisation λ·Σ‖W‖² over all trainable weights, added to the gradient as 2λW; not in the loss shown.
         l2_normalization: whether L2 covers the scales and shifts of normalisation layers too, as in MixMo.
+        synchronized_batch_norm: whether batch norm takes its statistics over the rows of all replicas of a `tf.distribute`
+            strategy, where few rows a replica make its own too noisy. XLA is off then.
         schedule: the learning rate of the default optimizer. `None`: MixMo's on CIFAR for 64 images a batch,
             `schedules.StepDecay(0.05)`.
         seed: integer from which initial weights and all draws of training follow. `None`: a random one.
@@ -101,6 +112,7 @@ class MixMo(keras.Model):
         averaging: str = "logits",
         l2: float = 3e-4,
         l2_normalization: bool = True,
+        synchronized_batch_norm: bool = False,
         schedule: schedules.ProgressSchedule | None = None,
         seed: int | None = None,
         dtype=None,
@@ -168,6 +180,7 @@ class MixMo(keras.Model):
             averaging=averaging,
             l2=l2,
             l2_normalization=l2_normalization,
+            synchronized_batch_norm=synchronized_batch_norm,
             schedule=schedule,
             seed=seed,
         )
@@ -185,6 +198,8 @@ class MixMo(keras.Model):
             average = MemberAverage(averaging, dtype="float32", name="average")
             member_logits = heads(core(mixing_block(encoders(normalize(images)))))
             super().__init__(inputs=images, outputs=average(member_logits), name=name)
+            if synchronized_batch_norm:
+                _synchronize_batch_norm([*encoders.encoders, core])
             self.monitor = Monitor(name="monitor")
         self.normalize, self.encoders, self.mixing_block = normalize, encoders, mixing_block
         self.core, self.heads, self.average = core, heads, average
@@ -194,7 +209,9 @@ class MixMo(keras.Model):
         self.mixing, self.input_repetition, self.msda = mixing, float(input_repetition), msda
         self.batch_repetitions, self.repeated_data, self.seed = batch_repetitions, repeated_data, seed
         self.l2, self.l2_normalization, self.schedule = float(l2), l2_normalization, schedule
+        self.synchronized_batch_norm = synchronized_batch_norm
         self.expects_raw_pixels = normalization is not None
+        self.steps_to_skip = 0
         self._given = given
         self.compile()
 
@@ -208,7 +225,7 @@ class MixMo(keras.Model):
                 over `fit`'s epochs.
             loss: a Keras loss that returns one value a row. `None`: `losses.CrossEntropy()`.
             metrics: in training of each member on its own image, in validation of the ensemble.
-            **options: the other options of `keras.Model.compile`.
+            **options: the other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where there is an accelerator.
         """
         if options.get("loss_weights") is not None:
             raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
@@ -225,6 +242,18 @@ class MixMo(keras.Model):
             )
         self._compile_metrics = None  # Keras keeps the earlier ones where none are given
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
+        if options.get("jit_compile", "auto") == "auto" and not self.run_eagerly and _num_replicas(self) > 1:
+            self.jit_compile = steps.has_accelerator()  # Keras leaves XLA off under every strategy
+        if getattr(self._inner_optimizer, "gradient_accumulation_steps", None) and _num_replicas(self) > 1:
+            raise ValueError(
+                "Keras' optimizers can't accumulate gradients under several replicas of a tf.distribute strategy: leave "
+                "`gradient_accumulation_steps` out. More rows a step, or more replicas, do the same."
+            )
+        if options.get("jit_compile") is True and self.synchronized_batch_norm and _num_replicas(self) > 1:
+            raise ValueError(
+                "jit_compile=True can't be combined with synchronized_batch_norm=True under several replicas: XLA can't "
+                "compile what they exchange in the middle of a step."
+            )
         inner = self._inner_optimizer
         if isinstance(schedule := inner._learning_rate, schedules.ProgressSchedule):
             inner._learning_rate = schedule.attached(self.monitor.progress)  # a copy: another model may use it too
@@ -266,6 +295,11 @@ class MixMo(keras.Model):
     def train_step(self, *state_and_data):
         return steps.train_step(self, *state_and_data)
 
+    def test_step(self, *state_and_data):
+        if _num_replicas(self) > 1:
+            return steps.test_step(self, super().test_step, *state_and_data)
+        return super().test_step(*state_and_data)
+
     def _build_optimizer(self):
         if self.compiled and not self.optimizer.built:
             with _strategy_scope(self):
@@ -274,7 +308,8 @@ class MixMo(keras.Model):
     def make_train_function(self, force=False):
         self._build_optimizer()  # XLA can't compile a first step that creates variables
         with _replicas_apart(self):
-            return super().make_train_function(force)
+            super().make_train_function(force)
+        self.train_function = _Skipping.of(self, self.train_function)
 
     def make_test_function(self, force=False):
         with _replicas_apart(self):
@@ -365,6 +400,11 @@ class MixMo(keras.Model):
                 metric.update_state(loss, sample_weight=ops.shape(logits)[0])
         return self.compute_metrics(batch.images, labels, member_logits, weights)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if iterator is not None and self._distribute_strategy is not None:
+            data_batch, iterator = steps.one_batch(self, iterator), None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
     # -- what Keras users call -------------------------------------------------------------------------------------------
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
@@ -393,15 +433,14 @@ class MixMo(keras.Model):
         """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `member_loss`."""
         self._check_shapes(x, y, sample_weight)
         self._note(x, y, 0)
-        y = _squeezed(y)
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        return super().compute_loss(x, _squeezed(y), y_pred, sample_weight, training)
 
     def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`."""
         if "_members" not in self.__dict__:
             with _strategy_scope(self):
                 logits = ops.cast(self._member_logits, "float32")
-                members = keras.Model(self.inputs, logits, name=f"{self.name}_members")
+                members = _Network(self.inputs, logits, name=f"{self.name}_members")
             members.jit_compile = self.jit_compile
             self.__dict__["_members"] = members  # past Keras' tracking: its layers are this model's own
         members = self.__dict__["_members"]
@@ -567,6 +606,53 @@ def _strategy_scope(model):
     return model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else contextlib.nullcontext()
 
 
+def _num_replicas(model) -> int:
+    """Replicas that train in step; JAX has no such thing."""
+    return model.distribute_strategy.num_replicas_in_sync if hasattr(model, "distribute_strategy") else 1
+
+
+def _synchronize_batch_norm(networks: list[keras.Model]) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`synchronized_batch_norm` is about the replicas of a tf.distribute strategy; Keras runs on "
+            f"{keras.backend.backend()!r}."
+        )
+    layers = [layer for network in networks for layer in network._flatten_layers()]
+    batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not batch_norms:
+        raise ValueError("`synchronized_batch_norm` is set, but the backbone has no batch norm.")
+    for layer in batch_norms:
+        layer.synchronized = True
+
+
+class _Skipping:
+    """A train function that passes over the next `model.steps_to_skip` steps: those that a checkpoint has in it already.
+
+    Their batches are read and dropped, so that the ones after them are those that the interrupted run would have seen.
+    """
+
+    def __init__(self, model, function):
+        self.model, self.function = model, function
+
+    @classmethod
+    def of(cls, model, function):
+        return function if isinstance(function, cls) else cls(model, function)
+
+    def __call__(self, *state_and_iterator):
+        model = self.model
+        if model.steps_to_skip <= 0:
+            return self.function(*state_and_iterator)
+        *state, iterator = state_and_iterator
+        for _ in range(model.steps_per_execution):
+            next(iterator)
+            model.steps_to_skip -= 1
+        if not state:
+            return model.get_metrics_result()
+        metrics = zip(model.metrics_variables, state[0][-1], strict=True)  # JAX: the variables are empty meanwhile
+        with keras.StatelessScope(state_mapping=list(metrics)):
+            return model.get_metrics_result(), *state
+
+
 @contextlib.contextmanager
 def _dtype_policy(dtype):
     before = keras.config.dtype_policy()
@@ -581,7 +667,7 @@ def _dtype_policy(dtype):
 def _replicas_apart(model):
     """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
     jit_compile = model.jit_compile
-    if hasattr(model, "distribute_strategy") and model.distribute_strategy.num_replicas_in_sync > 1:
+    if _num_replicas(model) > 1:
         model.jit_compile = False
     try:
         yield

@@ -109,6 +109,7 @@ class MonitorCallback(keras.callbacks.Callback):
         # a first epoch of unknown length stands still at its middle, so that a warm-up does not hold the rate at zero
         start, rate = (epoch / epochs, 1 / (epochs * steps)) if steps else ((epoch + 0.5) / epochs, 0.0)
         step = float(ops.convert_to_numpy(self.model.step_counter))
+        step -= self.model.steps_to_skip  # of an epoch that goes on in its middle
         self.model.monitor.clock.assign(np.array([start, step, rate], "float32"))
         self._executions, self._first_step = 0, step
 

@@ -4,7 +4,7 @@ import keras
 
 _BACKEND = keras.backend.backend()
 if _BACKEND == "tensorflow":
-    from mixmo_keras.steps.tensorflow import train_step
+    from mixmo_keras.steps.tensorflow import has_accelerator, one_batch, predict_step, test_step, train_step
 elif _BACKEND == "jax":
     from mixmo_keras.steps.jax import train_step  # type: ignore[assignment]
 else:
@@ -13,4 +13,4 @@ else:
         "Set the environment variable KERAS_BACKEND before keras is imported."
     )
 
-__all__ = ["train_step"]
+__all__ = ["has_accelerator", "one_batch", "predict_step", "test_step", "train_step"]

@@ -1,0 +1,130 @@
+"""Which `tf.distribute` strategy trains, and what its workers must agree on.
+
+A model trains under the strategy in whose scope it is built:
+
+    with mixmo_keras.distribution.strategy("auto").scope():
+        model = mixmo_keras.CutMixMo(backbone="wrn28_10")
+    model.fit(train, epochs=300)
+
+Batch sizes are those of all replicas together. Keras 3 shards a `tf.data.Dataset` by itself: every worker reads the whole
+of it and keeps its part of each batch, so that all must see the same order (`datasets.batches` takes a seed).
+"""
+
+import json
+import os
+
+import tensorflow as tf
+
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+
+
+def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribute.Strategy:
+    """The strategy of a name, for the devices at hand.
+
+    Args:
+        name: `"none"`: one device. `"mirrored"`: the devices of this machine. `"multi_worker"`: the machines that the
+            environment variable TF_CONFIG lists. `"auto"`: `"multi_worker"` where TF_CONFIG lists several workers, else
+            `"mirrored"` where there are several GPUs or `num_devices` asks for several devices, else `"none"`.
+        num_devices: how many of this machine's GPUs to use; `None` for all. Where there is no GPU, so many logical devices
+            are made of its CPU, to try out what several GPUs would do.
+
+    Raises:
+        ValueError: unknown name, no such devices, or TF_CONFIG that can't be read or lists fewer than two workers.
+        RuntimeError: TensorFlow has started, and its devices can't be divided any more.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"Unknown strategy: {name!r}. Known strategies: {', '.join(STRATEGIES)}.")
+    if num_devices is not None and num_devices < 1:
+        raise ValueError(f"`num_devices` must be at least 1, got {num_devices}.")
+    num_configured = len(_configured_workers())
+    if name == "multi_worker" and num_configured < 2:
+        raise ValueError(
+            "strategy 'multi_worker' needs the environment variable TF_CONFIG with at least two workers, such as "
+            """'{"cluster": {"worker": ["host0:12345", "host1:12345"]}, "task": {"type": "worker", "index": 0}}'; """
+            f"it lists {num_configured}."
+        )
+    if name == "none" and num_devices not in (None, 1):
+        raise ValueError(f"strategy 'none' trains on one device, got num_devices={num_devices}.")
+    if name == "multi_worker" or (name == "auto" and num_configured > 1):
+        return _multi_worker(num_devices)
+    gpus = tf.config.list_physical_devices("GPU")
+    if name == "mirrored" or (name == "auto" and (num_devices or len(gpus)) > 1):
+        return tf.distribute.MirroredStrategy(_gpus(gpus, num_devices) if gpus else _cpus(num_devices or 1))
+    return tf.distribute.get_strategy()
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Processes that train in step: 1 but under a multi-worker strategy."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1
+    return max(len(workers(resolver.cluster_spec().as_dict())), 1)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files: the only one, or the first of several workers."""
+    if num_workers(strategy) == 1:
+        return True
+    resolver = strategy.cluster_resolver
+    if "chief" in resolver.cluster_spec().as_dict():
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
+def across_workers(strategy: tf.distribute.Strategy, value: int) -> list[int]:
+    """An integer of each worker, in every worker: all must ask at the same time, and wait for each other here."""
+    if num_workers(strategy) == 1:
+        return [int(value)]
+
+    @tf.function
+    def gather():
+        return strategy.gather(strategy.run(lambda: tf.constant([value], tf.int64)), axis=0)
+
+    gathered = gather().numpy()
+    replicas_each = len(gathered) // num_workers(strategy)
+    return [int(number) for number in gathered[::replicas_each]]
+
+
+def workers(cluster: dict) -> list[str]:
+    """Addresses of the processes that train, of a cluster as TF_CONFIG has it."""
+    return [address for job in ("chief", "worker") for address in cluster.get(job, [])]
+
+
+def _configured_workers() -> list[str]:
+    configuration = os.environ.get("TF_CONFIG")
+    if not configuration:
+        return []
+    try:
+        return workers(json.loads(configuration).get("cluster", {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"The environment variable TF_CONFIG must be JSON with a cluster: {error}.") from error
+
+
+def _multi_worker(num_devices: int | None) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and num_devices is not None:
+        _gpus(gpus, num_devices)  # checked
+        tf.config.set_visible_devices(gpus[:num_devices], "GPU")
+    elif num_devices not in (None, 1):
+        raise ValueError(f"num_devices={num_devices}: without GPUs a worker of several has one device, its CPU.")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _gpus(gpus: list, num_devices: int | None) -> list[str]:
+    if num_devices is not None and num_devices > len(gpus):
+        raise ValueError(f"num_devices={num_devices}, but this machine has {len(gpus)} GPUs.")
+    return [f"GPU:{index}" for index in range(num_devices or len(gpus))]
+
+
+def _cpus(num_devices: int) -> list[str]:
+    if num_devices > 1:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_devices)
+        except RuntimeError as error:  # TensorFlow has started
+            if len(tf.config.list_logical_devices("CPU")) < num_devices:
+                raise RuntimeError(
+                    f"num_devices={num_devices}: the CPU can't be divided any more, since TensorFlow has started. Call "
+                    "distribution.strategy before anything that computes."
+                ) from error
+    return [f"CPU:{index}" for index in range(num_devices)]

@@ -66,6 +66,7 @@ def batches(
     seed: int = 0,
     repetitions: int = 1,
     transform: Callable | None = None,
+    first_epoch: int | None = None,
 ) -> tf.data.Dataset:
     """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
 
@@ -78,14 +79,17 @@ def batches(
             Images are read once. A model repeats by itself unless copies need a `transform` each.
         transform: a function of a batch of images (n·b, H, W, C) to images of the same shape, such as an augmentation layer
             of keras-cv; runs on the CPU and in parallel.
+        first_epoch: for training only. `None`: the batches of one epoch, in another order each time they are iterated.
+            A number: those of all epochs from that one on (the first is 0), without end: pass `fit` its
+            `steps_per_epoch` (`steps_per_epoch` of this module). The order in an epoch follows from (seed, epoch)
+            alone, so that a run can go on where another was stopped.
+
+    Raises:
+        ValueError: no image, or fewer than a batch for training; `first_epoch` without training.
     """
-    dataset = dataset.cache()
-    if training:
-        size = int(dataset.cardinality())
-        if 0 <= size < batch_size:
-            raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
-        dataset = dataset.shuffle(size if size > 0 else 50_000, seed=seed, reshuffle_each_iteration=True)
-    dataset = dataset.batch(batch_size, drop_remainder=training)
+    if first_epoch is not None and not training:
+        raise ValueError("`first_epoch` is about the order in training: it needs training=True.")
+    dataset = _shuffled(dataset, batch_size, seed, first_epoch) if training else dataset.cache().batch(batch_size)
     if repetitions > 1:
         dataset = dataset.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
     if transform is not None:
@@ -94,6 +98,44 @@ def batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:
+    """Whole batches in the images of `load`."""
+    return _size(dataset) // batch_size
+
+
+def _size(dataset: tf.data.Dataset) -> int:
+    size = int(dataset.cardinality())
+    return size if size >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
+
+
+def _shuffled(dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int | None) -> tf.data.Dataset:
+    """Batches gathered from tensors of all images, by indices that are a permutation of them for each epoch."""
+    size = _size(dataset)
+    if size < batch_size:
+        raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
+    parts = next(iter(dataset.batch(size)))
+    steps = size // batch_size
+
+    def batch(epoch, step):
+        places = tf.cast(step, tf.int64) * batch_size + tf.range(batch_size, dtype=tf.int64)
+        key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+        places = tf.random.experimental.index_shuffle(places, key, tf.constant(size - 1, tf.int64))
+        places = tf.ensure_shape(places, (batch_size,))
+        return tuple(tf.gather(part, places) for part in parts)
+
+    if first_epoch is not None:
+        numbers = tf.data.Dataset.range(first_epoch * steps, 2**62)
+        return numbers.map(
+            lambda number: batch(number // steps, number % steps),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)  # another one each time
+    pairs = epochs.flat_map(lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step)))
+    one_epoch = pairs.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return one_epoch.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def _source(name: str) -> Source:

@@ -10,6 +10,7 @@ Batch sizes are those of all replicas together. Keras 3 shards a `tf.data.Datase
 of it and keeps its part of each batch, so that all must see the same order (`datasets.batches` takes a seed).
 """
 
+import functools
 import json
 import os
 
@@ -75,12 +76,7 @@ def across_workers(strategy: tf.distribute.Strategy, value: int) -> list[int]:
     """An integer of each worker, in every worker: all must ask at the same time, and wait for each other here."""
     if num_workers(strategy) == 1:
         return [int(value)]
-
-    @tf.function
-    def gather():
-        return strategy.gather(strategy.run(lambda: tf.constant([value], tf.int64)), axis=0)
-
-    gathered = gather().numpy()
+    gathered = _gather(strategy)(tf.constant([value], tf.int64)).numpy()
     replicas_each = len(gathered) // num_workers(strategy)
     return [int(number) for number in gathered[::replicas_each]]
 
@@ -88,6 +84,12 @@ def across_workers(strategy: tf.distribute.Strategy, value: int) -> list[int]:
 def workers(cluster: dict) -> list[str]:
     """Addresses of the processes that train, of a cluster as TF_CONFIG has it."""
     return [address for job in ("chief", "worker") for address in cluster.get(job, [])]
+
+
+@functools.cache
+def _gather(strategy: tf.distribute.Strategy):
+    """The function that gathers a value of each replica, traced once."""
+    return tf.function(lambda value: strategy.gather(strategy.run(tf.identity, (value,)), axis=0))
 
 
 def _configured_workers() -> list[str]:

@@ -225,7 +225,8 @@ class MixMo(_Network):
                 over `fit`'s epochs.
             loss: a Keras loss that returns one value a row. `None`: `losses.CrossEntropy()`.
             metrics: in training of each member on its own image, in validation of the ensemble.
-            **options: the other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where there is an accelerator.
+            **options: the other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where
+                there is an accelerator.
         """
         if options.get("loss_weights") is not None:
             raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
@@ -309,7 +310,7 @@ class MixMo(_Network):
         self._build_optimizer()  # XLA can't compile a first step that creates variables
         with _replicas_apart(self):
             super().make_train_function(force)
-        self.train_function = _Skipping.of(self, self.train_function)
+        self.train_function = _Skipping.of(self, self.train_function)  # type: ignore[has-type]
 
     def make_test_function(self, force=False):
         with _replicas_apart(self):
@@ -401,9 +402,13 @@ class MixMo(_Network):
         return self.compute_metrics(batch.images, labels, member_logits, weights)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        if iterator is not None and self._distribute_strategy is not None:
-            data_batch, iterator = steps.one_batch(self, iterator), None
-        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+        # with a checkpoint of the middle of an epoch come the values of its metrics, which Keras would build too late
+        if iterator is not None and (self._distribute_strategy is not None or self.steps_to_skip):
+            data_batch = steps.one_batch(self, iterator)
+            with self.distribute_strategy.scope():
+                self._symbolic_build(data_batch=data_batch)
+        else:
+            super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     # -- what Keras users call -------------------------------------------------------------------------------------------
 

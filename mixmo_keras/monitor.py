@@ -139,13 +139,8 @@ class MonitorCallback(keras.callbacks.Callback):
         self._check()
 
     def _check(self):
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # `fit` keeps the variables' values to itself during an epoch
-        monitor = self.model.monitor
-        if labels := monitor.incident(_LABEL):
-            monitor.clear()
-            raise label_error(self.model.num_classes, *labels)
-        images = monitor.incident(_IMAGE)
+        check(self.model)
+        images = self.model.monitor.incident(_IMAGE)
         if images and not self._warned_of_images:
             self._warned_of_images = True
             warnings.warn(
@@ -153,11 +148,26 @@ class MonitorCallback(keras.callbacks.Callback):
                 f"{images[0]:.4g} to {images[1]:.4g}. Pass raw pixels, or `normalization=None` to turn normalisation off.",
                 stacklevel=2,
             )
-        if loss := monitor.incident(_LOSS):
-            monitor.clear()
-            rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            raise FloatingPointError(
-                f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {rate:.3g}). Training "
-                "stopped; the model's weights are not usable. If no image holds NaN, a lower learning rate, a longer "
-                "warm-up or gradient clipping help."
-            )
+
+
+def check(model) -> None:
+    """Raises an error where a step has noted one.
+
+    Raises:
+        ValueError: labels out of range.
+        FloatingPointError: the loss, or the gradient, became NaN or infinite.
+    """
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()  # `fit` keeps the variables' values to itself during an epoch
+    monitor = model.monitor
+    if labels := monitor.incident(_LABEL):
+        monitor.clear()
+        raise label_error(model.num_classes, *labels)
+    if loss := monitor.incident(_LOSS):
+        monitor.clear()
+        rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
+        raise FloatingPointError(
+            f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {rate:.3g}). Training "
+            "stopped; the model's weights are not usable. If no image holds NaN, a lower learning rate, a longer "
+            "warm-up or gradient clipping help."
+        )

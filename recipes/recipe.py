@@ -5,18 +5,20 @@ A run loads, builds, fits, evaluates, saves and exports. It writes into `<output
     config.json     the resolved settings and versions      log.csv        losses and accuracies by epoch
     metrics.json    the final figures                       tensorboard/   the same for TensorBoard
     last.keras      the model after the last epoch          best.keras     after the epoch best on validation data
+    checkpoints/    from which the same command goes on where the run was killed
 
 and a SavedModel into `<export-dir>/<name>/1`.
 """
 
 import argparse
+import csv
 import dataclasses
 import json
 import os
 import platform
 import shutil
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import keras
@@ -24,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import mixmo_keras
-from mixmo_keras import augmentation, datasets, losses, masks, metrics, msda, schedules
+from mixmo_keras import augmentation, checkpoints, datasets, distribution, losses, masks, metrics, msda, schedules
 from mixmo_keras.models import LEARNING_RATE
 
 # method: its model, and the options that it has, with the papers' values on CIFAR
@@ -69,7 +71,8 @@ def _keras_cv(layer: str, **options):
     return build
 
 
-# Keras' own RandAugment draws its operations once for a batch; keras-cv's draws them for each image
+# Keras' own RandAugment draws its operations once for a batch; keras-cv's draws them for each image, from generators that
+# can't be set to a step: such runs go on after a kill, but neither they nor runs from the start repeat bit for bit
 PIXEL_AUGMENTATIONS = {
     "randaugment": _keras_cv("RandAugment", augmentations_per_image=2, magnitude=0.3),
     "augmix": _keras_cv("AugMix"),
@@ -108,12 +111,23 @@ class Recipe:
     padding: int = option(4, "augmentation: pixels of zero padding before the random crop")
     flip: bool = option(True, "augmentation: random left-right flips")
     pixel_augmentation: str | None = option(None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS))
+    clip_norm: float | None = option(None, "scale gradients down to this norm of all together")
+    ema: float | None = option(None, "momentum, such as 0.999, of a moving average of the weights to evaluate and keep")
+    accumulation: int | None = option(None, "steps whose gradients make one update")
     dtype: str = option("float32", "float32, mixed_bfloat16 or mixed_float16")
+    jit_compile: bool | None = option(None, "compile the step with XLA (default: where there is a GPU)")
+    strategy: str = option("auto", "of tf.distribute: " + ", ".join(distribution.STRATEGIES))
+    devices: int | None = option(
+        None, "GPUs of this machine to train on, or without GPUs parts of its CPU (default: all GPUs)"
+    )
+    synchronized_batch_norm: bool = option(False, "batch norm over the rows of all devices")
+    warm_start: str | None = option(None, "begin with the weights of this checkpoint or .keras file")
     seed: int = option(0, "seed of the initial weights, shuffling, augmentation and mixing")
     data_dir: str | None = option(None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     output_dir: str = option("runs", "folder of the runs")
     export_dir: str = option("saved_models", "folder of the SavedModels")
-    fresh: bool = option(False, "replace a run of the same name that had other settings")
+    checkpoint_steps: int = option(1000, "steps between checkpoints; one more is written after every epoch")
+    fresh: bool = option(False, "start over, in place of a run of the same name")
 
     @property
     def name(self) -> str:
@@ -144,6 +158,7 @@ class Recipe:
             ("schedule", self.schedule or "mixmo", SCHEDULES),
             ("dataset", self.dataset, datasets.DATASETS),
             ("pixel augmentation", self.pixel_augmentation or "augmix", PIXEL_AUGMENTATIONS),
+            ("strategy", self.strategy, distribution.STRATEGIES),
         ):
             if value not in known:
                 raise ValueError(f"Unknown {kind}: {value!r}. Known: {', '.join(known)}.")
@@ -164,6 +179,8 @@ class Recipe:
             raise ValueError(
                 f"`batch_size` (={self.batch_size}) must be divisible by `batch_repetitions` (={repetitions})."
             )
+        if self.warm_start and not Path(self.warm_start).is_file():
+            raise ValueError(f"`warm_start`: there is no file {self.warm_start}.")
         if self.epochs < 1:
             raise ValueError(f"`epochs` must be at least 1, got {self.epochs}.")
         if self.learning_rate is None:  # the same for each image: the papers' 0.1/(2b) at 64 rows
@@ -183,77 +200,170 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         msda=recipe.msda and msda.MSDA(recipe.msda, recipe.msda_probability, recipe.msda_alpha),
         repeated_data=recipe.pixel_augmentation is not None and recipe.batch_repetitions > 1,
         l2=recipe.l2,
+        synchronized_batch_norm=recipe.synchronized_batch_norm,
         seed=recipe.seed,
         dtype=recipe.dtype,
         name=recipe.method,
         **{name: getattr(recipe, name) for name in own},
     )
     schedule = SCHEDULES[recipe.schedule](recipe.learning_rate)
-    model.compile(
-        optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
-        loss=losses.CrossEntropy(recipe.label_smoothing),
+    optimizer = keras.optimizers.SGD(
+        schedule,
+        momentum=0.9,
+        nesterov=True,
+        global_clipnorm=recipe.clip_norm,
+        use_ema=recipe.ema is not None,
+        ema_momentum=0.99 if recipe.ema is None else recipe.ema,
+        gradient_accumulation_steps=recipe.accumulation,
     )
+    loss = losses.CrossEntropy(recipe.label_smoothing)
+    model.compile(optimizer, loss, jit_compile="auto" if recipe.jit_compile is None else recipe.jit_compile)
     return model
 
 
 def run(recipe: Recipe) -> dict:
-    """Runs a recipe from data to SavedModel and returns its final figures, as in `metrics.json`."""
+    """Runs a recipe from data to SavedModel and returns its final figures, as in `metrics.json`.
+
+    A run of the same name and settings that was killed goes on from its last checkpoint.
+    """
     recipe = recipe.resolved()
+    strategy = distribution.strategy(recipe.strategy, recipe.devices)
+    chief = distribution.is_chief(strategy)  # of several workers one writes; the others do as it does, elsewhere
+    images_a_step = recipe.batch_size // recipe.batch_repetitions
+    if images_a_step % strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"{images_a_step} images a step (`batch_size` / `batch_repetitions`) can't be shared out evenly to "
+            f"{strategy.num_replicas_in_sync} devices."
+        )
     folder = Path(recipe.output_dir) / recipe.name
     check_folder(folder, recipe)
     info = datasets.info(recipe.dataset, recipe.data_dir)
-    images_a_step = recipe.batch_size // recipe.batch_repetitions
-
-    def split(name: str, batch_size: int, **options) -> tf.data.Dataset:
-        dataset = datasets.load(recipe.dataset, name, recipe.data_dir)
-        return datasets.batches(dataset, batch_size, **options)
 
     augmented = {}
     if recipe.pixel_augmentation:
         transform = PIXEL_AUGMENTATIONS[recipe.pixel_augmentation]()
         augmented = dict(repetitions=recipe.batch_repetitions, transform=transform)
-    train = split("train", images_a_step, training=True, seed=recipe.seed, **augmented)
-    validation, test = split("validation", 256), split("test", 256)
-    model = build(recipe, info)
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_json(folder / "config.json", {**settings(recipe), "versions": versions()})
-    print(
-        f"{recipe.name}: {model.count_params():,} parameters, {images_a_step} images a step; {folder}/\n{model.figure()}"
+    train = datasets.load(recipe.dataset, "train", recipe.data_dir)
+    validation, test = (
+        datasets.batches(datasets.load(recipe.dataset, name, recipe.data_dir), 256) for name in ("validation", "test")
     )
+    with strategy.scope():
+        model = build(recipe, info)
 
-    start = time.perf_counter()
-    history = model.fit(
-        train,
-        validation_data=validation,
-        epochs=recipe.epochs,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            keras.callbacks.CSVLogger(str(folder / "log.csv")),
-            keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-            keras.callbacks.ModelCheckpoint(str(folder / "best.keras"), monitor="val_accuracy", save_best_only=True),
-            keras.callbacks.ModelCheckpoint(str(folder / "last.keras")),
-        ],
-    ).history
-    seconds = time.perf_counter() - start
+    if chief and recipe.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    distribution.across_workers(strategy, 0)  # waits for the chief
+    resuming = checkpoints.Checkpoints(folder / "checkpoints", every_steps=recipe.checkpoint_steps)
+    if recipe.warm_start and not resuming.files():
+        checkpoints.warm_start(model, recipe.warm_start)
+    position = resuming.restore(model)
+    if chief:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", {**settings(recipe), "versions": versions()})
+        print(f"{recipe.name}: {model.count_params():,} parameters, {images_a_step} images a step; {folder}/")
+        if strategy.num_replicas_in_sync > 1:
+            print(
+                f"{strategy.num_replicas_in_sync} replicas of {images_a_step // strategy.num_replicas_in_sync} images"
+            )
+        print(model.figure())
+        if position != checkpoints.Position():
+            print(f"goes on after epoch {position.epoch}, step {position.step}")
 
-    accuracies = history["val_accuracy"]
-    figures = {
-        "name": recipe.name,
-        "epochs": recipe.epochs,
-        "training_seconds": round(seconds, 1),
-        "validation": {
-            "last": {"epoch": recipe.epochs, "accuracy": accuracies[-1], "nll": history["val_loss"][-1]},
-            "best": {"epoch": int(np.argmax(accuracies)) + 1, "accuracy": max(accuracies)},
-        },
-        "test": test_figures(model, test),  # of the last epoch; nothing was chosen by them
-        "saved_model": str(Path(recipe.export_dir) / recipe.name / "1"),
-    }
-    model.export(figures["saved_model"], overwrite=True)
-    write_json(folder / "metrics.json", figures)
-    print_table(figures)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        own_folder = folder if chief else Path(elsewhere)
+        log = trimmed_log(own_folder / "log.csv", position.epoch)
+        if chief and len(log) != position.epoch:
+            raise ValueError(
+                f"{folder / 'log.csv'} has {len(log)} epochs, but the newest checkpoint is after {position.epoch}. Pass "
+                "--fresh to start over."
+            )
+        with resuming.on_sigterm() as preemption:
+            try:
+                model.fit(
+                    datasets.batches(
+                        train, images_a_step, training=True, seed=recipe.seed, first_epoch=position.epoch, **augmented
+                    ),
+                    steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),
+                    validation_data=validation,
+                    initial_epoch=position.epoch,
+                    epochs=recipe.epochs,
+                    verbose=0 if not chief else 1 if sys.stdout.isatty() else 2,
+                    callbacks=[preemption, *run_callbacks(recipe, own_folder, log), resuming],
+                )
+            except FloatingPointError as error:
+                files = list(resuming.files().values())
+                advice = f" Last good checkpoint: {files[-1]}; --warm-start takes it into a new run." if files else ""
+                raise FloatingPointError(f"{error}{advice}") from error
+        save(model, own_folder / "last.keras")
+        figures = {
+            "name": recipe.name,
+            "epochs": recipe.epochs,
+            "training_seconds": round(resuming.seconds, 1),
+            "validation": validation_figures(read_log(folder / "log.csv")),
+            "test": test_figures(model, test),  # of the last epoch; nothing was chosen by them
+            "saved_model": str(Path(recipe.export_dir) / recipe.name / "1"),
+        }
+    if chief:
+        # without the strategy, which several workers would have to leave together
+        keras.models.load_model(folder / "last.keras").export(figures["saved_model"], overwrite=True)
+        write_json(folder / "metrics.json", figures)
+        print_table(figures)
+    distribution.across_workers(strategy, 0)
     return figures
+
+
+def run_callbacks(recipe: Recipe, folder: Path, log: list[dict]) -> list[keras.callbacks.Callback]:
+    """What writes into a run's folder during `fit`, for a run that has `log` behind it."""
+    return [
+        keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
+        keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+        *([] if recipe.ema is None else [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]),
+        keras.callbacks.ModelCheckpoint(
+            str(folder / "best.keras"),
+            monitor="val_accuracy",
+            mode="max",
+            save_best_only=True,
+            initial_value_threshold=max((row["val_accuracy"] for row in log), default=None),
+        ),
+    ]
+
+
+def read_log(path: Path) -> list[dict]:
+    """The rows of log.csv; none where there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def trimmed_log(path: Path, epochs: int) -> list[dict]:
+    """Drops the rows after the first `epochs` epochs, which a run that goes on from there will write again."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)[: epochs + 1]
+    if epochs:
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(lines))
+        os.replace(part, path)
+    else:
+        path.unlink()
+    return read_log(path)
+
+
+def save(model, path: Path) -> None:
+    """Saves a model beside the path and renames it, so that a kill leaves the old file or the new one."""
+    part = path.with_name(f"part-{path.name}")
+    model.save(part)
+    os.replace(part, path)
+
+
+def validation_figures(log: list[dict]) -> dict:
+    """Of the last epoch and of the best one, out of a run's log."""
+    best = max(log, key=lambda row: row["val_accuracy"])
+    return {
+        "last": {"epoch": len(log), "accuracy": log[-1]["val_accuracy"], "nll": log[-1]["val_loss"]},
+        "best": {"epoch": int(best["epoch"]) + 1, "accuracy": best["val_accuracy"]},
+    }
 
 
 def test_figures(model: mixmo_keras.MixMo, test: tf.data.Dataset) -> dict:
@@ -305,7 +415,7 @@ def print_table(figures: dict) -> None:
 
 def settings(recipe: Recipe) -> dict:
     """What decides a run's figures, as saved in `config.json`: all but the folders and `fresh`."""
-    elsewhere = ("data_dir", "output_dir", "export_dir", "fresh")
+    elsewhere = ("data_dir", "output_dir", "export_dir", "checkpoint_steps", "fresh")
     return {name: value for name, value in dataclasses.asdict(recipe).items() if name not in elsewhere}
 
 
@@ -313,14 +423,14 @@ def check_folder(folder: Path, recipe: Recipe) -> None:
     """Raises where the folder holds a run with other settings, which this one would silently replace."""
     if recipe.fresh or not (folder / "config.json").exists():
         return
-    before = json.loads((folder / "config.json").read_text())
+    before = dataclasses.asdict(Recipe()) | json.loads((folder / "config.json").read_text())
     changed = [
         f"{name} {before.get(name)!r} → {now!r}" for name, now in settings(recipe).items() if before.get(name) != now
     ]
     if changed:
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(changed)}). Pass another --output-dir, or --fresh to "
-            "replace it."
+            "start over in its place."
         )
 
 
@@ -345,8 +455,13 @@ def main(defaults: Recipe, description: str, arguments: list[str] | None = None)
     """Runs `defaults` as changed by the command line. Errors of the user's end in one line."""
     try:
         return run(parse(defaults, description, arguments))
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        raise SystemExit(
+            "error: another worker was lost. Start this one again with the same command, as all others: the run goes on "
+            f"from its last checkpoint. ({error.message.splitlines()[0]})"
+        ) from error
 
 
 def parse(defaults: Recipe, description: str, arguments: list[str] | None = None) -> Recipe:

@@ -101,9 +101,8 @@ def test_a_whole_run(tmp_path, capsys, method):
     )
     figures = recipe.run(small)
     folder = tmp_path / "runs" / small.name
-    assert {"config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "best.keras"} == {
-        path.name for path in folder.iterdir()
-    }
+    files = {"config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "best.keras", "checkpoints"}
+    assert files == {path.name for path in folder.iterdir()}
     config = json.loads((folder / "config.json").read_text())
     assert config["method"] == method
     assert config["learning_rate"] == pytest.approx(0.05)

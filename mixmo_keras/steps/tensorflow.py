@@ -70,6 +70,22 @@ def predict_step(keras_step, data):
     return keras_step(_at_least_one_row(data))[:num_rows]
 
 
+def has_accelerator() -> bool:
+    """Whether TensorFlow sees anything but CPUs."""
+    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+
+
+def one_batch(model, iterator):
+    """What one replica sees of one batch, for Keras to build metrics by; its own way fails there under several workers."""
+    _, _, batches = next(iter(iterator))
+    try:
+        batch = next(batches)
+    except (StopIteration, tf.errors.OutOfRangeError) as error:
+        raise ValueError("The dataset is empty.") from error
+    local_results = model.distribute_strategy.experimental_local_results
+    return keras.tree.map_structure(lambda part: local_results(part)[0], batch)
+
+
 def _at_least_one_row(data):
     """The data, with a row of zeros where they have none: TensorFlow's convolutions can't take that.
 
@@ -88,19 +104,6 @@ def _reducible(model, logs: dict) -> dict:
     if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
     return logs
-
-
-def has_accelerator() -> bool:
-    """Whether TensorFlow sees anything but CPUs."""
-    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
-
-
-def one_batch(model, iterator):
-    """What one replica sees of one batch, for Keras to build metrics by: it fails there under several workers (issue 20585)."""
-    for _, _, batches in iterator:
-        results = model.distribute_strategy.experimental_local_results
-        return keras.tree.map_structure(lambda part: results(part)[0], next(batches))
-    return None
 
 
 def _share_of_batch(replica, num_rows):

@@ -28,6 +28,7 @@ import numpy as np
 from mixmo_keras.monitor import check
 
 _ASK_WORKERS_EVERY = 50  # steps: they wait for each other then
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading such a file raises
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -92,7 +93,7 @@ class Checkpoints(keras.callbacks.Callback):
         for position, path in reversed(files.items()):
             try:
                 header, arrays = read(path)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except _DAMAGED as error:
                 warnings.warn(f"Checkpoint {path} is damaged ({error}); the one before it is tried.", stacklevel=2)
                 continue
             self._load(model, path, header, arrays)
@@ -256,7 +257,7 @@ def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
 
 def read(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
     """The header and the arrays of `write`; every array's checksum is compared on the way."""
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         header = json.loads(str(file["header"]))
         arrays = [file[f"a{index}"] for index in range(len(header["dtypes"]))]
     # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
@@ -264,7 +265,7 @@ def read(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
 
 
 def warm_start(model, path: str | os.PathLike) -> None:
-    """Gives a model the weights of a checkpoint or of a `.keras` or `.weights.h5` file, and nothing else of it.
+    """Gives a model the weights of a checkpoint (`.npz`) or of a saved model (`.keras`), and nothing else of it.
 
     Optimizer, step and schedule begin anew: for a run that diverged, to start again from weights that were good, with a
     lower learning rate.
@@ -273,16 +274,21 @@ def warm_start(model, path: str | os.PathLike) -> None:
         ValueError: the file is of another model, or can't be read.
     """
     weights = _weights(model)
-    if Path(path).suffix == ".npz":
+    suffix = Path(path).suffix
+    if suffix not in (".npz", ".keras"):
+        raise ValueError(f"A warm start takes a checkpoint (.npz) or a saved model (.keras), got {path}.")
+    if suffix == ".npz":
         try:
             header, arrays = read(path)
-        except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGED as error:
             raise ValueError(f"{path} is not a checkpoint, or a damaged one: {error}") from error
         saved = {name: array for (name, _), array in zip(header["variables"], arrays, strict=False)}
     else:
-        other = model.__class__.from_config(model.get_config())
-        other.load_weights(path)
-        saved = {name: np.array(variable) for name, variable in _weights(other).items()}
+        other = keras.models.load_model(path, compile=False)
+        if not isinstance(other, type(model)):
+            raise ValueError(f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}.")
+        named = _weights(other)
+        saved = dict(zip(named, _values(named.values()), strict=True))
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
             raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}.")

@@ -280,7 +280,10 @@ class MixMo(_Network):
         config = copy.deepcopy(config)  # Keras empties what it deserializes
         for key in config.keys() & {"backbone", "mixing", "msda", "augmentation", "schedule", "dtype"}:
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
-        return cls(**config)
+        model = cls(**config)
+        # not compiled, as any Keras model of a configuration: load_model(..., compile=False) couldn't load it otherwise
+        model.optimizer, model.compiled = None, False
+        return model
 
     @property
     def step_counter(self):

@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import warnings
 
 import keras
 import ml_dtypes
@@ -212,9 +211,7 @@ def test_a_warm_start_takes_the_weights_and_nothing_else(kind, tmp_path, whole):
         run(tmp_path)
         path = tmp_path / "epoch-0003-step-000000.npz"
     model = tiny.model()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        checkpoints.warm_start(model, path)
+    checkpoints.warm_start(model, path)
     assert int(model.step_counter) == 0
     assert float(model.monitor.progress(0)) == -1
     x, _ = tiny.data()

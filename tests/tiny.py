@@ -1,6 +1,8 @@
 """The smallest network, data and oracles that can show a fault. Keras only: the JAX tests use it too."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,14 +61,25 @@ def equal_weights(a, b) -> bool:
 
 def python(script: str, *arguments, backend: str = "tensorflow") -> str:
     """What a script prints in a process of its own."""
+    process = start([sys.executable, "-c", script, *map(str, arguments)], KERAS_BACKEND=backend)
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors[-4000:]
+    return output
+
+
+def start(command: list[str], **environment) -> subprocess.Popen:
+    """A process that finds the package and the tests' modules."""
     here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
-    }
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    paths = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env={**os.environ, **paths, **environment}, **pipes)  # type: ignore[call-overload]
+
+
+def start_workers(command: list[str], count: int = 2) -> list[subprocess.Popen]:
+    """Processes that train together, on free ports of this machine."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    tasks = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in range(count)]
+    return [start(command, TF_CONFIG=json.dumps(task)) for task in tasks]

@@ -123,7 +123,7 @@ def _shuffled(dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch:
         key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
         places = tf.random.experimental.index_shuffle(places, key, tf.constant(size - 1, tf.int64))
         places = tf.ensure_shape(places, (batch_size,))
-        return tuple(tf.gather(part, places) for part in parts)
+        return tf.nest.map_structure(lambda part: tf.gather(part, places), parts)
 
     if first_epoch is not None:
         numbers = tf.data.Dataset.range(first_epoch * steps, 2**62)

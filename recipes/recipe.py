@@ -277,6 +277,7 @@ def run(recipe: Recipe) -> dict:
                 f"{folder / 'log.csv'} has {len(log)} epochs, but the newest checkpoint is after {position.epoch}. Pass "
                 "--fresh to start over."
             )
+        writers = run_callbacks(recipe, own_folder, log)
         with resuming.on_sigterm() as preemption:
             try:
                 model.fit(
@@ -288,12 +289,14 @@ def run(recipe: Recipe) -> dict:
                     initial_epoch=position.epoch,
                     epochs=recipe.epochs,
                     verbose=0 if not chief else 1 if sys.stdout.isatty() else 2,
-                    callbacks=[preemption, *run_callbacks(recipe, own_folder, log), resuming],
+                    callbacks=[preemption, *writers, resuming],
                 )
             except FloatingPointError as error:
                 files = list(resuming.files().values())
                 advice = f" Last good checkpoint: {files[-1]}; --warm-start takes it into a new run." if files else ""
                 raise FloatingPointError(f"{error}{advice}") from error
+            finally:
+                writers[0].on_train_end()  # closes log.csv, which `fit` leaves open where it fails
         save(model, own_folder / "last.keras")
         figures = {
             "name": recipe.name,

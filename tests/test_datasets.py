@@ -96,6 +96,27 @@ def test_training_batches_are_shuffled_anew_repeat_by_seed_and_drop_the_rest():
     assert epochs(seed=2)[0] != first
 
 
+def test_batches_of_all_epochs_begin_at_any_epoch():
+    dataset = tf.data.Dataset.range(10)
+    steps = datasets.steps_per_epoch(dataset, 4)
+    assert steps == 2
+
+    def epochs(first_epoch, count, seed=1):
+        batches = datasets.batches(dataset, 4, training=True, seed=seed, first_epoch=first_epoch)
+        assert batches.cardinality() == tf.data.INFINITE_CARDINALITY or batches.cardinality() > 10**12
+        flat = np.concatenate(list(batches.take(steps * count).as_numpy_iterator()))
+        return flat.reshape(count, -1).tolist()
+
+    orders = epochs(0, 40)
+    assert all(len(set(order)) == 8 for order in orders)  # no image twice in an epoch
+    assert len({tuple(order) for order in orders}) == 40  # another order in each
+    assert {image for order in orders for image in order} == set(range(10))  # another rest is dropped in each
+    assert epochs(7, 3) == orders[7:10]
+    assert epochs(0, 2, seed=2) != orders[:2]
+    with pytest.raises(ValueError, match="`first_epoch` is about the order in training"):
+        datasets.batches(dataset, 4, first_epoch=0)
+
+
 def test_evaluation_batches_keep_order_and_the_rest():
     batches = list(datasets.batches(tf.data.Dataset.range(10), 4).as_numpy_iterator())
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

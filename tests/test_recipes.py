@@ -82,6 +82,8 @@ def test_the_command_line_changes_the_recipe():
         (dict(msda_alpha=0.5), r"`msda_alpha` \(=0.5\) has no meaning without `msda`"),
         (dict(method="mimo", mask="cow"), r"`mask` \(=cow\) has no meaning for method 'mimo'"),
         (dict(epochs=0), "`epochs` must be at least 1, got 0"),
+        (dict(strategy="fast"), "Unknown strategy: 'fast'. Known: auto, none, mirrored, multi_worker"),
+        (dict(warm_start="nowhere.npz"), "`warm_start`: there is no file nowhere.npz"),
     ],
 )
 def test_bad_settings(changes, message):
@@ -131,6 +133,91 @@ def test_a_whole_run(tmp_path, capsys, method):
     table = capsys.readouterr().out
     assert f"{figures['test']['ensemble']['accuracy']:.2%}" in table
     assert ("member 1" in table) == (method != "single")
+
+
+def in_folder(folder, **changes):
+    folders = dict(output_dir=str(folder / "runs"), export_dir=str(folder / "served"))
+    return dataclasses.replace(digits.RECIPE, **folders, **TINY, **changes)
+
+
+def killed(one: recipe.Recipe, step: int) -> None:
+    """Runs the recipe, and dies after so many steps."""
+
+    class Die(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            if self.steps == step:
+                raise KeyboardInterrupt
+
+    write = recipe.run_callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "run_callbacks", lambda *arguments: [*write(*arguments), Die()])
+        with pytest.raises(KeyboardInterrupt):
+            recipe.run(one)
+
+
+def test_a_killed_run_goes_on_with_every_option(tmp_path, capsys):
+    options = dict(ema=0.9, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3)
+    whole, broken = (in_folder(tmp_path / name) for name in ("whole", "broken"))
+    whole, broken = (dataclasses.replace(one, **options) for one in (whole, broken))
+    figures = recipe.run(whole)
+    killed(broken, 100)
+    assert "epoch-0001-step-000000" in str(list((tmp_path / "broken").glob("runs/*/checkpoints/*")))
+    log = next((tmp_path / "broken").glob("runs/*/log.csv"))
+    log.write_text(log.read_text() + "1,0.5,half a ro")  # as if it had died a little later
+    capsys.readouterr()
+    again = recipe.run(broken)
+    assert "goes on after epoch 1, step 0" in capsys.readouterr().out
+    assert again["test"] == figures["test"]
+    assert again["validation"] == figures["validation"]
+    assert again["training_seconds"] > 0
+    for name in ("last.keras", "best.keras"):
+        models = [keras.models.load_model(Path(one.output_dir) / one.name / name) for one in (whole, broken)]
+        assert all(np.array_equal(a, b) for a, b in zip(*(model.get_weights() for model in models), strict=True))
+    assert log.read_text() == (Path(whole.output_dir) / whole.name / "log.csv").read_text()
+
+    # ended: nothing to train; without its log: refused; --fresh: from the start
+    assert recipe.run(broken)["test"] == figures["test"]
+    log.unlink()
+    with pytest.raises(ValueError, match=r"log.csv has 0 epochs, but the newest checkpoint is after 3. Pass --fresh"):
+        recipe.run(broken)
+    capsys.readouterr()
+    fresh = recipe.run(dataclasses.replace(broken, fresh=True))
+    assert "goes on" not in capsys.readouterr().out
+    assert fresh["validation"] == figures["validation"]
+
+
+def test_options_reach_the_optimizer_and_the_model():
+    one = dataclasses.replace(digits.RECIPE, ema=0.9, clip_norm=1.5, accumulation=2, jit_compile=True, **TINY)
+    one = dataclasses.replace(one, synchronized_batch_norm=True)
+    model = recipe.build(one.resolved(), datasets.info("digits"))
+    optimizer = model.optimizer
+    assert (optimizer.use_ema, optimizer.ema_momentum) == (True, 0.9)
+    assert (optimizer.global_clipnorm, optimizer.gradient_accumulation_steps) == (1.5, 2)
+    assert model.jit_compile
+    assert model.synchronized_batch_norm
+    plain = recipe.build(dataclasses.replace(digits.RECIPE, **TINY).resolved(), datasets.info("digits"))
+    assert not plain.optimizer.use_ema
+    assert not plain.jit_compile  # no GPU here
+
+
+def test_a_run_that_diverges_names_its_last_good_checkpoint(tmp_path):
+    diverging = dataclasses.replace(in_folder(tmp_path), learning_rate=1e9, checkpoint_steps=1)
+    with pytest.raises(FloatingPointError, match=r"at step \d+ .*Last good checkpoint: .*npz; --warm-start takes it"):
+        recipe.run(diverging)
+
+
+def test_a_warm_start_begins_with_the_weights_of_another_run(tmp_path):
+    first = recipe.run(in_folder(tmp_path / "first"))
+    (checkpoint,) = (tmp_path / "first").glob("runs/*/checkpoints/epoch-0002-*.npz")
+    warm = dataclasses.replace(in_folder(tmp_path / "warm", warm_start=str(checkpoint)), learning_rate=1e-9)
+    assert recipe.run(warm)["test"]["ensemble"]["accuracy"] == pytest.approx(
+        first["test"]["ensemble"]["accuracy"], abs=0.03
+    )
+    log = recipe.read_log(next((tmp_path / "warm").glob("runs/*/log.csv")))
+    assert [row["epoch"] for row in log] == [0, 1]  # from the start, not after the other's epochs
 
 
 def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):

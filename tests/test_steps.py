@@ -292,6 +292,7 @@ import mixmo_keras
 assert "tensorflow" not in sys.modules  # not imported where it is there ...
 sys.meta_path.insert(0, NoTensorFlow())  # ... and not needed
 
+import jax
 import keras
 import numpy as np
 import tiny
@@ -301,13 +302,22 @@ from mixmo_keras.models import Batch
 assert keras.backend.backend() == "jax"
 X, Y = tiny.data()
 
-# two backends, one loss
+# two backends, one loss, and one gradient
 given = np.load(sys.argv[1])
 model = tiny.model(num_members=3)
 model.set_weights([given[f"weight{i}"] for i in range(len(model.weights))])
 batch = Batch(*(given[name] if name in given else None for name in Batch._fields))
 logits = model.member_logits(batch.images, batch.masks, training=True)
 print(float(model.member_loss(batch, logits)))
+
+
+def loss(trainable):
+    with keras.StatelessScope(state_mapping=list(zip(model.trainable_variables, trainable))):
+        return model.member_loss(batch, model.member_logits(batch.images, batch.masks, training=True))
+
+
+gradients = jax.grad(loss)([variable.value for variable in model.trainable_variables])
+np.savez(sys.argv[1] + ".gradients.npz", *map(np.asarray, gradients))
 
 for dtype in sys.argv[2:]:
     named = dict(backbone="wrn10_1", input_shape=tiny.SHAPE) if dtype != "float32" else {}
@@ -348,13 +358,18 @@ def jax(path, *dtypes):
     given["sample_weight"] = given["sample_weight"].astype("float32")
     weights = {f"weight{i}": weight for i, weight in enumerate(model.get_weights())}
     np.savez(path / "given.npz", **given, **weights)
-    loss = model.member_loss(batch, model.member_logits(batch.images, batch.masks, training=True))
+    with tf.GradientTape() as tape:
+        loss = model.member_loss(batch, model.member_logits(batch.images, batch.masks, training=True))
+    gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
     lines = tiny.python(JAX, path / "given.npz", *dtypes, backend="jax").splitlines()
     assert float(lines[0]) == pytest.approx(float(loss), abs=1e-5)
     assert lines[-1] == "done"
+    with np.load(path / "given.npz.gradients.npz") as found:
+        for index, gradient in enumerate(gradients):
+            np.testing.assert_allclose(found[f"arr_{index}"], gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_jax_computes_the_same_loss_and_trains_without_tensorflow(tmp_path):
+def test_jax_computes_the_same_loss_and_gradient_and_trains_without_tensorflow(tmp_path):
     jax(tmp_path, "float32")
 
 

@@ -10,7 +10,7 @@ demo: $(VENV)/installed  ## train, compare, export, reload and serve on the digi
 	$(BIN)/python recipes/demo.py
 
 test: lint  ## lint, types and the tests of minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/installed  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

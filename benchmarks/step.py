@@ -1,14 +1,17 @@
 """Rows per second of training: a plain Keras `fit` of the single network beside Cut-MixMo on the same rows and backbone.
 
-    python benchmarks/step.py [--backbone wrn16_2] [--rows 64] [--steps 10] [--rounds 7]
+    python benchmarks/step.py [--backbone wrn16_2] [--rows 64] [--steps 10] [--rounds 7] [--settings default XLA ...]
 
 Each round runs every contestant once, in turn, on the same images, so that the ratios hold on a machine whose speed
 drifts. The plain network is the same encoder, core and head under `keras.Model.fit` with the same optimizer, batch size
-and device settings. Cut-MixMo is shown with and without its augmentation; the plain network has none. Beside the clock
-stands the processor time of all threads, which other programs on the machine disturb less.
+and device settings; the ratio is Cut-MixMo's speed to that of the plain network under the same setting. Cut-MixMo is shown
+with and without its augmentation; the plain network has none. Beside the clock stands the processor time of all threads,
+which other programs on the machine disturb less. Two replicas are two logical devices of one CPU: what they cost, not what
+they win.
 """
 
 import argparse
+import contextlib
 import time
 
 import keras
@@ -16,22 +19,44 @@ import numpy as np
 
 import mixmo_keras
 
+SETTINGS = ("default", "XLA", "two replicas", "bfloat16")
+NAMES = ("plain Keras, single network", "Cut-MixMo M=2", "Cut-MixMo M=2, pad-crop-flip")
 
-def plain_keras(backbone: str, num_classes: int) -> keras.Model:
+
+def plain_keras(backbone: str, num_classes: int, **compiled) -> keras.Model:
     """The single network as a Keras user would write it."""
     parts = mixmo_keras.backbones.get(backbone, (32, 32, 3), seed=0)
     images = keras.Input((32, 32, 3))
     features = parts.core(parts.encoder(keras.layers.Rescaling(1 / 64, -2.0)(images)))
-    model = keras.Model(images, keras.layers.Dense(num_classes)(features))
+    model = keras.Model(images, keras.layers.Dense(num_classes, dtype="float32")(features))
     model.compile(
         optimizer=keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        **compiled,
     )
     return model
 
 
-def measure(models: dict[str, keras.Model], images, labels, batch_size: int, rounds: int) -> dict[str, np.ndarray]:
+def contestants(backbone: str, setting: str) -> dict[str, keras.Model]:
+    """The plain network and two Cut-MixMo under one setting, by name."""
+    scope = contextlib.nullcontext()
+    if setting == "two replicas":
+        scope = mixmo_keras.distribution.strategy("mirrored", 2).scope()
+    compiled = dict(jit_compile=setting == "XLA")
+    options = dict(num_classes=10, batch_repetitions=1, seed=0)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if setting == "bfloat16" else "float32")
+    with scope:
+        plain = plain_keras(backbone, 10, **compiled)
+        bare, augmented = (mixmo_keras.CutMixMo(backbone, augmentation=a, **options) for a in (None, "pad_crop_flip"))
+        for model in (bare, augmented):
+            model.compile(**compiled)
+    keras.config.set_dtype_policy(before)
+    return dict(zip(NAMES, (plain, bare, augmented), strict=True))
+
+
+def measure(models: dict, images, labels, batch_size: int, rounds: int) -> dict[tuple[str, str], np.ndarray]:
     """Rows per second of each model, by the clock and by processor time: (2, rounds)."""
 
     def fit(model) -> tuple[float, float]:
@@ -51,30 +76,31 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="rows a step")
     parser.add_argument("--steps", type=int, default=10, help="steps a round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
     arguments = parser.parse_args()
+    if "two replicas" in arguments.settings:
+        mixmo_keras.distribution.strategy("mirrored", 2)  # divides the CPU, before anything computes
 
     rng = np.random.default_rng(0)
     size = arguments.rows * arguments.steps
     images = rng.integers(0, 256, (size, 32, 32, 3)).astype("uint8")
     labels = rng.integers(0, 10, size)
-    options = dict(num_classes=10, batch_repetitions=1, seed=0)
     models = {
-        "plain Keras, single network": plain_keras(arguments.backbone, 10),
-        "Cut-MixMo M=2": mixmo_keras.CutMixMo(arguments.backbone, augmentation=None, **options),
-        "Cut-MixMo M=2, pad-crop-flip": mixmo_keras.CutMixMo(arguments.backbone, **options),
+        (setting, name): model
+        for setting in arguments.settings
+        for name, model in contestants(arguments.backbone, setting).items()
     }
     results = measure(models, images, labels, arguments.rows, arguments.rounds)
 
-    baseline = next(iter(results.values()))
     print(
         f"{arguments.backbone}, {arguments.rows} rows a step, {arguments.steps} steps a round, {arguments.rounds} rounds"
     )
-    print(f"{'':<32}{'rows/s':>9}{'ratio to plain: median':>26}{'min':>8}{'max':>8}{'of processor time':>20}")
-    for name, speeds in results.items():
-        clock, processor = speeds / baseline
+    print(f"{'':<46}{'rows/s':>9}{'ratio to plain: median':>26}{'min':>8}{'max':>8}{'of processor time':>20}")
+    for (setting, name), speeds in results.items():
+        clock, processor = speeds / results[setting, NAMES[0]]
         print(
-            f"{name:<32}{np.median(speeds[0]):>9.1f}{np.median(clock):>26.3f}{clock.min():>8.3f}{clock.max():>8.3f}"
-            f"{np.median(processor):>20.3f}"
+            f"{setting + ': ' + name:<46}{np.median(speeds[0]):>9.1f}{np.median(clock):>26.3f}{clock.min():>8.3f}"
+            f"{clock.max():>8.3f}{np.median(processor):>20.3f}"
         )
 
 

@@ -3,14 +3,14 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from mixmo_keras import augmentation, backbones, losses, masks, schedules
+from mixmo_keras import augmentation, backbones, checkpoints, losses, masks, schedules
 from mixmo_keras.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
 from mixmo_keras.models import MIMO, CutMixMo, LinearMixMo, MixMo, SingleNetwork
 from mixmo_keras.msda import MSDA
 
 if TYPE_CHECKING:
-    from mixmo_keras import datasets, export, metrics, plots
+    from mixmo_keras import datasets, distribution, export, metrics, plots
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,9 @@ __all__ = [
     "SingleNetwork",
     "augmentation",
     "backbones",
+    "checkpoints",
     "datasets",
+    "distribution",
     "export",
     "losses",
     "masks",
@@ -39,6 +41,6 @@ __all__ = [
 
 def __getattr__(name: str):
     # on first use: they import TensorFlow or matplotlib, which training on the JAX backend does without
-    if name in ("datasets", "export", "metrics", "plots"):
+    if name in ("datasets", "distribution", "export", "metrics", "plots"):
         return importlib.import_module(f"mixmo_keras.{name}")
     raise AttributeError(f"module 'mixmo_keras' has no attribute {name!r}")

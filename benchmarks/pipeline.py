@@ -1,0 +1,97 @@
+"""Images per second of the input pipeline against what the training step eats.
+
+    python benchmarks/pipeline.py [--backbone wrn16_2] [--rows 64] [--seconds 5] [--dataset cifar10 --data-dir .data]
+
+A step has `rows` rows of `rows / b` images, so the higher the batch repetition b, the fewer images it eats. The pipeline
+is `datasets.batches` as the recipes use it; with a pixel augmentation every copy of an image is augmented on the CPU and
+the pipeline makes rows. Pipeline and step are measured one after the other on the same cores, in turns.
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mixmo_keras
+from mixmo_keras import datasets
+
+
+def images_per_second(dataset, images_a_batch: int, seconds: float) -> float:
+    """Images of `dataset`'s batches that can be had in a second, each counted once."""
+    iterator = iter(dataset)
+    next(iterator)
+    count, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        next(iterator)
+        count += images_a_batch
+    return count / passed
+
+
+def rows_per_second(model, images, labels, batch_size: int) -> float:
+    """Rows of the training step in a second, data in memory."""
+    start = time.perf_counter()
+    model.fit(images, labels, batch_size=batch_size, verbose=0)
+    return len(images) * model.batch_repetitions / (time.perf_counter() - start)
+
+
+def randaugment(images):
+    import keras_cv
+
+    layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=0.3)
+    return layer({"images": tf.cast(images, tf.float32)}, training=True)["images"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="wrn16_2")
+    parser.add_argument("--rows", type=int, default=64, help="rows a step")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of a pipeline")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dataset", help="such as cifar10; without it, 50,000 random images of 32×32×3")
+    parser.add_argument("--data-dir")
+    arguments = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    if arguments.dataset:
+        info = datasets.info(arguments.dataset, arguments.data_dir)
+        data, shape = datasets.load(arguments.dataset, "train", arguments.data_dir), info.image_shape
+    else:
+        shape = (32, 32, 3)
+        data = tf.data.Dataset.from_tensor_slices(
+            (rng.integers(0, 256, (50_000, *shape)).astype("uint8"), rng.integers(0, 10, 50_000))
+        )
+    model = mixmo_keras.CutMixMo(arguments.backbone, num_classes=10, input_shape=shape, seed=0)
+    images_a_step = arguments.rows // model.batch_repetitions
+    images = rng.integers(0, 256, (images_a_step * 20, *shape)).astype("uint8")
+    labels = rng.integers(0, 10, len(images))
+    pipelines = {
+        (b, augmented): datasets.batches(
+            data,
+            arguments.rows // b,
+            training=True,
+            first_epoch=0,
+            **(dict(repetitions=b, transform=randaugment) if augmented else {}),
+        )
+        for augmented in (False, True)
+        for b in (1, 4)
+    }
+    model.fit(images, labels, batch_size=images_a_step, verbose=0)  # traces
+    eaten, made = [], {key: [] for key in pipelines}
+    for _ in range(arguments.rounds):
+        eaten.append(rows_per_second(model, images, labels, images_a_step))
+        for (b, augmented), pipeline in pipelines.items():
+            made[b, augmented].append(images_per_second(pipeline, arguments.rows // b, arguments.seconds))
+
+    rows = np.median(eaten)
+    print(f"{arguments.backbone} on {keras.backend.backend()}: {rows:,.0f} rows/s, {arguments.rows} rows a step, M = 2")
+    print(f"{'':<28}{'images/s made':>15}{'images/s eaten':>16}{'ratio: median':>15}{'min':>8}")
+    for (b, augmented), speeds in made.items():
+        ratios = np.array(speeds) / (np.array(eaten) / b)
+        name = f"b = {b}" + (", RandAugment by keras-cv" if augmented else "")
+        print(f"{name:<28}{np.median(speeds):>15,.0f}{rows / b:>16,.0f}{np.median(ratios):>15.1f}{ratios.min():>8.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from mixmo_keras import augmentation, backbones, checkpoints, losses, masks, schedules
+from mixmo_keras.interop import load_reference_checkpoint, save_reference_checkpoint
 from mixmo_keras.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
 from mixmo_keras.models import MIMO, CutMixMo, LinearMixMo, MixMo, SingleNetwork
@@ -31,10 +32,12 @@ __all__ = [
     "datasets",
     "distribution",
     "export",
+    "load_reference_checkpoint",
     "losses",
     "masks",
     "metrics",
     "plots",
+    "save_reference_checkpoint",
     "schedules",
 ]
 

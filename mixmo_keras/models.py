@@ -55,7 +55,8 @@ class MixMo(_Network):
         backbone: a name such as `"wrn28_10"`, or a `backbones.Backbone`, of which the model takes a copy: its core with
             its weights, its encoder freshly initialised.
         num_classes: K ≥ 2.
-        input_shape: (H, W, C) of the images. `None`: CIFAR's (32, 32, 3), or the `Backbone`'s own.
+        input_shape: (H, W, C) of the images. `None`: that of the named network's paper, such as CIFAR's (32, 32, 3), or the
+            `Backbone`'s own.
         num_members: M ≥ 1.
         mixing: how members are mixed in training; `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
@@ -193,8 +194,13 @@ class MixMo(_Network):
             normalize = _normalization(normalization, parts.input_shape[-1])
             encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, name="encoders")
             mixing_block = MixingBlock(name="mixing_block")
-            initial = keras.initializers.HeNormal(seeds.derive(seed, "heads"))
-            heads = MultiHead(num_members, num_classes, share_heads, kernel_initializer=initial, name="heads")
+            initial, heads_seed = keras.initializers, seeds.derive(seed, "heads")
+            kernel = (
+                initial.HeNormal(heads_seed)
+                if parts.head_stddev is None
+                else initial.RandomNormal(stddev=parts.head_stddev, seed=heads_seed)
+            )
+            heads = MultiHead(num_members, num_classes, share_heads, kernel_initializer=kernel, name="heads")
             average = MemberAverage(averaging, dtype="float32", name="average")
             member_logits = heads(core(mixing_block(encoders(normalize(images)))))
             super().__init__(inputs=images, outputs=average(member_logits), name=name)

@@ -101,6 +101,44 @@ def test_forward_pass(depth, width):
     np.testing.assert_allclose(core(features.astype("float32")), expected, rtol=1e-4, atol=1e-4)
 
 
+def preact_parameters(width, num_members, num_classes):
+    """Trainable parameters of PreActResNet-18-w, counted from the paper's table: encoders, blocks, heads."""
+    total, inputs = num_members * 9 * 3 * 64, 64
+    for group, outputs in enumerate(64 * width * 2**group for group in range(4)):
+        for block in range(2):
+            total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs * outputs
+            if block == 0 and (inputs != outputs or group):
+                total += inputs * outputs
+            inputs = outputs
+    return total + num_members * (inputs + 1) * num_classes
+
+
+@pytest.mark.parametrize(("width", "num_members"), [(1, 1), (1, 3), (2, 2), (3, 1)])
+def test_number_of_parameters_of_preact_resnet(width, num_members):
+    encoder, core = (getattr(backbones.preact_resnet(18, width), part) for part in ("encoder", "core"))
+    of_encoder, of_core = (sum(int(np.prod(w.shape)) for w in part.trainable_weights) for part in (encoder, core))
+    heads = num_members * (512 * width + 1) * 200
+    assert num_members * of_encoder + of_core + heads == preact_parameters(width, num_members, 200)
+
+
+def test_preact_resnet_pads_both_sides_and_starts_its_heads_small():
+    model = mixmo_keras.CutMixMo("preact_resnet18_1", num_classes=200, augmentation=None, seed=0)
+    assert model.image_shape == (64, 64, 3)
+    assert model.encoders.encoders[0].output_shape == (None, 32, 32, 64)
+    assert model.core.output_shape == (None, 512)
+    assert np.std(model.heads.dense.kernel) == pytest.approx(0.01, rel=0.02)
+    # a lone bright pixel at the bottom right corner: what pads on both sides sees it in one place, "same" would in another
+    x = np.zeros((1, 4, 4, 3), "float32")
+    x[0, 3, 3] = 1
+    encoder = backbones.preact_resnet(18, 1, (4, 4, 3), seed=0).encoder
+    kernel = np.asarray(encoder.get_layer("conv").kernel)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.stack(
+        [[np.tensordot(padded[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3], kernel, 3) for j in (0, 1)] for i in (0, 1)]
+    )
+    np.testing.assert_allclose(encoder(x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_initial_weights_follow_from_the_seed():
     first, again, other = (wide_resnet(10, 1, (8, 8, 3), seed) for seed in (1, 1, 2))
     assert tiny.equal_weights(first.core, again.core)
@@ -125,6 +163,8 @@ def test_any_image_shape(shape):
         ("wrn12_1", None, ValueError, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),
         ("wrn4_1", None, ValueError, "`depth` must be 6n . 4 .* got 4"),
         ("wrn10_0", None, ValueError, "`width` must be at least 1, got 0"),
+        ("preact_resnet18_0", None, ValueError, "`width` must be at least 1, got 0"),
+        ("preact_resnet20_1", None, ValueError, "`depth` must be one of 18, 34, got 20"),
         (None, None, TypeError, "`backbone` must be a name or a mixmo_keras.backbones.Backbone, got NoneType"),
         (wide_resnet, None, TypeError, "got function"),
         ("wrn10_1", (8, 8), ValueError, r"`input_shape` must be \(height, width, channels\), got \(8, 8\)"),

@@ -14,10 +14,12 @@ class Backbone:
     Attributes:
         encoder: images (H, W, C) to features (h, w, c). Each member gets a copy of its own.
         core: features (h, w, c) to a vector (F,), shared by the members.
+        head_stddev: standard deviation of the heads' initial weights; `None` for He's.
     """
 
     encoder: keras.Model
     core: keras.Model
+    head_stddev: float | None = None
 
     def __post_init__(self):
         produced, expected = self.encoder.output_shape, self.core.input_shape
@@ -46,9 +48,11 @@ class Backbone:
         return {
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "core": keras.saving.serialize_keras_object(self.core),
+            "head_stddev": self.head_stddev,
         }
 
     @classmethod
     def from_config(cls, config: dict) -> "Backbone":
         config = copy.deepcopy(config)  # Keras empties what it deserializes
-        return cls(**{name: keras.saving.deserialize_keras_object(part) for name, part in config.items()})
+        networks = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "core")}
+        return cls(**networks, **config)

@@ -33,8 +33,12 @@ def export(model, path: str | os.PathLike, overwrite: bool = False, verbose: boo
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists. Choose another version, or pass overwrite=True to replace it.")
 
+    network = model.fused(
+        members=True
+    )  # the encoders are one; the heads, which cost next to nothing, give their own answers
+
     def serve(images):
-        member_logits = model.member_logits(images)
+        member_logits = ops.cast(network(images, training=False), "float32")
         probabilities = ops.softmax(model.average(member_logits), axis=-1)
         return {
             "probabilities": probabilities,
@@ -46,7 +50,7 @@ def export(model, path: str | os.PathLike, overwrite: bool = False, verbose: boo
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         archive = keras.export.ExportArchive()
-        archive.track(model)
+        archive.track(network)
         signature = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
         archive.add_endpoint("serving_default", serve, input_signature=[signature])
         archive.write_out(str(beside / "model"), verbose=verbose)

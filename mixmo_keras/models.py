@@ -11,12 +11,13 @@ import keras
 from keras import ops
 
 from mixmo_keras import augmentation as augmentations
-from mixmo_keras import backbones, losses, mixing, schedules, seeds, steps
+from mixmo_keras import backbones, fusing, losses, mixing, schedules, seeds, steps
 from mixmo_keras import msda as msdas
 from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
 from mixmo_keras.monitor import Monitor, MonitorCallback, label_error
 from mixmo_keras.msda import MSDA
+from mixmo_keras.networks import copy_network, dtype_policy
 
 _logger = logging.getLogger(__name__)
 
@@ -185,11 +186,11 @@ class MixMo(_Network):
             schedule=schedule,
             seed=seed,
         )
-        with _dtype_policy(dtype):
+        with dtype_policy(dtype):
             parts = backbones.get(backbone, input_shape, seed)
             if msda is not None and mixing is not None:
                 msdas.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
-            core = _copy(parts.core) if parts is backbone else parts.core  # two models must not share a core
+            core = copy_network(parts.core) if parts is backbone else parts.core  # two models must not share a core
             images = keras.Input(parts.input_shape, name="images")
             normalize = _normalization(normalization, parts.input_shape[-1])
             encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, name="encoders")
@@ -460,6 +461,10 @@ class MixMo(_Network):
         members = self.__dict__["_members"]
         return members.predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
+    def fused(self, members: bool = False) -> keras.Model:
+        """A copy for inference at the single network's price: encoders merged into one, and heads. See `fusing.fused`."""
+        return fusing.fused(self, members)
+
     def export(self, filepath, format="tf_saved_model", overwrite=False, verbose=False, **options):
         """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
 
@@ -668,16 +673,6 @@ class _Skipping:
 
 
 @contextlib.contextmanager
-def _dtype_policy(dtype):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(before if dtype is None else dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
 def _replicas_apart(model):
     """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
     jit_compile = model.jit_compile
@@ -711,12 +706,6 @@ def _normalization(normalization, channels: int) -> keras.layers.Layer:
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     return keras.layers.Rescaling(scale, offset, name="normalize")
-
-
-def _copy(network: keras.Model) -> keras.Model:
-    copied = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
-    copied.set_weights(network.get_weights())
-    return copied
 
 
 def _squeezed(y):

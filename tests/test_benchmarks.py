@@ -140,3 +140,11 @@ def test_accelerator_trains_every_method(tmp_path):
     assert {figures["rows"] for figures in trained} == {plan["rows_each"]}
     assert [len(figures["members"]) for figures in trained] == [1, 2, 2, 2]
     assert all(np.isfinite(figures["ensemble"]["nll"]) for figures in trained)
+
+
+def test_inference():
+    printed = run("inference.py", "--backbone", "wrn10_1", "--batches", 2, "--rounds", 1, "--seconds", 0.01)
+    lines = [line for line in printed.splitlines() if re.search(r"\d\.\d+$", line)]
+    assert len(lines) == 7
+    assert lines[0].startswith("single network")
+    assert lines[0].split()[-2:] == ["1.000", "1.000"]

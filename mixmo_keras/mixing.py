@@ -214,7 +214,8 @@ def loss_weights(ratios, weight_root: float | None):
     """
     if weight_root is None:
         return ops.ones_like(ratios)
-    roots = ops.power(ratios, 1 / weight_root)
+    relative = ratios / ops.max(ratios, axis=1, keepdims=True)  # so that small roots can't make all of them 0
+    roots = ops.power(relative, 1 / weight_root)
     return ratios.shape[1] * roots / ops.sum(roots, axis=1, keepdims=True)
 
 

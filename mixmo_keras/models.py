@@ -53,11 +53,13 @@ class MixMo(_Network):
     image and their predictions are averaged. Ready to `fit`: compiled with the papers' optimizer and schedule.
 
     Args:
-        backbone: a name such as `"wrn28_10"`, or a `backbones.Backbone`, of which the model takes a copy: its core with
-            its weights, its encoder freshly initialised.
+        backbone: a name such as `"wrn28_10"`; or a `backbones.Backbone`, or a functional Keras model to split into one. Of
+            these the model takes a copy: the core with its weights, pretrained ones too, the encoders freshly initialised.
         num_classes: K ≥ 2.
         input_shape: (H, W, C) of the images. `None`: that of the named network's paper, such as CIFAR's (32, 32, 3), or the
             `Backbone`'s own.
+        split_at: name of the layer of a Keras model behind which members are mixed. `None`: the first convolution and what
+            follows it directly. See `backbones.split`.
         num_members: M ≥ 1.
         mixing: how members are mixed in training; `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
@@ -98,9 +100,10 @@ class MixMo(_Network):
 
     def __init__(
         self,
-        backbone: str | backbones.Backbone = "wrn28_10",
+        backbone: str | backbones.Backbone | keras.Model = "wrn28_10",
         num_classes: int = 100,
         input_shape: tuple[int, int, int] | None = None,
+        split_at: str | None = None,
         num_members: int = 2,
         mixing: Mixing | None = Mixing(),
         input_repetition: float = 0.0,
@@ -151,6 +154,8 @@ class MixMo(_Network):
         if share_heads:
             warnings.warn("share_heads=True: at inference all members give the same prediction.", stacklevel=2)
         msda = msdas.get(msda)
+        if isinstance(backbone, keras.Model):
+            backbone, split_at = backbones.get(backbone, input_shape, 0, split_at), None
         schedule = schedules.StepDecay(LEARNING_RATE) if schedule is None else schedule
         if isinstance(backbone, backbones.Backbone):
             if dtype is not None and keras.dtype_policies.get(dtype).name != backbone.dtype_policy.name:
@@ -187,7 +192,7 @@ class MixMo(_Network):
             seed=seed,
         )
         with dtype_policy(dtype):
-            parts = backbones.get(backbone, input_shape, seed)
+            parts = backbones.get(backbone, input_shape, seed, split_at)
             if msda is not None and mixing is not None:
                 msdas.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
             core = copy_network(parts.core) if parts is backbone else parts.core  # two models must not share a core
@@ -547,7 +552,7 @@ class MixMo(_Network):
 
 
 def CutMixMo(  # noqa: N802, as keras.applications names its models
-    backbone: str | backbones.Backbone = "wrn28_10",
+    backbone: str | backbones.Backbone | keras.Model = "wrn28_10",
     mask="cutmix",
     probability: float | Callable = 0.5,
     decay_start: float | None = 11 / 12,
@@ -561,7 +566,7 @@ def CutMixMo(  # noqa: N802, as keras.applications names its models
 
 
 def LinearMixMo(  # noqa: N802
-    backbone: str | backbones.Backbone = "wrn28_10",
+    backbone: str | backbones.Backbone | keras.Model = "wrn28_10",
     alpha: float | None = 2.0,
     weight_root: float | None = 3.0,
     unmixing: bool | Callable = False,
@@ -594,7 +599,7 @@ MIMO_SETTINGS = {
 
 
 def MIMO(  # noqa: N802
-    backbone: str | backbones.Backbone = "wrn28_10", settings: str = "cifar", **options
+    backbone: str | backbones.Backbone | keras.Model = "wrn28_10", settings: str = "cifar", **options
 ) -> MixMo:
     """MIMO (Havasi et al., ICLR 2021): the members' features summed, equal weights, probabilities averaged.
 
@@ -614,7 +619,7 @@ def MIMO(  # noqa: N802
 
 
 def SingleNetwork(  # noqa: N802
-    backbone: str | backbones.Backbone = "wrn28_10", batch_repetitions: int = 1, **options
+    backbone: str | backbones.Backbone | keras.Model = "wrn28_10", batch_repetitions: int = 1, **options
 ) -> MixMo:
     """The plain network through the same code: one member, nothing mixed. Arguments of `MixMo`."""
     return MixMo(backbone, num_members=1, mixing=None, batch_repetitions=batch_repetitions, **options)

@@ -165,7 +165,7 @@ def test_any_image_shape(shape):
         ("wrn10_0", None, ValueError, "`width` must be at least 1, got 0"),
         ("preact_resnet18_0", None, ValueError, "`width` must be at least 1, got 0"),
         ("preact_resnet20_1", None, ValueError, "`depth` must be one of 18, 34, got 20"),
-        (None, None, TypeError, "`backbone` must be a name or a mixmo_keras.backbones.Backbone, got NoneType"),
+        (None, None, TypeError, "`backbone` must be a name, a functional Keras model or .*Backbone, got NoneType"),
         (wide_resnet, None, TypeError, "got function"),
         ("wrn10_1", (8, 8), ValueError, r"`input_shape` must be \(height, width, channels\), got \(8, 8\)"),
         (tiny.backbone(), (8, 8, 1), ValueError, r"differs from the backbone's own, \(8, 8, 3\)"),

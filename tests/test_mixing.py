@@ -28,6 +28,11 @@ def test_weights_by_hand():
     np.testing.assert_allclose(mixing.loss_weights(np.array([[0.8, 0.1, 0.1]]), 3.0), [[1.5, 0.75, 0.75]], rtol=1e-6)
 
 
+def test_the_smallest_roots_leave_the_larger_ratio_alone():
+    ratios = np.array([[0.3, 0.25, 0.2, 0.15, 0.1]], "float32")
+    np.testing.assert_allclose(mixing.loss_weights(ratios, 0.001), [[5, 0, 0, 0, 0]], atol=1e-6)
+
+
 @pytest.mark.parametrize("num_members", [1, 2, 3, 5])
 @pytest.mark.parametrize("root", [0.5, 1.0, 3.0, 10.0, 1e6])
 def test_weights(num_members, root):

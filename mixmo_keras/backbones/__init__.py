@@ -1,4 +1,4 @@
-"""Networks as two parts, an encoder and a core, by name or by function.
+"""Networks as two parts, an encoder and a core: by name, by function, or any functional Keras model, cut at a layer.
 
 A backbone function has the signature `backbone(..., input_shape, seed) -> Backbone`. To add one, write its file here and
 list its name pattern in `_FAMILIES`.
@@ -6,11 +6,14 @@ list its name pattern in `_FAMILIES`.
 
 import re
 
+import keras
+
 from mixmo_keras.backbones.backbone import Backbone
 from mixmo_keras.backbones.preact_resnet import preact_resnet
+from mixmo_keras.backbones.split import split
 from mixmo_keras.backbones.wide_resnet import wide_resnet
 
-__all__ = ["Backbone", "get", "preact_resnet", "wide_resnet"]
+__all__ = ["Backbone", "get", "preact_resnet", "split", "wide_resnet"]
 
 # name pattern, whose groups are the function's arguments; function; how to write the name
 _FAMILIES = (
@@ -23,15 +26,22 @@ _FAMILIES = (
 )
 
 
-def get(backbone: str | Backbone, input_shape: tuple | None, seed: int) -> Backbone:
-    """The backbone of a name, or the one given, checked against `input_shape`.
+def get(
+    backbone: str | Backbone | keras.Model, input_shape: tuple | None, seed: int, split_at: str | None = None
+) -> Backbone:
+    """The backbone of a name or of a Keras model, or the one given, checked against `input_shape`.
 
     Args:
-        backbone: a name such as `"wrn28_10"`, or a `Backbone`.
+        backbone: a name such as `"wrn28_10"`, a `Backbone`, or a functional Keras model to split.
         input_shape: (H, W, C). For a name, `None` means its paper's: CIFAR's (32, 32, 3), or Tiny ImageNet's (64, 64, 3) for
             `preact_resnet`; for a `Backbone`, its own.
         seed: from which a named backbone's initial weights follow.
+        split_at: the layer at which to split a Keras model; `None` for the first convolution. See `split`.
     """
+    if isinstance(backbone, keras.Model):
+        backbone = split(backbone, split_at)
+    elif split_at is not None:
+        raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
     if isinstance(backbone, Backbone):
         if input_shape is not None and tuple(input_shape) != backbone.input_shape:
             raise ValueError(
@@ -49,4 +59,7 @@ def get(backbone: str | Backbone, input_shape: tuple | None, seed: int) -> Backb
                 return function(**sizes, **given, seed=seed)
         known = "; ".join(form for _, _, form in _FAMILIES)
         raise ValueError(f"Unknown backbone: {backbone!r}. Known names: {known}.")
-    raise TypeError(f"`backbone` must be a name or a mixmo_keras.backbones.Backbone, got {type(backbone).__name__}.")
+    raise TypeError(
+        "`backbone` must be a name, a functional Keras model or a mixmo_keras.backbones.Backbone, got "
+        f"{type(backbone).__name__}."
+    )

@@ -7,8 +7,9 @@ from mixmo_keras import augmentation, backbones, checkpoints, losses, masks, sch
 from mixmo_keras.interop import load_reference_checkpoint, save_reference_checkpoint
 from mixmo_keras.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
-from mixmo_keras.models import MIMO, CutMixMo, LinearMixMo, MixMo, SingleNetwork
+from mixmo_keras.models import MIMO, CoSub, CutMixMo, LinearMixMo, MixMo, SingleNetwork
 from mixmo_keras.msda import MSDA
+from mixmo_keras.stochastic_depth import StochasticDepth
 
 if TYPE_CHECKING:
     from mixmo_keras import datasets, distribution, export, metrics, plots
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MIMO",
     "MSDA",
+    "CoSub",
     "CutMixMo",
     "LinearMixMo",
     "MixMo",
@@ -26,6 +28,7 @@ __all__ = [
     "MultiEncoder",
     "MultiHead",
     "SingleNetwork",
+    "StochasticDepth",
     "augmentation",
     "backbones",
     "checkpoints",

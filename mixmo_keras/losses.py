@@ -27,10 +27,28 @@ class CrossEntropy(keras.losses.Loss):
         y_true = ops.cast(y_true, y_pred.dtype)
         if self.label_smoothing:
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / num_classes
+        return self.values(y_true, y_pred)
+
+    def values(self, y_true, y_pred):
+        """The loss of soft labels (n, K) and logits (n, K): (n,)."""
         return -ops.sum(y_true * ops.log_softmax(y_pred, axis=-1), axis=-1)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class SigmoidCrossEntropy(CrossEntropy):
+    """Binary cross-entropy of each class' logit on its own, the mean over classes: the loss of cosub's code.
+
+    Labels and `label_smoothing` as in `CrossEntropy`.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name="sigmoid_cross_entropy", **options):
+        super().__init__(label_smoothing, name=name, **options)
+
+    def values(self, y_true, y_pred):
+        return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=True), axis=-1)
 
 
 _OF_PROBABILITIES = (

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import augmentation as augmentations
-from mixmo_keras import backbones, fusing, losses, mixing, schedules, seeds, steps
+from mixmo_keras import backbones, cosub, fusing, losses, mixing, schedules, seeds, steps, stochastic_depth
 from mixmo_keras import msda as msdas
 from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
@@ -66,6 +66,12 @@ class MixMo(_Network):
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
         share_encoders: whether all members use one encoder; an ablation of the paper.
         share_heads: whether all members use one head; an ablation of the paper.
+        drop_path: rate of stochastic depth in every block of a named backbone.
+        co_training: λ in (0, 1], the labels' share of the loss where two random submodels of the network learn from each
+            other (cosub): a step's rows pass twice, and each member is taught by its counterpart in the other pass. Needs a
+            backbone with stochastic depth. `None` for one pass.
+        teaching: how submodels teach, `"softmax"` (cosub's paper) or `"sigmoid"` (its code). With `"sigmoid"` the default
+            loss is `losses.SigmoidCrossEntropy`.
         batch_repetitions: b, how often a step uses each image of a batch: n images make n·b rows, each with its own
             augmentation and partners.
         repeated_data: whether the batches come repeated already, all images and then all again, b times, as
@@ -110,6 +116,9 @@ class MixMo(_Network):
         msda: MSDA | str | None = None,
         share_encoders: bool = False,
         share_heads: bool = False,
+        drop_path: float = 0.0,
+        co_training: float | None = None,
+        teaching: str = "softmax",
         batch_repetitions: int = 4,
         repeated_data: bool = False,
         augmentation: keras.layers.Layer | str | None = "pad_crop_flip",
@@ -145,6 +154,12 @@ class MixMo(_Network):
             )
         if share_encoders and share_heads:
             raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
+        if co_training is not None and not 0 < co_training <= 1:
+            raise ValueError(f"`co_training` must be the labels' share within (0, 1], got {co_training}.")
+        if teaching not in cosub.TEACHING:
+            raise ValueError(f"`teaching` must be one of {', '.join(cosub.TEACHING)}, got {teaching!r}.")
+        if teaching != "softmax" and co_training is None:
+            raise ValueError(f"`teaching` (={teaching!r}) has no meaning without `co_training`.")
         if input_repetition == 1:
             warnings.warn(
                 "input_repetition=1 always shows the same image to all members: they have no reason to differ, and what "
@@ -180,6 +195,9 @@ class MixMo(_Network):
             msda=msda,
             share_encoders=share_encoders,
             share_heads=share_heads,
+            drop_path=drop_path,
+            co_training=co_training,
+            teaching=teaching,
             batch_repetitions=batch_repetitions,
             repeated_data=repeated_data,
             augmentation=augmentation,
@@ -192,9 +210,14 @@ class MixMo(_Network):
             seed=seed,
         )
         with dtype_policy(dtype):
-            parts = backbones.get(backbone, input_shape, seed, split_at)
+            parts = backbones.get(backbone, input_shape, seed, split_at, drop_path)
             if msda is not None and mixing is not None:
                 msdas.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
+            if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):
+                raise ValueError(
+                    "`co_training` needs a network whose two passes differ: a backbone with stochastic depth, such as "
+                    "drop_path=0.2 with a name. Without it both submodels are the whole network."
+                )
             core = copy_network(parts.core) if parts is backbone else parts.core  # two models must not share a core
             images = keras.Input(parts.input_shape, name="images")
             normalize = _normalization(normalization, parts.input_shape[-1])
@@ -222,6 +245,7 @@ class MixMo(_Network):
         self.batch_repetitions, self.repeated_data, self.seed = batch_repetitions, repeated_data, seed
         self.l2, self.l2_normalization, self.schedule = float(l2), l2_normalization, schedule
         self.synchronized_batch_norm = synchronized_batch_norm
+        self.co_training, self.teaching = co_training, teaching
         self.expects_raw_pixels = normalization is not None
         self.steps_to_skip = 0
         self._given = given
@@ -244,7 +268,9 @@ class MixMo(_Network):
             raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
         if optimizer is None:
             optimizer = keras.optimizers.SGD(self.schedule, momentum=0.9, nesterov=True)
-        loss = losses.CrossEntropy() if loss is None else losses.get(loss)
+        if loss is None:
+            loss = losses.SigmoidCrossEntropy() if self.teaching == "sigmoid" else losses.CrossEntropy()
+        loss = losses.get(loss)
         if self.msda is not None and (
             isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
             or loss is keras.losses.sparse_categorical_crossentropy
@@ -387,9 +413,22 @@ class MixMo(_Network):
         logits = self.heads(self.core(self.mixing_block(features, masks), training=training))
         return ops.cast(logits, "float32")
 
+    def training_logits(self, batch: Batch, seed: seeds.StepSeed):
+        """Logits of a batch in training, (B, M, K); (2B, M, K) where two submodels learn from each other."""
+        images, masks = batch.images, batch.masks
+        if self.co_training is not None:
+            images, masks = cosub.twice(images), cosub.twice(masks)
+        with seeds.drawing(seed.fork("network")):
+            return self.member_logits(images, masks, training=True)
+
     def member_loss(self, batch: Batch, logits):
         """Σ_i w_i·ℓ(logits_i, y_i), mean over rows (MixMo, equation 3), plus what layers added with `add_loss`: a scalar."""
-        values = losses.per_row(self.loss, *_flatten_members(batch.targets, logits))
+        if self.co_training is None:
+            values = losses.per_row(self.loss, *_flatten_members(batch.targets, logits))
+        else:
+            targets, rows = _flatten_members(cosub.twice(batch.targets), logits)
+            of_labels = losses.per_row(self.loss, targets, rows)
+            values = cosub.co_training_loss(of_labels, rows, self.co_training, self.teaching)
         weights = batch.weights if batch.sample_weight is None else batch.weights * batch.sample_weight
         weighted = ops.reshape(values, ops.shape(weights)) * weights
         return ops.sum(ops.mean(weighted, axis=0)) + sum(ops.sum(loss) for loss in self.losses)
@@ -409,6 +448,9 @@ class MixMo(_Network):
     def update_metrics(self, x, y, step, loss, batch: Batch, logits) -> dict:
         """Notes what the monitor watches, updates the metrics of the members on their own images, returns the logs."""
         self._note(x, y, step, loss)
+        if self.co_training is not None:  # both submodels are looked at
+            both = {name: cosub.twice(getattr(batch, name)) for name in ("images", "labels", "sample_weight")}
+            batch = batch._replace(**both)
         labels, member_logits = _flatten_members(batch.labels, logits)
         weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
         for metric in self.metrics:
@@ -623,6 +665,31 @@ def SingleNetwork(  # noqa: N802
 ) -> MixMo:
     """The plain network through the same code: one member, nothing mixed. Arguments of `MixMo`."""
     return MixMo(backbone, num_members=1, mixing=None, batch_repetitions=batch_repetitions, **options)
+
+
+def CoSub(  # noqa: N802
+    backbone: str | backbones.Backbone | keras.Model = "wrn28_10",
+    drop_path: float = 0.2,
+    co_training: float = 0.5,
+    teaching: str = "softmax",
+    batch_repetitions: int = 1,
+    **options,
+) -> MixMo:
+    """cosub (Touvron et al., CVPR 2023): one network, of which stochastic depth makes two submodels that teach each other.
+
+    A step's rows, after mixing and augmentation, pass twice, so that it costs two steps of the single network.
+
+    Args:
+        backbone: as in `MixMo`.
+        drop_path: rate of stochastic depth, the same in every block of a named backbone. A backbone of one's own brings its
+            own: pass 0.
+        co_training: λ, the labels' share of the loss.
+        teaching: `"softmax"` cross-entropy (the paper) or `"sigmoid"` binary cross-entropy (its code).
+        batch_repetitions: as in `MixMo`.
+        **options: of `MixMo`.
+    """
+    given = dict(drop_path=drop_path, co_training=co_training, teaching=teaching)
+    return SingleNetwork(backbone, batch_repetitions, **given, **options)
 
 
 def _strategy_scope(model):

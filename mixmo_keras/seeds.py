@@ -1,5 +1,7 @@
 """Random numbers that are a function of (seed, step, replica), so that runs repeat and a killed run resumes where it was."""
 
+import contextlib
+import contextvars
 import hashlib
 
 import keras
@@ -46,6 +48,33 @@ class StepSeed(keras.random.SeedGenerator):
         stream = ops.add(ops.cast(self._replica, "int32"), ops.cast(stream, "int32"))
         seed = ops.stack([stream, ops.cast(self._step, "int32")])
         return ops.cast(seed, "uint32") if keras.backend.backend() == "jax" else seed
+
+
+_CURRENT: contextvars.ContextVar[StepSeed] = contextvars.ContextVar("the step's seeds")
+
+
+@contextlib.contextmanager
+def drawing(seed: StepSeed):
+    """Lets layers deep inside a network draw from a step's seeds, with `current`."""
+    token = _CURRENT.set(seed)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current() -> StepSeed:
+    """The seeds that `drawing` gives.
+
+    Raises:
+        RuntimeError: there is no step around the layer that asks.
+    """
+    try:
+        return _CURRENT.get()
+    except LookupError as error:
+        raise RuntimeError(
+            "A layer draws random numbers outside a training step: call the network within `seeds.drawing(StepSeed(...))`."
+        ) from error
 
 
 def permutations(seed: keras.random.SeedGenerator, count: int, size):

@@ -29,6 +29,8 @@ import mixmo_keras
 from mixmo_keras import augmentation, checkpoints, datasets, distribution, losses, masks, metrics, msda, schedules
 from mixmo_keras.models import LEARNING_RATE
 
+# for all methods: stochastic depth, and submodels that learn from each other
+SUBMODELS = dict(drop_path=0.0, co_training=None, teaching="softmax")
 # method: its model, and the options that it has, with the papers' values on CIFAR
 METHODS = {
     "cut_mixmo": (
@@ -42,14 +44,24 @@ METHODS = {
             probability=0.5,
             unmixing=False,
             input_repetition=0.0,
+            **SUBMODELS,
         ),
     ),
     "linear_mixmo": (
         mixmo_keras.LinearMixMo,
-        dict(num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, unmixing=False, input_repetition=0.0),
+        dict(
+            num_members=2,
+            batch_repetitions=4,
+            alpha=2.0,
+            weight_root=3.0,
+            unmixing=False,
+            input_repetition=0.0,
+            **SUBMODELS,
+        ),
     ),
-    "mimo": (mixmo_keras.MIMO, dict(num_members=3, batch_repetitions=4, input_repetition=0.0)),
-    "single": (mixmo_keras.SingleNetwork, dict(batch_repetitions=1)),
+    "mimo": (mixmo_keras.MIMO, dict(num_members=3, batch_repetitions=4, input_repetition=0.0, **SUBMODELS)),
+    "single": (mixmo_keras.SingleNetwork, dict(batch_repetitions=1, **SUBMODELS)),
+    "cosub": (mixmo_keras.CoSub, dict(batch_repetitions=1, **SUBMODELS | dict(drop_path=0.2, co_training=0.5))),
 }
 # schedule: a function of the learning rate
 SCHEDULES = {
@@ -98,6 +110,11 @@ class Recipe:
     probability: float | None = option(None, "p, probability of the binary mask (default: the method's)")
     unmixing: bool | None = option(None, "move the masks towards showing all members, for small networks")
     input_repetition: float | None = option(None, "ρ, share of rows with the same image for all members")
+    drop_path: float | None = option(None, "rate of stochastic depth in every block (default: the method's)")
+    co_training: float | None = option(
+        None, "λ, the labels' share where submodels teach each other (default: the method's)"
+    )
+    teaching: str | None = option(None, "how submodels teach: softmax or sigmoid (default: softmax)")
     msda: str | None = option(None, "mixing inside each member's image: " + ", ".join(msda.METHODS))
     msda_probability: float | None = option(None, "probability of MSDA for each image (default with --msda: 0.5)")
     msda_alpha: float | None = option(None, "α of MSDA's Beta distribution (default with --msda: 1)")
@@ -217,6 +234,8 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         gradient_accumulation_steps=recipe.accumulation,
     )
     loss = losses.CrossEntropy(recipe.label_smoothing)
+    if recipe.teaching == "sigmoid":
+        loss = losses.SigmoidCrossEntropy(recipe.label_smoothing)
     model.compile(optimizer, loss, jit_compile="auto" if recipe.jit_compile is None else recipe.jit_compile)
     return model
 

@@ -70,7 +70,7 @@ def test_the_command_line_changes_the_recipe():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, mimo, single"),
+        (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, mimo, single, cosub"),
         (dict(schedule="line"), "Unknown schedule: 'line'. Known: mixmo, mimo, cosine"),
         (dict(dataset="mnust"), "Unknown dataset: 'mnust'"),
         (
@@ -132,7 +132,7 @@ def test_a_whole_run(tmp_path, capsys, method):
 
     table = capsys.readouterr().out
     assert f"{figures['test']['ensemble']['accuracy']:.2%}" in table
-    assert ("member 1" in table) == (method != "single")
+    assert ("member 1" in table) == (method not in ("single", "cosub"))
 
 
 def in_folder(folder, **changes):

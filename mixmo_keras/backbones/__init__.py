@@ -27,7 +27,11 @@ _FAMILIES = (
 
 
 def get(
-    backbone: str | Backbone | keras.Model, input_shape: tuple | None, seed: int, split_at: str | None = None
+    backbone: str | Backbone | keras.Model,
+    input_shape: tuple | None,
+    seed: int,
+    split_at: str | None = None,
+    drop_path: float = 0.0,
 ) -> Backbone:
     """The backbone of a name or of a Keras model, or the one given, checked against `input_shape`.
 
@@ -37,11 +41,17 @@ def get(
             `preact_resnet`; for a `Backbone`, its own.
         seed: from which a named backbone's initial weights follow.
         split_at: the layer at which to split a Keras model; `None` for the first convolution. See `split`.
+        drop_path: rate of stochastic depth in every block of a named backbone.
     """
     if isinstance(backbone, keras.Model):
         backbone = split(backbone, split_at)
     elif split_at is not None:
         raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
+    if drop_path and not isinstance(backbone, str):
+        raise ValueError(
+            f"`drop_path` (={drop_path}) is for a named backbone: build yours with it, such as "
+            "backbones.wide_resnet(28, 10, drop_path=0.2), or with `StochasticDepth` layers."
+        )
     if isinstance(backbone, Backbone):
         if input_shape is not None and tuple(input_shape) != backbone.input_shape:
             raise ValueError(
@@ -56,7 +66,7 @@ def get(
             if match := re.fullmatch(pattern, backbone):
                 sizes: dict = {name: int(value) for name, value in match.groupdict().items()}
                 given: dict = {} if input_shape is None else {"input_shape": tuple(input_shape)}
-                return function(**sizes, **given, seed=seed)
+                return function(**sizes, **given, seed=seed, drop_path=drop_path)
         known = "; ".join(form for _, _, form in _FAMILIES)
         raise ValueError(f"Unknown backbone: {backbone!r}. Known names: {known}.")
     raise TypeError(

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from mixmo_keras import seeds
+from mixmo_keras.stochastic_depth import StochasticDepth
 
 
 class Parts:
@@ -44,3 +45,22 @@ class Parts:
         """Batch norm and ReLU; PyTorch's momentum 0.1 is 0.9 here."""
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
         return layers.ReLU(name=f"{name}_relu")(x)
+
+
+class StochasticDepths:
+    """Stochastic depth for the branches of a network, one after the other; none at all where the rate is 0.
+
+    Args:
+        rate: of every branch, or of the last one if `ramp`.
+        num_branches: how many there are.
+        ramp: whether the rate rises evenly, from rate / num_branches at the first.
+    """
+
+    def __init__(self, rate: float, num_branches: int, ramp: bool):
+        if not 0 <= rate < 1:
+            raise ValueError(f"`drop_path` must be a probability within [0, 1), got {rate}.")
+        self._rates = iter([rate * (index + 1) / num_branches if ramp else rate for index in range(num_branches)])
+
+    def __call__(self, branch, name: str):
+        rate = next(self._rates)
+        return StochasticDepth(rate, name=name)(branch) if rate else branch

@@ -4,13 +4,18 @@ import keras
 from keras import layers
 
 from mixmo_keras.backbones.backbone import Backbone
-from mixmo_keras.backbones.parts import Parts
+from mixmo_keras.backbones.parts import Parts, StochasticDepths
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth: blocks of each group
 
 
 def preact_resnet(
-    depth: int = 18, width: int = 1, input_shape: tuple[int, int, int] = (64, 64, 3), seed: int | None = None
+    depth: int = 18,
+    width: int = 1,
+    input_shape: tuple[int, int, int] = (64, 64, 3),
+    seed: int | None = None,
+    drop_path: float = 0.0,
+    drop_path_ramp: bool = False,
 ) -> Backbone:
     """PreActResNet-depth-width. Encoder: a 3×3 convolution with stride 2, 64 filters, whatever the width. Core: four groups.
 
@@ -22,12 +27,15 @@ def preact_resnet(
         width: the widen factor w: the groups have 64w, 128w, 256w and 512w filters.
         input_shape: (H, W, C) of the images.
         seed: integer from which the initial weights follow; `None` for random ones.
+        drop_path: rate of stochastic depth, the same in every block.
+        drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
     """
     if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}, got {depth}.")
     if width < 1:
         raise ValueError(f"`width` must be at least 1, got {width}.")
     parts = Parts(seed)
+    drop = StochasticDepths(drop_path, sum(BLOCKS[depth]), drop_path_ramp)
 
     def block(x, filters: int, strides: int, name: str):
         shortcut = x
@@ -37,6 +45,7 @@ def preact_resnet(
         x = parts.convolution(x, filters, 3, strides, True, f"{name}_conv1")
         x = parts.norm_relu(x, f"{name}_2")
         x = parts.convolution(x, filters, 3, 1, True, f"{name}_conv2")
+        x = drop(x, f"{name}_drop")
         return layers.Add(name=f"{name}_add")([x, shortcut])
 
     images = keras.Input(input_shape, name="images")

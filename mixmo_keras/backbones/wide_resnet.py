@@ -4,11 +4,16 @@ import keras
 from keras import layers
 
 from mixmo_keras.backbones.backbone import Backbone
-from mixmo_keras.backbones.parts import Parts
+from mixmo_keras.backbones.parts import Parts, StochasticDepths
 
 
 def wide_resnet(
-    depth: int = 28, width: int = 10, input_shape: tuple[int, int, int] = (32, 32, 3), seed: int | None = None
+    depth: int = 28,
+    width: int = 10,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    seed: int | None = None,
+    drop_path: float = 0.0,
+    drop_path_ramp: bool = False,
 ) -> Backbone:
     """WRN-depth-width. Encoder: the first 3×3 convolution, 16 filters. Core: three groups of (depth − 4)/6 residual blocks.
 
@@ -17,12 +22,15 @@ def wide_resnet(
         width: the widen factor w: the groups have 16w, 32w and 64w filters.
         input_shape: (H, W, C) of the images.
         seed: integer from which the initial weights follow; `None` for random ones.
+        drop_path: rate of stochastic depth, the same in every block.
+        drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"`depth` must be 6n + 4 with n ≥ 1, such as 10, 16, 28 or 40, got {depth}.")
     if width < 1:
         raise ValueError(f"`width` must be at least 1, got {width}.")
     parts = Parts(seed)
+    drop = StochasticDepths(drop_path, 3 * ((depth - 4) // 6), drop_path_ramp)
 
     def block(x, filters: int, strides: int, name: str):
         shortcut = x
@@ -32,6 +40,7 @@ def wide_resnet(
         x = parts.convolution(x, filters, 3, name=f"{name}_conv1")
         x = parts.norm_relu(x, f"{name}_2")
         x = parts.convolution(x, filters, 3, strides, name=f"{name}_conv2")  # the stride is on the second convolution
+        x = drop(x, f"{name}_drop")
         return layers.Add(name=f"{name}_add")([x, shortcut])
 
     images = keras.Input(input_shape, name="images")

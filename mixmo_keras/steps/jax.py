@@ -34,7 +34,7 @@ def train_step(model, state, data):
             step = ops.convert_to_tensor(model.step_counter)
             seed = seeds.StepSeed(model.seed, step)
             batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
-            logits = model.member_logits(batch.images, batch.masks, training=True)
+            logits = model.training_logits(batch, seed)
             loss = model.member_loss(batch, logits)
             scaled = model.optimizer.scale_loss(loss)
         return scaled, (loss, batch, logits, step, current(during, groups[1], others))

@@ -24,7 +24,7 @@ def train_step(model, data):
     def forward_backward(x, y, sample_weight, share):
         batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
         with tf.GradientTape() as tape:
-            logits = model.member_logits(batch.images, batch.masks, training=True)
+            logits = model.training_logits(batch, seed)
             loss = model.member_loss(batch, logits)
             scaled = model.optimizer.scale_loss(loss * share)
         gradients = tape.gradient(scaled, [weight.value for weight in weights])

@@ -23,6 +23,9 @@ METHODS = {
     "Cut-MixMo": dict(method="cut_mixmo", **MEMBERS),
     "Cut-MixMo + CutMix": dict(method="cut_mixmo", msda="cutmix", **MEMBERS),
     "Cut-MixMo, unmixing": dict(method="cut_mixmo", unmixing=True, **MEMBERS),
+    "cosub": dict(method="cosub", drop_path=0.1, batch_repetitions=2),
+    "Cut-MixMo, co-training": dict(method="cut_mixmo", drop_path=0.1, co_training=0.5, **MEMBERS),
+    "Cut-MixMo, drop-path alone": dict(method="cut_mixmo", drop_path=0.1, **MEMBERS),
 }
 COLUMNS = ("members", "ensemble", "NLL", "ECE", "ratio of errors", "minutes")
 

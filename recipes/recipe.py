@@ -152,11 +152,13 @@ class Recipe:
         mask = None if self.mask == "cutmix" else self.mask
         msda = self.msda and f"msda_{self.msda}"
         unmixing = "unmixing" if self.unmixing else None
+        co_training = "co_training" if self.co_training and self.method != "cosub" else None
         parts = (
             self.dataset,
             self.method,
             mask,
             unmixing,
+            co_training,
             self.pixel_augmentation,
             msda,
             self.backbone,

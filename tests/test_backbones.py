@@ -139,6 +139,51 @@ def test_preact_resnet_pads_both_sides_and_starts_its_heads_small():
     np.testing.assert_allclose(encoder(x)[0], expected, rtol=1e-5, atol=1e-6)
 
 
+def count(network) -> int:
+    return sum(int(np.prod(w.shape)) for w in network.trainable_weights)
+
+
+def test_resnet50_has_the_known_number_of_parameters():
+    parts = backbones.resnet(50)
+    assert parts.encoder.output_shape == (None, 112, 112, 64)
+    assert parts.core.output_shape == (None, 2048)
+    assert count(parts.encoder) + count(parts.core) + 2049 * 1000 == 25_557_032  # of every implementation with K = 1000
+    strided = {layer.name for layer in parts.core.layers if getattr(layer, "strides", None) in ((2, 2),)}
+    assert strided == {"stem_pool", *(f"group{g}_block1_{part}" for g in (2, 3, 4) for part in ("conv2", "shortcut"))}
+
+
+def test_vit():
+    parts = backbones.get("vit_tiny4", None, 0)
+    assert parts.encoder.output_shape == (None, 8, 8, 192)
+    c, tokens = 192, 64
+    block = 4 * (c * c + c) + (c * 4 * c + 4 * c) + (4 * c * c + c) + 4 * c  # attention, two dense layers, two norms
+    assert count(parts.core) == tokens * c + 12 * block + 2 * c
+    assert count(parts.encoder) == 4 * 4 * 3 * c + c
+    # the positions matter: shuffled patches give another answer, as they would not without an embedding
+    small = backbones.vit("tiny", 4, (8, 8, 3), seed=0, depth=1)
+    features = np.random.default_rng(0).normal(size=(1, 2, 2, 192)).astype("float32")
+    answer = small.core(features)
+    assert np.abs(answer - small.core(features[:, ::-1])).max() > 1e-4
+    positions = small.core.get_layer("position").positions
+    positions.assign(np.zeros(positions.shape))
+    np.testing.assert_allclose(small.core(features), small.core(features[:, ::-1]), rtol=1e-3, atol=1e-4)
+    again = backbones.vit("tiny", 4, (8, 8, 3), seed=0, depth=1)
+    assert not tiny.equal_weights(small.core, again.core)
+    positions.assign(again.core.get_layer("position").positions)
+    assert tiny.equal_weights(small.core, again.core)
+
+
+def test_a_vit_trains_saves_and_fuses(tmp_path):
+    parts = backbones.vit("tiny", 4, tiny.SHAPE, seed=0, depth=1, drop_path=0.2)
+    model = tiny.model(backbone=parts, co_training=0.5, learning_rate=0.01)
+    x, y = tiny.data()
+    assert np.isfinite(model.fit(x, y, batch_size=4, verbose=0).history["loss"]).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_allclose(model.fused().predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+
+
 def test_initial_weights_follow_from_the_seed():
     first, again, other = (wide_resnet(10, 1, (8, 8, 3), seed) for seed in (1, 1, 2))
     assert tiny.equal_weights(first.core, again.core)
@@ -165,6 +210,9 @@ def test_any_image_shape(shape):
         ("wrn10_0", None, ValueError, "`width` must be at least 1, got 0"),
         ("preact_resnet18_0", None, ValueError, "`width` must be at least 1, got 0"),
         ("preact_resnet20_1", None, ValueError, "`depth` must be one of 18, 34, got 20"),
+        ("resnet18", None, ValueError, "`depth` must be one of 50, 101, 152, got 18"),
+        ("vit_huge4", None, ValueError, "`size` must be one of tiny, small, base, got 'huge'"),
+        ("vit_tiny5", None, ValueError, r"`patch` \(=5\) must divide the images' height and width, 32×32"),
         (None, None, TypeError, "`backbone` must be a name, a functional Keras model or .*Backbone, got NoneType"),
         (wide_resnet, None, TypeError, "got function"),
         ("wrn10_1", (8, 8), ValueError, r"`input_shape` must be \(height, width, channels\), got \(8, 8\)"),

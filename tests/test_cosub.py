@@ -104,13 +104,21 @@ def test_outside_a_step_nothing_is_drawn():
         StochasticDepth(0.5)(np.ones((2, 3), "float32"), training=True)
 
 
-@pytest.mark.parametrize("name", ["wide_resnet", "preact_resnet"])
+BRANCHES = {
+    "wide_resnet": (dict(depth=16, width=1), 6),
+    "preact_resnet": (dict(depth=18, width=1), 8),
+    "vit": (dict(size="tiny", patch=4, depth=2), 4),
+    "resnet": (dict(depth=50), 16),
+}
+
+
+@pytest.mark.parametrize("name", list(BRANCHES))
 def test_rates_of_the_blocks(name):
     build = getattr(backbones, name)
-    depth, blocks = (16, 6) if name == "wide_resnet" else (18, 8)
+    size, blocks = BRANCHES[name]
 
     def rates(**options):
-        core = build(depth, 1, (8, 8, 3), **options).core
+        core = build(**size, input_shape=(8, 8, 3), **options).core
         return [layer.rate for layer in core.layers if isinstance(layer, StochasticDepth)]
 
     assert rates() == []

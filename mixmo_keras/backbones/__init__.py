@@ -10,10 +10,12 @@ import keras
 
 from mixmo_keras.backbones.backbone import Backbone
 from mixmo_keras.backbones.preact_resnet import preact_resnet
+from mixmo_keras.backbones.resnet import resnet
 from mixmo_keras.backbones.split import split
+from mixmo_keras.backbones.vit import vit
 from mixmo_keras.backbones.wide_resnet import wide_resnet
 
-__all__ = ["Backbone", "get", "preact_resnet", "split", "wide_resnet"]
+__all__ = ["Backbone", "get", "preact_resnet", "resnet", "split", "vit", "wide_resnet"]
 
 # name pattern, whose groups are the function's arguments; function; how to write the name
 _FAMILIES = (
@@ -23,6 +25,8 @@ _FAMILIES = (
         preact_resnet,
         "preact_resnet<depth>_<width> (such as preact_resnet18_2)",
     ),
+    (r"resnet(?P<depth>\d+)", resnet, "resnet<depth> (such as resnet50)"),
+    (r"vit_(?P<size>[a-z]+)(?P<patch>\d+)", vit, "vit_<size><patch> (such as vit_tiny4)"),
 )
 
 
@@ -37,8 +41,8 @@ def get(
 
     Args:
         backbone: a name such as `"wrn28_10"`, a `Backbone`, or a functional Keras model to split.
-        input_shape: (H, W, C). For a name, `None` means its paper's: CIFAR's (32, 32, 3), or Tiny ImageNet's (64, 64, 3) for
-            `preact_resnet`; for a `Backbone`, its own.
+        input_shape: (H, W, C). For a name, `None` means its function's default: CIFAR's (32, 32, 3), Tiny ImageNet's
+            (64, 64, 3) for `preact_resnet`, ImageNet's (224, 224, 3) for `resnet`; for a `Backbone`, its own.
         seed: from which a named backbone's initial weights follow.
         split_at: the layer at which to split a Keras model; `None` for the first convolution. See `split`.
         drop_path: rate of stochastic depth in every block of a named backbone.
@@ -64,7 +68,9 @@ def get(
             raise ValueError(f"`input_shape` must be (height, width, channels), got {tuple(input_shape)}.")
         for pattern, function, _ in _FAMILIES:
             if match := re.fullmatch(pattern, backbone):
-                sizes: dict = {name: int(value) for name, value in match.groupdict().items()}
+                sizes: dict = {
+                    name: int(value) if value.isdigit() else value for name, value in match.groupdict().items()
+                }
                 given: dict = {} if input_shape is None else {"input_shape": tuple(input_shape)}
                 return function(**sizes, **given, seed=seed, drop_path=drop_path)
         known = "; ".join(form for _, _, form in _FAMILIES)

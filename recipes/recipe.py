@@ -152,13 +152,14 @@ class Recipe:
         mask = None if self.mask == "cutmix" else self.mask
         msda = self.msda and f"msda_{self.msda}"
         unmixing = "unmixing" if self.unmixing else None
-        co_training = "co_training" if self.co_training and self.method != "cosub" else None
+        submodels = "co_training" if self.co_training else "drop_path" if self.drop_path else None
+        submodels = None if self.method == "cosub" else submodels
         parts = (
             self.dataset,
             self.method,
             mask,
             unmixing,
-            co_training,
+            submodels,
             self.pixel_augmentation,
             msda,
             self.backbone,

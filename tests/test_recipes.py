@@ -238,6 +238,7 @@ def test_names_tell_methods_apart():
         dict(msda="mixup"),
         dict(unmixing=True),
         dict(co_training=0.5, drop_path=0.1),
+        dict(drop_path=0.1),
         dict(seed=1),
         dict(method="mimo"),
         dict(pixel_augmentation="augmix"),

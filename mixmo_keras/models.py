@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from mixmo_keras import augmentation as augmentations
@@ -60,6 +61,9 @@ class MixMo(_Network):
             `Backbone`'s own.
         split_at: name of the layer of a Keras model behind which members are mixed. `None`: the first convolution and what
             follows it directly. See `backbones.split`.
+        pretrained_encoders: for a backbone whose encoder is one pretrained convolution: every member begins with its
+            weights, divided by M so that the core sees features of the size it knows, and disturbed by noise of so many times
+            their standard deviation, such as 0.1, so that members can part. `None`: encoders are initialised anew.
         num_members: M ≥ 1.
         mixing: how members are mixed in training; `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
@@ -110,6 +114,7 @@ class MixMo(_Network):
         num_classes: int = 100,
         input_shape: tuple[int, int, int] | None = None,
         split_at: str | None = None,
+        pretrained_encoders: float | None = None,
         num_members: int = 2,
         mixing: Mixing | None = Mixing(),
         input_repetition: float = 0.0,
@@ -154,6 +159,11 @@ class MixMo(_Network):
             )
         if share_encoders and share_heads:
             raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
+        if pretrained_encoders is not None and (isinstance(backbone, str) or not pretrained_encoders >= 0):
+            raise ValueError(
+                "`pretrained_encoders` must be a noise of at least 0, for a backbone that brings its weights; got "
+                f"{pretrained_encoders} for {backbone!r}."
+            )
         if co_training is not None and not 0 < co_training <= 1:
             raise ValueError(f"`co_training` must be the labels' share within (0, 1], got {co_training}.")
         if teaching not in cosub.TEACHING:
@@ -189,6 +199,7 @@ class MixMo(_Network):
             backbone=backbone,
             num_classes=num_classes,
             input_shape=input_shape,
+            pretrained_encoders=pretrained_encoders,
             num_members=num_members,
             mixing=mixing,
             input_repetition=input_repetition,
@@ -222,6 +233,8 @@ class MixMo(_Network):
             images = keras.Input(parts.input_shape, name="images")
             normalize = _normalization(normalization, parts.input_shape[-1])
             encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, name="encoders")
+            if pretrained_encoders is not None:
+                _set_pretrained(encoders, parts.encoder, pretrained_encoders, seed)
             mixing_block = MixingBlock(name="mixing_block")
             initial, heads_seed = keras.initializers, seeds.derive(seed, "heads")
             kernel = (
@@ -695,6 +708,19 @@ def CoSub(  # noqa: N802
 def _strategy_scope(model):
     """Where new variables of the model belong; JAX has no such thing."""
     return model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else contextlib.nullcontext()
+
+
+def _set_pretrained(encoders: MultiEncoder, encoder: keras.Model, noise: float, seed: int) -> None:
+    """Gives every member a disturbed 1/M of a pretrained encoder."""
+    if not fusing.is_linear(encoder):
+        raise ValueError(
+            "`pretrained_encoders` needs an encoder that is one convolution without activation, whose weights can be shared "
+            "out; this one has more. Split right behind the first convolution: `split_at`."
+        )
+    for member, copied in enumerate(encoders.encoders):
+        random = np.random.default_rng(seeds.derive(seed, "pretrained", member))
+        weights = [weight / encoders.num_members for weight in encoder.get_weights()]
+        copied.set_weights([weight + noise * weight.std() * random.standard_normal(weight.shape) for weight in weights])
 
 
 def _num_replicas(model) -> int:

@@ -448,7 +448,10 @@ def check_folder(folder: Path, recipe: Recipe) -> None:
     """Raises where the folder holds a run with other settings, which this one would silently replace."""
     if recipe.fresh or not (folder / "config.json").exists():
         return
-    before = dataclasses.asdict(Recipe()) | json.loads((folder / "config.json").read_text())
+    defaults = dataclasses.replace(
+        Recipe(), method=recipe.method
+    ).resolved()  # of options that the earlier run didn't know
+    before = settings(defaults) | json.loads((folder / "config.json").read_text())
     changed = [
         f"{name} {before.get(name)!r} → {now!r}" for name, now in settings(recipe).items() if before.get(name) != now
     ]

@@ -229,6 +229,13 @@ def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):
         recipe.run(small)
     recipe.check_folder(folder, dataclasses.replace(small, fresh=True).resolved())
     recipe.check_folder(folder, dataclasses.replace(small, epochs=3).resolved())
+    # a run from before an option was there had its default
+    known = json.loads((folder / "config.json").read_text())
+    del known["drop_path"], known["teaching"]
+    recipe.write_json(folder / "config.json", known)
+    recipe.check_folder(folder, dataclasses.replace(small, epochs=3).resolved())
+    with pytest.raises(ValueError, match=r"drop_path 0.0 → 0.1"):
+        recipe.check_folder(folder, dataclasses.replace(small, epochs=3, drop_path=0.1).resolved())
 
 
 def test_names_tell_methods_apart():

@@ -121,6 +121,39 @@ def test_a_split_model_trains_saves_and_loads(split_at, tmp_path):
     np.testing.assert_allclose(model.fused().predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("num_members", [2, 3])
+def test_pretrained_encoders_give_the_core_what_it_knows(num_members):
+    given = network()
+    options = dict(
+        num_classes=5, split_at="stem", num_members=num_members, normalization=None, augmentation=None, seed=0
+    )
+    model = mixmo_keras.CutMixMo(given, pretrained_encoders=0.0, **options)
+    features = model.core(model.mixing_block(model.encoders(IMAGES)))
+    np.testing.assert_allclose(features, answer(given, IMAGES), rtol=1e-4)
+    # noise lets members part, and its size is that of the weights
+    model = mixmo_keras.CutMixMo(given, pretrained_encoders=0.1, **options)
+    kernel = np.asarray(given.get_layer("stem").kernel) / num_members
+    noises = [np.asarray(encoder.get_layer("stem").kernel) - kernel for encoder in model.encoders.encoders]
+    assert not np.allclose(noises[0], noises[1])
+    for noise in noises:  # 108 numbers: their standard deviation within four of its own standard errors
+        assert noise.std() == pytest.approx(0.1 * kernel.std(), rel=4 / np.sqrt(2 * 107))
+    assert mixmo_keras.MixMo.from_config(model.get_config()).get_config()["pretrained_encoders"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(backbone="wrn10_1"), "for a backbone that brings its weights; got 0.1 for 'wrn10_1'"),
+        (dict(pretrained_encoders=-1.0), "must be a noise of at least 0"),
+        (dict(split_at="stem_relu"), "needs an encoder that is one convolution without activation"),
+    ],
+)
+def test_encoders_that_can_not_be_pretrained(options, message):
+    given = {"backbone": network(), "pretrained_encoders": 0.1, "num_classes": 5, **options}
+    with pytest.raises(ValueError, match=message):
+        mixmo_keras.CutMixMo(**given)
+
+
 def test_a_sequential_model():
     model = keras.Sequential(
         [

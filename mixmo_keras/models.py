@@ -62,8 +62,8 @@ class MixMo(_Network):
         split_at: name of the layer of a Keras model behind which members are mixed. `None`: the first convolution and what
             follows it directly. See `backbones.split`.
         pretrained_encoders: for a backbone whose encoder is one pretrained convolution: every member begins with its
-            weights, divided by M so that the core sees features of the size it knows, and disturbed by noise of so many times
-            their standard deviation, such as 0.1, so that members can part. `None`: encoders are initialised anew.
+            weights, divided by M so that the core sees features of the size it knows, and disturbed by noise of so many
+            times their standard deviation, such as 0.1, so that members can part. `None`: encoders are initialised anew.
         num_members: M ≥ 1.
         mixing: how members are mixed in training; `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).

@@ -238,6 +238,34 @@ class Preemption(keras.callbacks.Callback):
         raise SystemExit(0)
 
 
+class Skipping:
+    """A train function that passes over the next `model.steps_to_skip` steps: those that a checkpoint has in it already.
+
+    Their batches are read and dropped, so that the ones after them are those that the interrupted run would have seen.
+    """
+
+    def __init__(self, model, function):
+        self.model, self.function = model, function
+
+    @classmethod
+    def of(cls, model, function):
+        return function if isinstance(function, cls) else cls(model, function)
+
+    def __call__(self, *state_and_iterator):
+        model = self.model
+        if model.steps_to_skip <= 0:
+            return self.function(*state_and_iterator)
+        *state, iterator = state_and_iterator
+        for _ in range(model.steps_per_execution):
+            next(iterator)
+            model.steps_to_skip -= 1
+        if not state:
+            return model.get_metrics_result()
+        metrics = zip(model.metrics_variables, state[0][-1], strict=True)  # JAX: the variables are empty meanwhile
+        with keras.StatelessScope(state_mapping=list(metrics)):
+            return model.get_metrics_result(), *state
+
+
 def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
     """Writes a header (JSON) and arrays as an npz file, beside it first and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)

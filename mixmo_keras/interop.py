@@ -14,7 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixmo_keras.models import CIFAR_NORMALIZATION, CutMixMo, MixMo, SingleNetwork
+from mixmo_keras.models import CutMixMo, MixMo, SingleNetwork
+from mixmo_keras.networks import CIFAR_NORMALIZATION
 
 TINY_IMAGENET_NORMALIZATION = ((0.5,) * 3, (0.5,) * 3)
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}

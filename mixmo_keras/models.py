@@ -14,15 +14,15 @@ from keras import ops
 from mixmo_keras import augmentation as augmentations
 from mixmo_keras import backbones, cosub, fusing, losses, mixing, schedules, seeds, steps, stochastic_depth
 from mixmo_keras import msda as msdas
+from mixmo_keras.checkpoints import Skipping
 from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
 from mixmo_keras.monitor import Monitor, MonitorCallback, label_error
 from mixmo_keras.msda import MSDA
-from mixmo_keras.networks import copy_network, dtype_policy
+from mixmo_keras.networks import copy_network, dtype_policy, normalization_layer
 
 _logger = logging.getLogger(__name__)
 
-CIFAR_NORMALIZATION = ((0.4914, 0.4824, 0.4467), (0.2023, 0.1994, 0.2010))
 LEARNING_RATE = 0.05  # for 64 images a batch; the papers' 0.1/(2b) at 64 rows, 64/b images, is the same rate an image
 
 
@@ -231,7 +231,7 @@ class MixMo(_Network):
                 )
             core = copy_network(parts.core) if parts is backbone else parts.core  # two models must not share a core
             images = keras.Input(parts.input_shape, name="images")
-            normalize = _normalization(normalization, parts.input_shape[-1])
+            normalize = normalization_layer(normalization, parts.input_shape[-1])
             encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, name="encoders")
             if pretrained_encoders is not None:
                 _set_pretrained(encoders, parts.encoder, pretrained_encoders, seed)
@@ -364,7 +364,7 @@ class MixMo(_Network):
         self._build_optimizer()  # XLA can't compile a first step that creates variables
         with _replicas_apart(self):
             super().make_train_function(force)
-        self.train_function = _Skipping.of(self, self.train_function)  # type: ignore[has-type]
+        self.train_function = Skipping.of(self, self.train_function)  # type: ignore[has-type]
 
     def make_test_function(self, force=False):
         with _replicas_apart(self):
@@ -742,34 +742,6 @@ def _synchronize_batch_norm(networks: list[keras.Model]) -> None:
         layer.synchronized = True
 
 
-class _Skipping:
-    """A train function that passes over the next `model.steps_to_skip` steps: those that a checkpoint has in it already.
-
-    Their batches are read and dropped, so that the ones after them are those that the interrupted run would have seen.
-    """
-
-    def __init__(self, model, function):
-        self.model, self.function = model, function
-
-    @classmethod
-    def of(cls, model, function):
-        return function if isinstance(function, cls) else cls(model, function)
-
-    def __call__(self, *state_and_iterator):
-        model = self.model
-        if model.steps_to_skip <= 0:
-            return self.function(*state_and_iterator)
-        *state, iterator = state_and_iterator
-        for _ in range(model.steps_per_execution):
-            next(iterator)
-            model.steps_to_skip -= 1
-        if not state:
-            return model.get_metrics_result()
-        metrics = zip(model.metrics_variables, state[0][-1], strict=True)  # JAX: the variables are empty meanwhile
-        with keras.StatelessScope(state_mapping=list(metrics)):
-            return model.get_metrics_result(), *state
-
-
 @contextlib.contextmanager
 def _replicas_apart(model):
     """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
@@ -780,30 +752,6 @@ def _replicas_apart(model):
         yield
     finally:
         model.jit_compile = jit_compile
-
-
-def _normalization(normalization, channels: int) -> keras.layers.Layer:
-    if normalization is None:
-        return keras.layers.Rescaling(1.0, name="normalize")
-    if isinstance(normalization, str):
-        if normalization != "auto":
-            raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
-        normalization = CIFAR_NORMALIZATION if channels == 3 else (0.5, 0.5)
-        _logger.info("normalization='auto': mean and standard deviation %s for %d channels", normalization, channels)
-    if not isinstance(normalization, (tuple, list)) or len(normalization) != 2:
-        raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
-    mean, std = (
-        [float(v) for v in part] if hasattr(part, "__len__") else [float(part)] * channels for part in normalization
-    )
-    if len(mean) != channels or len(std) != channels:
-        raise ValueError(
-            f"`normalization` must have one mean and std, or one for each of {channels} channels; got {normalization}."
-        )
-    if not all(value > 0 for value in std):
-        raise ValueError(f"`normalization` must have positive standard deviations, got {std}.")
-    scale = [1 / (255 * s) for s in std]
-    offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    return keras.layers.Rescaling(scale, offset, name="normalize")
 
 
 def _squeezed(y):

@@ -80,7 +80,9 @@ class Checkpoints(keras.callbacks.Callback):
         return dict(sorted(found.items()))
 
     def restore(self, model) -> Position:
-        """Loads the newest checkpoint into a compiled model of the same kind; a damaged one is passed over with a warning.
+        """Loads the newest checkpoint into a compiled model of the same kind.
+
+        A damaged one is passed over with a warning, and renamed, `.damaged`, once another has been loaded.
 
         Returns:
             Where to go on: for `initial_epoch` of `fit` and `first_epoch` of `datasets.batches`. `fit` passes over the
@@ -89,12 +91,13 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: the files are of another model, all of them are damaged, or workers found different ones.
         """
-        files = self.files()
+        files, damaged = self.files(), []
         for position, path in reversed(files.items()):
             try:
                 header, arrays = read(path)
             except _DAMAGED as error:
                 warnings.warn(f"Checkpoint {path} is damaged ({error}); the one before it is tried.", stacklevel=2)
+                damaged.append(path)
                 continue
             self._load(model, path, header, arrays)
             self.position, self._seconds = position, header["seconds"]
@@ -102,6 +105,9 @@ class Checkpoints(keras.callbacks.Callback):
         else:
             if files:
                 raise ValueError(f"All checkpoints in {self.folder} are damaged. To start over, remove the folder.")
+        if _writes(model):
+            for path in damaged:
+                os.replace(path, path.with_name(f"{path.name}.damaged"))
         _check_workers_agree(model, self.position, self.folder)
         model.steps_to_skip = self.position.step
         return self.position
@@ -149,6 +155,11 @@ class Checkpoints(keras.callbacks.Callback):
     # -- during `fit` ------------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs=None):
+        if newer := [path for position, path in self.files().items() if position > self.position]:
+            raise ValueError(
+                f"{newer[-1]} is of a run that has come further than this one, whose checkpoints would be lost beside it. "
+                "Call `restore` before `fit` to go on from it, or choose another folder."
+            )
         self._started = time.monotonic()
         self._epoch: int | None = None
 

@@ -152,6 +152,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(how, tmp_path, whole):
     model = tiny.model()
     with pytest.warns(UserWarning, match=f"Checkpoint {newest} is damaged .*; the one before it is tried"):
         assert Checkpoints(tmp_path).restore(tiny.model(learning_rate=None)) == Position(1, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [before.name, f"{newest.name}.damaged"]
+    assert_same(run(tmp_path), whole)
+    (before, newest) = Checkpoints(tmp_path).files().values()
+    damage(newest, how)
     damage(before, "empty")
     with pytest.warns(UserWarning, match="is damaged"), pytest.raises(ValueError, match=r"All checkpoints in .* are"):
         Checkpoints(tmp_path).restore(model)
@@ -167,6 +171,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     adam.compile("adam")
     with pytest.raises(ValueError, match="of another model or optimizer"):
         Checkpoints(tmp_path).restore(adam)
+
+
+def test_another_runs_checkpoints_are_not_mixed_in(tmp_path):
+    run(tmp_path)
+    with pytest.raises(ValueError, match="is of a run that has come further than this one"):
+        tiny.model().fit(*tiny.data(), verbose=0, callbacks=[Checkpoints(tmp_path)])
+    assert max(Checkpoints(tmp_path).files()) == Position(EPOCHS)
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch):

@@ -106,6 +106,8 @@ class Checkpoints(keras.callbacks.Callback):
             if files:
                 raise ValueError(f"All checkpoints in {self.folder} are damaged. To start over, remove the folder.")
         if _writes(model):
+            for half_written in self.folder.glob(".*.npz.part"):  # by a run that was killed while it wrote
+                half_written.unlink(missing_ok=True)
             for path in damaged:
                 os.replace(path, path.with_name(f"{path.name}.damaged"))
         _check_workers_agree(model, self.position, self.folder)

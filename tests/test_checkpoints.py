@@ -101,7 +101,9 @@ def test_a_run_killed_again_and_again(tmp_path, whole):
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, Interrupt(die, 4))
+    (tmp_path / ".epoch-0001-step-000004.npz.part").write_bytes(b"killed while it wrote")
     assert_same(run(tmp_path), whole)
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("when", [dict(step=3), dict(step=5), dict(epoch=1)])

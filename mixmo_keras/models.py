@@ -71,6 +71,8 @@ class MixMo(_Network):
         share_encoders: whether all members use one encoder; an ablation of the paper.
         share_heads: whether all members use one head; an ablation of the paper.
         drop_path: rate of stochastic depth in every block of a named backbone.
+        efficient_drop_path: whether a block's branch is computed for the rows alone that keep it: always ⌊B·(1 − drop_path)⌋
+            of them, which saves the others' compute, where by default each row is dropped on its own.
         co_training: λ in (0, 1], the labels' share of the loss where two random submodels of the network learn from each
             other (cosub): a step's rows pass twice, and each member is taught by its counterpart in the other pass. Needs a
             backbone with stochastic depth. `None` for one pass.
@@ -122,6 +124,7 @@ class MixMo(_Network):
         share_encoders: bool = False,
         share_heads: bool = False,
         drop_path: float = 0.0,
+        efficient_drop_path: bool = False,
         co_training: float | None = None,
         teaching: str = "softmax",
         batch_repetitions: int = 4,
@@ -207,6 +210,7 @@ class MixMo(_Network):
             share_encoders=share_encoders,
             share_heads=share_heads,
             drop_path=drop_path,
+            efficient_drop_path=efficient_drop_path,
             co_training=co_training,
             teaching=teaching,
             batch_repetitions=batch_repetitions,
@@ -221,7 +225,7 @@ class MixMo(_Network):
             seed=seed,
         )
         with dtype_policy(dtype):
-            parts = backbones.get(backbone, input_shape, seed, split_at, drop_path)
+            parts = backbones.get(backbone, input_shape, seed, split_at, drop_path, efficient_drop_path)
             if msda is not None and mixing is not None:
                 msdas.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
             if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):

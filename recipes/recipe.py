@@ -30,7 +30,7 @@ from mixmo_keras import augmentation, checkpoints, datasets, distribution, losse
 from mixmo_keras.models import LEARNING_RATE
 
 # for all methods: stochastic depth, and submodels that learn from each other
-SUBMODELS = dict(drop_path=0.0, co_training=None, teaching="softmax")
+SUBMODELS = dict(drop_path=0.0, efficient_drop_path=False, co_training=None, teaching="softmax")
 # method: its model, and the options that it has, with the papers' values on CIFAR
 METHODS = {
     "cut_mixmo": (
@@ -111,6 +111,7 @@ class Recipe:
     unmixing: bool | None = option(None, "move the masks towards showing all members, for small networks")
     input_repetition: float | None = option(None, "ρ, share of rows with the same image for all members")
     drop_path: float | None = option(None, "rate of stochastic depth in every block (default: the method's)")
+    efficient_drop_path: bool | None = option(None, "compute a block for the rows alone that keep it")
     co_training: float | None = option(
         None, "λ, the labels' share where submodels teach each other (default: the method's)"
     )

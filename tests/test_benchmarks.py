@@ -148,3 +148,10 @@ def test_inference():
     assert len(lines) == 7
     assert lines[0].startswith("single network")
     assert lines[0].split()[-2:] == ["1.000", "1.000"]
+
+
+def test_stochastic_depth():
+    small = ("--backbone", "wrn10_1", "--rows", 4, "--steps", 2, "--rounds", 2, "--rates", 0.5)
+    last = run("stochastic_depth.py", *small).splitlines()[-1].split()
+    assert last[0] == "0.5"
+    assert all(float(number) > 0 for number in last[1:])

@@ -10,6 +10,7 @@ from keras import ops
 import mixmo_keras
 from mixmo_keras import StochasticDepth, backbones, cosub, losses, seeds
 from mixmo_keras.seeds import StepSeed
+from mixmo_keras.stochastic_depth import AddRows, TakeRows
 
 X, Y = tiny.data()
 RANDOM = np.random.default_rng(0)
@@ -128,6 +129,60 @@ def test_rates_of_the_blocks(name):
         rates(drop_path=1)
     with pytest.raises(ValueError, match=r"`rate` must be a probability within \[0, 1\), got -0.1"):
         StochasticDepth(-0.1)
+    with pytest.raises(ValueError, match="`drop_path_ramp` has no meaning without `drop_path`"):
+        rates(drop_path_ramp=True)
+    with pytest.raises(ValueError, match="`efficient_drop_path` has no meaning without `drop_path`"):
+        rates(efficient_drop_path=True)
+    efficient = build(**size, input_shape=(8, 8, 3), drop_path=0.4, drop_path_ramp=True, efficient_drop_path=True).core
+    taken = [layer.rate for layer in efficient.layers if isinstance(layer, TakeRows)]
+    assert taken == pytest.approx([0.4 * (i + 1) / blocks for i in range(blocks)])
+
+
+# -- efficient stochastic depth ----------------------------------------------------------------------------------------
+
+
+def take(layer, x, step=0):
+    with seeds.drawing(StepSeed(0, step)):
+        return layer(x, training=True)
+
+
+@pytest.mark.parametrize(("rate", "rows", "kept"), [(0.3, 10, 7), (0.5, 5, 2), (0.9, 4, 1), (0.2, 1, 1), (0.0, 3, 3)])
+def test_as_many_rows_every_time(rate, rows, kept):
+    x = np.arange(rows * 6, dtype="float32").reshape(rows, 2, 3)
+    taken, places = take(TakeRows(rate), x)
+    assert taken.shape == (kept, 2, 3)
+    assert len(set(np.asarray(places))) == kept
+    np.testing.assert_array_equal(taken, x[np.asarray(places)])
+    out = AddRows()(x, 10 * taken, places, training=True)
+    expected = x.copy()
+    expected[np.asarray(places)] += 10 * x[np.asarray(places)] * rows / kept
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+def test_rows_taken_keep_the_mean():
+    x = np.ones((8, 1), "float32")
+    layer, steps = TakeRows(0.4), 4000
+    chosen = np.array([np.bincount(take(layer, x, step)[1], minlength=8) for step in range(steps)])
+    assert set(chosen.sum(1)) == {4}  # ⌊8·0.6⌋
+    deviation = np.sqrt(0.5 * 0.5 / steps)
+    assert np.abs(chosen.mean(0) - 0.5).max() < 4 * deviation  # times B/k = 2: the branch, in the mean
+    np.testing.assert_array_equal(layer(x)[0], x)  # inference: all rows
+    np.testing.assert_array_equal(AddRows()(x, x, layer(x)[1]), 2 * x)
+    assert TakeRows.from_config(layer.get_config()).rate == 0.4
+    with pytest.raises(ValueError, match=r"`rate` must be a share within \[0, 1\), got 1"):
+        TakeRows(1.0)
+
+
+@pytest.mark.parametrize("name", list(BRANCHES))
+def test_efficient_networks_are_the_same_at_inference(name):
+    build = getattr(backbones, name)
+    options = {**BRANCHES[name][0], "input_shape": (8, 8, 3), "seed": 0}
+    plain, efficient = build(**options), build(**options, drop_path=0.5, efficient_drop_path=True)
+    weights = [RANDOM.normal(0.2, 0.1, weight.shape) ** 2 for weight in plain.core.get_weights()]
+    plain.core.set_weights(weights)
+    efficient.core.set_weights(weights)
+    x = RANDOM.normal(size=(3, *plain.core.input_shape[1:])).astype("float32")
+    np.testing.assert_allclose(efficient.core(x), plain.core(x), rtol=1e-5)
 
 
 # -- models ------------------------------------------------------------------------------------------------------------
@@ -162,7 +217,9 @@ def test_a_step_goes_down_the_oracles_loss(build):
     )
 
 
-@pytest.mark.parametrize("options", [dict(teaching="sigmoid"), dict(msda="cutmix"), dict(sample_weight=True)])
+@pytest.mark.parametrize(
+    "options", [dict(teaching="sigmoid"), dict(msda="cutmix"), dict(sample_weight=True), dict(efficient_drop_path=True)]
+)
 def test_trains_saves_loads_and_predicts_with_the_whole_network(options, tmp_path):
     weighted = {"sample_weight": np.linspace(0.5, 1, 8)} if options.pop("sample_weight", False) else {}
     model = mixmo_keras.CoSub(**WRN, drop_path=0.3, **options)
@@ -176,10 +233,13 @@ def test_trains_saves_loads_and_predicts_with_the_whole_network(options, tmp_pat
     np.testing.assert_allclose(model.fused().predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-3, atol=1e-4)
 
 
-def test_runs_repeat():
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("efficient", [False, True])
+def test_runs_repeat(efficient, jit_compile):
     weights = []
     for _ in range(2):
-        model = mixmo_keras.CoSub(**WRN, drop_path=0.3)
+        model = mixmo_keras.CoSub(**WRN, drop_path=0.3, efficient_drop_path=efficient)
+        model.compile(jit_compile=jit_compile)
         model.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     assert tiny.equal_weights(*weights)
@@ -194,6 +254,10 @@ def test_runs_repeat():
         (dict(teaching="hard"), "`teaching` must be one of softmax, sigmoid, got 'hard'"),
         (dict(co_training=None, teaching="sigmoid"), "`teaching` .* has no meaning without `co_training`"),
         (dict(backbone=tiny.backbone(), input_shape=None), "`drop_path` .* is for a named backbone"),
+        (
+            dict(backbone=tiny.backbone(), input_shape=None, drop_path=0, efficient_drop_path=True),
+            "`efficient_drop_path` is for a named backbone",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, message):

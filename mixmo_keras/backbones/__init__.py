@@ -36,6 +36,7 @@ def get(
     seed: int,
     split_at: str | None = None,
     drop_path: float = 0.0,
+    efficient_drop_path: bool = False,
 ) -> Backbone:
     """The backbone of a name or of a Keras model, or the one given, checked against `input_shape`.
 
@@ -46,15 +47,17 @@ def get(
         seed: from which a named backbone's initial weights follow.
         split_at: the layer at which to split a Keras model; `None` for the first convolution. See `split`.
         drop_path: rate of stochastic depth in every block of a named backbone.
+        efficient_drop_path: whether its branches are computed for the rows alone that keep them.
     """
     if isinstance(backbone, keras.Model):
         backbone = split(backbone, split_at)
     elif split_at is not None:
         raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
-    if drop_path and not isinstance(backbone, str):
+    if (drop_path or efficient_drop_path) and not isinstance(backbone, str):
+        option = f"`drop_path` (={drop_path})" if drop_path else "`efficient_drop_path`"
         raise ValueError(
-            f"`drop_path` (={drop_path}) is for a named backbone: build yours with it, such as "
-            "backbones.wide_resnet(28, 10, drop_path=0.2), or with `StochasticDepth` layers."
+            f"{option} is for a named backbone: build yours with it, such as backbones.wide_resnet(28, 10, drop_path=0.2), "
+            "or with `StochasticDepth` layers."
         )
     if isinstance(backbone, Backbone):
         if input_shape is not None and tuple(input_shape) != backbone.input_shape:
@@ -71,8 +74,9 @@ def get(
                 sizes: dict = {
                     name: int(value) if value.isdigit() else value for name, value in match.groupdict().items()
                 }
+                dropped: dict = dict(drop_path=drop_path, efficient_drop_path=efficient_drop_path)
                 given: dict = {} if input_shape is None else {"input_shape": tuple(input_shape)}
-                return function(**sizes, **given, seed=seed, drop_path=drop_path)
+                return function(**sizes, **given, seed=seed, **dropped)
         known = "; ".join(form for _, _, form in _FAMILIES)
         raise ValueError(f"Unknown backbone: {backbone!r}. Known names: {known}.")
     raise TypeError(

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from mixmo_keras import seeds
-from mixmo_keras.stochastic_depth import StochasticDepth
+from mixmo_keras.stochastic_depth import AddRows, StochasticDepth, TakeRows
 
 
 class Parts:
@@ -47,20 +47,39 @@ class Parts:
         return layers.ReLU(name=f"{name}_relu")(x)
 
 
-class StochasticDepths:
-    """Stochastic depth for the branches of a network, one after the other; none at all where the rate is 0.
+class Branches:
+    """The residual branches of a network, one after the other, with stochastic depth; without any where the rate is 0.
+
+        x, add = branches(shortcut, "block1")
+        ...                                    # the branch: x becomes what it adds
+        x = add(shortcut, x)
 
     Args:
         rate: of every branch, or of the last one if `ramp`.
         num_branches: how many there are.
         ramp: whether the rate rises evenly, from rate / num_branches at the first.
+        efficient: whether a branch is computed for the rows alone that keep it.
     """
 
-    def __init__(self, rate: float, num_branches: int, ramp: bool):
+    def __init__(self, rate: float, num_branches: int, ramp: bool, efficient: bool):
         if not 0 <= rate < 1:
             raise ValueError(f"`drop_path` must be a probability within [0, 1), got {rate}.")
+        if not rate and (ramp or efficient):
+            option = "drop_path_ramp" if ramp else "efficient_drop_path"
+            raise ValueError(f"`{option}` has no meaning without `drop_path`.")
         self._rates = iter([rate * (index + 1) / num_branches if ramp else rate for index in range(num_branches)])
+        self._efficient = efficient
 
-    def __call__(self, branch, name: str):
+    def __call__(self, x, name: str, number: int | str = ""):
+        """What a branch begins with, and how it is added to its shortcut."""
         rate = next(self._rates)
-        return StochasticDepth(rate, name=name)(branch) if rate else branch
+        if rate and self._efficient:
+            x, places = TakeRows(rate, name=f"{name}_take{number}")(x)
+            return x, lambda shortcut, branch: AddRows(name=f"{name}_add{number}")(shortcut, branch, places)
+
+        def add(shortcut, branch):
+            if rate:
+                branch = StochasticDepth(rate, name=f"{name}_drop{number}")(branch)
+            return layers.Add(name=f"{name}_add{number}")([shortcut, branch])
+
+        return x, add

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from mixmo_keras.backbones.backbone import Backbone
-from mixmo_keras.backbones.parts import Parts, StochasticDepths
+from mixmo_keras.backbones.parts import Branches, Parts
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth: blocks of each group
 
@@ -16,6 +16,7 @@ def preact_resnet(
     seed: int | None = None,
     drop_path: float = 0.0,
     drop_path_ramp: bool = False,
+    efficient_drop_path: bool = False,
 ) -> Backbone:
     """PreActResNet-depth-width. Encoder: a 3×3 convolution with stride 2, 64 filters, whatever the width. Core: four groups.
 
@@ -29,24 +30,25 @@ def preact_resnet(
         seed: integer from which the initial weights follow; `None` for random ones.
         drop_path: rate of stochastic depth, the same in every block.
         drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
+        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
     """
     if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}, got {depth}.")
     if width < 1:
         raise ValueError(f"`width` must be at least 1, got {width}.")
     parts = Parts(seed)
-    drop = StochasticDepths(drop_path, sum(BLOCKS[depth]), drop_path_ramp)
+    branches = Branches(drop_path, sum(BLOCKS[depth]), drop_path_ramp, efficient_drop_path)
 
     def block(x, filters: int, strides: int, name: str):
         shortcut = x
         x = parts.norm_relu(x, f"{name}_1")
         if shortcut.shape[-1] != filters or strides != 1:
             shortcut = parts.convolution(x, filters, 1, strides, True, f"{name}_shortcut")  # of the activation
+        x, add = branches(x, name)
         x = parts.convolution(x, filters, 3, strides, True, f"{name}_conv1")
         x = parts.norm_relu(x, f"{name}_2")
         x = parts.convolution(x, filters, 3, 1, True, f"{name}_conv2")
-        x = drop(x, f"{name}_drop")
-        return layers.Add(name=f"{name}_add")([x, shortcut])
+        return add(shortcut, x)
 
     images = keras.Input(input_shape, name="images")
     encoder = keras.Model(images, parts.convolution(images, 64, 3, 2, True, "conv"), name="encoder")

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from mixmo_keras.backbones.backbone import Backbone
-from mixmo_keras.backbones.parts import Parts, StochasticDepths
+from mixmo_keras.backbones.parts import Branches, Parts
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # depth: blocks of each group
 
@@ -15,6 +15,7 @@ def resnet(
     seed: int | None = None,
     drop_path: float = 0.0,
     drop_path_ramp: bool = False,
+    efficient_drop_path: bool = False,
 ) -> Backbone:
     """ResNet-depth. Encoder: the first 7×7 convolution with stride 2, 64 filters (MIMO, section 4.2). Core: the rest.
 
@@ -24,11 +25,12 @@ def resnet(
         seed: integer from which the initial weights follow; `None` for random ones.
         drop_path: rate of stochastic depth, the same in every block.
         drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
+        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
     """
     if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}, got {depth}.")
     parts = Parts(seed)
-    drop = StochasticDepths(drop_path, sum(BLOCKS[depth]), drop_path_ramp)
+    branches = Branches(drop_path, sum(BLOCKS[depth]), drop_path_ramp, efficient_drop_path)
 
     def norm(x, name: str):
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
@@ -37,11 +39,11 @@ def resnet(
         shortcut = x
         if x.shape[-1] != 4 * filters or strides != 1:
             shortcut = norm(parts.convolution(x, 4 * filters, 1, strides, True, f"{name}_shortcut"), f"{name}_shortcut")
+        x, add = branches(x, name)
         x = parts.norm_relu(parts.convolution(x, filters, 1, 1, True, f"{name}_conv1"), f"{name}_1")
         x = parts.norm_relu(parts.convolution(x, filters, 3, strides, True, f"{name}_conv2"), f"{name}_2")
         x = norm(parts.convolution(x, 4 * filters, 1, 1, True, f"{name}_conv3"), f"{name}_3")
-        x = layers.Add(name=f"{name}_add")([drop(x, f"{name}_drop"), shortcut])
-        return layers.ReLU(name=f"{name}_relu")(x)
+        return layers.ReLU(name=f"{name}_relu")(add(shortcut, x))
 
     images = keras.Input(input_shape, name="images")
     encoder = keras.Model(images, parts.convolution(images, 64, 7, 2, True, "conv"), name="encoder")

@@ -5,7 +5,7 @@ from keras import layers
 
 from mixmo_keras import seeds
 from mixmo_keras.backbones.backbone import Backbone
-from mixmo_keras.backbones.parts import StochasticDepths
+from mixmo_keras.backbones.parts import Branches
 
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}  # width, depth, heads
 
@@ -38,6 +38,7 @@ def vit(
     seed: int | None = None,
     drop_path: float = 0.0,
     drop_path_ramp: bool = False,
+    efficient_drop_path: bool = False,
     depth: int | None = None,
 ) -> Backbone:
     """ViT-size/patch. Encoder: the embedding of the patches. Core: position embedding, blocks, layer norm, mean over tokens.
@@ -51,6 +52,7 @@ def vit(
         seed: integer from which the initial weights follow; `None` for random ones.
         drop_path: rate of stochastic depth, the same in every block's two branches.
         drop_path_ramp: whether the rate rises from branch to branch, and reaches `drop_path` at the last.
+        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
         depth: number of blocks; `None` for the size's.
     """
     if size not in SIZES:
@@ -62,7 +64,7 @@ def vit(
     depth = own_depth if depth is None else depth
     if depth < 1:
         raise ValueError(f"`depth` must be at least 1, got {depth}.")
-    drop = StochasticDepths(drop_path, 2 * depth, drop_path_ramp)
+    branches = Branches(drop_path, 2 * depth, drop_path_ramp, efficient_drop_path)
     counter = iter(range(10**6))
 
     def initial(initializer=keras.initializers.GlorotUniform, **options):
@@ -72,15 +74,17 @@ def vit(
         return layers.LayerNormalization(epsilon=1e-6, name=name)(x)
 
     def block(x, name: str):
-        y = norm(x, f"{name}_norm1")
+        y, add = branches(x, name, 1)
+        y = norm(y, f"{name}_norm1")
         attention = layers.MultiHeadAttention(
             num_heads, channels // num_heads, kernel_initializer=initial(), name=f"{name}_attention"
         )
-        x = layers.Add(name=f"{name}_add1")([x, drop(attention(y, y), f"{name}_drop1")])
-        y = norm(x, f"{name}_norm2")
+        x = add(x, attention(y, y))
+        y, add = branches(x, name, 2)
+        y = norm(y, f"{name}_norm2")
         y = layers.Dense(4 * channels, "gelu", kernel_initializer=initial(), name=f"{name}_dense1")(y)
         y = layers.Dense(channels, kernel_initializer=initial(), name=f"{name}_dense2")(y)
-        return layers.Add(name=f"{name}_add2")([x, drop(y, f"{name}_drop2")])
+        return add(x, y)
 
     images = keras.Input(input_shape, name="images")
     embedded = layers.Conv2D(channels, patch, patch, kernel_initializer=initial(), name="patches")(images)

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from mixmo_keras.backbones.backbone import Backbone
-from mixmo_keras.backbones.parts import Parts, StochasticDepths
+from mixmo_keras.backbones.parts import Branches, Parts
 
 
 def wide_resnet(
@@ -14,6 +14,7 @@ def wide_resnet(
     seed: int | None = None,
     drop_path: float = 0.0,
     drop_path_ramp: bool = False,
+    efficient_drop_path: bool = False,
 ) -> Backbone:
     """WRN-depth-width. Encoder: the first 3×3 convolution, 16 filters. Core: three groups of (depth − 4)/6 residual blocks.
 
@@ -24,24 +25,25 @@ def wide_resnet(
         seed: integer from which the initial weights follow; `None` for random ones.
         drop_path: rate of stochastic depth, the same in every block.
         drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
+        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"`depth` must be 6n + 4 with n ≥ 1, such as 10, 16, 28 or 40, got {depth}.")
     if width < 1:
         raise ValueError(f"`width` must be at least 1, got {width}.")
     parts = Parts(seed)
-    drop = StochasticDepths(drop_path, 3 * ((depth - 4) // 6), drop_path_ramp)
+    branches = Branches(drop_path, 3 * ((depth - 4) // 6), drop_path_ramp, efficient_drop_path)
 
     def block(x, filters: int, strides: int, name: str):
         shortcut = x
         if x.shape[-1] != filters or strides != 1:
             shortcut = parts.convolution(x, filters, 1, strides, name=f"{name}_shortcut")  # of the raw input
+        x, add = branches(x, name)
         x = parts.norm_relu(x, f"{name}_1")
         x = parts.convolution(x, filters, 3, name=f"{name}_conv1")
         x = parts.norm_relu(x, f"{name}_2")
         x = parts.convolution(x, filters, 3, strides, name=f"{name}_conv2")  # the stride is on the second convolution
-        x = drop(x, f"{name}_drop")
-        return layers.Add(name=f"{name}_add")([x, shortcut])
+        return add(shortcut, x)
 
     images = keras.Input(input_shape, name="images")
     encoder = keras.Model(images, parts.convolution(images, 16, 3, name="conv"), name="encoder")

@@ -1,7 +1,8 @@
 """Image classification datasets by name, as `tf.data` pipelines of raw pixels and integer labels.
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. Where the source has no validation
-split of its own, the last tenth of its train split is held out. To add a dataset, add a line to `DATASETS`.
+split of its own, or labels only in validation and not in test, the last tenth of its train split is held out. To add a
+dataset, add a line to `DATASETS`.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -19,11 +21,12 @@ SPLITS = ("train", "validation", "test", "train+validation")
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a model needs to know of a dataset. `image_shape` is (H, W, C)."""
+    """What a model needs to know of a dataset. `image_shape` is (H, W, C), `normalization` as `MixMo` takes it."""
 
     name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    normalization: tuple | str = "auto"
 
     @property
     def num_classes(self) -> int:
@@ -172,13 +175,21 @@ def _digits() -> Source:
     return Source(describe, read)
 
 
-def _tfds(name: str, splits: dict[str, str]) -> Source:
-    """A TensorFlow Dataset of (image, label), and what its own splits are called here."""
+def _tfds(name: str, splits: dict[str, str], archive: str | None = None, normalization: tuple | str = "auto") -> Source:
+    """A TensorFlow Dataset of (image, label), and what its own splits are called here.
+
+    `archive` is the file that may lie in TFDS' folder for what was downloaded by hand, in place of a download.
+    """
 
     def builder(data_dir: str | None):
         import tensorflow_datasets as tfds
 
+        from mixmo_keras import tiny_imagenet  # noqa: F401  registers it
+
         builder = tfds.builder(name, data_dir=data_dir)
+        if not builder.data_path.exists() and archive and (by_hand := _manual(data_dir) / archive).exists():
+            print(f"{name}: reads {by_hand}, once")
+            builder.download_and_prepare()
         if not builder.data_path.exists():
             advice = (
                 f"Dataset {name!r} is not prepared in {builder.data_path.parent.parent}: pass the folder that holds it "
@@ -193,13 +204,27 @@ def _tfds(name: str, splits: dict[str, str]) -> Source:
         return builder
 
     def describe(data_dir: str | None) -> Info:
-        features = builder(data_dir).info.features
-        return Info(name, tuple(features["image"].shape), tuple(features["label"].names))
+        info = builder(data_dir).info
+        metadata = info.metadata or {}
+        shape = metadata.get("image_shape", info.features["image"].shape)
+        names = metadata.get("class_names", info.features["label"].names)
+        return Info(name, tuple(shape), tuple(names), normalization)
 
     def read(split: str, data_dir: str | None) -> tf.data.Dataset:
-        return builder(data_dir).as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
+        dataset = builder(data_dir).as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
+        shape = describe(data_dir).image_shape
+        return dataset.map(
+            lambda image, label: (tf.ensure_shape(image, shape), label), num_parallel_calls=tf.data.AUTOTUNE
+        )
 
     return Source(describe, read)
+
+
+def _manual(data_dir: str | None) -> Path:
+    """TFDS' folder for files that were downloaded by hand."""
+    import tensorflow_datasets as tfds
+
+    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "downloads" / "manual"
 
 
 def _reachable(url: str) -> bool:
@@ -225,4 +250,6 @@ DATASETS = {
     "digits": _digits(),
     "cifar10": _tfds("cifar10", _HELD_OUT),
     "cifar100": _tfds("cifar100", _HELD_OUT),
+    # its test split has no labels: the papers' figures are on its validation split
+    "tiny_imagenet": _tfds("tiny_imagenet", _HELD_OUT | {"test": "validation"}, "tiny-imagenet-200.zip", (0.5, 0.5)),
 }

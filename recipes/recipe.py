@@ -67,6 +67,7 @@ METHODS = {
 SCHEDULES = {
     "mixmo": schedules.StepDecay,
     "mimo": lambda rate: schedules.StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)),
+    "tiny_imagenet": lambda rate: schedules.StepDecay(rate, warmup=1 / 1200, milestones=(600 / 1200, 900 / 1200)),
     "cosine": schedules.Cosine,
 }
 
@@ -218,6 +219,7 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         num_classes=info.num_classes,
         input_shape=info.image_shape,
         augmentation=augment,
+        normalization=info.normalization,
         msda=recipe.msda and msda.MSDA(recipe.msda, recipe.msda_probability, recipe.msda_alpha),
         repeated_data=recipe.pixel_augmentation is not None and recipe.batch_repetitions > 1,
         l2=recipe.l2,

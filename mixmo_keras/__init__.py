@@ -3,7 +3,18 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from mixmo_keras import augmentation, backbones, checkpoints, losses, masks, schedules
+from mixmo_keras import (
+    augmentation,
+    backbones,
+    calibration,
+    checkpoints,
+    losses,
+    masks,
+    metrics,
+    schedules,
+    uncertainty,
+)
+from mixmo_keras.ensembles import DeepEnsemble
 from mixmo_keras.interop import load_reference_checkpoint, save_reference_checkpoint
 from mixmo_keras.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
@@ -12,7 +23,7 @@ from mixmo_keras.msda import MSDA
 from mixmo_keras.stochastic_depth import StochasticDepth
 
 if TYPE_CHECKING:
-    from mixmo_keras import datasets, distribution, export, metrics, plots
+    from mixmo_keras import datasets, distribution, export, plots
 
 __version__ = "0.1.0"
 
@@ -21,6 +32,7 @@ __all__ = [
     "MSDA",
     "CoSub",
     "CutMixMo",
+    "DeepEnsemble",
     "LinearMixMo",
     "MixMo",
     "Mixing",
@@ -31,6 +43,7 @@ __all__ = [
     "StochasticDepth",
     "augmentation",
     "backbones",
+    "calibration",
     "checkpoints",
     "datasets",
     "distribution",
@@ -42,11 +55,12 @@ __all__ = [
     "plots",
     "save_reference_checkpoint",
     "schedules",
+    "uncertainty",
 ]
 
 
 def __getattr__(name: str):
     # on first use: they import TensorFlow or matplotlib, which training on the JAX backend does without
-    if name in ("datasets", "distribution", "export", "metrics", "plots"):
+    if name in ("datasets", "distribution", "export", "plots"):
         return importlib.import_module(f"mixmo_keras.{name}")
     raise AttributeError(f"module 'mixmo_keras' has no attribute {name!r}")

@@ -18,7 +18,7 @@ def fused(model, members: bool = False) -> keras.Model:
     """An independent copy of an ensemble for inference, with linear encoders merged into one, and heads where they can be.
 
     Args:
-        model: a `MixMo`.
+        model: a `MixMo`, or a `DeepEnsemble`, whose networks are fused one by one.
         members: whether to keep the heads apart and give every member's logits.
 
     Returns:
@@ -26,6 +26,8 @@ def fused(model, members: bool = False) -> keras.Model:
         the ensemble's but for rounding. Encoders that are not linear stay as they are, which is logged; heads whose
         probabilities are averaged stay apart.
     """
+    if hasattr(model, "models"):
+        return _fused_networks(model, members)
     with dtype_policy(model.dtype_policy):
         images = keras.Input(model.image_shape, name="images")
         x = type(model.normalize).from_config(model.normalize.get_config())(images)
@@ -40,9 +42,17 @@ def fused(model, members: bool = False) -> keras.Model:
         else:
             dense = keras.layers.Dense(model.num_classes, name="head")
             logits = dense(features)
-            kernel, bias = (np.asarray(weight) for weight in model.heads.get_weights())
+            kernel, bias = (np.asarray(weight) / model.temperature for weight in model.heads.get_weights())
             dense.set_weights([_mean_of_members(kernel, model.num_classes), _mean_of_members(bias, model.num_classes)])
         return keras.Model(images, logits, name=f"{model.name}_fused")
+
+
+def _fused_networks(ensemble, members: bool) -> keras.Model:
+    images = keras.Input(ensemble.image_shape, name="images")
+    logits = keras.ops.concatenate([fused(model, members=True)(images) for model in ensemble.models], axis=1)
+    if not members:
+        logits = type(ensemble.average).from_config(ensemble.average.get_config())(logits)
+    return keras.Model(images, logits, name=f"{ensemble.name}_fused")
 
 
 def _mean_of_members(weight: np.ndarray, num_classes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from mixmo_keras import augmentation as augmentations
 from mixmo_keras import backbones, cosub, fusing, losses, mixing, schedules, seeds, steps, stochastic_depth
 from mixmo_keras import msda as msdas
 from mixmo_keras.checkpoints import Skipping
+from mixmo_keras.ensembles import Ensemble, num_replicas, strategy_scope
 from mixmo_keras.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.mixing import Mixing
 from mixmo_keras.monitor import Monitor, MonitorCallback, label_error
@@ -37,17 +38,8 @@ class Batch(NamedTuple):
     weights: Any  #         (B, M), of the members' losses
 
 
-class _Network(keras.Model):
-    """A Keras model that predicts even where a batch has too few images for all replicas."""
-
-    def predict_step(self, *state_and_data):
-        if _num_replicas(self) > 1:
-            return steps.predict_step(super().predict_step, *state_and_data)
-        return super().predict_step(*state_and_data)
-
-
 @keras.saving.register_keras_serializable("mixmo_keras")
-class MixMo(_Network):
+class MixMo(Ensemble):
     """An image classifier that is an ensemble of M members in one network: M encoders, a mixing block, a core, M heads.
 
     In training every member is shown an image of its own and predicts its label; at inference all are shown the same
@@ -87,6 +79,8 @@ class MixMo(_Network):
         normalization: (mean, standard deviation) of pixels in [0, 1], numbers or one for each channel. `"auto"`: CIFAR's
             for three channels, (0.5, 0.5) otherwise. `None` turns normalisation off: images are taken as they are.
         averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
+        temperature: T, by which the ensemble's logits are divided at inference; `calibrate` fits it.
+        tempering: whether T divides the `"ensemble"`'s logits or the `"members"`' before they are pooled.
         l2: λ of L2 regularisation λ·Σ‖W‖² over all trainable weights, added to the gradient as 2λW; not in the loss shown.
         l2_normalization: whether L2 covers the scales and shifts of normalisation layers too, as in MixMo.
         synchronized_batch_norm: whether batch norm takes its statistics over the rows of all replicas of a `tf.distribute`
@@ -132,6 +126,8 @@ class MixMo(_Network):
         augmentation: keras.layers.Layer | str | None = "pad_crop_flip",
         normalization: tuple | str | None = "auto",
         averaging: str = "logits",
+        temperature: float = 1.0,
+        tempering: str = "ensemble",
         l2: float = 3e-4,
         l2_normalization: bool = True,
         synchronized_batch_norm: bool = False,
@@ -247,7 +243,7 @@ class MixMo(_Network):
                 else initial.RandomNormal(stddev=parts.head_stddev, seed=heads_seed)
             )
             heads = MultiHead(num_members, num_classes, share_heads, kernel_initializer=kernel, name="heads")
-            average = MemberAverage(averaging, dtype="float32", name="average")
+            average = MemberAverage(averaging, temperature, tempering, dtype="float32", name="average")
             member_logits = heads(core(mixing_block(encoders(normalize(images)))))
             super().__init__(inputs=images, outputs=average(member_logits), name=name)
             if synchronized_batch_norm:
@@ -298,14 +294,14 @@ class MixMo(_Network):
             )
         self._compile_metrics = None  # Keras keeps the earlier ones where none are given
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
-        if options.get("jit_compile", "auto") == "auto" and not self.run_eagerly and _num_replicas(self) > 1:
+        if options.get("jit_compile", "auto") == "auto" and not self.run_eagerly and num_replicas(self) > 1:
             self.jit_compile = steps.has_accelerator()  # Keras leaves XLA off under every strategy
-        if getattr(self._inner_optimizer, "gradient_accumulation_steps", None) and _num_replicas(self) > 1:
+        if getattr(self._inner_optimizer, "gradient_accumulation_steps", None) and num_replicas(self) > 1:
             raise ValueError(
                 "Keras' optimizers can't accumulate gradients under several replicas of a tf.distribute strategy: leave "
                 "`gradient_accumulation_steps` out. More rows a step, or more replicas, do the same."
             )
-        if options.get("jit_compile") is True and self.synchronized_batch_norm and _num_replicas(self) > 1:
+        if options.get("jit_compile") is True and self.synchronized_batch_norm and num_replicas(self) > 1:
             raise ValueError(
                 "jit_compile=True can't be combined with synchronized_batch_norm=True under several replicas: XLA can't "
                 "compile what they exchange in the middle of a step."
@@ -324,7 +320,8 @@ class MixMo(_Network):
         super().save(filepath, *arguments, **options)
 
     def get_config(self):
-        config = dict(self._given)
+        # the temperature may have been fitted since
+        config = {**self._given, "temperature": self.temperature, "tempering": self.average.tempering}
         for key in ("backbone", "mixing", "msda", "augmentation", "schedule"):
             config[key] = keras.saving.serialize_keras_object(config[key])
         policy = keras.dtype_policies.serialize(self.dtype_policy)
@@ -355,20 +352,20 @@ class MixMo(_Network):
         return steps.train_step(self, *state_and_data)
 
     def test_step(self, *state_and_data):
-        if _num_replicas(self) > 1:
+        if num_replicas(self) > 1:
             return steps.test_step(self, super().test_step, *state_and_data)
         return super().test_step(*state_and_data)
 
     def _build_optimizer(self):
         if self.compiled and not self.optimizer.built:
-            with _strategy_scope(self):
+            with strategy_scope(self):
                 self.optimizer.build(self.trainable_variables)
 
     def make_train_function(self, force=False):
         self._build_optimizer()  # XLA can't compile a first step that creates variables
         with _replicas_apart(self):
             super().make_train_function(force)
-        self.train_function = Skipping.of(self, self.train_function)  # type: ignore[has-type]
+        self.train_function = Skipping.of(self, self.train_function)
 
     def make_test_function(self, force=False):
         with _replicas_apart(self):
@@ -513,41 +510,6 @@ class MixMo(_Network):
         self._check_shapes(x, y, sample_weight)
         self._note(x, y, 0)
         return super().compute_loss(x, _squeezed(y), y_pred, sample_weight, training)
-
-    def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`."""
-        if "_members" not in self.__dict__:
-            with _strategy_scope(self):
-                logits = ops.cast(self._member_logits, "float32")
-                members = _Network(self.inputs, logits, name=f"{self.name}_members")
-            members.jit_compile = self.jit_compile
-            self.__dict__["_members"] = members  # past Keras' tracking: its layers are this model's own
-        members = self.__dict__["_members"]
-        return members.predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
-
-    def fused(self, members: bool = False) -> keras.Model:
-        """A copy for inference at the single network's price: encoders merged into one, and heads. See `fusing.fused`."""
-        return fusing.fused(self, members)
-
-    def export(self, filepath, format="tf_saved_model", overwrite=False, verbose=False, **options):
-        """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
-
-        Args:
-            filepath: the folder, such as `saved_models/cifar100/1`; the file for other formats.
-            format: `"tf_saved_model"`; Keras' others (`"onnx"`, `"litert"`, ...) give the ensemble's logits.
-            overwrite: whether an existing SavedModel may be replaced.
-            verbose: whether Keras prints what it writes.
-            **options: of `keras.Model.export`, for the other formats.
-        """
-        if format != "tf_saved_model":
-            if overwrite:
-                raise ValueError(f"`overwrite` applies to format='tf_saved_model', got format={format!r}.")
-            return super().export(filepath, format=format, verbose=verbose, **options)
-        if options:
-            raise ValueError(f"Options not used by format='tf_saved_model': {', '.join(options)}.")
-        from mixmo_keras.export import export  # needs TensorFlow
-
-        return export(self, filepath, overwrite=overwrite, verbose=verbose)
 
     def summary(self, line_length=None, positions=None, print_fn=None, **options):
         """Prints the three parts as a figure, then Keras' table of layers."""
@@ -709,11 +671,6 @@ def CoSub(  # noqa: N802
     return SingleNetwork(backbone, batch_repetitions, **given, **options)
 
 
-def _strategy_scope(model):
-    """Where new variables of the model belong; JAX has no such thing."""
-    return model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else contextlib.nullcontext()
-
-
 def _set_pretrained(encoders: MultiEncoder, encoder: keras.Model, noise: float, seed: int) -> None:
     """Gives every member a disturbed 1/M of a pretrained encoder."""
     if not fusing.is_linear(encoder):
@@ -725,11 +682,6 @@ def _set_pretrained(encoders: MultiEncoder, encoder: keras.Model, noise: float, 
         random = np.random.default_rng(seeds.derive(seed, "pretrained", member))
         weights = [weight / encoders.num_members for weight in encoder.get_weights()]
         copied.set_weights([weight + noise * weight.std() * random.standard_normal(weight.shape) for weight in weights])
-
-
-def _num_replicas(model) -> int:
-    """Replicas that train in step; JAX has no such thing."""
-    return model.distribute_strategy.num_replicas_in_sync if hasattr(model, "distribute_strategy") else 1
 
 
 def _synchronize_batch_norm(networks: list[keras.Model]) -> None:
@@ -750,7 +702,7 @@ def _synchronize_batch_norm(networks: list[keras.Model]) -> None:
 def _replicas_apart(model):
     """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
     jit_compile = model.jit_compile
-    if _num_replicas(model) > 1:
+    if num_replicas(model) > 1:
         model.jit_compile = False
     try:
         yield

@@ -1,0 +1,141 @@
+"""Calibrating an ensemble on held-out data: one temperature, and conformal prediction sets.
+
+`logits` is (n, K), of the ensemble, `member_logits` (n, M, K), `labels` (n,) integers.
+"""
+
+import dataclasses
+import logging
+
+import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import log_softmax, logsumexp, softmax
+
+from mixmo_keras.metrics import negative_log_likelihood
+
+_logger = logging.getLogger(__name__)
+
+TEMPERATURES = (0.01, 100.0)  # the least and the greatest that is fitted
+
+
+def fit_temperature(logits, labels) -> float:
+    """The temperature T that minimises the NLL of softmax(logits / T) (Guo et al., 2017).
+
+    The NLL is convex in 1/T, so that its derivative has one root at most; without one, as where all answers are right, T is
+    the end of `TEMPERATURES` on that side, which is logged.
+    """
+    logits, labels = _checked(logits, labels)
+    logits = logits - logits.max(-1, keepdims=True)
+    of_label = logits[np.arange(len(labels)), labels]
+
+    def slope(log_inverse: float) -> float:
+        return float(np.mean(np.sum(softmax(np.exp(log_inverse) * logits, axis=-1) * logits, axis=-1) - of_label))
+
+    low, high = (float(-np.log(temperature)) for temperature in reversed(TEMPERATURES))
+    if slope(low) >= 0 or slope(high) <= 0:
+        temperature = TEMPERATURES[1 if slope(low) >= 0 else 0]
+        _logger.warning("The best temperature lies beyond %s: the labels are not what these logits say.", temperature)
+        return temperature
+    return float(np.exp(-brentq(slope, low, high, xtol=1e-10)))
+
+
+def fit_member_temperature(member_logits, labels) -> float:
+    """The temperature that minimises the NLL of mean_m softmax(logits_m / T): before probabilities are pooled.
+
+    Not convex: found within `TEMPERATURES` by golden section, and 1 if that is no worse.
+    """
+    member_logits, labels = _checked(member_logits, labels)
+
+    def nll(log_temperature: float) -> float:
+        logs = log_softmax(member_logits / np.exp(log_temperature), axis=-1)
+        return negative_log_likelihood(logsumexp(logs, axis=1), labels)
+
+    found = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(found.x)) if found.fun < nll(0.0) else 1.0
+
+
+def calibrated_negative_log_likelihood(logits, labels, seed: int = 0) -> float:
+    """NLL_c of the MixMo paper: of each half of the images under the temperature fitted on the other half.
+
+    For comparing networks apart from their calibration (Ashukha et al., 2020). The halves are drawn at random.
+    """
+    logits, labels = _checked(logits, labels)
+    if len(labels) < 2:
+        raise ValueError("NLL_c splits the images in two halves: it needs at least two.")
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(labels)), 2)
+    total = 0.0
+    for fitted, tested in (halves, halves[::-1]):
+        temperature = fit_temperature(logits[fitted], labels[fitted])
+        total += negative_log_likelihood(logits[tested] / temperature, labels[tested]) * len(tested)
+    return total / len(labels)
+
+
+CONFORMAL_METHODS = ("thr", "aps")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConformalSets:
+    """Sets of classes that hold the right one with a chosen probability, whatever the network.
+
+    Attributes:
+        method: `"thr"`, all classes whose probability is high enough (Sadinle et al., 2019): the smallest sets on average;
+            or `"aps"`, the most probable classes until their probabilities add up (Romano et al., 2020): larger sets for
+            harder images.
+        coverage: the probability asked for.
+        threshold: of a class's score; classes up to it are in the set.
+    """
+
+    method: str
+    coverage: float
+    threshold: float
+
+    @classmethod
+    def fit(cls, logits, labels, coverage: float = 0.9, method: str = "aps", seed: int = 0) -> "ConformalSets":
+        """From held-out images: the ⌈(n + 1)·coverage⌉-th smallest score of a right class; every class where n is too small.
+
+        Args:
+            logits: (n, K), of the ensemble.
+            labels: (n,) integers.
+            coverage: the probability asked for, within (0, 1).
+            method: `"thr"` or `"aps"`.
+            seed: of what `"aps"` draws.
+        """
+        if method not in CONFORMAL_METHODS:
+            raise ValueError(f"`method` must be one of {', '.join(CONFORMAL_METHODS)}, got {method!r}.")
+        if not 0 < coverage < 1:
+            raise ValueError(f"`coverage` must be within (0, 1), got {coverage}.")
+        logits, labels = _checked(logits, labels)
+        scores = np.sort(_scores(logits, method, seed)[np.arange(len(labels)), labels])
+        rank = int(np.ceil((len(labels) + 1) * coverage - 1e-9))
+        return cls(method, coverage, float(scores[rank - 1]) if rank <= len(labels) else float("inf"))
+
+    def sets(self, logits, seed: int = 1) -> np.ndarray:
+        """Whether each class belongs to an image's set: booleans (n, K).
+
+        `"aps"` draws whether the last class of a set is kept, so that the coverage is not above the one asked for; its sets
+        may be empty where a network is sure of most images.
+        """
+        return _scores(np.asarray(logits, "float64"), self.method, seed) <= self.threshold
+
+
+def _scores(logits, method: str, seed: int) -> np.ndarray:
+    """How unlikely each class is, (n, K)."""
+    probabilities = softmax(logits, axis=-1)
+    if method == "thr":
+        return 1 - probabilities
+    order = np.argsort(-probabilities, axis=-1)
+    falling = np.take_along_axis(probabilities, order, axis=-1)
+    drawn = np.random.default_rng(seed).random((len(logits), 1))
+    scores = np.empty_like(probabilities)
+    np.put_along_axis(scores, order, np.cumsum(falling, axis=-1) - drawn * falling, axis=-1)
+    return scores
+
+
+def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = np.asarray(logits, "float64"), np.asarray(labels)
+    if not len(labels):
+        raise ValueError("There are no images to calibrate on.")
+    if len(logits) != len(labels):
+        raise ValueError(f"There are {len(labels)} labels for {len(logits)} images.")
+    if not np.isfinite(logits).all():
+        raise ValueError("The logits are not finite: a network that gives NaN can't be calibrated.")
+    return logits, labels.reshape(len(labels))

@@ -1,0 +1,71 @@
+"""Deep ensembles: the mean of their networks, saved, served and calibrated as one."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from scipy.special import softmax
+
+import mixmo_keras
+from mixmo_keras import metrics
+
+X, Y = tiny.data(20)
+
+
+def networks():
+    return [tiny.model(seed=1), tiny.model(num_members=1, seed=2), tiny.model(num_members=3, seed=3)]
+
+
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_is_the_mean_of_all_members(averaging):
+    models = networks()
+    ensemble = mixmo_keras.DeepEnsemble(models, averaging)
+    members = np.concatenate([model.predict_members(X, verbose=0) for model in models], axis=1)
+    assert ensemble.num_members == 6
+    np.testing.assert_allclose(ensemble.predict_members(X, verbose=0), members, rtol=1e-4, atol=1e-5)
+    expected = softmax(members.mean(1), axis=-1) if averaging == "logits" else softmax(members, axis=-1).mean(1)
+    logits = ensemble.predict(X, verbose=0)
+    np.testing.assert_allclose(softmax(logits, axis=-1), expected, rtol=1e-4, atol=1e-5)
+    loss, accuracy = ensemble.evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(metrics.negative_log_likelihood(logits, Y), rel=1e-4)
+    assert accuracy == pytest.approx(metrics.accuracy(logits, Y))
+    np.testing.assert_allclose(ensemble.fused().predict(X, verbose=0), logits, rtol=1e-3, atol=1e-4)
+    models[0].core.set_weights([0 * weight for weight in models[0].core.get_weights()])
+    assert not np.allclose(ensemble.predict(X, verbose=0), logits)  # it holds the networks themselves
+
+
+def test_calibrates_saves_loads_and_serves(tmp_path):
+    ensemble = mixmo_keras.DeepEnsemble(networks())
+    temperature = ensemble.calibrate(X, Y)
+    logits = ensemble.predict(X, verbose=0)
+    ensemble.save(tmp_path / "ensemble.keras")
+    loaded = keras.models.load_model(tmp_path / "ensemble.keras")
+    assert loaded.temperature == temperature
+    assert [model.num_members for model in loaded.models] == [2, 1, 3]
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), logits, rtol=1e-5, atol=1e-6)
+    loaded.export(tmp_path / "1")
+    served = tf.saved_model.load(tmp_path / "1").signatures["serving_default"](images=tf.constant(X, "float32"))
+    np.testing.assert_allclose(served["probabilities"], softmax(logits, axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: mixmo_keras.DeepEnsemble([]), ValueError, "`models` is empty"),
+        (lambda: mixmo_keras.DeepEnsemble([keras.Sequential()]), TypeError, "models of mixmo_keras, got Sequential"),
+        (lambda: mixmo_keras.DeepEnsemble([tiny.model()] * 2), ValueError, "a model twice|has a model twice"),
+        (
+            lambda: mixmo_keras.DeepEnsemble([tiny.model(name="a"), tiny.model(num_classes=3, name="b")]),
+            ValueError,
+            r"a has \(8, 8, 3\) and 5, b \(8, 8, 3\) and 3",
+        ),
+        (lambda: mixmo_keras.DeepEnsemble(networks()[:1]).fit(X, Y), TypeError, "train its networks one by one"),
+    ],
+)
+def test_errors(make, error, message):
+    if "twice" in message:
+        model = tiny.model()
+        make = lambda: mixmo_keras.DeepEnsemble([model, model])  # noqa: E731
+    with pytest.raises(error, match=message):
+        make()

@@ -62,6 +62,27 @@ def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> tf
     return _source(name).load(split, _folder(data_dir))
 
 
+def corrupted_versions(name: str) -> list[tuple[str, int]]:
+    """The corruptions and severities that TFDS has of a dataset's test split, such as CIFAR-10-C."""
+    import tensorflow_datasets as tfds
+
+    known = f"{name}_corrupted"
+    if known not in tfds.list_builders():
+        raise ValueError(f"TFDS has no corrupted {name}: corrupt its images on the fly (mixmo_keras.corruptions).")
+    configs = tfds.builder_cls(known).builder_configs
+    return [(config.rsplit("_", 1)[0], int(config.rsplit("_", 1)[1])) for config in configs]
+
+
+def load_corrupted(
+    name: str, corruption: str, severity: int, data_dir: str | os.PathLike | None = None
+) -> tf.data.Dataset:
+    """A dataset's test images under a corruption of `corrupted_versions`; otherwise as `load`."""
+    if (corruption, severity) not in corrupted_versions(name):
+        raise ValueError(f"There is no {corruption!r} at severity {severity} of {name}.")
+    source = _tfds(f"{name}_corrupted/{corruption}_{severity}", {"test": "test"})
+    return source.load("test", _folder(data_dir))
+
+
 def batches(
     dataset: tf.data.Dataset,
     batch_size: int,

@@ -114,7 +114,10 @@ class Ensemble(_Network):
             tempering: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery, 2021),
                 `"members"` each member's before pooling, which is another thing where probabilities are averaged.
         """
-        member_logits, labels = self.predict_with_labels(x, y, batch_size)
+        return self.calibrate_on(*self.predict_with_labels(x, y, batch_size), tempering)
+
+    def calibrate_on(self, member_logits, labels, tempering: str = "ensemble") -> float:
+        """As `calibrate`, from what `predict_with_labels` gave."""
         if tempering == "members" and self.average.averaging == "probabilities":
             temperature = calibration.fit_member_temperature(member_logits, labels)
         else:

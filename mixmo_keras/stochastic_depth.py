@@ -100,9 +100,9 @@ class AddRows(keras.layers.Layer):
     """Adds a branch that was computed for the rows of `TakeRows` to a shortcut, times B/k in training, to keep the mean.
 
     Call arguments:
-        shortcut: (B, ...).
         branch: (k, ...), of the rows taken.
-        places: (k,), theirs in the batch.
+        shortcut: (B, ...).
+        places: (k,), the rows' in the batch.
 
     Returns:
         (B, ...).
@@ -111,13 +111,13 @@ class AddRows(keras.layers.Layer):
     def build(self, *input_shapes):
         self.built = True
 
-    def call(self, shortcut, branch, places, training=None):
+    def call(self, branch, shortcut, places, training=None):
         if not training:
             return shortcut + branch
         scale = ops.cast(ops.shape(shortcut)[0], branch.dtype) / ops.cast(ops.shape(branch)[0], branch.dtype)
         return ops.scatter_update(shortcut, places[:, None], branch * scale, reduction="add")
 
-    def compute_output_spec(self, shortcut, branch, places, training=None):
+    def compute_output_spec(self, branch, shortcut, places, training=None):
         return keras.KerasTensor(shortcut.shape, shortcut.dtype)
 
 

@@ -153,7 +153,7 @@ def test_as_many_rows_every_time(rate, rows, kept):
     assert taken.shape == (kept, 2, 3)
     assert len(set(np.asarray(places))) == kept
     np.testing.assert_array_equal(taken, x[np.asarray(places)])
-    out = AddRows()(x, 10 * taken, places, training=True)
+    out = AddRows()(10 * taken, x, places, training=True)
     expected = x.copy()
     expected[np.asarray(places)] += 10 * x[np.asarray(places)] * rows / kept
     np.testing.assert_allclose(out, expected, rtol=1e-6)

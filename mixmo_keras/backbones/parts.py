@@ -75,11 +75,11 @@ class Branches:
         rate = next(self._rates)
         if rate and self._efficient:
             x, places = TakeRows(rate, name=f"{name}_take{number}")(x)
-            return x, lambda shortcut, branch: AddRows(name=f"{name}_add{number}")(shortcut, branch, places)
+            return x, lambda shortcut, branch: AddRows(name=f"{name}_add{number}")(branch, shortcut, places)
 
         def add(shortcut, branch):
             if rate:
                 branch = StochasticDepth(rate, name=f"{name}_drop{number}")(branch)
-            return layers.Add(name=f"{name}_add{number}")([shortcut, branch])
+            return layers.Add(name=f"{name}_add{number}")([branch, shortcut])
 
         return x, add

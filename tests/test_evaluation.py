@@ -1,0 +1,150 @@
+"""Evaluations and their reports: numbers from where they should come, honest data, pages that hold together."""
+
+import json
+import re
+import xml.dom.minidom
+
+import numpy as np
+import pytest
+import tiny
+from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
+
+import mixmo_keras
+from mixmo_keras import calibration, evaluation, metrics, report
+
+NAMES = tuple(f"class {number} <&>" for number in range(tiny.NUM_CLASSES))
+X, Y = tiny.data(60)
+HELD_X, HELD_Y = tiny.data(70, seed=1)
+
+
+def batches(x, y, size=16):
+    return [(x[place : place + size], y[place : place + size]) for place in range(0, len(x), size)]
+
+
+TEST, VALIDATION = batches(X, Y), batches(HELD_X, HELD_Y)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model(num_members=3)
+
+
+@pytest.fixture(scope="module")
+def whole(model):
+    model.temperature = 1.0
+    found = evaluation.evaluate(
+        model,
+        TEST,
+        NAMES,
+        validation=VALIDATION,
+        temperature=True,
+        strangers=[(255 - x, y + 900) for x, y in TEST],
+        strangers_name="negatives",
+        corrupted=evaluation.corrupted_batches(TEST, ["contrast", "gaussian_noise"]),
+        name="mine-seed0",
+    )
+    return found, model.temperature, model.predict_members(X, verbose=0)
+
+
+def test_figures_are_those_of_the_functions(whole):
+    found, temperature, members = whole
+    figures = found.figures
+    np.testing.assert_allclose(found.member_logits, members, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.logits, members.mean(1) / temperature, rtol=1e-4, atol=1e-5)
+    assert figures["temperature"] == {"value": temperature, "fitted_on": 70, "before": 1.0}
+    assert figures["images"] == {"test": 60, "validation": 70}
+    assert figures["ensemble"]["nll"] == pytest.approx(
+        metrics.negative_log_likelihood(members.mean(1) / temperature, Y), rel=1e-4
+    )
+    assert figures["uncalibrated"]["ece"] == pytest.approx(
+        metrics.expected_calibration_error(members.mean(1), Y), abs=1e-4
+    )
+    assert figures["members"][2]["accuracy"] == metrics.accuracy(members[:, 2], Y)
+    assert figures["diversity"]["disagreement"] == pytest.approx(metrics.disagreement(members))
+    for k, one in enumerate(figures["classes"]):
+        assert one["images"] == (k == Y).sum()
+        assert one["accuracy"] == pytest.approx((members.mean(1).argmax(-1) == Y)[k == Y].mean())
+
+
+def test_the_temperature_is_that_of_the_validation_data(whole, model):
+    held_out = model.predict_members(HELD_X, verbose=0).mean(1)
+    assert whole[1] == pytest.approx(calibration.fit_temperature(held_out, HELD_Y), rel=1e-4)
+
+
+def test_strangers_and_corruptions(whole, model):
+    figures = whole[0].figures
+    strange = figures["out_of_distribution"]
+    assert (strange["dataset"], strange["images"]) == ("negatives", 60)
+    logits = [model.predict(images, verbose=0) for images in (X, 255 - X)]
+    confidence = np.concatenate([softmax(values, axis=-1).max(-1) for values in logits])
+    expected = roc_auc_score(np.arange(120) >= 60, -confidence)
+    assert strange["measures"]["max_probability"]["auroc"] == pytest.approx(expected, abs=1e-4)
+    corrupted = figures["corruptions"]
+    again = mixmo_keras.corruptions.corrupt(X, "contrast", 4)
+    assert corrupted["accuracy"]["contrast"][3] == metrics.accuracy(model.predict(again, verbose=0), Y)
+    assert corrupted["mean_accuracy"] == pytest.approx(np.mean(list(corrupted["accuracy"].values())))
+    assert [len(values) for values in corrupted["nll"].values()] == [5, 5]
+
+
+def test_the_most_disputed_images(whole):
+    numbers, images = whole[0].disagreement
+    np.testing.assert_array_equal(images, X[numbers])
+    p = softmax(whole[2].astype("float64"), axis=-1)
+    information = -(p.mean(1) * np.log(p.mean(1))).sum(-1) + (p * np.log(p)).sum(-1).mean(1)
+    np.testing.assert_array_equal(numbers, np.argsort(-information, kind="stable")[:18])
+
+
+def test_report(whole, tmp_path):
+    path = report.write(whole[0], tmp_path / "evaluation")
+    page = path.read_text()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["metrics.csv", "metrics.json", "report.html"]
+    assert json.loads((path.parent / "metrics.json").read_text()) == whole[0].figures
+    assert (path.parent / "metrics.csv").read_text().splitlines()[0].startswith("network,accuracy,top5,nll")
+    assert len((path.parent / "metrics.csv").read_text().splitlines()) == 7  # 3 members, mean, before and after T
+    links = re.findall(r'(?:src|href)="([^"]{0,40})', page)  # what a page would load
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert "class 0 &lt;&amp;&gt;" in page or "class 0 <&>" not in page
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == 6  # reliability, risk, classes, entropy, agreement, corruptions
+    for drawing in drawings:
+        xml.dom.minidom.parseString(drawing)
+    ids = re.findall(r' id="([^"]+)"', page)
+    clip_paths = [
+        one for one in ids if not re.match(r"(figure|axes|patch|line2d|text|matplotlib|xtick|ytick|legend)", one)
+    ]
+    assert len(clip_paths) > 0
+    table = report.table(whole[0].figures)
+    assert "mine-seed0: 60 test images" in table
+    assert "fitted on 70 validation images" in table
+    assert "told from 60 images of negatives" in table
+
+
+def test_a_single_network_without_anything_fitted(tmp_path):
+    found = evaluation.evaluate(tiny.model(num_members=1), TEST, NAMES)
+    figures = found.figures
+    assert figures["temperature"]["fitted_on"] == 0
+    assert "conformal" not in figures
+    assert figures["diversity"]["ratio_of_errors"] is None
+    assert "mutual_information" not in found.uncertainty
+    page = report.write(found, tmp_path).read_text()
+    assert "agreement" not in page
+    assert "What was fitted was fitted on nothing" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(class_names=NAMES[:3]), "The dataset has 3 classes, the model 5"),
+        (dict(test=batches(X, Y + 1)), "Labels from 1 to 5 don't fit a model of 5 classes"),
+        (dict(test=batches(X[:, :5], Y)), r"Images must be \(n, 8, 8, 3\)"),
+        (dict(test=[]), "The dataset is empty"),
+        (dict(temperature=True), "A temperature is fitted on validation data, never on the test set"),
+        (dict(corrupted=[("fog", 1, TEST), ("fog", 2, TEST)]), r"need severities 1 to 5.*\['fog'\] lack some"),
+        (dict(corrupted=[]), "none was given"),
+        (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be within \(0, 1\)"),
+    ],
+)
+def test_errors(model, change, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.evaluate(model, **{"test": TEST, "class_names": NAMES, **change})

@@ -167,6 +167,8 @@ def main(arguments: list[str] | None = None) -> dict | str:
 
 
 def _evaluate(options) -> dict:
+    if missing := [path for path in options.paths if not path.exists()]:
+        raise FileNotFoundError(f"There is no {missing[0]}.")
     if len(options.paths) > 1 and not options.ensemble:
         raise ValueError("Several paths are one deep ensemble with --ensemble, or evaluations with --compare.")
     if options.save_calibrated and not options.temperature:

@@ -136,25 +136,41 @@ class Ensemble(_Network):
         """A copy for inference at the single network's price: encoders merged into one, and heads. See `fusing.fused`."""
         return fusing.fused(self, members)
 
-    def export(self, filepath, format="tf_saved_model", overwrite=False, verbose=False, **options):
+    def export(
+        self,
+        filepath,
+        format="tf_saved_model",
+        class_names=None,
+        card=None,
+        overwrite=False,
+        verbose=False,
+        **options,
+    ):
         """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
 
         Args:
-            filepath: the folder, such as `saved_models/cifar100/1`; the file for other formats.
-            format: `"tf_saved_model"`; Keras' others (`"onnx"`, `"litert"`, ...) give the ensemble's logits.
+            filepath: the folder of a version, such as `saved_models/cifar100/1`, or of all, for the next; the file for other
+                formats.
+            format: `"tf_saved_model"`; Keras' others (`"onnx"`, `"litert"`, ...) give the ensemble's logits, of the fused
+                network.
+            class_names: of the K classes, for a SavedModel.
+            card: sections of a SavedModel's model card.
             overwrite: whether an existing SavedModel may be replaced.
             verbose: whether Keras prints what it writes.
             **options: of `keras.Model.export`, for the other formats.
         """
         if format != "tf_saved_model":
-            if overwrite:
-                raise ValueError(f"`overwrite` applies to format='tf_saved_model', got format={format!r}.")
-            return super().export(filepath, format=format, verbose=verbose, **options)
+            given = dict(class_names=class_names, card=card, overwrite=overwrite)
+            if unused := [f"`{name}`" for name, value in given.items() if value]:
+                raise ValueError(f"{', '.join(unused)} applies to format='tf_saved_model', got format={format!r}.")
+            network = self.fused()
+            network(np.zeros((1, *self.image_shape), "float32"))  # Keras exports what was called before only
+            return network.export(filepath, format=format, verbose=verbose, **options)
         if options:
             raise ValueError(f"Options not used by format='tf_saved_model': {', '.join(options)}.")
         from mixmo_keras.export import export  # needs TensorFlow
 
-        return export(self, filepath, overwrite=overwrite, verbose=verbose)
+        return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose)
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

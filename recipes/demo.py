@@ -21,12 +21,13 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-image = np.load(sys.argv[2])
-answer = serve(images=tf.constant(image[None], "float32"))
-members = [int(np.argmax(member)) for member in answer["member_probabilities"][0]]
-print(f"a handwritten {sys.argv[3]} is served as {int(answer['label'][0])}", end="")
-print(f" with probability {float(np.max(answer['probabilities'])):.3f}; the members say {members}")
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+images = tf.constant(np.load(sys.argv[2])[None], "float32")
+answer = signatures["serving_default"](images=images)
+members = signatures["members"](images=images)["member_probabilities"][0]
+print(f"a handwritten {sys.argv[3]} is served as {answer['class_name'][0].numpy().decode()}", end="")
+print(f" with probability {float(answer['confidence'][0]):.3f}", end="")
+print(f"; the members say {[int(np.argmax(member)) for member in members]}")
 assert "mixmo_keras" not in sys.modules
 """
 

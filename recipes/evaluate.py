@@ -4,6 +4,7 @@
     python recipes/evaluate.py RUN --data-dir .data --ood tiny_imagenet --corruptions on_the_fly
     python recipes/evaluate.py RUN RUN --ensemble --output-dir runs/deep-ensemble --data-dir .data
     python recipes/evaluate.py model.keras --dataset cifar10 --data-dir .data --output-dir runs/mine
+    python recipes/evaluate.py RUN --temperature --export saved_models/digits
     python recipes/evaluate.py --compare EVALUATION EVALUATION ... --output-dir runs/comparison
 
 A RUN is a folder that a recipe wrote; its last.keras is evaluated on its dataset's test split, and metrics.json, metrics.csv
@@ -150,6 +151,7 @@ def main(arguments: list[str] | None = None) -> dict | str:
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--temperature", action="store_true", help="calibrate on the validation split")
     parser.add_argument("--save-calibrated", action="store_true", help="save the calibrated model beside the report")
+    parser.add_argument("--export", type=Path, metavar="PATH", help="export it with its figures: mixmo_keras.export")
     parser.add_argument("--coverage", type=float, default=0.9, help="of conformal sets (default: %(default)s)")
     parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere")
     parser.add_argument("--corruptions", choices=("on_the_fly", "tfds"), help="made here, or CIFAR-10-C through TFDS")
@@ -164,6 +166,19 @@ def main(arguments: list[str] | None = None) -> dict | str:
         return _evaluate(options)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def model_card(figures: dict, info: datasets.Info) -> dict:
+    """What an exported model's card says of its evaluation."""
+    ensemble, images = figures["ensemble"], figures["images"]
+    fitted = figures["temperature"]["fitted_on"]
+    calibration = f"temperature {figures['temperature']['value']:.4f}"
+    return {
+        "Data": f"{info.name}: tested on {images['test']:,} images of its test split"
+        + (f"; {calibration} fitted on {fitted:,} validation images." if fitted else "."),
+        "Figures": {title: report.text(ensemble[key], form) for key, (title, form, _) in report.COLUMNS.items()},
+        "Name": figures["name"],
+    }
 
 
 def _evaluate(options) -> dict:
@@ -202,6 +217,9 @@ def _evaluate(options) -> dict:
         model.save(folder / "calibrated.keras")
     print(report.table(found.figures))
     print(f"report: {page}")
+    if options.export:
+        card = model_card(found.figures, info)
+        print(f"exported: {model.export(options.export, class_names=info.class_names, card=card)}")
     return found.figures
 
 

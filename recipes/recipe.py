@@ -333,7 +333,13 @@ def run(recipe: Recipe) -> dict:
         }
     if chief:
         # without the strategy, which several workers would have to leave together
-        keras.models.load_model(folder / "last.keras").export(figures["saved_model"], overwrite=True)
+        alone = keras.models.load_model(folder / "last.keras")
+        alone.export(
+            figures["saved_model"],
+            class_names=info.class_names,
+            card=card(recipe, figures, datasets.steps_per_epoch(train, 1)),
+            overwrite=True,
+        )
         write_json(folder / "metrics.json", figures)
         print_table(figures)
     distribution.across_workers(strategy, 0)
@@ -417,6 +423,26 @@ def test_figures(model: mixmo_keras.MixMo, test: tf.data.Dataset) -> dict:
 
 
 test_figures.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+
+
+def card(recipe: Recipe, figures: dict, num_images: int) -> dict:
+    """What the model card says of a run."""
+    score = figures["test"]["ensemble"]
+    changed = {
+        field.name: value
+        for field in dataclasses.fields(Recipe)
+        if (value := getattr(recipe, field.name)) not in (None, False) and field.name in settings(recipe)
+    }
+    return {
+        "Data": f"{recipe.dataset}: trained on {num_images:,} images of its train split, a part of which was held out; "
+        f"tested on {figures['test']['images']:,} images.",
+        "Figures": {
+            "test accuracy": f"{score['accuracy']:.2%}",
+            "test NLL (nats)": score["nll"],
+            "test expected calibration error (15 bins)": score["ece"],
+        },
+        "Training": changed,
+    }
 
 
 def print_table(figures: dict) -> None:

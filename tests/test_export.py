@@ -1,25 +1,40 @@
 """SavedModels: the same numbers in a process without the package, and never half-written."""
 
+import re
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tiny
+from tensorflow_serving.apis import prediction_log_pb2
 
 import mixmo_keras
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), dtype="uint8")
+NAMES = ["cat", "dog", "car", "ship"]
 
 CLIENT = """
 import sys
 import numpy as np
 import tensorflow as tf
 
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-for size in (1, 5):
-    answer = serve(images=tf.constant(np.load(sys.argv[2])[:size]))
-np.savez(sys.argv[3], **{name: value.numpy() for name, value in answer.items()})
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+images = np.load(sys.argv[2])
+found = {}
+for size in (1, 7, 256):
+    part = images[:size]
+    found[f"float {size}"] = signatures["serving_default"](images=tf.constant(part, "float32"))
+    found[f"uint8 {size}"] = signatures["uint8"](images=tf.constant(part))
+    files = [tf.io.encode_png(image).numpy() for image in part]
+    found[f"bytes {size}"] = signatures["serving_bytes"](image_bytes=tf.constant(files))
+    found[f"members {size}"] = signatures["members"](images=tf.constant(part, "float32"))
+np.savez(sys.argv[3], **{
+    f"{case}/{name}": value.numpy().astype(str) if value.dtype == tf.string else value
+    for case, answer in found.items() for name, value in answer.items()
+})
 assert "mixmo_keras" not in sys.modules
 """
 
@@ -33,23 +48,149 @@ def model(averaging="logits"):
     return mixmo_keras.CutMixMo("wrn10_1", num_classes=4, input_shape=(8, 8, 3), averaging=averaging, seed=0)
 
 
+def entropy(p):
+    return -(p * np.log(p)).sum(-1)
+
+
 @pytest.mark.parametrize("averaging", ["logits", "probabilities"])
 def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
     network = model(averaging)
-    network.export(tmp_path / "served/1")
+    network.temperature = 1.7
+    network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
     arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "answer.npz"]
     subprocess.run([sys.executable, "-c", CLIENT, *map(str, arguments)], check=True, cwd=tmp_path)
-    answer = np.load(tmp_path / "answer.npz")
+    answers = np.load(tmp_path / "answer.npz")
 
-    members = softmax(network.predict_members(IMAGES, verbose=0))
-    ensemble = softmax(network.predict(IMAGES, verbose=0))
-    np.testing.assert_allclose(answer["member_probabilities"], members, atol=1e-5)
-    np.testing.assert_allclose(answer["probabilities"], ensemble, atol=1e-5)
-    if averaging == "probabilities":
-        np.testing.assert_allclose(answer["probabilities"], members.mean(1), atol=1e-5)
-    np.testing.assert_array_equal(answer["label"], ensemble.argmax(-1))
-    assert answer["label"].dtype == np.int64
+    members = softmax(network.predict_members(IMAGES, verbose=0).astype("float64"))
+    ensemble = softmax(network.predict(IMAGES, verbose=0).astype("float64"))
+    expected = {
+        "probabilities": ensemble,
+        "confidence": ensemble.max(-1),
+        "label": ensemble.argmax(-1),
+        "predictive_entropy": entropy(ensemble),
+        "mutual_information": entropy(members.mean(1)) - entropy(members).mean(1),
+    }
+    for size in (1, 7, 256):
+        for case in ("float", "uint8", "bytes"):
+            for name, values in expected.items():
+                np.testing.assert_allclose(answers[f"{case} {size}/{name}"], values[:size], atol=1e-5)
+            names = [NAMES[k] for k in expected["label"][:size]]
+            assert answers[f"{case} {size}/class_name"].tolist() == names
+        np.testing.assert_allclose(answers[f"members {size}/member_probabilities"], members[:size], atol=1e-5)
+    assert answers["float 7/label"].dtype == np.int64
+
+
+def test_bad_requests_are_clear_errors(tmp_path):
+    signatures = tf.saved_model.load(model().export(tmp_path / "name")).signatures
+    images = IMAGES[:2].astype("float32")
+    for call, message in [
+        (lambda: signatures["serving_default"](images=tf.constant(images[:0])), "The batch is empty: send an image"),
+        (lambda: signatures["serving_bytes"](image_bytes=tf.constant([], tf.string)), "The batch is empty"),
+        (lambda: signatures["serving_bytes"](image_bytes=tf.constant([b"no image"])), "Unknown image file format"),
+        (
+            lambda: signatures["serving_default"](images=tf.constant(images[:, :4])),
+            r"Images must be \(n, 8, 8, 3\)",
+        ),
+        (
+            lambda: signatures["serving_default"](images=tf.constant(IMAGES[:2])),
+            "expected to be a float tensor but is a uint8",
+        ),
+    ]:
+        with pytest.raises((tf.errors.InvalidArgumentError, TypeError), match=f"(?s){message}"):
+            call()
+
+
+def test_versions_follow_each_other(tmp_path):
+    network = model()
+    assert network.export(tmp_path / "name") == tmp_path / "name" / "1"
+    assert network.export(tmp_path / "name" / "7") == tmp_path / "name" / "7"
+    assert network.export(tmp_path / "name") == tmp_path / "name" / "8"
+
+
+def test_the_warm_up_is_a_request_that_the_model_answers(tmp_path):
+    path = model().export(tmp_path / "animals")
+    signatures = tf.saved_model.load(path).signatures
+    seen = []
+    for record in tf.data.TFRecordDataset(str(path / "assets.extra/tf_serving_warmup_requests")).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        assert request.model_spec.name == "animals"
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        assert signatures[request.model_spec.signature_name](**inputs)["probabilities"].shape == (1, 4)
+        seen.append(request.model_spec.signature_name)
+    assert seen == ["serving_default", "serving_bytes"]
+
+
+def test_model_card(tmp_path):
+    network = model()
+    network.temperature = 1.25
+    card = {"Data": "animals & things", "Figures": {"accuracy": 0.987654, "images": 360}}
+    text = (network.export(tmp_path / "1", class_names=NAMES, card=card) / "model_card.md").read_text()
+    for part in ("8×8 pixels and 3 channels into 4 classes: cat, dog, car, ship", "an ensemble of 2 members"):
+        assert part in text
+    assert "| temperature | 1.25 |" in text
+    assert "## Data\n\nanimals & things" in text
+    assert "| accuracy | 0.9877 |\n| images | 360 |" in text
+    assert "## Limits" in text
+    assert re.search(rf"mixmo_keras {mixmo_keras.__version__}, Keras \d.*, TensorFlow \d.*commit \w+", text)
+
+
+def test_class_names_must_fit(tmp_path):
+    with pytest.raises(ValueError, match="`class_names` has 3 names for 4 classes"):
+        model().export(tmp_path / "1", class_names=NAMES[:3])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_onnx(tmp_path, averaging):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = model(averaging)
+    network.temperature = 1.7
+    network.export(tmp_path / "model.onnx", format="onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    for size in (1, 7):
+        images = IMAGES[:size].astype("float32")
+        (logits,) = session.run(None, {session.get_inputs()[0].name: images})
+        np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_litert(tmp_path):
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    network = model()
+    network.temperature = 1.7
+    network.export(tmp_path / "model.tflite", format="litert")
+    interpreter = interpreter_module.Interpreter(str(tmp_path / "model.tflite"))
+    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+    for size in (1, 7):
+        images = IMAGES[:size].astype("float32")
+        interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        logits = interpreter.get_tensor(found["index"])
+        np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
+
+
+KILLED = """
+import os, signal, sys
+import mixmo_keras
+from mixmo_keras import export
+
+owner = os if sys.argv[2] == "replace" else export
+setattr(owner, sys.argv[2], lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
+mixmo_keras.CutMixMo("wrn10_1", num_classes=4, input_shape=(8, 8, 3)).export(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("moment", ["_write_network", "_Served", "_write_warm_up", "replace"])
+def test_a_kill_leaves_no_version_behind(tmp_path, moment):
+    process = tiny.start([sys.executable, "-c", KILLED, str(tmp_path / "name"), moment])
+    process.communicate(timeout=100)
+    assert process.returncode == -9
+    assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir())
+    assert model().export(tmp_path / "name").name == "1"
 
 
 def test_an_existing_version_is_kept_unless_told(tmp_path):
@@ -79,6 +220,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     ("options", "message"),
     [
         (dict(format="onnx", overwrite=True), "`overwrite` applies to format='tf_saved_model'"),
+        (dict(format="onnx", class_names=NAMES), "`class_names` applies to format='tf_saved_model'"),
         (dict(opset_version=18), "Options not used by format='tf_saved_model': opset_version"),
     ],
 )

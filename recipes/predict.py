@@ -1,0 +1,136 @@
+"""Asks an exported model what is on images: through TensorFlow Serving, over REST or gRPC, or by loading the SavedModel.
+
+    python recipes/predict.py docs/digit.png --saved-model saved_models/digits
+    python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10
+    python recipes/predict.py *.jpg --grpc localhost:8500 --name cifar10
+
+The images are sent as they are, in any size; the model decodes and resizes them. Needs no mixmo_keras, and over REST nothing
+but Python.
+"""
+
+import argparse
+import base64
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+OUTPUTS = ("class_name", "confidence", "predictive_entropy", "mutual_information", "probabilities")
+
+
+def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0) -> list[dict]:
+    """Predictions by TensorFlow Serving's REST interface.
+
+    Args:
+        url: of the model, such as `http://localhost:8501/v1/models/cifar10`, or of one version, `.../versions/2`.
+        images: encoded ones.
+        timeout: in seconds.
+    """
+    instances = [{"image_bytes": {"b64": base64.b64encode(image).decode()}} for image in images]
+    body = json.dumps({"signature_name": "serving_bytes", "instances": instances}).encode()
+    request = urllib.request.Request(f"{url.rstrip('/')}:predict", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)["predictions"]
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            text = json.loads(text)["error"]
+        raise ValueError(f"The server answered {error.code}: {reason(text)}") from error
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise ConnectionError(f"There is no answer from {url} ({getattr(error, 'reason', error)}).") from error
+
+
+def over_grpc(address: str, name: str, images: Sequence[bytes], timeout: float = 30.0) -> list[dict]:
+    """Predictions by TensorFlow Serving's gRPC interface, at an address such as `localhost:8500`."""
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, "serving_bytes"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images)))
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=timeout)
+        except grpc.RpcError as error:
+            kind = ConnectionError if error.code() == grpc.StatusCode.UNAVAILABLE else ValueError
+            raise kind(f"The server at {address} answered {error.code().name}: {reason(error.details())}") from error
+    return _rows({output: tf.make_ndarray(answer.outputs[output]) for output in OUTPUTS})
+
+
+def from_saved_model(path: Path, images: Sequence[bytes]) -> list[dict]:
+    """Predictions of a SavedModel of one's own; of several versions, of the newest."""
+    import tensorflow as tf
+
+    versions = [folder for folder in path.glob("*") if folder.name.isdecimal()]
+    path = max(versions, key=lambda folder: int(folder.name)) if versions else path
+    if not (path / "saved_model.pb").is_file():
+        raise FileNotFoundError(f"There is no SavedModel in {path}.")
+    signatures = tf.saved_model.load(str(path)).signatures
+    if "serving_bytes" not in signatures:
+        raise ValueError(f"{path} has no signature `serving_bytes`: export it with mixmo_keras.")
+    try:
+        answer = signatures["serving_bytes"](image_bytes=tf.constant(list(images)))
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"The model refused the images: {reason(error.message)}") from error
+    return _rows({output: answer[output].numpy() for output in OUTPUTS})
+
+
+def reason(message: str) -> str:
+    """What TensorFlow says went wrong, without where in its graph."""
+    noise = ("Graph execution error", "Detected at node", "<stack traces", "[[", "assertion failed")
+    lines = [line.strip() for line in message.splitlines()]
+    return next((line for line in lines if line and not line.startswith(noise)), message)
+
+
+def _rows(columns: dict) -> list[dict]:
+    """From an array for each output to an answer for each image, as REST has them."""
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    for row in rows:
+        row["class_name"] = row["class_name"].decode()
+        row["probabilities"] = row["probabilities"].tolist()
+        row.update({name: float(row[name]) for name in OUTPUTS if name not in ("class_name", "probabilities")})
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> list[dict]:
+    """Prints a line for each image, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", type=Path, help="files in JPEG, PNG, GIF or BMP format")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--url", help="of a model at TensorFlow Serving's REST port")
+    source.add_argument("--grpc", metavar="ADDRESS", help="of TensorFlow Serving's gRPC port; needs --name")
+    source.add_argument("--saved-model", type=Path, help="folder of a version, or of all: the newest is taken")
+    parser.add_argument("--name", help="of the model, for --grpc")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all probabilities")
+    options = parser.parse_args(arguments)
+    if (options.grpc is None) != (options.name is None):
+        parser.error("--grpc and --name belong together")
+    try:
+        images = [path.read_bytes() for path in options.images]
+        if options.url:
+            answers = over_rest(options.url, images)
+        elif options.grpc:
+            answers = over_grpc(options.grpc, options.name, images)
+        else:
+            answers = from_saved_model(options.saved_model, images)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    found = [{"file": str(path), **answer} for path, answer in zip(options.images, answers, strict=True)]
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return found
+    width = max(len(str(path)) for path in options.images)
+    for answer in found:
+        print(
+            f"{answer['file']:<{width}}  {answer['class_name']}  confidence {answer['confidence']:.1%}, "
+            f"entropy {answer['predictive_entropy']:.3f}, mutual information {answer['mutual_information']:.3f}"
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

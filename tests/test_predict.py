@@ -1,0 +1,134 @@
+"""The client of recipes/predict.py against TensorFlow Serving's protocols and the SavedModel itself."""
+
+import io
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import predict
+import pytest
+import serving
+from PIL import Image
+from scipy.special import softmax
+
+import mixmo_keras
+
+NAMES = [f"digit {number}" for number in range(10)]
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype="uint8")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Two versions of a model, three PNG files, and the probabilities of the second version."""
+    folder = tmp_path_factory.mktemp("served") / "digits"
+    for seed in (1, 2):
+        model = mixmo_keras.CutMixMo("wrn10_1", num_classes=10, input_shape=(8, 8, 1), seed=seed)
+        assert model.export(folder, class_names=NAMES) == folder / str(seed)
+    files = []
+    for number, image in enumerate(IMAGES):
+        files.append(folder.parent / f"{number}.png")
+        Image.fromarray(image[..., 0]).save(files[-1])
+    return folder, files, softmax(model.predict(IMAGES, verbose=0), axis=-1)
+
+
+def main(files, *arguments):
+    return predict.main([*map(str, files), *map(str, arguments)])
+
+
+def check(answers, probabilities):
+    np.testing.assert_allclose([answer["probabilities"] for answer in answers], probabilities, atol=1e-5)
+    assert [answer["class_name"] for answer in answers] == [NAMES[k] for k in probabilities.argmax(-1)]
+    np.testing.assert_allclose([answer["confidence"] for answer in answers], probabilities.max(-1), atol=1e-5)
+
+
+def test_rest(served, capsys):
+    folder, files, probabilities = served
+    with serving.rest_server("digits", folder) as url:
+        check(main(files, "--url", url), probabilities)
+        printed = capsys.readouterr().out.splitlines()
+        assert len(printed) == 3
+        assert f"0.png  {NAMES[probabilities[0].argmax()]}  confidence" in printed[0]
+        check(main(files, "--url", f"{url}/versions/2", "--json"), probabilities)
+        assert [answer["file"] for answer in json.loads(capsys.readouterr().out)] == list(map(str, files))
+        with urllib.request.urlopen(url) as status:
+            assert json.load(status)["model_version_status"][0]["state"] == "AVAILABLE"
+        with urllib.request.urlopen(f"{url}/metadata") as metadata:
+            signatures = json.load(metadata)["metadata"]["signature_def"]["signature_def"]
+        assert set(signatures) == {"serving_default", "uint8", "serving_bytes", "members"}
+        with pytest.raises(
+            SystemExit, match=r"error: The server answered 404: Servable not found for request: Latest\(other"
+        ):
+            main(files, "--url", url.replace("digits", "other"))
+
+
+def test_grpc(served):
+    folder, files, probabilities = served
+    with serving.grpc_server("digits", folder) as address:
+        check(main(files, "--grpc", address, "--name", "digits"), probabilities)
+        with pytest.raises(SystemExit, match=r"answered NOT_FOUND: Servable not found"):
+            main(files, "--grpc", address, "--name", "other")
+
+
+def test_the_saved_model_itself(served):
+    folder, files, probabilities = served
+    check(main(files, "--saved-model", folder), probabilities)
+    check(main(files, "--saved-model", folder / "2"), probabilities)
+
+
+def test_images_of_other_sizes_and_kinds(served, tmp_path):
+    folder, files, _ = served
+    large = Image.fromarray(IMAGES[0, ..., 0]).resize((64, 64), Image.Resampling.NEAREST)
+    paths = [tmp_path / "large.png", tmp_path / "colour.jpg", tmp_path / "image.bmp"]
+    for path in paths:
+        (large.convert("RGB") if path.suffix != ".png" else large).save(path, quality=100)
+    found = np.array([answer["probabilities"] for answer in main([files[0], *paths], "--saved-model", folder)])
+    np.testing.assert_allclose(found[2:], found[[1, 1]], atol=0.02)  # JPEG changes pixels a little
+    assert np.abs(found[1] - found[0]).max() < 0.3  # so does resizing
+
+
+def test_errors(served, tmp_path, capsys):
+    folder, files, _ = served
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    truncated = tmp_path / "truncated.jpg"
+    file = io.BytesIO()
+    Image.fromarray(IMAGES[0, ..., 0]).resize((64, 64)).save(file, "JPEG")
+    truncated.write_bytes(file.getvalue()[:200])
+    closed = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{closed.getsockname()[1]}"
+    closed.close()
+    for arguments, message in [
+        (([tmp_path / "none.png"], "--saved-model", folder), "No such file"),
+        (([broken], "--saved-model", folder), "The model refused the images: Unknown image file format"),
+        (([truncated], "--saved-model", folder), "The model refused the images: .*JPEG"),
+        ((files, "--saved-model", tmp_path), "There is no SavedModel in"),
+        ((files, "--url", f"http://{address}/v1/models/digits"), "There is no answer from http"),
+        ((files, "--grpc", address, "--name", "digits"), "answered UNAVAILABLE"),
+    ]:
+        with pytest.raises(SystemExit, match=f"error: .*{message}"):
+            main(*arguments)
+    with (
+        serving.rest_server("digits", folder) as url,
+        pytest.raises(SystemExit, match=r"answered 400: .*Unknown image"),
+    ):
+        main([broken], "--url", url)
+    with pytest.raises(SystemExit, match="2"):
+        main(files, "--grpc", address)
+    assert "--grpc and --name belong together" in capsys.readouterr().err
+
+
+def test_rest_needs_neither_tensorflow_nor_this_package(served):
+    folder, files, _ = served
+    script = f"""
+import runpy, sys
+sys.argv = ["predict.py", {str(files[0])!r}, "--url", sys.argv[1]]
+runpy.run_path({predict.__file__!r}, run_name="__main__")
+assert not {{"tensorflow", "mixmo_keras", "numpy"}} & set(sys.modules)
+"""
+    with serving.rest_server("digits", folder) as url:
+        done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "confidence" in done.stdout

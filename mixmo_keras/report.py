@@ -161,7 +161,7 @@ def page(evaluation: Evaluation) -> str:
         + "</tr>"
         for name, values in rows(figures)
     )
-    head = "".join(f"<th>{title} {'↑' if more else '↓'}</th>" for title, _, more in COLUMNS.values())
+    head = "".join(f"<th>{title}&nbsp;{'↑' if more else '↓'}</th>" for title, _, more in COLUMNS.values())
     items = "".join(
         f"<pre>{html.escape(line)}</pre>" if line.startswith(" ") else f"<li>{html.escape(line)}"
         for line in sentences(figures)

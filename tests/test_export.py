@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 import mixmo_keras
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), dtype="uint8")
+RECIPES = Path(__file__).parent.parent / "recipes"
 NAMES = ["cat", "dog", "car", "ship"]
 
 CLIENT = """
@@ -227,3 +229,11 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
 def test_options_that_would_be_ignored(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         model().export(tmp_path / "1", **options)
+
+
+def test_the_model_kept_in_git_serves_a_digit(tmp_path):
+    folder = Path(__file__).parent.parent / "saved_models" / "digits"
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 1_000_000
+    command = [sys.executable, RECIPES / "predict.py", RECIPES.parent / "docs/digit.png", "--saved-model", folder]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+    assert "docs/digit.png  3  confidence" in done.stdout, done.stderr

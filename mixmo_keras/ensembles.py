@@ -33,20 +33,19 @@ class Ensemble(_Network):
 
     # -- members -------------------------------------------------------------------------------------------------------
 
-    @property
     def _members(self) -> keras.Model:
         """The same network with the members' logits as its output."""
-        if "members_network" not in self.__dict__:
+        if "__members" not in self.__dict__:
             with strategy_scope(self):
                 logits = ops.cast(self._member_logits, "float32")
                 network = _Network(self.inputs, logits, name=f"{self.name}_members")
             network.jit_compile = self.jit_compile
-            self.__dict__["members_network"] = network  # past Keras' tracking: its layers are this model's own
-        return self.__dict__["members_network"]
+            self.__dict__["__members"] = network  # past Keras' tracking and saving: its layers are this model's own
+        return self.__dict__["__members"]
 
     def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`. The temperature is not in them."""
-        return self._members.predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+        return self._members().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
     def predict_with_labels(self, x, y=None, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
         """Logits of every member (n, M, K) and labels (n,), of images and labels or of a dataset of batches of them.
@@ -77,7 +76,7 @@ class Ensemble(_Network):
                     f"Labels from {labels.min()} to {labels.max()} don't fit a model of {self.num_classes} classes: is this "
                     "the dataset that it was trained on?"
                 )
-            found.append((np.asarray(self._members.predict_on_batch(images)), labels))
+            found.append((np.asarray(self._members().predict_on_batch(images)), labels))
         if not found:
             raise ValueError("The dataset is empty.")
         logits, all_labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -178,7 +177,7 @@ class DeepEnsemble(Ensemble):
     """Several trained models as one (Lakshminarayanan et al., 2017): M·N members of N networks, averaged.
 
     It predicts, evaluates, calibrates, saves and exports as each of them does; it is not trained itself. It holds the
-    networks themselves, in `models`: a change of their weights is a change of the ensemble.
+    networks themselves: a change of their weights is a change of the ensemble.
 
     Args:
         models: models of this package of the same image shape and classes. Their own temperatures are not used.
@@ -194,8 +193,6 @@ class DeepEnsemble(Ensemble):
     ensemble.evaluate(test)
     ```
     """
-
-    models: list[Ensemble]
 
     def __init__(
         self,
@@ -227,12 +224,16 @@ class DeepEnsemble(Ensemble):
         member_logits = ops.concatenate([network(images) for network in networks], axis=1)
         average = MemberAverage(averaging, temperature, tempering, dtype="float32", name="average")
         super().__init__(images, average(member_logits), name=name)
-        self.__dict__["models"] = models  # past Keras' tracking, which would save them twice, with their optimizers
+        self.__dict__["__networks"] = models  # past Keras' tracking and saving: twice, and with their optimizers
         self._member_logits = member_logits
         self.average = average
         self.image_shape, self.num_classes = models[0].image_shape, models[0].num_classes
         self.num_members = sum(model.num_members for model in models)
         self.compile(loss=losses.CrossEntropy(), metrics=["accuracy"])
+
+    def networks(self) -> list[Ensemble]:
+        """The models that it was made of."""
+        return list(self.__dict__["__networks"])
 
     def fit(self, *arguments, **options):
         raise TypeError("A DeepEnsemble is not trained: train its networks one by one, each with a seed of its own.")
@@ -242,7 +243,7 @@ class DeepEnsemble(Ensemble):
 
     def get_config(self):
         average = self.average
-        configs = [keras.saving.serialize_keras_object(model) for model in self.models]
+        configs = [keras.saving.serialize_keras_object(model) for model in self.networks()]
         for config in configs:
             config.pop("compile_config", None)  # they are loaded for inference
         return {

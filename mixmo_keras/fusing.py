@@ -26,7 +26,7 @@ def fused(model, members: bool = False) -> keras.Model:
         the ensemble's but for rounding. Encoders that are not linear stay as they are, which is logged; heads whose
         probabilities are averaged stay apart.
     """
-    if hasattr(model, "models"):
+    if hasattr(model, "networks"):
         return _fused_networks(model, members)
     with dtype_policy(model.dtype_policy):
         images = keras.Input(model.image_shape, name="images")
@@ -49,7 +49,7 @@ def fused(model, members: bool = False) -> keras.Model:
 
 def _fused_networks(ensemble, members: bool) -> keras.Model:
     images = keras.Input(ensemble.image_shape, name="images")
-    logits = keras.ops.concatenate([fused(model, members=True)(images) for model in ensemble.models], axis=1)
+    logits = keras.ops.concatenate([fused(model, members=True)(images) for model in ensemble.networks()], axis=1)
     if not members:
         logits = type(ensemble.average).from_config(ensemble.average.get_config())(logits)
     return keras.Model(images, logits, name=f"{ensemble.name}_fused")

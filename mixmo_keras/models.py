@@ -319,6 +319,11 @@ class MixMo(Ensemble):
         self._build_optimizer()  # Keras would warn on loading that the file has none
         super().save(filepath, *arguments, **options)
 
+    def load_weights(self, filepath, **options):
+        """Loads weights, as `keras.Model.load_weights`, and the optimizer's state with them."""
+        self._build_optimizer()  # Keras would warn that there is none to load into
+        super().load_weights(filepath, **options)
+
     def get_config(self):
         # the temperature may have been fitted since
         config = {**self._given, "temperature": self.temperature, "tempering": self.average.tempering}

@@ -1,6 +1,6 @@
 """Whether two members pay, before a long training is spent on them: short runs of one member and of two, side by side.
 
-Every run has the same rows and epochs; what differs is one member, two members, and two members with unmixing, at each width.
+Every run has the same rows and epochs; what differs is one member, two members, and two with unmixing, at each width.
 Judged is the ensemble's accuracy on validation data.
 """
 

@@ -42,7 +42,7 @@ def test_calibrates_saves_loads_and_serves(tmp_path):
     ensemble.save(tmp_path / "ensemble.keras")
     loaded = keras.models.load_model(tmp_path / "ensemble.keras")
     assert loaded.temperature == temperature
-    assert [model.num_members for model in loaded.models] == [2, 1, 3]
+    assert [model.num_members for model in loaded.networks()] == [2, 1, 3]
     np.testing.assert_allclose(loaded.predict(X, verbose=0), logits, rtol=1e-5, atol=1e-6)
     loaded.export(tmp_path / "1")
     served = tf.saved_model.load(tmp_path / "1").signatures["serving_default"](images=tf.constant(X, "float32"))

@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -552,3 +553,17 @@ def test_a_loss_of_another_shape():
 def test_loss_weights_have_no_meaning():
     with pytest.raises(ValueError, match="`loss_weights` has no meaning here"):
         tiny.model().compile("sgd", loss_weights=[1.0])
+
+
+def test_weights_files_hold_the_optimizer_and_nothing_twice(tmp_path):
+    model = tiny.model()
+    model.fit(X, Y, verbose=0)
+    model.predict_members(X, verbose=0)
+    model.save_weights(tmp_path / "model.weights.h5")
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        assert set(file) == {"augment", "layers", "monitor", "optimizer", "vars"}
+    loaded = tiny.model(seed=9)
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    assert tiny.equal_weights(loaded, model)
+    for ours, theirs in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())

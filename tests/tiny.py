@@ -70,7 +70,10 @@ def python(script: str, *arguments, backend: str = "tensorflow") -> str:
 def start(command: list[str], **environment) -> subprocess.Popen:
     """A process that finds the package and the tests' modules."""
     here = Path(__file__).parent
-    paths = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    paths = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, here.parent / "recipes"])),
+    }
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen(command, env={**os.environ, **paths, **environment}, **pipes)  # type: ignore[call-overload]
 

@@ -2,11 +2,13 @@
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. Where the source has no validation
 split of its own, or labels only in validation and not in test, the last tenth of its train split is held out. To add a
-dataset, add a line to `DATASETS`.
+dataset, add a line to `DATASETS`. The path of a folder of class folders is a name too, with `@size` if it is not 64 pixels.
 """
 
 import dataclasses
+import functools
 import os
+import re
 import socket
 import urllib.parse
 import urllib.request
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+MEMORY = 4 * 2**30  # bytes of images of one split that are kept in memory; more are read anew in every epoch
 SPLITS = ("train", "validation", "test", "train+validation")
 
 
@@ -50,7 +53,8 @@ def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> tf
     """The images of a split, one by one: (image (H, W, C) uint8, label int64), always in the same order.
 
     Args:
-        name: a name in `DATASETS`.
+        name: a name in `DATASETS`; or the path of a folder of class folders of images, such as `photos`, `photos@128` or
+            `photos@96x128` (height×width), see `image_folder`.
         split: one of `SPLITS`.
         data_dir: TFDS' `data_dir`. `None`: the environment variable `MIXMO_DATA_DIR`, else TFDS' own default.
 
@@ -94,6 +98,8 @@ def batches(
 ) -> tf.data.Dataset:
     """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
 
+    Images of more than `MEMORY` bytes are read anew in every epoch, and shuffled within a buffer of as many bytes.
+
     Args:
         dataset: of `load`.
         batch_size: images a batch. A model with batch repetition b makes b rows of each.
@@ -113,7 +119,11 @@ def batches(
     """
     if first_epoch is not None and not training:
         raise ValueError("`first_epoch` is about the order in training: it needs training=True.")
-    dataset = _shuffled(dataset, batch_size, seed, first_epoch) if training else dataset.cache().batch(batch_size)
+    fits = _bytes(dataset) <= MEMORY
+    if training:
+        dataset = (_shuffled if fits else _streamed)(dataset, batch_size, seed, first_epoch)
+    else:
+        dataset = (dataset.cache() if fits else dataset).batch(batch_size)
     if repetitions > 1:
         dataset = dataset.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
     if transform is not None:
@@ -127,6 +137,33 @@ def batches(
 def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:
     """Whole batches in the images of `load`."""
     return _size(dataset) // batch_size
+
+
+def _bytes(dataset: tf.data.Dataset, images: int | None = None) -> int:
+    """What so many of its images take in memory, or all; 0 for what is no image."""
+    spec = tf.nest.flatten(dataset.element_spec)[0]
+    if spec.shape.rank != 3 or not spec.shape.is_fully_defined():
+        return 0
+    return spec.shape.num_elements() * spec.dtype.size * (_size(dataset) if images is None else images)
+
+
+def _streamed(dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int | None) -> tf.data.Dataset:
+    """Batches of images that are read one after the other and shuffled in a buffer, in an order of (seed, epoch)."""
+    size = _size(dataset)
+    if size < batch_size:
+        raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
+    buffer = max(min(size, MEMORY // max(_bytes(dataset, 1), 1)), 1)
+
+    def epoch_of(number):
+        mixed = tf.random.stateless_uniform((), (seed, tf.cast(number, tf.int32)), 0, 2**31 - 1, tf.int32)
+        shuffled = dataset.shuffle(buffer, tf.cast(mixed, tf.int64), reshuffle_each_iteration=False)
+        return shuffled.batch(batch_size, drop_remainder=True)
+
+    if first_epoch is not None:
+        return tf.data.Dataset.range(first_epoch, 2**31).flat_map(epoch_of)
+    epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    one_epoch = epochs.map(lambda number: number % 2**31).flat_map(epoch_of)
+    return one_epoch.apply(tf.data.experimental.assert_cardinality(size // batch_size))
 
 
 def _size(dataset: tf.data.Dataset) -> int:
@@ -163,9 +200,33 @@ def _shuffled(dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch:
 
 
 def _source(name: str) -> Source:
-    if name not in DATASETS:
-        raise ValueError(f"Unknown dataset: {name!r}. Known datasets: {', '.join(DATASETS)}.")
-    return DATASETS[name]
+    check(name)
+    return DATASETS[name] if name in DATASETS else _image_folder(name)
+
+
+def check(name: str) -> None:
+    """Raises where a name is neither a dataset's nor a folder's."""
+    if name not in DATASETS and not os.path.isdir(_path_and_size(name)[0]):
+        raise ValueError(
+            f"Unknown dataset: {name!r}. Known datasets: {', '.join(DATASETS)}, and folders of class folders."
+        )
+
+
+def _path_and_size(name: str) -> tuple[str, tuple[int, int]]:
+    match = re.fullmatch(r"(.+?)@(\d+)(?:x(\d+))?", name)
+    if match is None:
+        return name, (64, 64)
+    return match[1], (int(match[2]), int(match[3] or match[2]))
+
+
+@functools.lru_cache(maxsize=4)
+def _image_folder(name: str) -> Source:
+    from mixmo_keras.image_folder import ImageFolder
+
+    path, size = _path_and_size(name)
+    found = ImageFolder(path, size)
+    info = Info(Path(path).resolve().name, (*size, found.channels), found.class_names, (0.5, 0.25))
+    return Source(lambda data_dir: info, lambda split, data_dir: found.load(split))
 
 
 def _folder(data_dir: str | os.PathLike | None) -> str | None:

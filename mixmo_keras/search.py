@@ -379,4 +379,4 @@ def command(recipe: str, row: Mapping[str, Any], backbone: str, **options) -> st
     }
     given |= {name: value for name, value in options.items() if value is not None}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
-    return shlex.join(["python", recipe, *words])
+    return shlex.join(["python", *recipe.split(), *words])

@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> dict | str:
     parser.add_argument("paths", nargs="+", type=Path, help="folders of runs, or .keras files")
     parser.add_argument("--ensemble", action="store_true", help="take the networks of all paths as one deep ensemble")
     parser.add_argument("--compare", action="store_true", help="set evaluations side by side")
-    parser.add_argument("--dataset", choices=list(datasets.DATASETS), help="default: the run's own")
+    parser.add_argument("--dataset", help="a name or a folder (default: the run's own)")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--temperature", action="store_true", help="calibrate on the validation split")
     parser.add_argument("--save-calibrated", action="store_true", help="save the calibrated model beside the report")

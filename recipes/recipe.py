@@ -101,7 +101,7 @@ def option(default, text: str):
 class Recipe:
     """The settings of one run. `None` stands for the method's own value (see `METHODS`)."""
 
-    dataset: str = option("cifar100", "dataset: " + ", ".join(datasets.DATASETS))
+    dataset: str = option("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE")
     method: str = option("cut_mixmo", "method: " + ", ".join(METHODS))
     backbone: str = option("wrn28_10", "network, such as wrn28_10 or wrn16_2")
     num_members: int | None = option(None, "M, members of the ensemble (default: the method's)")
@@ -157,7 +157,7 @@ class Recipe:
         submodels = "co_training" if self.co_training else "drop_path" if self.drop_path else None
         submodels = None if self.method == "cosub" else submodels
         parts = (
-            self.dataset,
+            Path(self.dataset).name.replace("@", "_"),
             self.method,
             mask,
             unmixing,
@@ -178,12 +178,12 @@ class Recipe:
         for kind, value, known in (
             ("method", self.method, METHODS),
             ("schedule", self.schedule or "mixmo", SCHEDULES),
-            ("dataset", self.dataset, datasets.DATASETS),
             ("pixel augmentation", self.pixel_augmentation or "augmix", PIXEL_AUGMENTATIONS),
             ("strategy", self.strategy, distribution.STRATEGIES),
         ):
             if value not in known:
                 raise ValueError(f"Unknown {kind}: {value!r}. Known: {', '.join(known)}.")
+        datasets.check(self.dataset)
         values: dict = {"schedule": self.schedule or ("mimo" if self.method == "mimo" else "mixmo")}
         own = METHODS[self.method][1]
         for name in sorted({name for _, options in METHODS.values() for name in options}):

@@ -35,7 +35,7 @@ DEFAULTS = {"members": [1, 2, 3], "widths": [1, 2, 4], "weight-roots": [1.0, 2.0
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="cifar10", choices=list(datasets.DATASETS))
+    parser.add_argument("--dataset", default="cifar10", help=", ".join(datasets.DATASETS) + ", or DIR@SIZE")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--tuner", default="random", choices=list(search.TUNERS))
     parser.add_argument("--max-trials", type=int, default=20)
@@ -98,7 +98,7 @@ def _search(options, train, validation, model: dict) -> list[dict]:
     )
     if left_out := sorted(set(space.widths) - set(hypermodel.widths)):
         print(f"too costly and left out: widths {', '.join(map(str, left_out))}")
-    folder = options.output_dir / f"{options.dataset}-search"
+    folder = options.output_dir / f"{_name(options)}-search"
     settings = {
         name: value
         for name, value in vars(options).items()
@@ -129,7 +129,8 @@ def _search(options, train, validation, model: dict) -> list[dict]:
     print(f"\n{text}")
     if rows and rows[0]["score"] is not None:
         plots.save(search.plot(rows, options.objective), folder / "results.png")
-        recipe = f"recipes/{options.dataset}.py"
+        own = options.dataset in datasets.DATASETS
+        recipe = f"recipes/{options.dataset}.py" if own else f"recipes/images.py {options.dataset}"
         backbone = f"{options.backbone}_{rows[0]['width']}"
         fixed = {"batch_repetitions": options.batch_repetitions[0]} | {
             "batch_size": options.rows,
@@ -140,6 +141,10 @@ def _search(options, train, validation, model: dict) -> list[dict]:
         print(f"\nbest: {search.command(recipe, rows[0], backbone, **fixed)}")
     print(f"results: {folder}/")
     return rows
+
+
+def _name(options) -> str:
+    return Path(options.dataset).name.replace("@", "_")
 
 
 def _same_settings(path: Path, settings: dict, fresh: bool) -> None:
@@ -159,7 +164,7 @@ def _same_settings(path: Path, settings: dict, fresh: bool) -> None:
 
 
 def _pilot(options, train, validation, model: dict) -> dict:
-    folder = options.output_dir / f"{options.dataset}-pilot"
+    folder = options.output_dir / f"{_name(options)}-pilot"
     found = pilot.run(
         lambda width: f"{options.backbone}_{width}",
         train,

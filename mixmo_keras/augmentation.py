@@ -57,6 +57,64 @@ class PadCropFlip(keras.layers.Layer):
         return {**super().get_config(), "padding": self.padding, "flip": self.flip}
 
 
+@keras.saving.register_keras_serializable("mixmo_keras")
+class RandomResizedCrop(keras.layers.Layer):
+    """A random part of each image, enlarged to the image's size, flipped left-right half of the time: ImageNet's.
+
+    Szegedy et al. (2015). A part that would be wider or higher than the image is cut to its border.
+
+    Args:
+        scale: the least and the greatest share of the image's area.
+        ratio: the least and the greatest width by height of the part, relative to the image's.
+        flip: whether to flip.
+    """
+
+    def __init__(self, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), flip: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(
+                f"`scale` must be the least and the greatest share of the area within (0, 1], got {scale}."
+            )
+        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"`ratio` must be the least and the greatest ratio, got {ratio}.")
+        self.scale, self.ratio, self.flip = tuple(scale), tuple(ratio), flip
+
+    def draw(self, seed, num_rows):
+        """Boxes (B, 4), top, left, height and width as shares of the image; and flips (B,), booleans."""
+        area = keras.random.uniform((num_rows,), *self.scale, seed=seed)
+        log_ratio = ops.log(ops.convert_to_tensor(self.ratio, "float32"))
+        ratio = ops.exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * keras.random.uniform((num_rows,), seed=seed))
+        height, width = ops.minimum(ops.sqrt(area / ratio), 1.0), ops.minimum(ops.sqrt(area * ratio), 1.0)
+        place = keras.random.uniform((num_rows, 2), seed=seed)
+        boxes = ops.stack([place[:, 0] * (1 - height), place[:, 1] * (1 - width), height, width], axis=1)
+        flips = keras.random.uniform((num_rows,), seed=seed) < (0.5 if self.flip else 0.0)
+        return boxes, flips
+
+    def apply(self, images, boxes, flips):
+        """Cuts each image's box out and enlarges it bilinearly: a product with a matrix for each axis."""
+        height, width = images.shape[1:3]
+        rows = _bilinear(boxes[:, 0], boxes[:, 2], height)
+        columns = _bilinear(boxes[:, 1], boxes[:, 3], width)
+        columns = ops.where(flips[:, None, None], ops.flip(columns, axis=1), columns)
+        cut = ops.einsum("bih,bhwc->biwc", rows, ops.cast(images, "float32"))
+        cut = ops.einsum("bjw,biwc->bijc", columns, cut)
+        return ops.cast(ops.round(cut) if "int" in str(images.dtype) else cut, images.dtype)
+
+    def call(self, images, seed):
+        return self.apply(images, *self.draw(seed, ops.shape(images)[0]))
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "ratio": self.ratio, "flip": self.flip}
+
+
+def _bilinear(start, length, size: int):
+    """(B, size, size): how much each pixel of an axis counts for each pixel of its enlarged part, given in shares of it."""
+    centers = (ops.arange(size, dtype="float32") + 0.5) / size
+    places = (start[:, None] + length[:, None] * centers[None, :]) * size - 0.5
+    places = ops.clip(places, 0, size - 1)
+    return ops.maximum(1 - ops.abs(places[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
+
+
 def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | None:
     """The layer of a name; layers and `None` are returned as they are."""
     if isinstance(augmentation, str):

@@ -257,10 +257,21 @@ def _digits() -> Source:
     return Source(describe, read)
 
 
-def _tfds(name: str, splits: dict[str, str], archive: str | None = None, normalization: tuple | str = "auto") -> Source:
+def _tfds(
+    name: str,
+    splits: dict[str, str],
+    archive: str | None = None,
+    normalization: tuple | str = "auto",
+    size: tuple[int, int] | None = None,
+) -> Source:
     """A TensorFlow Dataset of (image, label), and what its own splits are called here.
 
-    `archive` is the file that may lie in TFDS' folder for what was downloaded by hand, in place of a download.
+    Args:
+        name: TFDS' own.
+        splits: by our names.
+        archive: the file that may lie in TFDS' folder for what was downloaded by hand, in place of a download.
+        normalization: as `MixMo` takes it.
+        size: (H, W) that images of several sizes are brought to: their middle square, resized.
     """
 
     def builder(data_dir: str | None):
@@ -288,7 +299,7 @@ def _tfds(name: str, splits: dict[str, str], archive: str | None = None, normali
     def describe(data_dir: str | None) -> Info:
         info = builder(data_dir).info
         metadata = info.metadata or {}
-        shape = metadata.get("image_shape", info.features["image"].shape)
+        shape = (*size, 3) if size else metadata.get("image_shape", info.features["image"].shape)
         names = metadata.get("class_names", info.features["label"].names)
         return Info(name, tuple(shape), tuple(names), normalization)
 
@@ -333,5 +344,11 @@ DATASETS = {
     "cifar10": _tfds("cifar10", _HELD_OUT),
     "cifar100": _tfds("cifar100", _HELD_OUT),
     # its test split has no labels: the papers' figures are on its validation split
+    "imagenet2012": _tfds(
+        "imagenet2012",
+        {"train": "train[:99%]", "validation": "train[99%:]", "test": "validation", "train+validation": "train"},
+        normalization=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        size=(224, 224),
+    ),
     "tiny_imagenet": _tfds("tiny_imagenet", _HELD_OUT | {"test": "validation"}, "tiny-imagenet-200.zip", (0.5, 0.5)),
 }

@@ -63,9 +63,11 @@ METHODS = {
     "single": (mixmo_keras.SingleNetwork, dict(batch_repetitions=1, **SUBMODELS)),
     "cosub": (mixmo_keras.CoSub, dict(batch_repetitions=1, **SUBMODELS | dict(drop_path=0.2, co_training=0.5))),
 }
+CROPS = ("pad", "resize")
 # schedule: a function of the learning rate
 SCHEDULES = {
     "mixmo": schedules.StepDecay,
+    "mimo_imagenet": lambda rate: schedules.StepDecay(rate, 5 / 150, (50 / 150, 100 / 150, 133 / 150)),
     "mimo": lambda rate: schedules.StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)),
     "tiny_imagenet": lambda rate: schedules.StepDecay(rate, warmup=1 / 1200, milestones=(600 / 1200, 900 / 1200)),
     "cosine": schedules.Cosine,
@@ -123,10 +125,13 @@ class Recipe:
     label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
     batch_repetitions: int | None = option(None, "b, times that a step uses each image (default: the method's)")
     epochs: int = option(300, "epochs; warm-up and decay scale with them")
+    scale: float = option(1.0, "train for this share of the epochs, such as 0.05 for a trial")
     batch_size: int = option(64, "rows a step, a multiple of b: batch_size / b images")
     learning_rate: float | None = option(None, f"after warm-up (default: {LEARNING_RATE} for 64 images a step)")
     schedule: str | None = option(None, "learning rate: " + ", ".join(SCHEDULES) + " (default: the method's paper)")
     l2: float = option(3e-4, "λ of L2 regularisation")
+    l2_normalization: bool = option(True, "L2 of the scales and shifts of normalisation layers too")
+    crop: str = option("pad", "augmentation: pad (random crop after padding) or resize (random part, enlarged)")
     padding: int = option(4, "augmentation: pixels of zero padding before the random crop")
     flip: bool = option(True, "augmentation: random left-right flips")
     pixel_augmentation: str | None = option(None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS))
@@ -180,11 +185,18 @@ class Recipe:
             ("schedule", self.schedule or "mixmo", SCHEDULES),
             ("pixel augmentation", self.pixel_augmentation or "augmix", PIXEL_AUGMENTATIONS),
             ("strategy", self.strategy, distribution.STRATEGIES),
+            ("crop", self.crop, CROPS),
         ):
             if value not in known:
                 raise ValueError(f"Unknown {kind}: {value!r}. Known: {', '.join(known)}.")
         datasets.check(self.dataset)
-        values: dict = {"schedule": self.schedule or ("mimo" if self.method == "mimo" else "mixmo")}
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"`scale` must be a share of the epochs within (0, 1], got {self.scale}.")
+        values: dict = {
+            "epochs": max(round(self.epochs * self.scale), 1),
+            "scale": 1.0,
+            "schedule": self.schedule or ("mimo" if self.method == "mimo" else "mixmo"),
+        }
         own = METHODS[self.method][1]
         for name in sorted({name for _, options in METHODS.values() for name in options}):
             given = getattr(self, name)
@@ -213,7 +225,11 @@ class Recipe:
 def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
     """The compiled model of a resolved recipe."""
     model_class, own = METHODS[recipe.method]
-    augment = augmentation.PadCropFlip(recipe.padding, recipe.flip) if recipe.padding or recipe.flip else None
+    augment: keras.layers.Layer | None = None
+    if recipe.crop == "resize":
+        augment = augmentation.RandomResizedCrop(flip=recipe.flip)
+    elif recipe.padding or recipe.flip:
+        augment = augmentation.PadCropFlip(recipe.padding, recipe.flip)
     model = model_class(
         recipe.backbone,
         num_classes=info.num_classes,
@@ -223,6 +239,7 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         msda=recipe.msda and msda.MSDA(recipe.msda, recipe.msda_probability, recipe.msda_alpha),
         repeated_data=recipe.pixel_augmentation is not None and recipe.batch_repetitions > 1,
         l2=recipe.l2,
+        l2_normalization=recipe.l2_normalization,
         synchronized_batch_norm=recipe.synchronized_batch_norm,
         seed=recipe.seed,
         dtype=recipe.dtype,

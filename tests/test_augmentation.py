@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from mixmo_keras import augmentation
-from mixmo_keras.augmentation import PadCropFlip
+from mixmo_keras.augmentation import PadCropFlip, RandomResizedCrop
 from mixmo_keras.seeds import StepSeed
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (6, 5, 7, 3), dtype="uint8")
@@ -107,3 +108,47 @@ def test_round_trip():
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert copy.get_config() == layer.get_config()
     np.testing.assert_array_equal(copy(IMAGES, seed=StepSeed(5)), layer(IMAGES, seed=StepSeed(5)))
+
+
+def test_resized_crop_against_tensorflow():
+    layer, random = RandomResizedCrop(), np.random.default_rng(0)
+    images = random.integers(0, 256, (20, 12, 9, 3)).astype("float32")
+    boxes, flips = layer.draw(StepSeed(0), 20)
+    top, left, height, width = np.asarray(boxes).T
+    # tf.image counts from the first pixel's centre to the last one's, we from edge to edge
+    edges = [
+        (top + height * (0.5 / 12)) * 12 / 11 - 0.5 / 11,
+        (left + width * (0.5 / 9)) * 9 / 8 - 0.5 / 8,
+        (top + height * (1 - 0.5 / 12)) * 12 / 11 - 0.5 / 11,
+        (left + width * (1 - 0.5 / 9)) * 9 / 8 - 0.5 / 8,
+    ]
+    edges = np.clip(np.stack(edges, axis=1), 0, 1)
+    expected = tf.image.crop_and_resize(images, edges, tf.range(20), (12, 9)).numpy()
+    expected = np.where(np.asarray(flips)[:, None, None, None], expected[:, :, ::-1], expected)
+    inside = (
+        (top > 0.05) & (top + height < 0.95) & (left > 0.06) & (left + width < 0.94)
+    )  # of the border tf clips otherwise
+    assert inside.sum() > 3
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer.apply(images, boxes, flips))[inside], expected[inside], atol=0.1
+    )
+
+
+def test_resized_crop_draws_within_its_bounds_and_keeps_whole_images():
+    boxes, flips = map(ops.convert_to_numpy, RandomResizedCrop().draw(StepSeed(1), 4000))
+    top, left, height, width = boxes.T
+    assert boxes.min() >= 0
+    assert (top + height).max() <= 1 + 1e-6
+    assert (left + width).max() <= 1 + 1e-6
+    uncut = (height < 1) & (width < 1)
+    assert 0.08 <= (height * width)[uncut].min() < 0.1
+    assert 3 / 4 <= (width / height)[uncut].min() < 0.77
+    assert abs(flips.mean() - 0.5) < 0.05
+    whole = RandomResizedCrop((1, 1), (1, 1), flip=False)
+    np.testing.assert_array_equal(whole(IMAGES, seed=StepSeed(0)), IMAGES)
+    again = RandomResizedCrop.from_config(RandomResizedCrop((0.5, 0.9), flip=False).get_config())
+    assert (again.scale, again.flip) == ((0.5, 0.9), False)
+    with pytest.raises(ValueError, match="`scale` must be the least and the greatest share"):
+        RandomResizedCrop((0, 1))
+    with pytest.raises(ValueError, match="`ratio` must be the least and the greatest"):
+        RandomResizedCrop(ratio=(2, 1))

@@ -1,0 +1,199 @@
+"""The papers' tables beside ours: runs or resumes their experiments over seeds, and prints what finished runs wrote.
+
+    python recipes/reproduce.py --list                                          the experiments of each table
+    python recipes/reproduce.py cifar100 --only-table                           what there is, the rest marked
+    python recipes/reproduce.py cifar100 --seeds 0 1 2 --data-dir DATA          runs what is missing: weeks on a GPU
+    python recipes/reproduce.py tiny_imagenet --rows vanilla-w1 Cut-MixMo-w1    some of it
+    python recipes/reproduce.py cifar10 --scale 0.01 --backbone wrn10_1         a trial; says that it is one
+
+Every figure of ours is read from a run's metrics.json, of the last epoch on the test split; the published ones are the
+papers'. Runs with other epochs, networks or data than the papers' are called trials, and no difference is shown.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import cifar10
+import cifar100
+import imagenet
+import numpy as np
+import tiny_imagenet
+from recipe import Recipe, check_folder, run
+
+LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
+CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", msda_probability=0.5)
+# our MSDA mixes half of the images, as MixMo's does; the papers' baselines likewise
+METHODS = {
+    "vanilla": dict(method="single"),
+    "MixUp": dict(method="single", **MIXUP),
+    "MIMO": dict(method="mimo", num_members=2),
+    "CutMix": dict(method="single", **CUTMIX),
+    "Linear-MixMo": LINEAR,
+    "Cut-MixMo": CUT,
+    "Linear-MixMo + CutMix": {**LINEAR, **CUTMIX},
+    "Cut-MixMo + CutMix": {**CUT, **CUTMIX},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An experiment: the paper's top-1 accuracy in percent, and the recipe that runs it."""
+
+    published: float
+    recipe: Recipe
+
+
+def _cifar(base: Recipe, published: dict[str, float]) -> dict[str, Row]:
+    return {name: Row(value, dataclasses.replace(base, **METHODS[name])) for name, value in published.items()}
+
+
+def _tiny(published: dict[str, tuple]) -> dict[str, Row]:
+    return {
+        f"{name}-w{width}": Row(
+            value, dataclasses.replace(tiny_imagenet.RECIPE, backbone=f"preact_resnet18_{width}", **_tiny_method(name))
+        )
+        for name, values in published.items()
+        for width, value in enumerate(values, start=1)
+    }
+
+
+def _tiny_method(name: str) -> dict:
+    if name == "vanilla":
+        return dict(method="single", batch_repetitions=1, learning_rate=0.2)
+    return METHODS[name]
+
+
+# Ramé et al. 2021, tables 1 and 3; Havasi et al. 2021, tables 1 and 2
+TABLES = {
+    "cifar100": _cifar(
+        cifar100.RECIPE,
+        {
+            "vanilla": 81.79,
+            "MixUp": 83.43,
+            "CutMix": 83.95,
+            "MIMO": 82.92,
+            "Linear-MixMo": 82.96,
+            "Cut-MixMo": 85.52,
+            "Linear-MixMo + CutMix": 85.36,
+            "Cut-MixMo + CutMix": 85.77,
+        },
+    ),
+    "cifar10": _cifar(
+        cifar10.RECIPE,
+        {
+            "vanilla": 96.37,
+            "MixUp": 97.07,
+            "CutMix": 97.28,
+            "MIMO": 96.71,
+            "Linear-MixMo": 96.88,
+            "Cut-MixMo": 97.52,
+            "Linear-MixMo + CutMix": 97.73,
+            "Cut-MixMo + CutMix": 97.83,
+        },
+    ),
+    "tiny_imagenet": _tiny(
+        {
+            "vanilla": (62.75, 64.91, 65.84),
+            "Linear-MixMo": (62.91, 67.03, 68.36),
+            "Cut-MixMo": (64.32, 69.12, 70.23),
+        }
+    ),
+    "imagenet": {
+        "deterministic": Row(
+            76.1,
+            dataclasses.replace(
+                imagenet.RECIPE, method="single", num_members=None, input_repetition=None, batch_repetitions=2
+            ),
+        ),
+        "MIMO": Row(77.5, imagenet.RECIPE),
+    },
+    "mimo_cifar100": {
+        "MIMO, its own schedule": Row(
+            82.0,
+            dataclasses.replace(cifar100.RECIPE, method="mimo", epochs=250, batch_size=512, learning_rate=0.1),
+        ),
+    },
+}
+
+
+def finished(recipe: Recipe) -> dict | None:
+    """The figures of a finished run with these settings; `None` where there is none."""
+    folder = Path(recipe.output_dir) / recipe.name
+    if not (folder / "metrics.json").is_file():
+        return None
+    check_folder(folder, recipe.resolved())
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def table(rows: dict[str, Row], of_seeds: dict[str, list[Recipe]], trial: str | None) -> str:
+    """Published beside ours, in Markdown; what was not run says so."""
+    lines = ["| experiment | published | ours | difference | NLL | ECE | runs |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for name, recipes in of_seeds.items():
+        published = f"{rows[name].published:.2f}"
+        tests = [figures["test"]["ensemble"] for figures in map(finished, recipes) if figures]
+        if not tests:
+            lines.append(f"| {name} | {published} | not run | | | | 0 of {len(recipes)} |")
+            continue
+        accuracies = np.array([test["accuracy"] for test in tests]) * 100
+        spread = f" ± {accuracies.std(ddof=1):.2f}" if len(tests) > 1 else ""
+        difference = "a trial" if trial else f"{accuracies.mean() - rows[name].published:+.2f}"
+        nll, ece = (np.mean([test[key] for test in tests]) for key in ("nll", "ece"))
+        cells = f"{published} | {accuracies.mean():.2f}{spread} | {difference} | {nll:.3f} | {ece:.3f}"
+        lines.append(f"| {name} | {cells} | {len(tests)} of {len(recipes)} |")
+    if trial:
+        lines += ["", f"Ours are trials, not comparable with the published figures: {trial}."]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> str | None:
+    """Runs what is missing, unless told otherwise, and returns the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", nargs="?", choices=list(TABLES))
+    parser.add_argument("--list", action="store_true", help="name tables and experiments")
+    parser.add_argument("--rows", nargs="+", metavar="EXPERIMENT", help="these alone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the epochs, for a trial")
+    parser.add_argument("--backbone", help="another network, for a trial")
+    parser.add_argument("--dataset", help="another dataset, for a trial")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output-dir", default="runs/reproduce")
+    options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(f"{name}: {', '.join(rows)}" for name, rows in TABLES.items()))
+        return None
+    if options.table is None:
+        parser.error("name a table, or --list them")
+    rows = TABLES[options.table]
+    names = options.rows or list(rows)
+    if unknown := set(names) - set(rows):
+        parser.error(f"unknown experiments: {', '.join(sorted(unknown))}; known: {', '.join(rows)}")
+    changes = {name: value for name in ("backbone", "dataset") if (value := getattr(options, name)) is not None}
+    trial = ", ".join([*changes.values(), *([f"{options.scale:g} of the epochs"] if options.scale < 1 else [])]) or None
+    folder = "-".join([options.table, *changes.values(), *([f"scale{options.scale:g}"] if options.scale < 1 else [])])
+    common = dict(
+        data_dir=options.data_dir,
+        output_dir=f"{options.output_dir}/{folder}",
+        export_dir=f"{options.output_dir}/saved_models",
+        scale=options.scale,
+        **changes,
+    )
+    of_seeds = {
+        name: [dataclasses.replace(rows[name].recipe, seed=seed, **common) for seed in options.seeds] for name in names
+    }
+    try:
+        for number in range(len(options.seeds)):  # seed by seed: whole tables come first
+            for recipes in of_seeds.values():
+                if not options.only_table and finished(recipes[number]) is None:
+                    run(recipes[number])
+        text = table(rows, of_seeds, trial)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"\n{text}")
+    return text
+
+
+if __name__ == "__main__":
+    main()

@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test slow lint lock clean
+.PHONY: demo test slow lint docs lock clean
 
 demo: $(VENV)/installed  ## train, compare, export, reload and serve on the digits
 	$(BIN)/python recipes/demo.py
 
-test: lint  ## lint, types and the tests of minutes
+test: lint docs  ## lint, types, documentation and the tests of minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/installed  ## the tests that take longer
@@ -24,6 +24,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+docs: $(VENV)/installed  ## the documentation as a site, in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock:  ## write constraints.txt anew from the environment
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

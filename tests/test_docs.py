@@ -1,6 +1,7 @@
 """Every Python block of README.md and docs/ runs as written, and every file they name exists."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.slow
+def test_the_tutorial(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "docs" / "tutorial.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    accuracy = float(re.search(r"ensemble: ([\d.]+)%", printed)[1])
+    assert accuracy > 95
+    assert "exported: saved_models/tutorial/1" in printed
 
 
 def test_commands_name_existing_files():

@@ -39,8 +39,8 @@ print(model.figure())
 model.fit(train, validation_data=validation, epochs=20, verbose=2)
 
 """
-In training, accuracy is that of the members on their own, mixed images: a harder task than at inference, where all members see
-the same whole image. So the validation accuracy is higher.
+In training, accuracy is that of the members on their own, mixed images: a harder task than at inference, where all members
+see the same whole image. So the validation accuracy is higher.
 
 ## The members and their ensemble
 """
@@ -54,8 +54,8 @@ print(f"the members disagree on {metrics.disagreement(members):.2%} of the image
 """
 ## Calibrate
 
-Mixing makes a network modest: its confidence is lower than its accuracy. One number, fitted on validation data, mends that. It
-is saved and exported with the model.
+Mixing makes a network modest: its confidence is lower than its accuracy. One number, fitted on validation data, mends that.
+It is saved and exported with the model.
 """
 
 before = metrics.expected_calibration_error(model.pooled(members), labels)

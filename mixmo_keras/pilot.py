@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mixmo_keras import backbones, datasets, models, schedules
+from mixmo_keras import backbones, datasets, files, models, schedules
 
 VARIANTS: dict[str, Callable[..., models.MixMo]] = {
     "one member": models.SingleNetwork,
@@ -89,10 +89,7 @@ def run(
         found.append(one)
         report(f"{variant}, width {width}, seed {seed}: accuracy {one['accuracy'][-1]:.2%}, NLL {one['nll'][-1]:.3f}")
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            part.write_text(json.dumps(one))
-            part.replace(path)
+            files.write_text(path, json.dumps(one))
     return {"images": [steps * images_a_step, num_validation], "epochs": epochs, "runs": found}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from mixmo_keras import metrics
+from mixmo_keras import files, metrics
 from mixmo_keras.evaluation import Evaluation
 
 # figure: what it is called, its number format, and whether more is better
@@ -112,22 +112,14 @@ def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
         The path of the HTML file.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     figures = evaluation.figures
-    _write(folder / "metrics.json", json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    files.write_text(folder / "metrics.json", json.dumps(figures, indent=2, allow_nan=False) + "\n")
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(["network", *COLUMNS])
     writer.writerows([[name, *[values[key] for key in COLUMNS]] for name, values in rows(figures)])
-    _write(folder / "metrics.csv", file.getvalue())
-    _write(folder / "report.html", page(evaluation))
-    return folder / "report.html"
-
-
-def _write(path: Path, content: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(content)
-    os.replace(part, path)
+    files.write_text(folder / "metrics.csv", file.getvalue())
+    return files.write_text(folder / "report.html", page(evaluation))
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ nothing, and sets them side by side, with mean ± standard deviation over runs t
 
 import argparse
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -24,19 +25,19 @@ import numpy as np
 from recipe import write_json
 
 import mixmo_keras
-from mixmo_keras import corruptions, datasets, evaluation, report
+from mixmo_keras import corruptions, datasets, evaluation, files, report
 
 COMPARED = ("accuracy", "nll", "brier", "ece", "errors_auroc", "aurc")
 
 
 def load(paths: list[Path], ensemble: bool) -> tuple[mixmo_keras.ensembles.Ensemble, str]:
     """The model of the paths and its name."""
-    files = [path / "last.keras" if path.is_dir() else path for path in paths]
-    for file in files:
+    found = [path / "last.keras" if path.is_dir() else path for path in paths]
+    for file in found:
         if not file.is_file():
             raise FileNotFoundError(f"There is no {file}: pass a folder that a recipe finished, or a .keras file.")
-    models = [keras.models.load_model(file, compile=not ensemble) for file in files]
-    for model, file in zip(models, files, strict=True):
+    models = [keras.models.load_model(file, compile=not ensemble) for file in found]
+    for model, file in zip(models, found, strict=True):
         if not isinstance(model, mixmo_keras.ensembles.Ensemble):
             raise ValueError(
                 f"{file} holds a {type(model).__name__}, which has no members: evaluate a model of mixmo_keras."
@@ -131,13 +132,13 @@ def compare(folders: list[Path], output: Path) -> str:
             cells.append(cell if spread is None or column == "parameters" else f"{cell} ± {form.format(spread)}")
         means.append(row)
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(group)} |")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "comparison.md").write_text("\n".join(lines) + "\n")
+    files.write_text(output / "comparison.md", "\n".join(lines) + "\n")
     write_json(output / "comparison.json", means)
-    with open(output / "comparison.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(means[0]))
-        writer.writeheader()
-        writer.writerows(means)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(means[0]))
+    writer.writeheader()
+    writer.writerows(means)
+    files.write_text(output / "comparison.csv", file.getvalue())
     return "\n".join(lines)
 
 

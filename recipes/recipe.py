@@ -26,7 +26,18 @@ import numpy as np
 import tensorflow as tf
 
 import mixmo_keras
-from mixmo_keras import augmentation, checkpoints, datasets, distribution, losses, masks, metrics, msda, schedules
+from mixmo_keras import (
+    augmentation,
+    checkpoints,
+    datasets,
+    distribution,
+    files,
+    losses,
+    masks,
+    metrics,
+    msda,
+    schedules,
+)
 from mixmo_keras.models import LEARNING_RATE
 
 # for all methods: stochastic depth, and submodels that learn from each other
@@ -393,9 +404,7 @@ def trimmed_log(path: Path, epochs: int) -> list[dict]:
         return []
     lines = path.read_text().splitlines(keepends=True)[: epochs + 1]
     if epochs:
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(lines))
-        os.replace(part, path)
+        files.write_text(path, "".join(lines))
     else:
         path.unlink()
     return read_log(path)
@@ -520,9 +529,7 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, content: dict) -> None:
     """Writes beside and renames, so that a kill leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    os.replace(part, path)
+    files.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def main(defaults: Recipe, description: str, arguments: list[str] | None = None) -> dict:

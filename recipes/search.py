@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 from recipe import write_json
 
-from mixmo_keras import augmentation, datasets, pilot, plots, search
+from mixmo_keras import augmentation, datasets, files, pilot, plots, search
 
 LISTS = {  # option: type and what it is
     "members": (int, "numbers of members M"),
@@ -122,10 +122,9 @@ def _search(options, train, validation, model: dict) -> list[dict]:
     if worker:
         return []  # the chief has the results
     rows = search.results(tuner, options.objective)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", rows)
     text = search.table(rows, options.objective)
-    (folder / "results.md").write_text(text + "\n")
+    files.write_text(folder / "results.md", text + "\n")
     print(f"\n{text}")
     if rows and rows[0]["score"] is not None:
         plots.save(search.plot(rows, options.objective), folder / "results.png")
@@ -159,7 +158,6 @@ def _same_settings(path: Path, settings: dict, fresh: bool) -> None:
                 f"{path.parent} holds a search with other settings ({', '.join(changed)}). Pass another --output-dir, or "
                 "--fresh to start over in its place."
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
 
 

@@ -1,0 +1,27 @@
+"""Files are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from mixmo_keras import files
+
+
+def test_writes_and_replaces(tmp_path):
+    path = files.write_text(tmp_path / "deep" / "figures.json", "1")
+    assert files.write_text(path, "2").read_text() == "2"
+    assert [one.name for one in path.parent.iterdir()] == ["figures.json"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = files.write_text(tmp_path / "figures.json", "old")
+
+    def full_disk(self, content):
+        self.write_bytes(content[:1].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["figures.json"]

@@ -119,10 +119,16 @@ def batches(
     """
     if first_epoch is not None and not training:
         raise ValueError("`first_epoch` is about the order in training: it needs training=True.")
-    fits = _bytes(dataset) <= MEMORY
     if training:
-        dataset = (_shuffled if fits else _streamed)(dataset, batch_size, seed, first_epoch)
+        size = _size(dataset)
+        if size < batch_size:
+            raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
+        shuffled = _shuffled if size * _bytes(dataset) <= MEMORY else _streamed
+        dataset = shuffled(dataset, size, batch_size, seed, first_epoch)
     else:
+        fits = (
+            int(dataset.cardinality()) * _bytes(dataset) <= MEMORY
+        )  # unknown sizes, which are negative, count as small
         dataset = (dataset.cache() if fits else dataset).batch(batch_size)
     if repetitions > 1:
         dataset = dataset.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
@@ -139,20 +145,19 @@ def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:
     return _size(dataset) // batch_size
 
 
-def _bytes(dataset: tf.data.Dataset, images: int | None = None) -> int:
-    """What so many of its images take in memory, or all; 0 for what is no image."""
+def _bytes(dataset: tf.data.Dataset) -> int:
+    """What an image takes in memory; 0 for what is no image."""
     spec = tf.nest.flatten(dataset.element_spec)[0]
     if spec.shape.rank != 3 or not spec.shape.is_fully_defined():
         return 0
-    return spec.shape.num_elements() * spec.dtype.size * (_size(dataset) if images is None else images)
+    return spec.shape.num_elements() * spec.dtype.size
 
 
-def _streamed(dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int | None) -> tf.data.Dataset:
+def _streamed(
+    dataset: tf.data.Dataset, size: int, batch_size: int, seed: int, first_epoch: int | None
+) -> tf.data.Dataset:
     """Batches of images that are read one after the other and shuffled in a buffer, in an order of (seed, epoch)."""
-    size = _size(dataset)
-    if size < batch_size:
-        raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
-    buffer = max(min(size, MEMORY // max(_bytes(dataset, 1), 1)), 1)
+    buffer = max(min(size, MEMORY // _bytes(dataset)), 1)
 
     def epoch_of(number):
         mixed = tf.random.stateless_uniform((), (seed, tf.cast(number, tf.int32)), 0, 2**31 - 1, tf.int32)
@@ -171,11 +176,10 @@ def _size(dataset: tf.data.Dataset) -> int:
     return size if size >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
 
 
-def _shuffled(dataset: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int | None) -> tf.data.Dataset:
+def _shuffled(
+    dataset: tf.data.Dataset, size: int, batch_size: int, seed: int, first_epoch: int | None
+) -> tf.data.Dataset:
     """Batches gathered from tensors of all images, by indices that are a permutation of them for each epoch."""
-    size = _size(dataset)
-    if size < batch_size:
-        raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
     parts = next(iter(dataset.batch(size)))
     steps = size // batch_size
 

@@ -11,6 +11,7 @@ import imagenet
 import numpy as np
 import pytest
 import recipe
+import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_imagenet
 
@@ -123,7 +124,7 @@ def data_of(dataset: str):
         train = datasets.load(source, "train").take(4)
         if info is None:
             return datasets.info(source), train
-        return info, train.map(lambda image, label: (np.zeros((64, 64, 3), "uint8"), label))
+        return info, train.map(lambda image, label: (tf.tile(image, (2, 2, 1)), label))
 
 
 @pytest.mark.parametrize("method", list(recipe.METHODS))

@@ -71,7 +71,7 @@ def test_the_command_line_changes_the_recipe():
     ("changes", "message"),
     [
         (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, mimo, single, cosub"),
-        (dict(schedule="line"), "Unknown schedule: 'line'. Known: mixmo, mimo, cosine"),
+        (dict(schedule="line"), "Unknown schedule: 'line'. Known: mixmo, mimo_imagenet, mimo, tiny_imagenet, cosine"),
         (dict(dataset="mnust"), "Unknown dataset: 'mnust'"),
         (
             dict(batch_size=64, batch_repetitions=3),

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mixmo_keras import backbones, datasets, files, models, schedules
 
@@ -157,6 +158,8 @@ def verdict(found: Mapping[str, Any]) -> str:
         )
     for variant in list(VARIANTS)[1:]:
         lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
+    if epochs > 1:
+        lines.append(_growth(found, best))
     lines.append(
         "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
         "paper they lose at WRN-28-2 and win four points at WRN-28-10 after 300 epochs."
@@ -191,6 +194,27 @@ def _trend(variant: str, rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _growth(found, best: Mapping[str, Any]) -> str:
+    """How the gain of a variant at a width went from the first half of the runs to their end."""
+    curves = {
+        variant: np.mean(
+            [one["accuracy"] for one in found["runs"] if (one["variant"], one["width"]) == (variant, best["width"])],
+            axis=0,
+        )
+        for variant in (best["variant"], "one member")
+    }
+    gain = curves[best["variant"]] - curves["one member"]
+    middle, change, error = len(gain) // 2, gain[-1] - gain[len(gain) // 2 - 1], math.sqrt(2) * best["error"]
+    values = f"from {100 * gain[middle - 1]:+.1f} to {100 * gain[-1]:+.1f} points"
+    said = f"From epoch {middle} to epoch {len(gain)} that gain went {values}"
+    if change > error:
+        return f"{said}: longer training helps two members, and may close the gap; a longer pilot would tell where."
+    if change < -error:
+        return f"{said}: at these lengths longer training helps one member more."
+    within = f"a change within the error of ± {100 * error:.1f}"
+    return f"{said}, {within}: the pilot is too short to say at which length they would be even."
+
+
 def _about(width: float) -> str:
     return f"{width:.0f}" if width < 200 else "hundreds"
 
@@ -208,6 +232,7 @@ def plot(found: Mapping[str, Any]) -> Figure:
                     epochs, one["accuracy"], "o-", markersize=3, color=f"C{number}", label=None if index else variant
                 )
         axis.set(title=f"width {width}", xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("validation accuracy")

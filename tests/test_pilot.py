@@ -62,6 +62,12 @@ def test_gains_by_hand():
             of([0.6] * 2, [0.5] * 2, [0.5] * 2, 1) | of([0.7] * 2, [0.5] * 2, [0.5] * 2, 2),
             ["no sure sign that a wider network would help"],
         ),
+        (of([0.9] * 2, [0.5] * 2, [0.5] * 2, 1), ["From epoch 1 to epoch 2", "longer training helps one member more"]),
+        (of([0.6] * 2, [0.59] * 2, [0.6] * 2, 1), ["a change within the error of"]),
+        (
+            of([0.5] * 2, [0.9] * 2, [0.5] * 2, 1),
+            ["went from +20.0 to +40.0 points: longer training helps two members"],
+        ),
         (of([0.6], [0.4], [0.5], 1), ["With one seed the errors count validation images alone"]),
     ],
 )

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -310,9 +311,14 @@ def _tfds(
     def read(split: str, data_dir: str | None) -> tf.data.Dataset:
         dataset = builder(data_dir).as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
         shape = describe(data_dir).image_shape
-        return dataset.map(
-            lambda image, label: (tf.ensure_shape(image, shape), label), num_parallel_calls=tf.data.AUTOTUNE
-        )
+
+        def fit(image, label):
+            if size:
+                resized = keras.preprocessing.image.smart_resize(image, size)
+                image = tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
+            return tf.ensure_shape(image, shape), label
+
+        return dataset.map(fit, num_parallel_calls=tf.data.AUTOTUNE)
 
     return Source(describe, read)
 

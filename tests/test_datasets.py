@@ -81,6 +81,16 @@ def test_tfds_by_name():
     assert label.dtype == tf.int64
 
 
+def test_imagenets_images_become_squares_of_one_size():
+    with tfds.testing.mock_data(num_examples=5), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "_reachable", lambda url: True)
+        info = datasets.info("imagenet2012")
+        images = [image for image, _ in datasets.load("imagenet2012", "test")]
+    assert (info.image_shape, info.num_classes) == ((224, 224, 3), 1000)
+    assert {tuple(image.shape) for image in images} == {(224, 224, 3)}
+    assert images[0].dtype == tf.uint8
+
+
 def test_training_batches_are_shuffled_anew_repeat_by_seed_and_drop_the_rest():
     dataset = tf.data.Dataset.range(10)
 

@@ -26,8 +26,8 @@ Two encoders, a mixing block that cuts patches, one core, two heads. The drawing
 member. A cosine schedule suits a short training; each image is shown twice a step, beside another partner.
 """
 
-model = mixmo_keras.CutMixMo(
-    "wrn10_2",
+settings = dict(
+    backbone="wrn10_2",
     num_classes=10,
     input_shape=(8, 8, 1),
     batch_repetitions=2,
@@ -35,6 +35,7 @@ model = mixmo_keras.CutMixMo(
     schedule=mixmo_keras.schedules.Cosine(0.05),
     seed=0,
 )
+model = mixmo_keras.CutMixMo(**settings)
 print(model.figure())
 model.fit(train, validation_data=validation, epochs=20, verbose=2)
 
@@ -88,15 +89,7 @@ print(f"turned digits are told from upright ones with AUROC {found['auroc']:.3f}
 ## Against one network of the same size
 """
 
-single = mixmo_keras.SingleNetwork(
-    "wrn10_2",
-    num_classes=10,
-    input_shape=(8, 8, 1),
-    batch_repetitions=2,
-    augmentation=mixmo_keras.augmentation.PadCropFlip(padding=1, flip=False),
-    schedule=mixmo_keras.schedules.Cosine(0.05),
-    seed=0,
-)
+single = mixmo_keras.SingleNetwork(**settings)
 single.fit(train, validation_data=validation, epochs=20, verbose=0)
 logits, _ = single.predict_with_labels(test)
 print(f"single network: {metrics.accuracy(logits[:, 0], labels):.2%}")

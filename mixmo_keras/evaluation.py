@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import softmax
 
 from mixmo_keras import calibration, corruptions, metrics, uncertainty
 from mixmo_keras.ensembles import Ensemble
@@ -46,9 +45,9 @@ def evaluate(
     class_names: Sequence[str],
     validation=None,
     temperature: bool = False,
-    coverage: float = 0.9,
+    coverage: float | None = None,
     strangers=None,
-    strangers_name: str = "elsewhere",
+    strangers_name: str | None = None,
     corrupted: Iterable[tuple[str, int, Any]] | None = None,
     name: str | None = None,
     num_disagreements: int = 18,
@@ -61,9 +60,9 @@ def evaluate(
         class_names: of the model's K classes.
         validation: batches that nothing was trained on: for the conformal sets, and the temperature.
         temperature: whether to fit a temperature on `validation` and to set it in the model.
-        coverage: of the conformal sets.
+        coverage: of the conformal sets; `None` for 0.9.
         strangers: batches of (images, labels) of another kind, to be told from the test images; their labels are not used.
-        strangers_name: what to call them.
+        strangers_name: what to call them; `None` for "elsewhere".
         corrupted: (corruption, severity, batches) one after the other, such as `corrupted_batches` gives; severities 1 to 5.
         name: of the model in the report.
         num_disagreements: how many images to keep that members disagree on most.
@@ -78,6 +77,10 @@ def evaluate(
         )
     if temperature and validation is None:
         raise ValueError("A temperature is fitted on validation data, never on the test set: pass `validation`.")
+    if coverage is not None and validation is None:
+        raise ValueError("Conformal sets of a `coverage` are fitted on validation data: pass `validation`.")
+    if strangers_name is not None and strangers is None:
+        raise ValueError(f"`strangers_name` (={strangers_name!r}) names nothing without `strangers`.")
     held_out = None if validation is None else model.predict_with_labels(validation)
     before = model.temperature
     if temperature:
@@ -106,19 +109,21 @@ def evaluate(
         ],
     }
     if held_out is not None:
-        figures["conformal"] = _conformal(model.pooled(held_out[0]), held_out[1], logits, labels, coverage)
+        asked = 0.9 if coverage is None else coverage
+        figures["conformal"] = _conformal(model.pooled(held_out[0]), held_out[1], logits, labels, asked)
     own = _scores(model, member_logits)
     others: dict[str, np.ndarray | None] = dict.fromkeys(own)
     if strangers is not None:
         others = {**_scores(model, _member_logits(model, strangers))}
         figures["out_of_distribution"] = {
-            "dataset": strangers_name,
+            "dataset": strangers_name or "elsewhere",
             "images": len(next(iter(others.values()))),  # type: ignore[arg-type]
             "measures": {measure: _detected(own[measure], others[measure]) for measure in own},
         }
     if corrupted is not None:
         figures["corruptions"] = _of_corruptions(model, corrupted)
-    numbers = _most_disputed(member_logits, num_disagreements)
+    disputed = own.get("mutual_information", own["entropy"])  # which a single network has none of
+    numbers = np.argsort(-disputed, kind="stable")[:num_disagreements]
     return Evaluation(
         _without_nan(figures),
         member_logits,
@@ -215,19 +220,6 @@ def _of_corruptions(model: Ensemble, corrupted) -> dict[str, Any]:
         "mean_accuracy": float(np.mean(list(accuracy.values()))),
         "mean_nll": float(np.mean(list(nll.values()))),
     }
-
-
-def _most_disputed(member_logits, count: int) -> np.ndarray:
-    """Numbers of the images with the greatest mutual information; of a single network's, with the greatest entropy."""
-    probabilities = softmax(member_logits.astype("float64"), axis=-1)
-
-    def entropy(values):
-        return -np.sum(values * np.log(np.clip(values, 1e-300, None)), axis=-1)
-
-    score = entropy(probabilities.mean(1))
-    if probabilities.shape[1] > 1:
-        score = score - entropy(probabilities).mean(1)
-    return np.argsort(-score, kind="stable")[:count]
 
 
 def _images(batches, numbers) -> np.ndarray:

@@ -199,9 +199,9 @@ def tuner(
     hypermodel: MixMoHyperModel,
     kind: str,
     folder: str | os.PathLike,
-    max_trials: int = 20,
+    max_trials: int | None = None,
     objective: str = "nll",
-    epochs: int = 10,
+    max_epochs: int | None = None,
     seed: int = 0,
     fresh: bool = False,
 ) -> keras_tuner.Tuner:
@@ -211,9 +211,9 @@ def tuner(
         hypermodel: what is tuned.
         kind: `"random"`, `"bayesian"` or `"hyperband"`.
         folder: what it writes into. What is there of an earlier search is gone on with: finished trials are not run again.
-        max_trials: at most so many; Hyperband's own rule decides how many brackets it runs.
+        max_trials: at most so many; `None` for 20. Hyperband's own rule decides how many it runs.
         objective: `"nll"` or `"accuracy"`, on validation data, of the best epoch.
-        epochs: the most that Hyperband gives a trial.
+        max_epochs: the most that Hyperband gives a trial; `None` for 10. The others give what `search` is told.
         seed: of the choice of trials.
         fresh: whether to start over.
     """
@@ -221,10 +221,14 @@ def tuner(
         raise ValueError(f"Unknown tuner: {kind!r}. Known tuners: {', '.join(TUNERS)}.")
     if objective not in OBJECTIVES:
         raise ValueError(f"Unknown objective: {objective!r}. Known objectives: {', '.join(OBJECTIVES)}.")
-    if max_trials < 1:
-        raise ValueError(f"`max_trials` must be at least 1, got {max_trials}.")
+    if max_trials is not None and (kind == "hyperband" or max_trials < 1):
+        raise ValueError(
+            f"`max_trials` must be at least 1, and Hyperband has its own rule; got {max_trials} for {kind!r}."
+        )
+    if max_epochs is not None and kind != "hyperband":
+        raise ValueError(f"`max_epochs` is Hyperband's; got {max_epochs} for {kind!r}: tell `search` how many epochs.")
     folder = Path(folder)
-    own: dict[str, Any] = dict(max_epochs=epochs) if kind == "hyperband" else dict(max_trials=max_trials)
+    own = {"max_epochs": max_epochs or 10} if kind == "hyperband" else {"max_trials": max_trials or 20}
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
         made = _reporting(TUNERS[kind])(
             hypermodel,

@@ -8,11 +8,9 @@ figure is read from a run's metrics.json. Stop it and start it again as you like
 
 import argparse
 import dataclasses
-import json
-from pathlib import Path
 
 import numpy as np
-from recipe import Recipe, check_folder, run
+from recipe import Recipe, finished, run
 
 MEMBERS = dict(num_members=2, batch_repetitions=2)
 METHODS = {
@@ -28,15 +26,6 @@ METHODS = {
     "Cut-MixMo, drop-path alone": dict(method="cut_mixmo", drop_path=0.1, **MEMBERS),
 }
 COLUMNS = ("members", "ensemble", "NLL", "ECE", "ratio of errors", "minutes")
-
-
-def figures(recipe: Recipe) -> dict | None:
-    """The figures of a finished run with these settings, `None` where it is missing."""
-    folder = Path(recipe.output_dir) / recipe.name
-    if not (folder / "metrics.json").exists():
-        return None
-    check_folder(folder, recipe.resolved())
-    return json.loads((folder / "metrics.json").read_text())
 
 
 def row(results: list[dict]) -> list[str]:
@@ -64,7 +53,7 @@ def table(recipes: dict[str, list[Recipe]]) -> str:
     """Markdown of what has been run; what has not is said to be missing."""
     lines = ["| method | " + " | ".join(COLUMNS) + " | seeds |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
     for name, of_seeds in recipes.items():
-        results = [result for result in map(figures, of_seeds) if result]
+        results = [result for result in map(finished, of_seeds) if result]
         cells = row(results) if results else ["not run"] + [""] * (len(COLUMNS) - 1)
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(results)} of {len(of_seeds)} |")
     return "\n".join(lines)
@@ -101,7 +90,7 @@ def main(arguments: list[str] | None = None) -> str:
     try:
         for number in range(len(options.seeds)):  # seed by seed, so that a stopped comparison has whole tables
             for of_seeds in recipes.values():
-                if not options.only_table and figures(of_seeds[number]) is None:
+                if not options.only_table and finished(of_seeds[number]) is None:
                     run(of_seeds[number])
         text = table(recipes)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -153,12 +153,17 @@ def main(arguments: list[str] | None = None) -> dict | str:
     parser.add_argument("--temperature", action="store_true", help="calibrate on the validation split")
     parser.add_argument("--save-calibrated", action="store_true", help="save the calibrated model beside the report")
     parser.add_argument("--export", type=Path, metavar="PATH", help="export it with its figures: mixmo_keras.export")
-    parser.add_argument("--coverage", type=float, default=0.9, help="of conformal sets (default: %(default)s)")
+    parser.add_argument("--coverage", type=float, help="of conformal sets (default: 0.9)")
     parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere")
     parser.add_argument("--corruptions", choices=("on_the_fly", "tfds"), help="made here, or CIFAR-10-C through TFDS")
-    parser.add_argument("--corruption-images", type=int, default=2000, help="of the test split (default: %(default)s)")
+    parser.add_argument("--corruption-images", type=int, help="of the test split (default: 2000)")
     parser.add_argument("--output-dir", type=Path, help="default: the run's evaluation/")
     options = parser.parse_args(arguments)
+    given = [name for name, value in vars(options).items() if value not in (None, False)]
+    if options.compare and (unused := set(given) - {"paths", "compare", "output_dir"}):
+        parser.error(f"--compare evaluates nothing, and has no use for: {', '.join(sorted(unused))}")
+    if options.corruption_images and not options.corruptions:
+        parser.error("--corruption-images has no meaning without --corruptions")
     try:
         if options.compare:
             text = compare(options.paths, options.output_dir or Path("runs/comparison"))
@@ -208,9 +213,9 @@ def _evaluate(options) -> dict:
         temperature=options.temperature,
         coverage=options.coverage,
         strangers=options.ood and strangers(options.ood, model.image_shape, options.data_dir),
-        strangers_name=options.ood or "",
+        strangers_name=options.ood,
         corrupted=options.corruptions
-        and corrupted(options.corruptions, name, options.data_dir, options.corruption_images),
+        and corrupted(options.corruptions, name, options.data_dir, options.corruption_images or 2000),
         name=model_name,
     )
     page = report.write(found, folder)

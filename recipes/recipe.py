@@ -224,6 +224,8 @@ class Recipe:
             raise ValueError(
                 f"`batch_size` (={self.batch_size}) must be divisible by `batch_repetitions` (={repetitions})."
             )
+        if self.crop == "resize" and self.padding != Recipe.padding:
+            raise ValueError(f"`padding` (={self.padding}) has no meaning with crop='resize'.")
         if self.warm_start and not Path(self.warm_start).is_file():
             raise ValueError(f"`warm_start`: there is no file {self.warm_start}.")
         if self.epochs < 1:
@@ -515,6 +517,15 @@ def check_folder(folder: Path, recipe: Recipe) -> None:
             f"{folder} holds a run with other settings ({', '.join(changed)}). Pass another --output-dir, or --fresh to "
             "start over in its place."
         )
+
+
+def finished(recipe: Recipe) -> dict | None:
+    """The figures of a finished run with these settings, `None` where there is none."""
+    folder = Path(recipe.output_dir) / recipe.name
+    if not (folder / "metrics.json").exists():
+        return None
+    check_folder(folder, recipe.resolved())
+    return json.loads((folder / "metrics.json").read_text())
 
 
 def versions() -> dict[str, str]:

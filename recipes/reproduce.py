@@ -12,15 +12,13 @@ papers'. Runs with other epochs, networks or data than the papers' are called tr
 
 import argparse
 import dataclasses
-import json
-from pathlib import Path
 
 import cifar10
 import cifar100
 import imagenet
 import numpy as np
 import tiny_imagenet
-from recipe import Recipe, check_folder, run
+from recipe import Recipe, finished, run
 
 LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
 CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", msda_probability=0.5)
@@ -116,15 +114,6 @@ TABLES = {
         ),
     },
 }
-
-
-def finished(recipe: Recipe) -> dict | None:
-    """The figures of a finished run with these settings; `None` where there is none."""
-    folder = Path(recipe.output_dir) / recipe.name
-    if not (folder / "metrics.json").is_file():
-        return None
-    check_folder(folder, recipe.resolved())
-    return json.loads((folder / "metrics.json").read_text())
 
 
 def table(rows: dict[str, Row], of_seeds: dict[str, list[Recipe]], trial: str | None) -> str:

@@ -30,30 +30,56 @@ LISTS = {  # option: type and what it is
     "learning-rates": (float, "the least and the greatest (default: not searched)"),
     "l2": (float, "the least and the greatest (default: not searched)"),
 }
-DEFAULTS = {"members": [1, 2, 3], "widths": [1, 2, 4], "weight-roots": [1.0, 2.0, 3.0, 5.0], "batch-repetitions": [2]}
+# what is not given; the parser's own defaults tell it apart from what is
+DEFAULTS = {"members": [1, 2, 3], "widths": [1, 2, 4], "weight_roots": [1.0, 2.0, 3.0, 5.0], "batch_repetitions": [2]}
+DEFAULTS |= {"tuner": "random", "objective": "nll", "seed": 0, "seeds": [0, 1]}
+SEARCH_ONLY = (
+    "members",
+    "weight_roots",
+    "alphas",
+    "probabilities",
+    "masks",
+    "learning_rates",
+    "l2",
+    "tuner",
+    "objective",
+)
+SEARCH_ONLY += ("max_trials", "max_parameters", "max_flops", "seed")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", help=", ".join(datasets.DATASETS) + ", or DIR@SIZE")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
-    parser.add_argument("--tuner", default="random", choices=list(search.TUNERS))
-    parser.add_argument("--max-trials", type=int, default=20)
-    parser.add_argument("--objective", default="nll", choices=list(search.OBJECTIVES), help="on validation data")
+    parser.add_argument("--tuner", choices=list(search.TUNERS))
+    parser.add_argument("--max-trials", type=int, help="default: 20; not with hyperband")
+    parser.add_argument("--objective", choices=list(search.OBJECTIVES), help="on validation data")
     parser.add_argument("--epochs", type=int, default=10, help="of a trial; with hyperband the most")
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, whatever M and b")
     parser.add_argument("--images", type=int, help="train on so many images only")
     parser.add_argument("--backbone", default="wrn10", help="network without its width: wrn10, wrn28, preact_resnet18")
     for name, (kind, text) in LISTS.items():
-        parser.add_argument(f"--{name}", type=kind, nargs="+", default=DEFAULTS.get(name, []), help=text)
+        parser.add_argument(f"--{name}", type=kind, nargs="+", help=text)
     parser.add_argument("--max-parameters", type=float, help="leave larger networks out")
     parser.add_argument("--max-flops", type=float, help="leave out networks of more FLOPs an image")
     parser.add_argument("--pilot", action="store_true", help="one member against two, at every width")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the pilot")
-    parser.add_argument("--seed", type=int, default=0, help="of the search")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the pilot")
+    parser.add_argument("--seed", type=int, help="of the search")
     parser.add_argument("--output-dir", default="runs", type=Path)
     parser.add_argument("--fresh", action="store_true", help="start over")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name in SEARCH_ONLY if options.pilot else ("seeds",):
+        if getattr(options, name) is not None:
+            meaningless = f"--{name.replace('_', '-')} has no meaning"
+            parser.error(f"{meaningless} {'with' if options.pilot else 'without'} --pilot")
+    if options.pilot and len(options.batch_repetitions or [2]) > 1:
+        parser.error("a pilot has one --batch-repetitions")
+    if options.tuner == "hyperband" and options.max_trials is not None:
+        parser.error("--max-trials has no meaning with --tuner hyperband, which has a rule of its own")
+    for name, value in {**{name.replace("-", "_"): [] for name in LISTS}, **DEFAULTS}.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
 
 
 def main(arguments: list[str] | None = None) -> list[dict] | dict:
@@ -111,11 +137,11 @@ def _search(options, train, validation, model: dict) -> list[dict]:
         hypermodel,
         options.tuner,
         folder / "trials",
-        options.max_trials,
-        options.objective,
-        options.epochs,
-        options.seed,
-        options.fresh and not worker,
+        max_trials=options.max_trials,
+        objective=options.objective,
+        max_epochs=options.epochs if options.tuner == "hyperband" else None,
+        seed=options.seed,
+        fresh=options.fresh and not worker,
     )
     epochs = {} if options.tuner == "hyperband" else {"epochs": options.epochs}
     tuner.search(train, validation, callbacks=[keras.callbacks.TensorBoard(str(folder / "tensorboard"))], **epochs)

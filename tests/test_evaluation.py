@@ -142,6 +142,8 @@ def test_a_single_network_without_anything_fitted(tmp_path):
         (dict(temperature=True), "A temperature is fitted on validation data, never on the test set"),
         (dict(corrupted=[("fog", 1, TEST), ("fog", 2, TEST)]), r"need severities 1 to 5.*\['fog'\] lack some"),
         (dict(corrupted=[]), "none was given"),
+        (dict(coverage=0.8), "Conformal sets of a `coverage` are fitted on validation data"),
+        (dict(strangers_name="x"), "`strangers_name` .*names nothing without `strangers`"),
         (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be within \(0, 1\)"),
     ],
 )

@@ -79,6 +79,11 @@ def test_mimos_own_schedule_is_the_recipes():
         assert recipe.SCHEDULES[schedule](own.base).get_config() == own.get_config()
 
 
+def test_padding_has_no_meaning_where_parts_are_enlarged():
+    with pytest.raises(ValueError, match=r"`padding` \(=2\) has no meaning with crop='resize'"):
+        dataclasses.replace(imagenet.RECIPE, padding=2).resolved()
+
+
 def test_a_scaled_run_is_the_run_in_short():
     whole, short = (dataclasses.replace(cifar100.RECIPE, scale=scale).resolved() for scale in (1.0, 0.05))
     assert (short.epochs, short.scale) == (15, 1.0)

@@ -1,6 +1,7 @@
 """Published beside ours: nothing that no run wrote, and trials are called trials."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import reproduce
@@ -10,7 +11,7 @@ from recipe import settings, write_json
 def write_run(recipe, accuracy: float):
     recipe = recipe.resolved()
     folder = f"{recipe.output_dir}/{recipe.name}"
-    path = reproduce.Path(folder)
+    path = Path(folder)
     path.mkdir(parents=True)
     write_json(path / "config.json", settings(recipe))
     write_json(path / "metrics.json", dict(test=dict(ensemble=dict(accuracy=accuracy, nll=0.6, ece=0.02))))

@@ -117,7 +117,8 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", list(search.TUNERS))
 def test_every_tuner(kind, tmp_path):
-    tuner = search.tuner(hypermodel(), kind, tmp_path / "trials", max_trials=3, objective="accuracy", epochs=2)
+    own = dict(max_epochs=2) if kind == "hyperband" else dict(max_trials=3)
+    tuner = search.tuner(hypermodel(), kind, tmp_path / "trials", objective="accuracy", **own)
     tuner.search(TRAIN, VALIDATION, **({} if kind == "hyperband" else {"epochs": 1}))
     rows = search.results(tuner, "accuracy")
     scores = [row["score"] for row in rows]
@@ -208,6 +209,8 @@ def test_the_command_has_what_was_found():
         (lambda: search.tuner(None, "grid", "x"), "Unknown tuner: 'grid'. Known tuners: random, bayesian, hyperband"),
         (lambda: search.tuner(None, "random", "x", objective="f1"), "Unknown objective: 'f1'"),
         (lambda: search.tuner(None, "random", "x", max_trials=0), "`max_trials` must be at least 1"),
+        (lambda: search.tuner(None, "hyperband", "x", max_trials=5), "Hyperband has its own rule; got 5"),
+        (lambda: search.tuner(None, "random", "x", max_epochs=5), "`max_epochs` is Hyperband's; got 5 for 'random'"),
     ],
 )
 def test_errors(make, message):
@@ -237,6 +240,22 @@ def test_recipe(tmp_path, capsys):
     assert "trial 0:" not in capsys.readouterr().out  # nothing was run again
     with pytest.raises(SystemExit, match=r"holds a search with other settings .epochs 1 → 2"):
         search_recipe.main([*SMALL, "--epochs", "2", "--output-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pilot", "--tuner", "bayesian"], "--tuner has no meaning with --pilot"),
+        (["--pilot", "--members", "1", "2"], "--members has no meaning with --pilot"),
+        (["--pilot", "--batch-repetitions", "2", "4"], "a pilot has one --batch-repetitions"),
+        (["--seeds", "3"], "--seeds has no meaning without --pilot"),
+        (["--tuner", "hyperband", "--max-trials", "4"], "--max-trials has no meaning with --tuner hyperband"),
+    ],
+)
+def test_options_that_would_be_ignored(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        search_recipe.main(["--dataset", "digits", *arguments])
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

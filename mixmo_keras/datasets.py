@@ -161,6 +161,7 @@ def _streamed(
     buffer = max(min(size, MEMORY // _bytes(dataset)), 1)
 
     def epoch_of(number):
+        tf.random.set_seed(1)  # this function's graph alone: the order must not depend on the user's global seed
         mixed = tf.random.stateless_uniform((), (seed, tf.cast(number, tf.int32)), 0, 2**31 - 1, tf.int32)
         shuffled = dataset.shuffle(buffer, tf.cast(mixed, tf.int64), reshuffle_each_iteration=False)
         return shuffled.batch(batch_size, drop_remainder=True)

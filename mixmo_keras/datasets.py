@@ -15,9 +15,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
+
+from mixmo_keras import image_size
 
 MEMORY = 4 * 2**30  # bytes of images of one split that are kept in memory; more are read anew in every epoch
 SPLITS = ("train", "validation", "test", "train+validation")
@@ -39,10 +40,15 @@ class Info:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a dataset comes from: two functions of the data folder, the second of a split name too."""
+    """Where a dataset comes from.
+
+    Args:
+        info: a function of the data folder.
+        load: a function of a split, the data folder, and of whether to leave the images as large as their files have them.
+    """
 
     info: Callable[[str | None], Info]
-    load: Callable[[str, str | None], tf.data.Dataset]
+    load: Callable[[str, str | None, bool], tf.data.Dataset]
 
 
 def info(name: str, data_dir: str | os.PathLike | None = None) -> Info:
@@ -50,7 +56,7 @@ def info(name: str, data_dir: str | os.PathLike | None = None) -> Info:
     return _source(name).info(_folder(data_dir))
 
 
-def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> tf.data.Dataset:
+def load(name: str, split: str, data_dir: str | os.PathLike | None = None, whole: bool = False) -> tf.data.Dataset:
     """The images of a split, one by one: (image (H, W, C) uint8, label int64), always in the same order.
 
     Args:
@@ -58,13 +64,15 @@ def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> tf
             `photos@96x128` (height×width), see `image_folder`.
         split: one of `SPLITS`.
         data_dir: TFDS' `data_dir`. `None`: the environment variable `MIXMO_DATA_DIR`, else TFDS' own default.
+        whole: where the files have images of several sizes, give these, (h, w, C), and not their middle brought to size:
+            for `batches(..., random_part=(H, W))`.
 
     Raises:
         FileNotFoundError: the data is not there and can't be downloaded.
     """
     if split not in SPLITS:
         raise ValueError(f"Unknown split: {split!r}. Known splits: {', '.join(SPLITS)}.")
-    return _source(name).load(split, _folder(data_dir))
+    return _source(name).load(split, _folder(data_dir), whole)
 
 
 def corrupted_versions(name: str) -> list[tuple[str, int]]:
@@ -85,7 +93,7 @@ def load_corrupted(
     if (corruption, severity) not in corrupted_versions(name):
         raise ValueError(f"There is no {corruption!r} at severity {severity} of {name}.")
     source = _tfds(f"{name}_corrupted/{corruption}_{severity}", {"test": "test"})
-    return source.load("test", _folder(data_dir))
+    return source.load("test", _folder(data_dir), False)
 
 
 def batches(
@@ -96,6 +104,7 @@ def batches(
     repetitions: int = 1,
     transform: Callable | None = None,
     first_epoch: int | None = None,
+    random_part: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
 
@@ -114,22 +123,31 @@ def batches(
             A number: those of all epochs from that one on (the first is 0), without end: pass `fit` its
             `steps_per_epoch` (`steps_per_epoch` of this module). The order in an epoch follows from (seed, epoch)
             alone, so that a run can go on where another was stopped.
+        random_part: for training only. (H, W): of each image a random part, drawn anew in every epoch and brought to this
+            size (`image_size.random_part`). Images are read anew in every epoch, and may differ in size (`load(...,
+            whole=True)`).
 
     Raises:
-        ValueError: no image, or fewer than a batch for training; `first_epoch` without training.
+        ValueError: no image, or fewer than a batch for training; `first_epoch` or `random_part` without training; images
+            of several sizes without `random_part`.
     """
-    if first_epoch is not None and not training:
-        raise ValueError("`first_epoch` is about the order in training: it needs training=True.")
+    for option, value in (("first_epoch", first_epoch), ("random_part", random_part)):
+        if value is not None and not training:
+            raise ValueError(f"`{option}` is about training: it needs training=True.")
+    shape = tf.nest.flatten(dataset.element_spec)[0].shape
+    if shape.rank == 3 and not shape.is_fully_defined() and not random_part:
+        raise ValueError(f"Images of several sizes, {shape}, don't make batches: pass `random_part`, to train.")
     if training:
         size = _size(dataset)
         if size < batch_size:
             raise ValueError(f"`batch_size` (={batch_size} images) is larger than the training split ({size} images).")
-        shuffled = _shuffled if size * _bytes(dataset) <= MEMORY else _streamed
-        dataset = shuffled(dataset, size, batch_size, seed, first_epoch)
+        if random_part or size * _bytes(dataset) > MEMORY:
+            dataset = _streamed(dataset, size, batch_size, seed, first_epoch, random_part)
+        else:
+            dataset = _shuffled(dataset, size, batch_size, seed, first_epoch)
     else:
-        fits = (
-            int(dataset.cardinality()) * _bytes(dataset) <= MEMORY
-        )  # unknown sizes, which are negative, count as small
+        # unknown sizes, which are negative, count as small
+        fits = int(dataset.cardinality()) * _bytes(dataset) <= MEMORY
         dataset = (dataset.cache() if fits else dataset).batch(batch_size)
     if repetitions > 1:
         dataset = dataset.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
@@ -155,16 +173,29 @@ def _bytes(dataset: tf.data.Dataset) -> int:
 
 
 def _streamed(
-    dataset: tf.data.Dataset, size: int, batch_size: int, seed: int, first_epoch: int | None
+    dataset: tf.data.Dataset,
+    size: int,
+    batch_size: int,
+    seed: int,
+    first_epoch: int | None,
+    part_size: tuple[int, int] | None,
 ) -> tf.data.Dataset:
     """Batches of images that are read one after the other and shuffled in a buffer, in an order of (seed, epoch)."""
-    buffer = max(min(size, MEMORY // _bytes(dataset)), 1)
+    part = part_size and image_size.random_part(part_size)
 
     def epoch_of(number):
         tf.random.set_seed(1)  # this function's graph alone: the order must not depend on the user's global seed
         mixed = tf.random.stateless_uniform((), (seed, tf.cast(number, tf.int32)), 0, 2**31 - 1, tf.int32)
-        shuffled = dataset.shuffle(buffer, tf.cast(mixed, tf.int64), reshuffle_each_iteration=False)
-        return shuffled.batch(batch_size, drop_remainder=True)
+        images = dataset
+        if part is not None:
+            images = dataset.enumerate().map(
+                lambda place, batch: (part(batch[0], tf.stack([mixed, tf.cast(place, tf.int32)])), *batch[1:]),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        buffer = max(min(size, MEMORY // _bytes(images)), 1)
+        images = images.shuffle(buffer, tf.cast(mixed, tf.int64), reshuffle_each_iteration=False)
+        return images.batch(batch_size, drop_remainder=True)
 
     if first_epoch is not None:
         return tf.data.Dataset.range(first_epoch, 2**31).flat_map(epoch_of)
@@ -232,7 +263,7 @@ def _image_folder(name: str) -> Source:
     path, size = _path_and_size(name)
     found = ImageFolder(path, size)
     info = Info(Path(path).resolve().name, (*size, found.channels), found.class_names, (0.5, 0.25))
-    return Source(lambda data_dir: info, lambda split, data_dir: found.load(split))
+    return Source(lambda data_dir: info, lambda split, data_dir, whole: found.load(split, whole))
 
 
 def _folder(data_dir: str | os.PathLike | None) -> str | None:
@@ -247,8 +278,8 @@ def _digits() -> Source:
         del data_dir  # part of scikit-learn
         return Info("digits", (8, 8, 1), tuple("0123456789"))
 
-    def read(split: str, data_dir: str | None) -> tf.data.Dataset:
-        del data_dir
+    def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
+        del data_dir, whole  # part of scikit-learn, of one size
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -269,6 +300,7 @@ def _tfds(
     archive: str | None = None,
     normalization: tuple | str = "auto",
     size: tuple[int, int] | None = None,
+    border: int = 0,
 ) -> Source:
     """A TensorFlow Dataset of (image, label), and what its own splits are called here.
 
@@ -277,7 +309,8 @@ def _tfds(
         splits: by our names.
         archive: the file that may lie in TFDS' folder for what was downloaded by hand, in place of a download.
         normalization: as `MixMo` takes it.
-        size: (H, W) that images of several sizes are brought to: their middle square, resized.
+        size: (H, W) that images of several sizes are brought to: their middle.
+        border: pixels cut off on every side after resizing, see `image_size.middle`.
     """
 
     def builder(data_dir: str | None):
@@ -309,17 +342,15 @@ def _tfds(
         names = metadata.get("class_names", info.features["label"].names)
         return Info(name, tuple(shape), tuple(names), normalization)
 
-    def read(split: str, data_dir: str | None) -> tf.data.Dataset:
+    def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
         dataset = builder(data_dir).as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
         shape = describe(data_dir).image_shape
-
-        def fit(image, label):
-            if size:
-                resized = keras.preprocessing.image.smart_resize(image, size)
-                image = tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
-            return tf.ensure_shape(image, shape), label
-
-        return dataset.map(fit, num_parallel_calls=tf.data.AUTOTUNE)
+        if size and whole:
+            return dataset
+        fit = image_size.middle(size, border) if size else lambda image: image
+        return dataset.map(
+            lambda image, label: (tf.ensure_shape(fit(image), shape), label), num_parallel_calls=tf.data.AUTOTUNE
+        )
 
     return Source(describe, read)
 
@@ -360,6 +391,7 @@ DATASETS = {
         {"train": "train[:99%]", "validation": "train[99%:]", "test": "validation", "train+validation": "train"},
         normalization=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         size=(224, 224),
+        border=16,
     ),
     "tiny_imagenet": _tfds("tiny_imagenet", _HELD_OUT | {"test": "validation"}, "tiny-imagenet-200.zip", (0.5, 0.5)),
 }

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mixmo_keras import uncertainty
+from mixmo_keras import image_size, uncertainty
 
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -162,11 +162,12 @@ class _Served(tf.Module):
 
     def _serve_bytes(self, image_bytes) -> dict:
         height, width, channels = self.image_shape
+        fit = image_size.middle((height, width))  # as `datasets` brings files to size
 
         def decode(encoded):
             image = tf.io.decode_image(encoded, channels=max(channels, 3), expand_animations=False)
             image.set_shape((None, None, max(channels, 3)))
-            image = tf.image.resize(image, (height, width), antialias=True)
+            image = tf.cast(fit(image), tf.float32)
             return tf.tensordot(image, [[0.299], [0.587], [0.114]], 1) if channels == 1 else image  # ITU-R BT.601
 
         spec = tf.TensorSpec(self.image_shape, tf.float32)
@@ -229,7 +230,7 @@ def model_card(model, class_names: Sequence[str], card: Mapping[str, Any]) -> st
         "- It knows its classes and no others: an image of anything else gets one of them too. On such images confidence is "
         "lower and entropy and mutual information are higher, on average only.",
         "- Its figures hold for images like those it was tested on.",
-        "- Images of another size are resized, which changes their aspect ratio.",
+        "- Of encoded images that have another aspect ratio the middle is taken.",
         "",
         "## Versions",
         "",

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
+from mixmo_keras import image_size
+
 DEFAULT_SIZE = 64
 
 
@@ -61,15 +63,15 @@ class ImageFolder:
         parts = chosen["train"] + chosen["validation"] if split == "train+validation" else chosen[split]
         return np.sort(np.concatenate(parts))
 
-    def load(self, split: str) -> tf.data.Dataset:
-        """(image (H, W, C) uint8, label int64) one by one, always in the same order."""
+    def load(self, split: str, whole: bool = False) -> tf.data.Dataset:
+        """(image (H, W, C) uint8, label int64) one by one, always in the same order; `whole`: as large as in the files."""
         places = self.places(split)
+        fit = image_size.middle(self.size)
 
         def read(path, label):
             image = tf.io.decode_image(tf.io.read_file(path), channels=self.channels, expand_animations=False)
             image.set_shape((None, None, self.channels))
-            image = keras.preprocessing.image.smart_resize(image, self.size)
-            return tf.cast(tf.round(tf.clip_by_value(image, 0, 255)), tf.uint8), label
+            return image if whole else fit(image), label
 
         items = tf.data.Dataset.from_tensor_slices((self.paths[places], self.labels[places].astype("int64")))
         return items.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

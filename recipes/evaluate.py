@@ -84,9 +84,9 @@ def strangers(name: str, shape: tuple[int, int, int], data_dir: str | None):
         if info.image_shape[-1] != shape[-1]:
             images = keras.ops.mean(images, axis=-1, keepdims=True)
             images = keras.ops.repeat(images, shape[-1], axis=-1)
-        return (
-            keras.ops.image.resize(images, shape[:2], antialias=True) if info.image_shape[:2] != shape[:2] else images
-        )
+        if info.image_shape[:2] == shape[:2]:
+            return images
+        return keras.ops.image.resize(images, shape[:2], antialias=True, crop_to_aspect_ratio=True)
 
     return datasets.batches(datasets.load(name, "test", data_dir), 256).map(
         lambda images, labels: (fit(images), labels)

@@ -5,11 +5,12 @@
     python recipes/imagenet.py --scale 0.05                             a trial of 8 epochs
 
 The data is TensorFlow Datasets' imagenet2012, whose archives have to be downloaded by hand into
-<data-dir>/downloads/manual/. The middle square of each image is resized to 224×224 pixels, of which training takes random
-parts; a hundredth of the training images is held out, and the official validation split is the test.
+<data-dir>/downloads/manual/. Training takes a random part of each whole image, resized to 224×224 pixels, and draws flips
+for each copy. A hundredth of the training images is held out. The official validation split is the test: the middle 224×224
+pixels of images whose shorter side is resized to 256.
 
 Cost: 150 epochs of 2 × 1.27 million rows through ResNet-50, in steps of 4,096 rows: days on eight GPUs. The paper reports
-77.5 % for MIMO with two members and 76.1 % for the single network, with crops from whole images.
+77.5 % for MIMO with two members and 76.1 % for the single network.
 """
 
 from recipe import Recipe, main
@@ -27,7 +28,7 @@ RECIPE = Recipe(
     schedule="mimo_imagenet",
     l2=1e-4,
     l2_normalization=False,
-    crop="resize",
+    crop="whole",
 )
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ METHODS = {
     "single": (mixmo_keras.SingleNetwork, dict(batch_repetitions=1, **SUBMODELS)),
     "cosub": (mixmo_keras.CoSub, dict(batch_repetitions=1, **SUBMODELS | dict(drop_path=0.2, co_training=0.5))),
 }
-CROPS = ("pad", "resize")
+CROPS = ("pad", "resize", "whole")
 # schedule: a function of the learning rate
 SCHEDULES = {
     "mixmo": schedules.StepDecay,
@@ -142,7 +142,11 @@ class Recipe:
     schedule: str | None = option(None, "learning rate: " + ", ".join(SCHEDULES) + " (default: the method's paper)")
     l2: float = option(3e-4, "λ of L2 regularisation")
     l2_normalization: bool = option(True, "L2 of the scales and shifts of normalisation layers too")
-    crop: str = option("pad", "augmentation: pad (random crop after padding) or resize (random part, enlarged)")
+    crop: str = option(
+        "pad",
+        "augmentation: pad (random crop after padding), resize (random part of each copy, enlarged), or whole (random part "
+        "of the image as it is in its file, resized: the same for its copies)",
+    )
     padding: int = option(4, "augmentation: pixels of zero padding before the random crop")
     flip: bool = option(True, "augmentation: random left-right flips")
     pixel_augmentation: str | None = option(None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS))
@@ -224,8 +228,8 @@ class Recipe:
             raise ValueError(
                 f"`batch_size` (={self.batch_size}) must be divisible by `batch_repetitions` (={repetitions})."
             )
-        if self.crop == "resize" and self.padding != Recipe.padding:
-            raise ValueError(f"`padding` (={self.padding}) has no meaning with crop='resize'.")
+        if self.crop != "pad" and self.padding != Recipe.padding:
+            raise ValueError(f"`padding` (={self.padding}) has no meaning with crop={self.crop!r}.")
         if self.warm_start and not Path(self.warm_start).is_file():
             raise ValueError(f"`warm_start`: there is no file {self.warm_start}.")
         if self.epochs < 1:
@@ -239,10 +243,11 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
     """The compiled model of a resolved recipe."""
     model_class, own = METHODS[recipe.method]
     augment: keras.layers.Layer | None = None
+    padding = recipe.padding if recipe.crop == "pad" else 0
     if recipe.crop == "resize":
         augment = augmentation.RandomResizedCrop(flip=recipe.flip)
-    elif recipe.padding or recipe.flip:
-        augment = augmentation.PadCropFlip(recipe.padding, recipe.flip)
+    elif padding or recipe.flip:
+        augment = augmentation.PadCropFlip(padding, recipe.flip)
     model = model_class(
         recipe.backbone,
         num_classes=info.num_classes,
@@ -294,11 +299,13 @@ def run(recipe: Recipe) -> dict:
     check_folder(folder, recipe)
     info = datasets.info(recipe.dataset, recipe.data_dir)
 
-    augmented = {}
+    augmented: dict = {}
+    if recipe.crop == "whole":
+        augmented = dict(random_part=info.image_shape[:2])
     if recipe.pixel_augmentation:
         transform = PIXEL_AUGMENTATIONS[recipe.pixel_augmentation]()
-        augmented = dict(repetitions=recipe.batch_repetitions, transform=transform)
-    train = datasets.load(recipe.dataset, "train", recipe.data_dir)
+        augmented |= dict(repetitions=recipe.batch_repetitions, transform=transform)
+    train = datasets.load(recipe.dataset, "train", recipe.data_dir, whole=recipe.crop == "whole")
     validation, test = (
         datasets.batches(datasets.load(recipe.dataset, name, recipe.data_dir), 256) for name in ("validation", "test")
     )

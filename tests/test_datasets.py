@@ -123,7 +123,7 @@ def test_batches_of_all_epochs_begin_at_any_epoch():
     assert {image for order in orders for image in order} == set(range(10))  # another rest is dropped in each
     assert epochs(7, 3) == orders[7:10]
     assert epochs(0, 2, seed=2) != orders[:2]
-    with pytest.raises(ValueError, match="`first_epoch` is about the order in training"):
+    with pytest.raises(ValueError, match="`first_epoch` is about training"):
         datasets.batches(dataset, 4, first_epoch=0)
 
 

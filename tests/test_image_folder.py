@@ -121,7 +121,7 @@ def test_streamed_epochs_are_permutations_that_follow_from_the_seed(monkeypatch)
 
 
 def test_recipe(folder, tmp_path, capsys):
-    arguments = [f"{folder}@8", "--backbone", "wrn10_1", "--epochs", "1", "--batch-size", "16"]
+    arguments = [f"{folder}@8", "--backbone", "wrn10_1", "--epochs", "1", "--batch-size", "16", "--crop", "whole"]
     places = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")]
     figures = recipe.run([*arguments, *places])
     assert figures["name"] == "numbers_8-cut_mixmo-wrn10_1-seed0"

@@ -50,7 +50,7 @@ PUBLISHED = {
     "MIMO, ImageNet": (
         imagenet.RECIPE,
         dict(backbone="resnet50", num_members=2, input_repetition=0.6, batch_repetitions=2, batch_size=4096, epochs=150)
-        | dict(l2=1e-4, l2_normalization=False, crop="resize"),
+        | dict(l2=1e-4, l2_normalization=False, crop="whole"),
         dict(rate=0.8, decay=(50, 100, 133), factor=0.1, warmup=5),
     ),
 }
@@ -79,9 +79,10 @@ def test_mimos_own_schedule_is_the_recipes():
         assert recipe.SCHEDULES[schedule](own.base).get_config() == own.get_config()
 
 
-def test_padding_has_no_meaning_where_parts_are_enlarged():
-    with pytest.raises(ValueError, match=r"`padding` \(=2\) has no meaning with crop='resize'"):
-        dataclasses.replace(imagenet.RECIPE, padding=2).resolved()
+@pytest.mark.parametrize("crop", ["resize", "whole"])
+def test_padding_has_no_meaning_where_parts_are_brought_to_size(crop):
+    with pytest.raises(ValueError, match=rf"`padding` \(=2\) has no meaning with crop='{crop}'"):
+        dataclasses.replace(imagenet.RECIPE, crop=crop, padding=2).resolved()
 
 
 def test_a_scaled_run_is_the_run_in_short():

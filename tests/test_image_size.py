@@ -1,0 +1,96 @@
+"""The middle and random parts of images of several sizes, and that training and serving bring files to size alike."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mixmo_keras import CutMixMo, datasets, image_size
+
+
+def gradient(height, width):
+    """An image whose channels are each pixel's row, its column and the number 7."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, 7)], axis=-1).astype("uint8")
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (10, 10), (11, 40)])
+def test_the_middle_is_centred_and_keeps_the_aspect_ratio(shape):
+    image = gradient(*shape)
+    assert image_size.middle(shape)(image).numpy().tolist() == image.tolist()
+    side = min(shape)
+    square = image_size.middle((side, side))(image).numpy()
+    top, left = ((length - side) // 2 for length in shape)
+    assert square.tolist() == image[top : top + side, left : left + side].tolist()
+    half = image_size.middle((side // 2, side // 2))(image).numpy().astype(int)
+    assert half[..., 0].mean() == pytest.approx((shape[0] - 1) / 2, abs=1)
+    assert (half[1:-1, :, 1] == half[1, :, 1]).all()
+
+
+def test_a_border_is_cut_off_after_resizing():
+    image = gradient(40, 60)  # as 256 to 224: 20×20 less 2 on each side
+    whole = image_size.middle((20, 20))(image).numpy()
+    assert image_size.middle((16, 16), border=2)(image).numpy().tolist() == whole[2:-2, 2:-2].tolist()
+
+
+def test_random_parts_keep_to_their_bounds_and_follow_from_the_seed():
+    part = image_size.random_part((16, 16))
+    image = gradient(200, 120)
+    parts = np.stack([part(image, (3, number)).numpy() for number in range(300)]).astype(float)
+    again = np.stack([part(image, (3, number)).numpy() for number in range(5)])
+    assert (again == parts[:5]).all()
+    assert (part(image, (4, 0)).numpy() != again[0]).any()
+    assert (parts[..., 2] == 7).all()  # nothing from outside the image
+    extents = [(parts[:, -1, -1, axis] - parts[:, 0, 0, axis]) * 16 / 15 for axis in (0, 1)]
+    share, ratio = extents[0] * extents[1] / (200 * 120), extents[1] / extents[0]
+    assert share.min() > 0.08 * 0.9
+    assert share.min() < 0.15
+    assert 0.75 * 0.9 < ratio.min() < 0.85
+    assert 1.2 < ratio.max() < 4 / 3 * 1.1
+    tops = parts[:, 0, 0, 0] / (199 - extents[0])
+    assert np.histogram(tops[extents[0] < 150], 4, (0, 1))[0].min() > 20  # everywhere
+
+
+def test_training_batches_of_parts_follow_from_seed_and_epoch_alone():
+    images = [gradient(10 + number, 20) for number in range(8)]
+    spec = (tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(lambda: zip(images, range(8), strict=True), output_signature=spec)
+
+    def epochs(first_epoch, count, seed=1):
+        batches = datasets.batches(dataset, 4, True, seed, first_epoch=first_epoch, random_part=(6, 5))
+        return [(i.tolist(), y.tolist()) for i, y in batches.take(2 * count).as_numpy_iterator()]
+
+    found = epochs(0, 3)
+    assert np.shape(found[0][0]) == (4, 6, 5, 3)
+    assert [sorted(found[n][1] + found[n + 1][1]) for n in (0, 2, 4)] == [list(range(8))] * 3
+    parts = {(label, str(image)) for batch in found for image, label in zip(*batch, strict=True)}
+    assert len(parts) > 20  # another part in each epoch
+    assert epochs(1, 2) == found[2:]
+    assert epochs(0, 1, seed=2) != found[:2]
+    one = datasets.batches(dataset, 4, True, random_part=(6, 5))
+    assert int(one.cardinality()) == 2
+    for options, message in (
+        (dict(random_part=(6, 5)), "`random_part` is about training"),
+        (dict(), "Images of several sizes"),
+        (dict(training=True), "Images of several sizes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            datasets.batches(dataset, 4, **options)
+
+
+def test_files_are_served_as_they_are_trained_on(tmp_path):
+    """Of a folder's images, of whatever size, `serving_bytes` gives what the model says of `datasets.load`."""
+    for name, value in (("dark", 60), ("light", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(5):
+            noise = np.random.default_rng(number).integers(-50, 50, (20 + 3 * number, 30 - 4 * number, 3))
+            Image.fromarray((value + noise).astype("uint8")).save(tmp_path / "photos" / name / f"{number}.png")
+    model = CutMixMo("wrn10_1", num_classes=2, input_shape=(8, 6, 3), seed=0)
+    served = tf.saved_model.load(model.export(str(tmp_path / "saved"))).signatures["serving_bytes"]
+    folder = datasets.load(f"{tmp_path}/photos@8x6", "train")
+    images = np.stack([image for image, _ in folder.as_numpy_iterator()])
+    whole = [image for image, _ in datasets.load(f"{tmp_path}/photos@8x6", "train", whole=True)]
+    assert len({tuple(image.shape) for image in whole}) > 1
+    answer = served(image_bytes=tf.stack([tf.io.encode_png(image) for image in whole]))["probabilities"]
+    logits = model.predict(images, verbose=0)
+    np.testing.assert_allclose(answer, tf.nn.softmax(logits), atol=1e-6)

@@ -20,10 +20,12 @@ TEMPERATURES = (0.01, 100.0)  # the least and the greatest that is fitted
 def fit_temperature(logits, labels) -> float:
     """The temperature T that minimises the NLL of softmax(logits / T) (Guo et al., 2017).
 
-    The NLL is convex in 1/T, so that its derivative has one root at most; without one, as where all answers are right, T is
-    the end of `TEMPERATURES` on that side, which is logged.
+    The NLL is convex in 1/T, so that its derivative has one root at most; without one, T is the end of `TEMPERATURES` on
+    that side, which is logged. Where all answers are right, the lower T, the better, without end: it is left at 1.
     """
     logits, labels = _checked(logits, labels)
+    if _all_right(logits, labels):
+        return 1.0
     logits = logits - logits.max(-1, keepdims=True)
     of_label = logits[np.arange(len(labels)), labels]
 
@@ -41,9 +43,11 @@ def fit_temperature(logits, labels) -> float:
 def fit_member_temperature(member_logits, labels) -> float:
     """The temperature that minimises the NLL of mean_m softmax(logits_m / T): before probabilities are pooled.
 
-    Not convex: found within `TEMPERATURES` by golden section, and 1 if that is no worse.
+    Not convex: found within `TEMPERATURES` by golden section, and 1 if that is no worse, or if all members are always right.
     """
     member_logits, labels = _checked(member_logits, labels)
+    if _all_right(member_logits, labels[:, None]):
+        return 1.0
 
     def nll(log_temperature: float) -> float:
         logs = log_softmax(member_logits / np.exp(log_temperature), axis=-1)
@@ -128,6 +132,13 @@ def _scores(logits, method: str, seed: int) -> np.ndarray:
     scores = np.empty_like(probabilities)
     np.put_along_axis(scores, order, np.cumsum(falling, axis=-1) - drawn * falling, axis=-1)
     return scores
+
+
+def _all_right(logits, labels) -> bool:
+    right = (logits.argmax(-1) == labels).all()
+    if right:
+        _logger.warning("All %d answers are right, which no temperature is too low for: it is left at 1.", len(labels))
+    return bool(right)
 
 
 def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:

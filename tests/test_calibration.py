@@ -45,9 +45,19 @@ def test_never_worse_and_the_minimum(seed):
 
 def test_ends_of_the_range(caplog):
     logits = RANDOM.normal(size=(30, 3))
-    assert calibration.fit_temperature(logits, logits.argmax(-1)) == calibration.TEMPERATURES[0]  # all right
     assert calibration.fit_temperature(logits, logits.argmin(-1)) == calibration.TEMPERATURES[1]  # worse than chance
     assert "lies beyond" in caplog.text
+
+
+def test_all_right_leaves_the_temperature_alone(caplog):
+    """The NLL falls towards T = 0 for ever: an ensemble of that temperature would be sure of everything."""
+    logits = RANDOM.normal(size=(30, 3))
+    labels = logits.argmax(-1)
+    assert calibration.fit_temperature(logits, labels) == 1
+    assert calibration.fit_member_temperature(np.stack([logits, 2 * logits], axis=1), labels) == 1
+    assert "All 30 answers are right" in caplog.text
+    of_halves = calibration.calibrated_negative_log_likelihood(logits, labels)
+    assert of_halves == pytest.approx(metrics.negative_log_likelihood(logits, labels))
 
 
 def test_members_before_pooling():

@@ -1,0 +1,129 @@
+"""Every shell block of README.md and docs/ is run by a shell.
+
+In the default suite a stand-in for `python` notes the commands, and each script's own parser has to understand them. Among
+the slow tests those run for real that need no data but the digits.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import compare
+import pytest
+import recipe
+from test_docs import PAGES, ROOT
+
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+]
+# what needs nothing but this repository; the rest of the commands needs CIFAR-10, days, a container or the network
+AT_HAND = (
+    r"docs/tutorial.py|recipes/(digits.py|reproduce.py --list|search.py --dataset digits|predict.py .*--saved-model)"
+)
+AT_HAND += r"|recipes/evaluate.py runs/digits"
+STAND_IN = """#!{python}
+import json, os, re, sys
+arguments = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+with open({record!r}, "a") as file:
+    file.write(json.dumps(arguments) + "\\n")
+if arguments[1:3] == ["-m", "venv"]:
+    os.makedirs(arguments[3] + "/bin")
+    open(arguments[3] + "/bin/activate", "w").close()
+if {at_hand!r} and re.match({at_hand!r}, " ".join(arguments[1:])):
+    os.execv({python!r}, [{python!r}, *arguments[1:]])
+"""
+
+
+def run_block(block: str, folder: Path, at_hand: str = "") -> list[list[str]]:
+    """Runs a block in a folder that looks like the repository; returns its commands that are not the shell's own."""
+    record, programs = folder / "commands.jsonl", folder / "bin"
+    programs.mkdir(exist_ok=True)
+    record.write_text("")
+    for name in ("python", "python3", "pip", "make", "docker", "curl"):
+        stand_in = STAND_IN.format(python=sys.executable, record=str(record), at_hand=at_hand)
+        (programs / name).write_text(stand_in)
+        (programs / name).chmod(0o755)
+    for name in ("recipes", "docs", "benchmarks", "mixmo_keras", "constraints.txt"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    process = subprocess.run(
+        ["bash", "-eu", "-c", block], cwd=folder, env=environment, capture_output=True, text=True, timeout=550
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert "rror" not in re.sub(r"error (AU|FPR)\w*|ratio of errors|errors of", "", process.stdout), process.stdout
+    return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+class _Parsed(Exception):  # noqa: N818  # it is what was asked for
+    pass
+
+
+def parsed(command: list[str], monkeypatch) -> argparse.Namespace:
+    """What a script's own parser makes of a command."""
+
+    def stop(self, *arguments):
+        raise _Parsed(parse(self, *arguments))
+
+    parse = argparse.ArgumentParser.parse_args
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(sys, "argv", command)
+        try:
+            runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+        except _Parsed as found:
+            return found.args[0]
+    raise AssertionError(f"{command[0]} takes no options.")
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_commands_are_understood(block, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    commands = run_block(block, tmp_path)
+    assert commands
+    for program, *arguments in commands:
+        if program == "make":
+            targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(arguments) <= set(targets)
+        if program != "python" or arguments[0] == "docs/tutorial.py":
+            continue
+        options = vars(parsed(["photos" if argument == "DIR" else argument for argument in arguments], monkeypatch))
+        if options.keys() == {field.name for field in dataclasses.fields(recipe.Recipe)}:
+            recipe.Recipe(**options).resolved()
+        assert set(options.get("methods") or []) <= set(compare.METHODS)
+
+
+def test_a_wrong_command_is_found(tmp_path, monkeypatch):
+    """The tests above would fail for an unknown option, a wrong value, and a block that ends in an error."""
+    for command in ("recipes/digits.py --epoch-count 3", "recipes/digits.py --epochs many", "benchmarks/step.py 3"):
+        with pytest.raises(SystemExit):
+            parsed(shlex.split(command), monkeypatch)
+    with pytest.raises(AssertionError):
+        run_block("false", tmp_path)
+    with pytest.raises(AssertionError):
+        run_block("python recipes/digits.py 'unclosed", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A folder for all blocks, one after the other, as a reader would have it."""
+    folder = tmp_path_factory.mktemp("repository")
+    shutil.copytree(ROOT / "saved_models", folder / "saved_models")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS)
+def test_commands_run(block, repository):
+    run_block(block, repository, AT_HAND)

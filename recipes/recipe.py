@@ -75,13 +75,22 @@ METHODS = {
     "cosub": (mixmo_keras.CoSub, dict(batch_repetitions=1, **SUBMODELS | dict(drop_path=0.2, co_training=0.5))),
 }
 CROPS = ("pad", "resize", "whole")
-# schedule: a function of the learning rate
+# schedule: a function of the learning rate; and the rate for 64 images a step, to which it is proportional
 SCHEDULES = {
-    "mixmo": schedules.StepDecay,
-    "mimo_imagenet": lambda rate: schedules.StepDecay(rate, 5 / 150, (50 / 150, 100 / 150, 133 / 150)),
-    "mimo": lambda rate: schedules.StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)),
-    "tiny_imagenet": lambda rate: schedules.StepDecay(rate, warmup=1 / 1200, milestones=(600 / 1200, 900 / 1200)),
-    "cosine": schedules.Cosine,
+    "mixmo": (schedules.StepDecay, LEARNING_RATE),
+    "mimo_imagenet": (
+        lambda rate: schedules.StepDecay(rate, 5 / 150, (50 / 150, 100 / 150, 133 / 150)),
+        0.1 * 64 / 256,
+    ),
+    "mimo": (
+        lambda rate: schedules.StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)),
+        LEARNING_RATE,
+    ),
+    "tiny_imagenet": (
+        lambda rate: schedules.StepDecay(rate, warmup=1 / 1200, milestones=(600 / 1200, 900 / 1200)),
+        0.2 * 64 / 100,
+    ),
+    "cosine": (schedules.Cosine, LEARNING_RATE),
 }
 
 
@@ -138,7 +147,12 @@ class Recipe:
     epochs: int = option(300, "epochs; warm-up and decay scale with them")
     scale: float = option(1.0, "train for this share of the epochs, such as 0.05 for a trial")
     batch_size: int = option(64, "rows a step, a multiple of b: batch_size / b images")
-    learning_rate: float | None = option(None, f"after warm-up (default: {LEARNING_RATE} for 64 images a step)")
+    learning_rate: float | None = option(
+        None,
+        "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
+        + ", ".join(f"{name} {rate:g}" for name, (_, rate) in SCHEDULES.items())
+        + ")",
+    )
     schedule: str | None = option(None, "learning rate: " + ", ".join(SCHEDULES) + " (default: the method's paper)")
     l2: float = option(3e-4, "λ of L2 regularisation")
     l2_normalization: bool = option(True, "L2 of the scales and shifts of normalisation layers too")
@@ -234,8 +248,8 @@ class Recipe:
             raise ValueError(f"`warm_start`: there is no file {self.warm_start}.")
         if self.epochs < 1:
             raise ValueError(f"`epochs` must be at least 1, got {self.epochs}.")
-        if self.learning_rate is None:  # the same for each image: the papers' 0.1/(2b) at 64 rows
-            values["learning_rate"] = LEARNING_RATE * self.batch_size / repetitions / 64
+        if self.learning_rate is None:  # the same for each image: the papers' 0.1/(2b) at 64 rows, or 0.2/b at 100
+            values["learning_rate"] = SCHEDULES[values["schedule"]][1] * self.batch_size / repetitions / 64
         return dataclasses.replace(self, **values)
 
 
@@ -264,7 +278,7 @@ def build(recipe: Recipe, info: datasets.Info) -> mixmo_keras.MixMo:
         name=recipe.method,
         **{name: getattr(recipe, name) for name in own},
     )
-    schedule = SCHEDULES[recipe.schedule](recipe.learning_rate)
+    schedule = SCHEDULES[recipe.schedule][0](recipe.learning_rate)
     optimizer = keras.optimizers.SGD(
         schedule,
         momentum=0.9,
@@ -322,7 +336,8 @@ def run(recipe: Recipe) -> dict:
     if chief:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", {**settings(recipe), "versions": versions()})
-        print(f"{recipe.name}: {model.count_params():,} parameters, {images_a_step} images a step; {folder}/")
+        print(f"{recipe.name}: {model.count_params():,} parameters; {folder}/")
+        print(f"{images_a_step} images a step, learning rate {recipe.learning_rate:g}")
         if strategy.num_replicas_in_sync > 1:
             print(
                 f"{strategy.num_replicas_in_sync} replicas of {images_a_step // strategy.num_replicas_in_sync} images"

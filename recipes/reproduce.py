@@ -59,7 +59,7 @@ def _tiny(published: dict[str, tuple]) -> dict[str, Row]:
 
 def _tiny_method(name: str) -> dict:
     if name == "vanilla":
-        return dict(method="single", batch_repetitions=1, learning_rate=0.2)
+        return dict(method="single", batch_repetitions=1)
     return METHODS[name]
 
 
@@ -110,7 +110,7 @@ TABLES = {
     "mimo_cifar100": {
         "MIMO, its own schedule": Row(
             82.0,
-            dataclasses.replace(cifar100.RECIPE, method="mimo", epochs=250, batch_size=512, learning_rate=0.1),
+            dataclasses.replace(cifar100.RECIPE, method="mimo", epochs=250, batch_size=512),
         ),
     },
 }

@@ -20,8 +20,7 @@ RECIPE = Recipe(
     batch_repetitions=4,
     epochs=1200,
     batch_size=100,
-    learning_rate=0.2 / 4,  # 0.2/b
-    schedule="tiny_imagenet",
+    schedule="tiny_imagenet",  # a learning rate of 0.2/b
     l2=0.5e-4,  # weight decay 1e-4 in the gradient, which is 2 × l2
 )
 

@@ -43,7 +43,7 @@ PUBLISHED = {
         dict(rate=0.2 / 4, decay=(600, 900), factor=0.1, warmup=1),
     ),
     "MIMO, CIFAR": (
-        dataclasses.replace(cifar10.RECIPE, method="mimo", epochs=250, batch_size=512, learning_rate=0.1),
+        dataclasses.replace(cifar10.RECIPE, method="mimo", epochs=250, batch_size=512),
         dict(num_members=3, input_repetition=0.0, batch_repetitions=4, batch_size=512, l2=3e-4, l2_normalization=True),
         dict(rate=0.1, decay=(100, 200, 225), factor=0.1, warmup=1),
     ),
@@ -62,7 +62,7 @@ def test_resolved_settings_are_the_published_ones(name):
     resolved = given.resolved()
     assert {key: getattr(resolved, key) for key in expected} == expected
     assert resolved.learning_rate == pytest.approx(schedule["rate"])
-    rates = recipe.SCHEDULES[resolved.schedule](resolved.learning_rate)
+    rates = recipe.SCHEDULES[resolved.schedule][0](resolved.learning_rate)
 
     def rate(epoch):
         return float(rates.at(epoch / resolved.epochs))
@@ -73,10 +73,26 @@ def test_resolved_settings_are_the_published_ones(name):
         assert rate(epoch + 0.01) == pytest.approx(schedule["rate"] * schedule["factor"] ** (number + 1), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("given", "changes", "rate"),
+    [
+        (cifar100.RECIPE, dict(batch_repetitions=1), 0.1 / 2),
+        (cifar100.RECIPE, dict(batch_size=256), 4 * 0.1 / (2 * 4)),
+        (tiny_imagenet.RECIPE, dict(batch_repetitions=1), 0.2),
+        (tiny_imagenet.RECIPE, dict(batch_repetitions=2), 0.2 / 2),
+        (tiny_imagenet.RECIPE, dict(schedule="cosine"), 0.05 * 25 / 64),
+        (imagenet.RECIPE, dict(batch_size=1024), 0.8 / 4),
+        (imagenet.RECIPE, dict(batch_size=1024, learning_rate=0.3), 0.3),
+    ],
+)
+def test_the_learning_rate_follows_the_images_of_a_step(given, changes, rate):
+    assert dataclasses.replace(given, **changes).resolved().learning_rate == pytest.approx(rate)
+
+
 def test_mimos_own_schedule_is_the_recipes():
     for settings, schedule in (("cifar", "mimo"), ("imagenet", "mimo_imagenet")):
         own = models.MIMO_SETTINGS[settings]["schedule"]
-        assert recipe.SCHEDULES[schedule](own.base).get_config() == own.get_config()
+        assert recipe.SCHEDULES[schedule][0](own.base).get_config() == own.get_config()
 
 
 @pytest.mark.parametrize("crop", ["resize", "whole"])

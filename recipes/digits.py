@@ -1,6 +1,6 @@
 """Cut-MixMo on scikit-learn's handwritten digits: needs no download, takes a minute on two CPU cores.
 
-python recipes/digits.py
+python recipes/digits.py                                            Cut-MixMo
 python recipes/digits.py --method single                            the network without members
 """
 

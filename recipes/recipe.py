@@ -580,14 +580,27 @@ def main(defaults: Recipe, description: str, arguments: list[str] | None = None)
 
 def parse(defaults: Recipe, description: str, arguments: list[str] | None = None) -> Recipe:
     """`defaults` with the command line's options in place."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # what is not given stays the recipe's
+    )
     for field in dataclasses.fields(Recipe):
         default = getattr(defaults, field.name)
         flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"]
         if field.type in (bool, bool | None):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         else:
-            text += "" if default is None else " (default: %(default)s)"
+            text += "" if default is None else f" (default: {default})"
             kind = {int: int, float: float, int | None: int, float | None: float}.get(field.type, str)  # type: ignore[arg-type]
-            parser.add_argument(flag, type=kind, default=default, metavar=field.name.split("_")[-1].upper(), help=text)
-    return Recipe(**vars(parser.parse_args(arguments)))
+            parser.add_argument(flag, type=kind, metavar=field.name.split("_")[-1].upper(), help=text)
+    given = vars(parser.parse_args(arguments))
+    return dataclasses.replace(with_method(defaults, given.get("method", defaults.method)), **given)
+
+
+def with_method(recipe: Recipe, method: str) -> Recipe:
+    """The recipe with another method, less the values of options that this method doesn't have."""
+    if method not in METHODS:
+        return dataclasses.replace(recipe, method=method)  # `resolved` says that there is no such method
+    others = {name for _, options in METHODS.values() for name in options} - set(METHODS[method][1])
+    return dataclasses.replace(recipe, method=method, **dict.fromkeys(others))

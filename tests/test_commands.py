@@ -5,7 +5,7 @@ the slow tests those run for real that need no data but the digits.
 """
 
 import argparse
-import dataclasses
+import ast
 import json
 import os
 import re
@@ -19,6 +19,7 @@ from pathlib import Path
 import compare
 import pytest
 import recipe
+import reproduce
 from test_docs import PAGES, ROOT
 
 BLOCKS = [
@@ -70,21 +71,29 @@ class _Parsed(Exception):  # noqa: N818  # it is what was asked for
     pass
 
 
-def parsed(command: list[str], monkeypatch) -> argparse.Namespace:
-    """What a script's own parser makes of a command."""
+def parsed(command: list[str], monkeypatch) -> argparse.Namespace | recipe.Recipe:
+    """What a script's own parser makes of a command: of a recipe's, its resolved settings."""
 
     def stop(self, *arguments):
         raise _Parsed(parse(self, *arguments))
 
-    parse = argparse.ArgumentParser.parse_args
+    def stop_run(given):
+        raise _Parsed(given.resolved())
+
+    script = ROOT / command[0]
+    method = "parse_known_args" if "parse_known_args" in script.read_text() else "parse_args"
+    parse = getattr(argparse.ArgumentParser, method)
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(recipe, "run", stop_run)
+        if "import Recipe, main" not in script.read_text():
+            patch.setattr(argparse.ArgumentParser, method, stop)
         patch.setattr(sys, "argv", command)
+        patch.syspath_prepend(str(script.parent))
         try:
-            runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+            runpy.run_path(str(script), run_name="__main__")
         except _Parsed as found:
             return found.args[0]
-    raise AssertionError(f"{command[0]} takes no options.")
+    raise AssertionError(f"{script} takes no options.")
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -99,10 +108,33 @@ def test_commands_are_understood(block, tmp_path, monkeypatch):
             assert set(arguments) <= set(targets)
         if program != "python" or arguments[0] == "docs/tutorial.py":
             continue
-        options = vars(parsed(["photos" if argument == "DIR" else argument for argument in arguments], monkeypatch))
-        if options.keys() == {field.name for field in dataclasses.fields(recipe.Recipe)}:
-            recipe.Recipe(**options).resolved()
-        assert set(options.get("methods") or []) <= set(compare.METHODS)
+        options = parsed(["photos" if argument == "DIR" else argument for argument in arguments], monkeypatch)
+        assert set(getattr(options, "methods", [])) <= set(compare.METHODS)
+
+
+SCRIPTS = [
+    pytest.param(path, id=path.stem)
+    for path in sorted([*(ROOT / "recipes").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+    if re.search(r"^ *python ", path.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_commands_of_docstrings_are_understood(script, tmp_path, monkeypatch):
+    """And where they say what a paper reports, that is the row of `reproduce.TABLES` with these settings."""
+    for folder in ("photos", "runs"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^ *python (\S+\.py)(.*)", ast.get_docstring(ast.parse(script.read_text())), re.MULTILINE)
+    assert lines
+    for path, text in lines:
+        arguments, _, remark = text.partition("   ")
+        arguments = re.sub(r"[\[\]]|\.\.\.", "", arguments)  # of what may be left out, everything
+        found = parsed([path, *shlex.split(arguments)], monkeypatch)
+        if percent := re.match(r"\s*([\d.]+) %", remark):
+            rows = [row for table in reproduce.TABLES.values() for row in table.values()]
+            rows = [row for row in rows if row.recipe.resolved() == found]
+            assert float(percent[1]) in [row.published for row in rows], (path, text)
 
 
 def test_a_wrong_command_is_found(tmp_path, monkeypatch):

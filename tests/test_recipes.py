@@ -10,6 +10,7 @@ from pathlib import Path
 import cifar10
 import cifar100
 import digits
+import imagenet
 import keras
 import numpy as np
 import pytest
@@ -48,23 +49,20 @@ def test_the_command_line_changes_the_recipe():
     changed = recipe.parse(
         digits.RECIPE,
         "",
-        [
-            "--method",
-            "linear_mixmo",
-            "--num-members",
-            "3",
-            "--alpha",
-            "1.5",
-            "--no-flip",
-            "--epochs",
-            "7",
-            "--data-dir",
-            "d",
-        ],
+        "--method linear_mixmo --num-members 3 --alpha 1.5 --no-flip --epochs 7 --data-dir d".split(),
     )
     assert changed == dataclasses.replace(
         digits.RECIPE, method="linear_mixmo", num_members=3, alpha=1.5, flip=False, epochs=7, data_dir="d"
     )
+
+
+def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
+    single = recipe.parse(imagenet.RECIPE, "", "--method single".split())
+    assert (single.num_members, single.input_repetition, single.batch_repetitions) == (None, None, 2)
+    assert single.resolved().epochs == 150
+    given = recipe.parse(imagenet.RECIPE, "", "--method single --num-members 2".split())
+    with pytest.raises(ValueError, match=r"`num_members` \(=2\) has no meaning for method 'single'"):
+        given.resolved()
 
 
 @pytest.mark.parametrize(

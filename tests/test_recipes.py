@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_the_command_line_changes_the_recipe():
     changed = recipe.parse(
         digits.RECIPE,
         "",
-        "--method linear_mixmo --num-members 3 --alpha 1.5 --no-flip --epochs 7 --data-dir d".split(),
+        shlex.split("--method linear_mixmo --num-members 3 --alpha 1.5 --no-flip --epochs 7 --data-dir d"),
     )
     assert changed == dataclasses.replace(
         digits.RECIPE, method="linear_mixmo", num_members=3, alpha=1.5, flip=False, epochs=7, data_dir="d"
@@ -57,10 +58,10 @@ def test_the_command_line_changes_the_recipe():
 
 
 def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
-    single = recipe.parse(imagenet.RECIPE, "", "--method single".split())
+    single = recipe.parse(imagenet.RECIPE, "", shlex.split("--method single"))
     assert (single.num_members, single.input_repetition, single.batch_repetitions) == (None, None, 2)
     assert single.resolved().epochs == 150
-    given = recipe.parse(imagenet.RECIPE, "", "--method single --num-members 2".split())
+    given = recipe.parse(imagenet.RECIPE, "", shlex.split("--method single --num-members 2"))
     with pytest.raises(ValueError, match=r"`num_members` \(=2\) has no meaning for method 'single'"):
         given.resolved()
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import compare
 import pytest
@@ -83,7 +84,7 @@ def parsed(command: list[str], monkeypatch) -> argparse.Namespace | recipe.Recip
     script = ROOT / command[0]
     method = "parse_known_args" if "parse_known_args" in script.read_text() else "parse_args"
     parse = getattr(argparse.ArgumentParser, method)
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, mock.patch.dict(os.environ):  # scripts choose a backend there
         patch.setattr(recipe, "run", stop_run)
         if "import Recipe, main" not in script.read_text():
             patch.setattr(argparse.ArgumentParser, method, stop)

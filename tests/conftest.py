@@ -1,5 +1,6 @@
-"""What holds for every test: quiet logs, set before TensorFlow is imported; and random numbers that follow from its name."""
+"""What holds for every test: quiet logs, set before TensorFlow is imported; random numbers that follow from its name."""
 
+import gc
 import os
 import zlib
 
@@ -14,3 +15,10 @@ def _random_numbers(request):
     import keras
 
     keras.utils.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_garbage():
+    """TensorFlow takes the longer to free a model's graphs, the more of them there are: minutes if left to pile up."""
+    yield
+    gc.collect()

@@ -9,6 +9,9 @@ import inspect
 import keras
 from keras import ops
 
+# a random part's share of the area, the least and the greatest; its width by height (Szegedy et al., 2015)
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class PadCropFlip(keras.layers.Layer):
@@ -69,7 +72,7 @@ class RandomResizedCrop(keras.layers.Layer):
         flip: whether to flip.
     """
 
-    def __init__(self, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), flip: bool = True, **kwargs):
+    def __init__(self, scale=AREA, ratio=RATIO, flip: bool = True, **kwargs):
         super().__init__(**kwargs)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(

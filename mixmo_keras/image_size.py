@@ -5,10 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-AREA, RATIO = (
-    (0.08, 1.0),
-    (3 / 4, 4 / 3),
-)  # Szegedy et al. (2015): least and greatest share of the area; width by height
+from mixmo_keras.augmentation import AREA, RATIO
 
 
 def middle(size: tuple[int, int], border: int = 0) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -32,8 +29,8 @@ def middle(size: tuple[int, int], border: int = 0) -> Callable[[tf.Tensor], tf.T
 def random_part(size: tuple[int, int]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """A function of an image (h, w, C) and a seed (2,) to a random part of it, as (H, W, C) uint8.
 
-    The part's share of the area and its width by height are drawn within `AREA` and `RATIO`; where ten draws don't fit
-    into the image, it is the whole.
+    The part's share of the area and its width by height are drawn within `augmentation.AREA` and `RATIO`; where ten draws
+    don't fit into the image, it is the whole.
     """
     resize = _resizing(size)
 

@@ -162,8 +162,8 @@ def main(arguments: list[str] | None = None) -> dict | str:
     given = [name for name, value in vars(options).items() if value not in (None, False)]
     if options.compare and (unused := set(given) - {"paths", "compare", "output_dir"}):
         parser.error(f"--compare evaluates nothing, and has no use for: {', '.join(sorted(unused))}")
-    if options.corruption_images and not options.corruptions:
-        parser.error("--corruption-images has no meaning without --corruptions")
+    if options.corruption_images is not None and not (options.corruptions and options.corruption_images > 0):
+        parser.error("--corruption-images needs --corruptions, and an image at least")
     try:
         if options.compare:
             text = compare(options.paths, options.output_dir or Path("runs/comparison"))

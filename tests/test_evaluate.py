@@ -146,6 +146,7 @@ def test_what_is_refused(runs, tmp_path, strange_file):
         with pytest.raises(SystemExit, match=f"error: .*{message}"):
             main(*arguments)
     assert not (tmp_path / "out").exists()
-    for arguments in (("--compare", runs[0], "--temperature"), (runs[0], "--corruption-images", 5)):
+    zero = (runs[0], "--corruptions", "on_the_fly", "--corruption-images", 0)
+    for arguments in (("--compare", runs[0], "--temperature"), (runs[0], "--corruption-images", 5), zero):
         with pytest.raises(SystemExit, match="2"):
             main(*arguments)

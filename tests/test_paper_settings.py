@@ -123,7 +123,8 @@ def two_steps(given: recipe.Recipe, info: datasets.Info, train) -> None:
     given = given.resolved()
     given = dataclasses.replace(given, batch_size=2 * given.batch_repetitions)
     model = recipe.build(given, info)
-    data = datasets.batches(train.take(4), 2, training=True, first_epoch=0)
+    part = info.image_shape[:2] if given.crop == "whole" else None
+    data = datasets.batches(train.take(4), 2, training=True, first_epoch=0, random_part=part)
     losses = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert int(model.step_counter.numpy()) == 2
@@ -143,7 +144,7 @@ def data_of(dataset: str):
     with tfds.testing.mock_data(num_examples=500), pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "_reachable", lambda url: True)
         patch.delenv("MIXMO_DATA_DIR", raising=False)
-        train = datasets.load(source, "train").take(4)
+        train = datasets.load(source, "train", whole=dataset == "imagenet2012").take(4)
         if info is None:
             return datasets.info(source), train
         return info, train.map(lambda image, label: (tf.tile(image, (2, 2, 1)), label))

@@ -3,27 +3,25 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from mixmo_keras import (
-    augmentation,
-    backbones,
-    calibration,
-    checkpoints,
-    losses,
-    masks,
-    metrics,
-    schedules,
-    uncertainty,
-)
-from mixmo_keras.ensembles import DeepEnsemble
-from mixmo_keras.interop import load_reference_checkpoint, save_reference_checkpoint
-from mixmo_keras.layers import MixingBlock, MultiEncoder, MultiHead
-from mixmo_keras.mixing import Mixing
-from mixmo_keras.models import MIMO, CoSub, CutMixMo, LinearMixMo, MixMo, SingleNetwork
-from mixmo_keras.msda import MSDA
-from mixmo_keras.stochastic_depth import StochasticDepth
+from mixmo_keras import metrics
+from mixmo_keras.metrics import calibration, uncertainty
+from mixmo_keras.mixing import augmentation, masks
+from mixmo_keras.mixing.mixing import Mixing
+from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.ensemble import DeepEnsemble
+from mixmo_keras.models.mixmo import MIMO, CoSub, CutMixMo, LinearMixMo, MixMo, SingleNetwork
+from mixmo_keras.models.reference_checkpoints import load_reference_checkpoint, save_reference_checkpoint
+from mixmo_keras.networks import backbones
+from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks.stochastic_depth import StochasticDepth
+from mixmo_keras.training import checkpoints, losses, schedules
 
 if TYPE_CHECKING:
-    from mixmo_keras import datasets, distribution, export, plots
+    from mixmo_keras import datasets, evaluation
+    from mixmo_keras.evaluation import corruptions, plots, report
+    from mixmo_keras.experiments import pilot, search
+    from mixmo_keras.serving import export
+    from mixmo_keras.training import distribution
 
 __version__ = "0.1.0"
 
@@ -45,22 +43,39 @@ __all__ = [
     "backbones",
     "calibration",
     "checkpoints",
+    "corruptions",
     "datasets",
     "distribution",
+    "evaluation",
     "export",
     "load_reference_checkpoint",
     "losses",
     "masks",
     "metrics",
+    "pilot",
     "plots",
+    "report",
     "save_reference_checkpoint",
     "schedules",
+    "search",
     "uncertainty",
 ]
 
+# on first use: they import TensorFlow, KerasTuner or matplotlib, which training on the JAX backend does without
+_ON_FIRST_USE = {
+    "corruptions": "evaluation.corruptions",
+    "datasets": "datasets",
+    "distribution": "training.distribution",
+    "evaluation": "evaluation",
+    "export": "serving.export",
+    "pilot": "experiments.pilot",
+    "plots": "evaluation.plots",
+    "report": "evaluation.report",
+    "search": "experiments.search",
+}
+
 
 def __getattr__(name: str):
-    # on first use: they import TensorFlow or matplotlib, which training on the JAX backend does without
-    if name in ("datasets", "distribution", "export", "plots"):
-        return importlib.import_module(f"mixmo_keras.{name}")
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"mixmo_keras.{_ON_FIRST_USE[name]}")
     raise AttributeError(f"module 'mixmo_keras' has no attribute {name!r}")

@@ -26,11 +26,12 @@ from recipe import write_json
 
 import mixmo_keras
 from mixmo_keras import corruptions, datasets, evaluation, files, report
+from mixmo_keras.models.ensemble import Ensemble
 
 COMPARED = ("accuracy", "nll", "brier", "ece", "errors_auroc", "aurc")
 
 
-def load(paths: list[Path], ensemble: bool) -> tuple[mixmo_keras.ensembles.Ensemble, str]:
+def load(paths: list[Path], ensemble: bool) -> tuple[Ensemble, str]:
     """The model of the paths and its name."""
     found = [path / "last.keras" if path.is_dir() else path for path in paths]
     for file in found:
@@ -38,7 +39,7 @@ def load(paths: list[Path], ensemble: bool) -> tuple[mixmo_keras.ensembles.Ensem
             raise FileNotFoundError(f"There is no {file}: pass a folder that a recipe finished, or a .keras file.")
     models = [keras.models.load_model(file, compile=not ensemble) for file in found]
     for model, file in zip(models, found, strict=True):
-        if not isinstance(model, mixmo_keras.ensembles.Ensemble):
+        if not isinstance(model, Ensemble):
             raise ValueError(
                 f"{file} holds a {type(model).__name__}, which has no members: evaluate a model of mixmo_keras."
             )

@@ -26,19 +26,9 @@ import numpy as np
 import tensorflow as tf
 
 import mixmo_keras
-from mixmo_keras import (
-    augmentation,
-    checkpoints,
-    datasets,
-    distribution,
-    files,
-    losses,
-    masks,
-    metrics,
-    msda,
-    schedules,
-)
-from mixmo_keras.models import LEARNING_RATE
+from mixmo_keras import augmentation, checkpoints, datasets, distribution, files, losses, masks, metrics, schedules
+from mixmo_keras.mixing import msda
+from mixmo_keras.models.mixmo import LEARNING_RATE
 
 # for all methods: stochastic depth, and submodels that learn from each other
 SUBMODELS = dict(drop_path=0.0, efficient_drop_path=False, co_training=None, teaching="softmax")

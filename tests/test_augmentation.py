@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from mixmo_keras import augmentation
-from mixmo_keras.augmentation import PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
 from mixmo_keras.seeds import StepSeed
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (6, 5, 7, 3), dtype="uint8")

@@ -10,7 +10,7 @@ from keras import layers
 
 import mixmo_keras
 from mixmo_keras import backbones
-from mixmo_keras.backbones import Backbone, wide_resnet
+from mixmo_keras.networks.backbones import Backbone, wide_resnet
 
 
 def wrn_parameters(depth, width, num_members, num_classes, channels=3):

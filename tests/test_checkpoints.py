@@ -12,7 +12,7 @@ import tensorflow as tf
 import tiny
 
 from mixmo_keras import checkpoints, datasets
-from mixmo_keras.checkpoints import Checkpoints, Position
+from mixmo_keras.training.checkpoints import Checkpoints, Position
 
 DATA = tf.data.Dataset.from_tensor_slices(tiny.data(44))
 STEPS, EPOCHS = 5, 3

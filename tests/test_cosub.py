@@ -8,9 +8,10 @@ import tiny
 from keras import ops
 
 import mixmo_keras
-from mixmo_keras import StochasticDepth, backbones, cosub, losses, seeds
+from mixmo_keras import StochasticDepth, backbones, losses, seeds
+from mixmo_keras.networks.stochastic_depth import AddRows, TakeRows
 from mixmo_keras.seeds import StepSeed
-from mixmo_keras.stochastic_depth import AddRows, TakeRows
+from mixmo_keras.training import co_training as cosub
 
 X, Y = tiny.data()
 RANDOM = np.random.default_rng(0)

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixmo_keras import datasets
+from mixmo_keras.datasets import registry
 
 
 def arrays(dataset):
@@ -51,7 +52,7 @@ def test_unknown_names(name, split, message):
 
 
 def test_missing_data_without_network_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_reachable", lambda url: False)
+    monkeypatch.setattr(registry, "_reachable", lambda url: False)
     with pytest.raises(
         FileNotFoundError, match=r"'cifar100' is not prepared in .*--data-dir or MIXMO_DATA_DIR"
     ) as caught:
@@ -61,11 +62,11 @@ def test_missing_data_without_network_is_one_line(tmp_path, monkeypatch):
 
 def test_an_unreachable_host_is_found_out_at_once(monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    assert not datasets._reachable("https://host.invalid/page")
+    assert not registry._reachable("https://host.invalid/page")
 
 
 def test_data_dir_comes_from_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_reachable", lambda url: False)
+    monkeypatch.setattr(registry, "_reachable", lambda url: False)
     monkeypatch.setenv("MIXMO_DATA_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         datasets.info("cifar10")
@@ -73,7 +74,7 @@ def test_data_dir_comes_from_the_environment(tmp_path, monkeypatch):
 
 def test_tfds_by_name():
     with tfds.testing.mock_data(num_examples=20), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.setattr(registry, "_reachable", lambda url: True)
         assert datasets.info("cifar100").num_classes == 100
         image, label = next(iter(datasets.load("cifar100", "validation")))
     assert image.shape == (32, 32, 3)
@@ -83,7 +84,7 @@ def test_tfds_by_name():
 
 def test_imagenets_images_become_squares_of_one_size():
     with tfds.testing.mock_data(num_examples=5), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.setattr(registry, "_reachable", lambda url: True)
         info = datasets.info("imagenet2012")
         images = [image for image, _ in datasets.load("imagenet2012", "test")]
     assert (info.image_shape, info.num_classes) == ((224, 224, 3), 1000)

@@ -13,6 +13,7 @@ import tiny
 
 import mixmo_keras
 from mixmo_keras import datasets
+from mixmo_keras.datasets import registry
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_run_with_everything(runs, capsys):
 
 def test_strangers_are_fitted_to_the_model(runs):
     with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.setattr(registry, "_reachable", lambda url: True)
         figures = main(runs[0], "--ood", "cifar10", "--output-dir", runs[0].parent / "ood")
     assert figures["out_of_distribution"]["images"] == 30  # 32×32 in colour, shown as 8×8 grey
     assert set(figures["out_of_distribution"]["measures"]) == {
@@ -78,8 +79,8 @@ def test_cifar_10_c_by_tfds(tmp_path):
     model = mixmo_keras.CutMixMo("wrn10_1", num_classes=10)
     model.save(tmp_path / "model.keras")
     with tfds.testing.mock_data(num_examples=4), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
-        patch.setattr(datasets, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
+        patch.setattr(registry, "_reachable", lambda url: True)
+        patch.setattr(registry, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
         figures = main(
             tmp_path / "model.keras", "--dataset", "cifar10", "--corruptions", "tfds", "--output-dir", tmp_path / "out"
         )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mixmo_keras import fusing
+from mixmo_keras.networks import fusing
 
 X, _ = tiny.data(6)
 

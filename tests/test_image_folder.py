@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from mixmo_keras import datasets
-from mixmo_keras.image_folder import ImageFolder
+from mixmo_keras.datasets import registry
+from mixmo_keras.datasets.image_folder import ImageFolder
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_what_is_no_dataset(folder, tmp_path):
 
 def test_streamed_epochs_are_permutations_that_follow_from_the_seed(monkeypatch):
     images = tf.data.Dataset.range(10).map(lambda n: (tf.fill((2, 2, 1), tf.cast(n, tf.uint8)), n))
-    monkeypatch.setattr(datasets, "MEMORY", 20)  # bytes: five images
+    monkeypatch.setattr(registry, "MEMORY", 20)  # bytes: five images
 
     def epochs(first_epoch, count, seed=1):
         batches = datasets.batches(images, 3, training=True, seed=seed, first_epoch=first_epoch)

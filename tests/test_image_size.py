@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mixmo_keras import CutMixMo, datasets, image_size
+from mixmo_keras import CutMixMo, datasets
+from mixmo_keras.datasets import resizing as image_size
 
 
 def gradient(height, width):

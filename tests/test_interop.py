@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 import mixmo_keras
-from mixmo_keras import interop
+from mixmo_keras.models import reference_checkpoints as interop
 
 torch = pytest.importorskip("torch")
 

@@ -7,7 +7,7 @@ import tiny
 from keras import ops
 
 from mixmo_keras import losses
-from mixmo_keras.losses import CrossEntropy
+from mixmo_keras.training.losses import CrossEntropy
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(0, 3, (6, 5)).astype("float32")

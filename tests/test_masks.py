@@ -12,9 +12,10 @@ from keras import ops
 from scipy import ndimage, stats
 from scipy.special import gammaln
 
-from mixmo_keras import masks, mixing
-from mixmo_keras.layers import MixingBlock
-from mixmo_keras.mixing import Mixing
+from mixmo_keras import masks
+from mixmo_keras.mixing import mixing
+from mixmo_keras.mixing.mixing import Mixing
+from mixmo_keras.networks.layers import MixingBlock
 from mixmo_keras.seeds import StepSeed
 
 SIZES = [(1, 1, 4), (2, 3, 1), (8, 8, 5), (32, 32, 3)]

@@ -13,11 +13,12 @@ import tensorflow as tf
 import tiny
 from keras import layers, ops
 
-from mixmo_keras import MIMO, MSDA, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks, mixing, msda
-from mixmo_keras.backbones import Backbone, wide_resnet
-from mixmo_keras.losses import CrossEntropy
-from mixmo_keras.models import MIMO_SETTINGS
+from mixmo_keras import MIMO, MSDA, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks
+from mixmo_keras.mixing import mixing, msda
+from mixmo_keras.models.mixmo import MIMO_SETTINGS
+from mixmo_keras.networks.backbones import Backbone, wide_resnet
 from mixmo_keras.seeds import StepSeed
+from mixmo_keras.training.losses import CrossEntropy
 
 K = tiny.NUM_CLASSES
 COMMON = dict(num_classes=K, input_shape=tiny.SHAPE, batch_repetitions=2, augmentation=None, seed=7)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mixmo_keras import masks, mixing
-from mixmo_keras.mixing import Mixing
+from mixmo_keras import masks
+from mixmo_keras.mixing import mixing
+from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.seeds import StepSeed
 
 RANDOM = np.random.default_rng(0)

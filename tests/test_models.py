@@ -13,9 +13,9 @@ from keras import ops
 
 import mixmo_keras
 from mixmo_keras import losses
-from mixmo_keras.augmentation import PadCropFlip
-from mixmo_keras.mixing import Mixing
-from mixmo_keras.models import Batch
+from mixmo_keras.mixing.augmentation import PadCropFlip
+from mixmo_keras.mixing.mixing import Mixing
+from mixmo_keras.models.mixmo import Batch
 from mixmo_keras.seeds import StepSeed
 
 X, Y = tiny.data()

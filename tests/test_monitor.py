@@ -10,7 +10,7 @@ import tiny
 from keras import ops
 
 from mixmo_keras import schedules
-from mixmo_keras.monitor import _IMAGE, _LABEL, _LOSS, Monitor
+from mixmo_keras.training.monitor import _IMAGE, _LABEL, _LOSS, Monitor
 
 X, Y = tiny.data()
 SCHEDULE = schedules.StepDecay(1e-3, warmup=0.25, milestones=(0.5, 0.75), rate=0.1)

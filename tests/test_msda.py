@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mixmo_keras import msda
+from mixmo_keras.mixing import msda
 from mixmo_keras.seeds import StepSeed
 
 NUM_IMAGES, REPETITIONS = 4, 3

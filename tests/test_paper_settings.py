@@ -15,7 +15,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_imagenet
 
-from mixmo_keras import datasets, models
+from mixmo_keras import datasets
+from mixmo_keras.datasets import registry
+from mixmo_keras.models import mixmo as models
 
 # as published: Ramé et al. 2021 (CIFAR: section 4.1; Tiny ImageNet: appendix), Havasi et al. 2021 (appendix), per epoch
 CIFAR = dict(backbone="wrn28_10", epochs=300, batch_size=64, l2=3e-4, padding=4, flip=True, crop="pad")
@@ -142,7 +144,7 @@ def data_of(dataset: str):
     else:
         info, source = None, dataset
     with tfds.testing.mock_data(num_examples=500), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.setattr(registry, "_reachable", lambda url: True)
         patch.delenv("MIXMO_DATA_DIR", raising=False)
         train = datasets.load(source, "train", whole=dataset == "imagenet2012").take(4)
         if info is None:

@@ -20,6 +20,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixmo_keras import datasets
+from mixmo_keras.datasets import registry
 
 RECIPES = Path(recipe.__file__).parent
 TINY = dict(backbone="wrn10_1", epochs=2)
@@ -267,7 +268,7 @@ def test_pixel_augmentation_gives_each_copy_its_own_draw(augmentation):
 def test_a_run_with_pixel_augmentation(tmp_path):
     arguments = "--pixel-augmentation randaugment --msda cutmix --backbone wrn10_1 --epochs 1 --no-flip"
     with tfds.testing.mock_data(num_examples=32), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.setattr(registry, "_reachable", lambda url: True)
         patch.chdir(tmp_path)
         figures = recipe.main(cifar10.RECIPE, "", arguments.split())
     assert figures["name"] == "cifar10-cut_mixmo-randaugment-msda_cutmix-wrn10_1-seed0"
@@ -287,7 +288,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 def test_cifar100_through_mock_data(tmp_path):
     with tfds.testing.mock_data(num_examples=48), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_reachable", lambda url: True)
+        patch.setattr(registry, "_reachable", lambda url: True)
         arguments = ["--backbone", "wrn10_1", "--epochs", "1", "--output-dir", "runs", "--export-dir", "served"]
         patch.chdir(tmp_path)
         figures = recipe.main(cifar100.RECIPE, cifar100.__doc__, arguments)

@@ -7,8 +7,8 @@ import tiny
 from keras import ops
 
 import mixmo_keras
-from mixmo_keras.monitor import Monitor
-from mixmo_keras.schedules import Cosine, ProgressSchedule, StepDecay
+from mixmo_keras.training.monitor import Monitor
+from mixmo_keras.training.schedules import Cosine, ProgressSchedule, StepDecay
 
 
 def at(schedule, progress) -> float:

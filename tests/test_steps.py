@@ -9,8 +9,8 @@ import tensorflow as tf
 import tiny
 from keras import ops
 
-from mixmo_keras import steps
 from mixmo_keras.seeds import StepSeed
+from mixmo_keras.training import steps
 
 X, Y = tiny.data()
 RATE = 0.1

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mixmo_keras import datasets
+from mixmo_keras.datasets import registry
 
 CLASSES = {"n02": "crane", "n01": "goldfish, Carassius auratus", "n03": "crane, wading bird"}
 ROOT = "tiny-imagenet-200"
@@ -107,7 +108,7 @@ def test_a_truncated_archive_is_one_error(tmp_path, share):
 
 
 def test_without_archive_and_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_reachable", lambda url: False)
+    monkeypatch.setattr(registry, "_reachable", lambda url: False)
     with pytest.raises(FileNotFoundError, match="'tiny_imagenet' is not prepared in"):
         datasets.info("tiny_imagenet", tmp_path)
 

@@ -8,7 +8,7 @@ member.
 import keras
 from keras import ops
 
-from mixmo_keras.layers import MemberAverage
+from mixmo_keras.networks.layers import MemberAverage
 
 
 class _OfLogits:
@@ -432,6 +432,6 @@ class MutualInformation(keras.metrics.Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if len(y_pred.shape) != 3:
             raise ValueError(f"Logits must be (n, M, K), of the members; got {tuple(y_pred.shape)}.")
-        from mixmo_keras import uncertainty
+        from mixmo_keras.metrics import uncertainty
 
         super().update_state(uncertainty.mutual_information(ops.cast(y_pred, "float32")), sample_weight)

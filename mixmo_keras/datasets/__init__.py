@@ -1,0 +1,29 @@
+"""What a model trains on: images and labels by name, as `tf.data` pipelines. Needs TensorFlow."""
+
+from mixmo_keras.datasets.registry import (
+    DATASETS,
+    SPLITS,
+    Info,
+    Source,
+    batches,
+    check,
+    corrupted_versions,
+    info,
+    load,
+    load_corrupted,
+    steps_per_epoch,
+)
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Info",
+    "Source",
+    "batches",
+    "check",
+    "corrupted_versions",
+    "info",
+    "load",
+    "load_corrupted",
+    "steps_per_epoch",
+]

@@ -1,0 +1,5 @@
+"""What can be said of a trained model: all its figures, its report, images that are corrupted on purpose, pictures."""
+
+from mixmo_keras.evaluation.evaluate import Evaluation, corrupted_batches, evaluate
+
+__all__ = ["Evaluation", "corrupted_batches", "evaluate"]

@@ -1,0 +1,1 @@
+"""One run from settings to report, and many: the engine of the recipes, the search, the pilot."""

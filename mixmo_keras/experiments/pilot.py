@@ -1,0 +1,243 @@
+"""Whether two members pay, before a long training is spent on them: short runs of one member and of two, side by side.
+
+Every run has the same rows and epochs; what differs is one member, two members, and two with unmixing, at each width.
+Judged is the ensemble's accuracy on validation data.
+"""
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mixmo_keras import datasets, files
+from mixmo_keras.models import mixmo as models
+from mixmo_keras.networks import backbones
+from mixmo_keras.training import schedules
+
+VARIANTS: dict[str, Callable[..., models.MixMo]] = {
+    "one member": models.SingleNetwork,
+    "two members": models.CutMixMo,
+    "two members, unmixing": functools.partial(models.CutMixMo, unmixing=True),
+}
+
+
+def run(
+    backbone: Callable[[int], str | backbones.Backbone | Any],
+    train,
+    validation,
+    widths: Sequence[int],
+    epochs: int = 4,
+    seeds: Sequence[int] = (0, 1),
+    rows: int = 64,
+    batch_repetitions: int = 2,
+    folder: Path | str | None = None,
+    fresh: bool = False,
+    report: Callable[[str], None] = print,
+    **options,
+) -> dict[str, Any]:
+    """Trains every variant at every width with every seed, and gathers their learning curves.
+
+    Args:
+        backbone: a function of the width, as in `search.MixMoHyperModel`: of a network of one's own too.
+        train: images one by one, as `datasets.load` gives them.
+        validation: likewise; nothing else is looked at.
+        widths: what `backbone` takes; two or more show whether width helps.
+        epochs: of each run. Only their length is common: the learning rate falls over each run, so that the curve before the
+            end is lower than a run that ended there.
+        seeds: two or more give the spread.
+        rows: of a step.
+        batch_repetitions: b.
+        folder: where finished runs are kept, so that a pilot that was killed goes on; `None` keeps none.
+        fresh: whether to run again what is there.
+        report: gets a line for each run.
+        **options: of the models.
+
+    Returns:
+        For JSON: `images` (to train on and to validate on), `epochs`, and `runs`, each with `variant`, `width`, `seed`, and
+        by epoch `accuracy` and `nll`.
+    """
+    if rows % batch_repetitions:
+        raise ValueError(f"`rows` (={rows}) must be divisible by `batch_repetitions` (={batch_repetitions}).")
+    if not widths or not seeds or epochs < 1:
+        raise ValueError("A pilot needs a width, a seed and an epoch at least.")
+    images_a_step = rows // batch_repetitions
+    steps = datasets.steps_per_epoch(train, images_a_step)
+    num_validation = datasets.steps_per_epoch(validation, 1)
+    found = []
+    for seed, width, variant in itertools.product(seeds, widths, VARIANTS):  # whole comparisons come first
+        name = variant.replace(", ", "-").replace(" ", "_")
+        key = f"{name}-width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
+        path = None if folder is None else Path(folder) / f"{key}.json"
+        if path is not None and path.exists() and not fresh:
+            found.append(json.loads(path.read_text()))
+            continue
+        schedule = schedules.Cosine(models.LEARNING_RATE * images_a_step / 64)
+        common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
+        model = VARIANTS[variant](backbone(width), **common, **options)
+        history = model.fit(
+            datasets.batches(train, images_a_step, training=True, seed=seed, first_epoch=0),
+            steps_per_epoch=steps,
+            validation_data=datasets.batches(validation, 256),
+            epochs=epochs,
+            verbose=0,
+        ).history
+        one = {"variant": variant, "width": width, "seed": seed}
+        one |= {"accuracy": history["val_accuracy"], "nll": history["val_loss"]}
+        found.append(one)
+        report(f"{variant}, width {width}, seed {seed}: accuracy {one['accuracy'][-1]:.2%}, NLL {one['nll'][-1]:.3f}")
+        if path is not None:
+            files.write_text(path, json.dumps(one))
+    return {"images": [steps * images_a_step, num_validation], "epochs": epochs, "runs": found}
+
+
+def gains(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """By width and variant of two members: the gain in accuracy over one member, and its standard error.
+
+    The error holds the spread over seeds, where there are several, and that of judging on so many validation images.
+    """
+    num_validation = found["images"][1]
+    rows = []
+    widths = sorted({one["width"] for one in found["runs"]})
+    for width, variant in itertools.product(widths, list(VARIANTS)[1:]):
+        ours, single = (_final(found, name, width) for name in (variant, "one member"))
+        gain = float(np.mean(ours) - np.mean(single))
+        of_images = sum(p * (1 - p) / num_validation for p in (np.mean(ours), np.mean(single)))
+        of_seeds = sum(np.var(values, ddof=1) / len(values) for values in (ours, single)) if len(ours) > 1 else 0.0
+        rows.append(
+            {
+                "width": width,
+                "variant": variant,
+                "gain": gain,
+                "error": math.sqrt(of_images + of_seeds),
+                "seeds": len(ours),
+            }
+        )
+    return rows
+
+
+def _final(found, variant: str, width: int) -> list[float]:
+    return [one["accuracy"][-1] for one in found["runs"] if (one["variant"], one["width"]) == (variant, width)]
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Final accuracies and gains, in Markdown."""
+    lines = ["| width | " + " | ".join(VARIANTS) + " | gain of two | gain with unmixing |", "|---:" * 6 + "|"]
+    by = {(row["width"], row["variant"]): row for row in gains(found)}
+    for width in sorted({one["width"] for one in found["runs"]}):
+        cells = []
+        for variant in VARIANTS:
+            values = np.array(_final(found, variant, width)) * 100
+            cells.append(f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""))
+        for variant in list(VARIANTS)[1:]:
+            row = by[width, variant]
+            cells.append(f"{100 * row['gain']:+.2f} ± {100 * row['error']:.2f}")
+        lines.append(f"| {width} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """In plain words: whether two members pay here, and from which width on they would, with how sure that is."""
+    rows = gains(found)
+    best = max(rows, key=lambda row: row["gain"])
+    images, epochs = found["images"], found["epochs"]
+    scale = f"after {epochs} epochs of {images[0]:,} images, judged on {images[1]:,}"
+    points, error = 100 * best["gain"], 100 * best["error"]
+    where = f"width {best['width']}, {best['variant']}"
+    lines = []
+    if best["gain"] > 2 * best["error"]:
+        lines.append(f"Two members pay here: {points:+.1f} ± {error:.1f} points at {where}, {scale}.")
+    elif best["gain"] < -2 * best["error"]:
+        lines.append(f"Two members do not pay here: at best {points:+.1f} ± {error:.1f} points ({where}), {scale}.")
+    else:
+        lines.append(
+            f"It can't be said: {points:+.1f} ± {error:.1f} points at best ({where}), {scale}. More seeds would tell."
+        )
+    for variant in list(VARIANTS)[1:]:
+        lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
+    if epochs > 1:
+        lines.append(_growth(found, best))
+    lines.append(
+        "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
+        "paper they lose at WRN-28-2 and win four points at WRN-28-10 after 300 epochs."
+    )
+    if min(row["seeds"] for row in rows) < 2:
+        lines.append("With one seed the errors count validation images alone; two seeds or more would show the spread.")
+    return "\n".join(lines)
+
+
+def _trend(variant: str, rows: list[dict[str, Any]]) -> str:
+    """The gain against the logarithm of the width, weighted by its errors, and where the line reaches zero."""
+    if len(rows) < 2:
+        return f"{variant.capitalize()}: a second width would show whether width helps."
+    x = np.log2([row["width"] for row in rows])
+    gain, weight = np.array([row["gain"] for row in rows]), np.array([row["error"] for row in rows]) ** -2.0
+    center = np.average(x, weights=weight)
+    slope = float(np.sum(weight * (x - center) * gain) / np.sum(weight * (x - center) ** 2))
+    error = float(np.sum(weight * (x - center) ** 2) ** -0.5)
+    change = f"{100 * slope:+.1f} ± {100 * error:.1f} points"
+    said = f"{variant.capitalize()}: each doubling of the width changes the gain by {change}"
+    widest = rows[-1]
+    if slope <= error:
+        return f"{said}, which is no sure sign that a wider network would help."
+    if widest["gain"] >= 0:
+        return f"{said}."
+    low, middle, high = (
+        widest["width"] * 2 ** (-widest["gain"] / s) for s in (slope + error, slope, max(slope - error, 1e-9))
+    )
+    return (
+        f"{said}. If it went on like that, they would be even at a width of about {_about(middle)} ({_about(low)} to "
+        f"{_about(high)} within one standard error): a line drawn beyond what was measured, not a measurement."
+    )
+
+
+def _growth(found, best: Mapping[str, Any]) -> str:
+    """How the gain of a variant at a width went from the first half of the runs to their end."""
+    curves = {
+        variant: np.mean(
+            [one["accuracy"] for one in found["runs"] if (one["variant"], one["width"]) == (variant, best["width"])],
+            axis=0,
+        )
+        for variant in (best["variant"], "one member")
+    }
+    gain = curves[best["variant"]] - curves["one member"]
+    middle, change, error = len(gain) // 2, gain[-1] - gain[len(gain) // 2 - 1], math.sqrt(2) * best["error"]
+    values = f"from {100 * gain[middle - 1]:+.1f} to {100 * gain[-1]:+.1f} points"
+    said = f"From epoch {middle} to epoch {len(gain)} that gain went {values}"
+    if change > error:
+        return f"{said}: longer training helps two members, and may close the gap; a longer pilot would tell where."
+    if change < -error:
+        return f"{said}: at these lengths longer training helps one member more."
+    within = f"a change within the error of ± {100 * error:.1f}"
+    return f"{said}, {within}: the pilot is too short to say at which length they would be even."
+
+
+def _about(width: float) -> str:
+    return f"{width:.0f}" if width < 200 else "hundreds"
+
+
+def plot(found: Mapping[str, Any]) -> Figure:
+    """Learning curves on validation data by width, a line a seed."""
+    widths = sorted({one["width"] for one in found["runs"]})
+    figure = Figure(figsize=(1.2 + 3.6 * len(widths), 3.6), layout="constrained")
+    for axis, width in zip(figure.subplots(1, len(widths), squeeze=False, sharey=True)[0], widths, strict=True):
+        for number, variant in enumerate(VARIANTS):
+            runs = [one for one in found["runs"] if (one["variant"], one["width"]) == (variant, width)]
+            for index, one in enumerate(runs):
+                epochs = range(1, len(one["accuracy"]) + 1)
+                axis.plot(
+                    epochs, one["accuracy"], "o-", markersize=3, color=f"C{number}", label=None if index else variant
+                )
+        axis.set(title=f"width {width}", xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("validation accuracy")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,164 @@
+"""Mixing sample data augmentation inside a member's image: CutMix and MixUp, as MixMo combines them with itself.
+
+Each member's image may be mixed with a partner image before it is encoded, and its label becomes soft. Under a MixMo mask
+the label's shares follow the area that is still *visible*: a partner's patch that the mask hides counts for nothing
+(MixMo, section 4.1 and its reference implementation).
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from mixmo_keras import seeds
+from mixmo_keras.mixing import masks, mixing
+
+METHODS = {"cutmix": masks.cutmix, "mixup": masks.linear}
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+@dataclasses.dataclass(frozen=True)
+class MSDA:
+    """Which mixing, how often and how much.
+
+    Args:
+        method: `"cutmix"` (Yun et al., ICCV 2019) or `"mixup"` (Zhang et al., ICLR 2018).
+        probability: of mixing, for each row and member on its own.
+        alpha: α of the Beta(α, α) distribution of the shares.
+    """
+
+    method: str = "cutmix"
+    probability: float = 0.5
+    alpha: float = 1.0
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"Unknown MSDA method: {self.method!r}. Known methods: {', '.join(METHODS)}.")
+        if not 0 < self.probability <= 1:
+            raise ValueError(
+                f"`probability` must be within (0, 1], got {self.probability}; `msda=None` turns MSDA off."
+            )
+        if not self.alpha > 0:
+            raise ValueError(f"`alpha` must be positive, got {self.alpha}.")
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "MSDA":
+        return cls(**config)
+
+
+def get(msda: MSDA | str | None) -> MSDA | None:
+    """The `MSDA` of a method's name with the paper's settings; an `MSDA` or `None` is returned as it is."""
+    if msda is None or isinstance(msda, MSDA):
+        return msda
+    if isinstance(msda, str):
+        return MSDA(msda)
+    raise TypeError(f"`msda` must be a mixmo_keras.MSDA, a method's name or None, got {type(msda).__name__}.")
+
+
+class Draw(NamedTuple):
+    """What a step draws for its B rows of M members."""
+
+    partners: Any  # (B, M), the row that each member's image is mixed with
+    masks: Any  #     (B, M, H, W, 1), 1 where the member's own image shows
+
+
+def draw(msda: MSDA, seed: seeds.StepSeed, places, num_images, size) -> Draw:
+    """Draws partners and pixel masks.
+
+    The own image stays the larger part. The partner is a copy of another image than the row's own, where the batch holds
+    another one.
+
+    Args:
+        msda: the choice.
+        seed: the step's seeds.
+        places: (B, M), the row that each member shows; row r is a copy of image r mod n.
+        num_images: n, distinct images of the batch.
+        size: (H, W, C) of the images.
+    """
+    places = ops.cast(places, "int32")
+    num_rows, num_members = ops.shape(places)[0], places.shape[1]
+    count = num_rows * num_members
+    shares = ops.max(mixing.sample_ratios(seed.fork("shares"), count, 2, msda.alpha), axis=1)
+    mixed = keras.random.uniform((count,), seed=seed.fork("mixed")) < msda.probability
+    # the mask method draws the partner's part: CutMix's box is the smaller part, clipped at borders or not
+    own = 1 - METHODS[msda.method](seed.fork("mask"), 1 - shares, size)
+    own = ops.where(mixed[:, None, None, None], own, ops.ones_like(own))
+
+    def below(limit, label):  # integers (B, M) in [0, limit)
+        uniform = keras.random.uniform(ops.shape(places), seed=seed.fork(label))
+        limit = ops.cast(limit, "int32")
+        return ops.minimum(ops.cast(uniform * ops.cast(limit, uniform.dtype), "int32"), limit - 1)
+
+    num_images = ops.cast(num_images, "int32")
+    others = ops.maximum(num_images - 1, 1)
+    image = (ops.mod(places, num_images) + 1 + below(others, "image")) % num_images
+    partners = image + num_images * below(ops.floor_divide(num_rows, num_images), "copy")
+    return Draw(partners, ops.reshape(own, (num_rows, num_members, *own.shape[1:])))
+
+
+def blend(images, partners, masks):
+    """The members' images with their partners' parts: all (B, M, H, W, C), masks (B, M, H, W, 1), dtype of `images`."""
+    mixed = ops.cast(images, masks.dtype) * masks + ops.cast(partners, masks.dtype) * (1 - masks)
+    if keras.backend.is_int_dtype(images.dtype):
+        mixed = ops.round(mixed)
+    return ops.cast(mixed, images.dtype)
+
+
+def visible_shares(pixel_masks, mixing_masks=None):
+    """The share of each member's own image in what is visible of it: (B, M) in [0, 1].
+
+    share = mean(pixel mask ⊙ mixing mask) / mean(mixing mask), the pixel mask average-pooled to the encoder's output size
+    when the encoder downsamples. Where a member is not visible at all, the share of its whole image.
+
+    Args:
+        pixel_masks: (B, M, H, W, 1), 1 where the own image shows.
+        mixing_masks: (B, M, h, w, 1 or c), MixMo's masks; `None` where members are summed.
+    """
+    whole = ops.mean(pixel_masks, axis=(2, 3, 4))
+    if mixing_masks is None:
+        return whole
+    height, width = mixing_masks.shape[2:4]
+    pooled = _pool(pixel_masks, height, width)
+    visible = ops.mean(mixing_masks, axis=(2, 3, 4))
+    shares = ops.mean(pooled * mixing_masks, axis=(2, 3, 4)) / ops.maximum(visible, 1e-12)
+    return ops.where(visible > 0, shares, whole)
+
+
+def _pool(masks, height: int, width: int):
+    """Average-pools (B, M, H, W, 1) to (B, M, height, width, 1)."""
+    members, rows, columns = masks.shape[1:4]
+    if (rows, columns) == (height, width):
+        return masks
+    check_sizes((rows, columns), (height, width))
+    masks = ops.reshape(masks, (-1, members, height, rows // height, width, columns // width))
+    return ops.mean(masks, axis=(3, 5))[..., None]
+
+
+def check_sizes(image_size: tuple[int, int], feature_size: tuple[int, int]) -> None:
+    """Raises where no whole number of an image's pixels lies under each position of the encoder's output."""
+    if any(pixels % positions for pixels, positions in zip(image_size, feature_size, strict=True)):
+        raise ValueError(
+            f"MSDA's labels follow the visible area, so the encoder's output {tuple(feature_size)} must divide the images' "
+            f"size {tuple(image_size)}."
+        )
+
+
+def soft_targets(labels, partner_labels, shares, num_classes: int):
+    """share·label + (1 − share)·partner's label, (B, M, K).
+
+    Args:
+        labels, partner_labels: (B, M) integers or (B, M, K).
+        shares: (B, M), of `labels`.
+        num_classes: K.
+    """
+
+    def distribution(labels):
+        if len(labels.shape) == 2:
+            return ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype=shares.dtype)
+        return ops.cast(labels, shares.dtype)
+
+    return shares[..., None] * distribution(labels) + (1 - shares[..., None]) * distribution(partner_labels)

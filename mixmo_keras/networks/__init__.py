@@ -1,0 +1,1 @@
+"""What is computed: from images to the members' logits. Encoders, mixing block, core, heads."""

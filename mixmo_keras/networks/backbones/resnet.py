@@ -1,0 +1,58 @@
+"""Residual networks with bottlenecks for ImageNet (He et al., 2016), with the stride on the 3×3 convolution."""
+
+import keras
+from keras import layers
+
+from mixmo_keras.networks.backbones.backbone import Backbone
+from mixmo_keras.networks.backbones.parts import Branches, Parts
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # depth: blocks of each group
+
+
+def resnet(
+    depth: int = 50,
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    seed: int | None = None,
+    drop_path: float = 0.0,
+    drop_path_ramp: bool = False,
+    efficient_drop_path: bool = False,
+) -> Backbone:
+    """ResNet-depth. Encoder: the first 7×7 convolution with stride 2, 64 filters (MIMO, section 4.2). Core: the rest.
+
+    Args:
+        depth: 50, 101 or 152.
+        input_shape: (H, W, C) of the images.
+        seed: integer from which the initial weights follow; `None` for random ones.
+        drop_path: rate of stochastic depth, the same in every block.
+        drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
+        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
+    """
+    if depth not in BLOCKS:
+        raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}, got {depth}.")
+    parts = Parts(seed)
+    branches = Branches(drop_path, sum(BLOCKS[depth]), drop_path_ramp, efficient_drop_path)
+
+    def norm(x, name: str):
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+
+    def block(x, filters: int, strides: int, name: str):
+        shortcut = x
+        if x.shape[-1] != 4 * filters or strides != 1:
+            shortcut = norm(parts.convolution(x, 4 * filters, 1, strides, True, f"{name}_shortcut"), f"{name}_shortcut")
+        x, add = branches(x, name)
+        x = parts.norm_relu(parts.convolution(x, filters, 1, 1, True, f"{name}_conv1"), f"{name}_1")
+        x = parts.norm_relu(parts.convolution(x, filters, 3, strides, True, f"{name}_conv2"), f"{name}_2")
+        x = norm(parts.convolution(x, 4 * filters, 1, 1, True, f"{name}_conv3"), f"{name}_3")
+        return layers.ReLU(name=f"{name}_relu")(add(shortcut, x))
+
+    images = keras.Input(input_shape, name="images")
+    encoder = keras.Model(images, parts.convolution(images, 64, 7, 2, True, "conv"), name="encoder")
+
+    features = keras.Input(encoder.output_shape[1:], name="features")
+    x = parts.norm_relu(features, "stem")
+    x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    for group, (count, strides) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
+        for index in range(count):
+            x = block(x, 64 * 2**group, strides if index == 0 else 1, f"group{group + 1}_block{index + 1}")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return Backbone(encoder, keras.Model(features, x, name="core"))

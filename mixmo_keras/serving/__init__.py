@@ -1,0 +1,1 @@
+"""A trained model behind a server: SavedModels, their signatures and their model cards. Needs TensorFlow."""

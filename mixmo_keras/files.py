@@ -1,17 +1,44 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there: written beside their place, then renamed into it."""
 
+import contextlib
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+PART = ".part-"  # a half-written file's name begins with it
 
 
-def write_text(path: str | os.PathLike, content: str) -> Path:
-    """Writes beside `path` and renames, so that a kill or a full disk leaves the old file or the new one."""
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place when the block ends and is removed where the block raises.
+
+    So a kill or a full disk leaves the old file or the new one. The folder is made where it is missing.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f"{PART}{path.name}")
     try:
-        part.write_text(content)
+        yield part
+        with open(part, "rb+") as written:
+            os.fsync(written.fileno())  # the name must not come to disk before the content
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return path
+
+
+def write_text(path: str | os.PathLike, content: str) -> Path:
+    """Writes a text, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(content)
+    return Path(path)
+
+
+def write_json(path: str | os.PathLike, content: Any) -> Path:
+    """Writes JSON with two spaces of indentation, whole or not at all.
+
+    Raises:
+        ValueError: the content holds NaN or infinity, which JSON has no word for.
+    """
+    return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

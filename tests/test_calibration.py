@@ -9,7 +9,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import betabinom
 
 from mixmo_keras import calibration, metrics
-from mixmo_keras.networks.layers import MemberAverage
+from mixmo_keras.networks.member_average import MemberAverage
 
 RANDOM = np.random.default_rng(0)
 

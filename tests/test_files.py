@@ -1,5 +1,6 @@
 """Files are whole or not there."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ def test_writes_and_replaces(tmp_path):
     path = files.write_text(tmp_path / "deep" / "figures.json", "1")
     assert files.write_text(path, "2").read_text() == "2"
     assert [one.name for one in path.parent.iterdir()] == ["figures.json"]
+
+
+def test_json_has_no_nan(tmp_path):
+    path = files.write_json(tmp_path / "figures.json", {"accuracy": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"accuracy": float("nan")})
+    assert json.loads(path.read_text()) == {"accuracy": 0.5}
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):

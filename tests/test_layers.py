@@ -6,7 +6,8 @@ import pytest
 import tiny
 from keras import layers, ops
 
-from mixmo_keras.networks.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks.member_average import MemberAverage
 
 RANDOM = np.random.default_rng(0)
 MEMBERS = [1, 2, 3, 5]

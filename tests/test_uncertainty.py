@@ -6,7 +6,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import entropy
 
 from mixmo_keras import metrics, uncertainty
-from mixmo_keras.networks.layers import MemberAverage
+from mixmo_keras.networks.member_average import MemberAverage
 
 MEMBERS = np.random.default_rng(0).normal(scale=2, size=(50, 3, 4)).astype("float32")
 PROBABILITIES = softmax(MEMBERS, axis=-1)

@@ -8,7 +8,7 @@ member.
 import keras
 from keras import ops
 
-from mixmo_keras.networks.layers import MemberAverage
+from mixmo_keras.networks.member_average import MemberAverage
 
 
 class _OfLogits:

@@ -8,7 +8,7 @@ from keras import ops
 
 from mixmo_keras.metrics import calibration
 from mixmo_keras.networks import fusing
-from mixmo_keras.networks.layers import MemberAverage
+from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.training import losses, steps
 
 

@@ -19,7 +19,8 @@ from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.ensemble import Ensemble, num_replicas, strategy_scope
 from mixmo_keras.networks import backbones, fusing, stochastic_depth
-from mixmo_keras.networks.layers import MemberAverage, MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.network import copy_network, dtype_policy, normalization_layer
 from mixmo_keras.training import co_training as cosub
 from mixmo_keras.training import losses, schedules, steps

@@ -5,6 +5,7 @@ their progress from what `fit` knows, `epochs` and steps, and need no step count
 its progress when it is compiled with such a schedule.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import keras
@@ -99,3 +100,42 @@ class Cosine(ProgressSchedule):
     def factor(self, progress):
         done = ops.clip((progress - self.warmup) / (1 - self.warmup), 0.0, 1.0)
         return 0.5 * (1 + ops.cos(np.pi * done))
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A paper's schedule, whose learning rate is proportional to the images of a step.
+
+    Args:
+        schedule: of a learning rate after warm-up.
+        rate: the learning rate for 64 images a step.
+    """
+
+    schedule: Callable[[float], ProgressSchedule]
+    rate: float
+
+    def learning_rate(self, images_a_step: float) -> float:
+        """After warm-up, for so many different images a step: rows by batch repetitions."""
+        return self.rate * images_a_step / 64
+
+    def of(self, images_a_step: float = 64) -> ProgressSchedule:
+        """The schedule for so many different images a step."""
+        return self.schedule(self.learning_rate(images_a_step))
+
+
+PUBLISHED = {
+    # MixMo's 0.1/(2b) at 64 rows, which are 64/b images
+    "mixmo": Published(StepDecay, 0.05),
+    # 0.2/b at 100 rows
+    "tiny_imagenet": Published(
+        lambda rate: StepDecay(rate, warmup=1 / 1200, milestones=(600 / 1200, 900 / 1200)), 0.2 * 64 / 100
+    ),
+    # 0.1 for 128 images
+    "mimo": Published(lambda rate: StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)), 0.05),
+    # 0.8 for 2,048 images
+    "mimo_imagenet": Published(
+        lambda rate: StepDecay(rate, warmup=5 / 150, milestones=(50 / 150, 100 / 150, 133 / 150)), 0.8 * 64 / 2048
+    ),
+    # no paper's: for trainings too short for steps
+    "cosine": Published(Cosine, 0.05),
+}

@@ -1,0 +1,82 @@
+"""Every private name of Keras that this package touches, in one place: what for, and what replaces it if Keras moves it.
+
+`tests/test_keras_internals.py` says in one sentence which of them an upgrade of Keras changed. Methods that Keras calls on
+a model and that `MixMo` overrides (`_maybe_symbolic_build`) are listed in `OVERRIDDEN`.
+"""
+
+from typing import Any
+
+import keras
+
+# methods of keras.Model that MixMo overrides: Keras must go on calling them
+OVERRIDDEN = ("_maybe_symbolic_build",)
+
+
+def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The optimizer itself, which under mixed_float16 a `LossScaleOptimizer` wraps."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def step_counter(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The variable that counts training steps. Public `iterations` counts updates: fewer, if gradients accumulate."""
+    return _attribute(inner_optimizer(optimizer), "_iterations")
+
+
+def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The schedule, or variable, that the optimizer was given; public `learning_rate` is its value now."""
+    return _attribute(inner_optimizer(optimizer), "_learning_rate")
+
+
+def set_learning_rate_schedule(optimizer: keras.optimizers.Optimizer, schedule: Any) -> None:
+    """Replaces the schedule. The public setter refuses to replace one."""
+    _attribute(inner_optimizer(optimizer), "_learning_rate")
+    inner_optimizer(optimizer)._learning_rate = schedule
+
+
+def leave_all_reduce_to_the_step(optimizer: keras.optimizers.Optimizer) -> None:
+    """Keeps the optimizer from summing gradients over replicas, which the training step does before it clips them.
+
+    Keras sums after clipping and accumulating. Summing in both places would silently train at several times the rate.
+    """
+    inner = inner_optimizer(optimizer)
+    _attribute(inner, "_all_reduce_sum_gradients")
+    inner._all_reduce_sum_gradients = _unchanged
+
+
+def _unchanged(gradients_and_variables: Any) -> Any:
+    return gradients_and_variables
+
+
+def forget_compiled_metrics(model: keras.Model) -> None:
+    """`compile` keeps the metrics of an earlier call where it is given none."""
+    model._compile_metrics = None
+
+
+def is_distributed(model: keras.Model) -> bool:
+    """Whether the model was built in the scope of a `tf.distribute` strategy; public `distribute_strategy` has a default."""
+    return getattr(model, "_distribute_strategy", None) is not None
+
+
+def build_symbolically(model: keras.Model, data_batch: Any) -> None:
+    """Builds metrics and optimizer for a batch, as the first step of `fit` would."""
+    _attribute(model, "_symbolic_build")(data_batch=data_batch)
+
+
+def flatten_layers(network: keras.Model, include_self: bool = True) -> list[keras.layers.Layer]:
+    """All layers of a network, those of nested networks too."""
+    return list(_attribute(network, "_flatten_layers")(include_self=include_self))
+
+
+def nodes(function: Any) -> list:
+    """All calls of operations in the graph of a functional model or a `keras.Function`."""
+    return [node for same_depth in _attribute(function, "_nodes_by_depth").values() for node in same_depth]
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        raise RuntimeError(
+            f"Keras {keras.__version__} has no {type(owner).__name__}.{name}, which mixmo_keras needs: install the version "
+            "that its dependencies name, or see mixmo_keras/keras_internals.py."
+        ) from None

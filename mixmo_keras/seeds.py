@@ -3,9 +3,17 @@
 import contextlib
 import contextvars
 import hashlib
+import random
 
 import keras
 from keras import ops
+
+from mixmo_keras import arguments
+
+
+def resolve(seed: int | None) -> int:
+    """Returns an integer seed as Python's, and for `None` a random one, which `keras.utils.set_random_seed` decides."""
+    return random.randint(1, 10**9) if seed is None else arguments.integer("seed", seed)
 
 
 def derive(seed: int, *path: str | int) -> int:

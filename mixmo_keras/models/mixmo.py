@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from mixmo_keras import seeds
@@ -18,10 +17,11 @@ from mixmo_keras.mixing import msda as msdas
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.ensemble import Ensemble, num_replicas, strategy_scope
-from mixmo_keras.networks import backbones, fusing, stochastic_depth
-from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks import backbones, network, stochastic_depth
+from mixmo_keras.networks import normalization as normalizations
+from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.networks.network import copy_network, dtype_policy, normalization_layer
+from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.training import co_training as cosub
 from mixmo_keras.training import losses, schedules, steps
 from mixmo_keras.training.checkpoints import Skipping
@@ -58,7 +58,7 @@ class MixMo(Ensemble):
             `Backbone`'s own.
         split_at: name of the layer of a Keras model behind which members are mixed. `None`: the first convolution and what
             follows it directly. See `backbones.split`.
-        pretrained_encoders: for a backbone whose encoder is one pretrained convolution: every member begins with its
+        encoder_noise: for a backbone whose encoder is one pretrained convolution: every member begins with its
             weights, divided by M so that the core sees features of the size it knows, and disturbed by noise of so many
             times their standard deviation, such as 0.1, so that members can part. `None`: encoders are initialised anew.
         num_members: M ≥ 1.
@@ -115,7 +115,7 @@ class MixMo(Ensemble):
         num_classes: int = 100,
         input_shape: tuple[int, int, int] | None = None,
         split_at: str | None = None,
-        pretrained_encoders: float | None = None,
+        encoder_noise: float | None = None,
         num_members: int = 2,
         mixing: Mixing | None = Mixing(),
         input_repetition: float = 0.0,
@@ -163,11 +163,6 @@ class MixMo(Ensemble):
             )
         if share_encoders and share_heads:
             raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
-        if pretrained_encoders is not None and (isinstance(backbone, str) or not pretrained_encoders >= 0):
-            raise ValueError(
-                "`pretrained_encoders` must be a noise of at least 0, for a backbone that brings its weights; got "
-                f"{pretrained_encoders} for {backbone!r}."
-            )
         if co_training is not None and not 0 < co_training <= 1:
             raise ValueError(f"`co_training` must be the labels' share within (0, 1], got {co_training}.")
         if teaching not in cosub.TEACHING:
@@ -180,11 +175,11 @@ class MixMo(Ensemble):
                 "trains is no ensemble. MIMO uses 0 on CIFAR and 0.6 on ImageNet.",
                 stacklevel=2,
             )
-        if share_heads:
-            warnings.warn("share_heads=True: at inference all members give the same prediction.", stacklevel=2)
         msda = msdas.get(msda)
         if isinstance(backbone, keras.Model):
-            backbone, split_at = backbones.get(backbone, input_shape, 0, split_at), None
+            backbone = backbones.split(backbone, split_at)
+        elif split_at is not None:
+            raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
         schedule = schedules.StepDecay(LEARNING_RATE) if schedule is None else schedule
         if isinstance(backbone, backbones.Backbone):
             if dtype is not None and keras.dtype_policies.get(dtype).name != backbone.dtype_policy.name:
@@ -194,16 +189,14 @@ class MixMo(Ensemble):
                     "keras.config.set_dtype_policy."
                 )
             dtype = backbone.dtype_policy
-        if isinstance(normalization, (tuple, list)):
-            # arrays as lists: Keras can't read its own JSON of arrays in a tuple
-            normalization = tuple(part.tolist() if hasattr(part, "tolist") else part for part in normalization)
+        normalization = normalizations.checked(normalization)
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
-        seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
+        seed = seeds.resolve(seed)
         given = dict(
             backbone=backbone,
             num_classes=num_classes,
             input_shape=input_shape,
-            pretrained_encoders=pretrained_encoders,
+            encoder_noise=encoder_noise,
             num_members=num_members,
             mixing=mixing,
             input_repetition=input_repetition,
@@ -226,7 +219,7 @@ class MixMo(Ensemble):
             seed=seed,
         )
         with dtype_policy(dtype):
-            parts = backbones.get(backbone, input_shape, seed, split_at, drop_path, efficient_drop_path)
+            parts = backbones.get(backbone, input_shape, seed, DropPath(drop_path, False, efficient_drop_path))
             if msda is not None and mixing is not None:
                 msdas.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
             if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):
@@ -234,29 +227,24 @@ class MixMo(Ensemble):
                     "`co_training` needs a network whose two passes differ: a backbone with stochastic depth, such as "
                     "drop_path=0.2 with a name. Without it both submodels are the whole network."
                 )
-            core = copy_network(parts.core) if parts is backbone else parts.core  # two models must not share a core
-            images = keras.Input(parts.input_shape, name="images")
-            normalize = normalization_layer(normalization, parts.input_shape[-1])
-            encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, name="encoders")
-            if pretrained_encoders is not None:
-                _set_pretrained(encoders, parts.encoder, pretrained_encoders, seed)
-            mixing_block = MixingBlock(name="mixing_block")
-            initial, heads_seed = keras.initializers, seeds.derive(seed, "heads")
-            kernel = (
-                initial.HeNormal(heads_seed)
-                if parts.head_stddev is None
-                else initial.RandomNormal(stddev=parts.head_stddev, seed=heads_seed)
+            share = "encoders" if share_encoders else "heads" if share_heads else None
+            built = network.build(
+                parts,
+                num_members,
+                num_classes,
+                share=share,
+                encoder_noise=encoder_noise,
+                normalization=normalization,
+                synchronized_batch_norm=synchronized_batch_norm,
+                seed=seed,
+                copy_core=parts is backbone,
             )
-            heads = MultiHead(num_members, num_classes, share_heads, kernel_initializer=kernel, name="heads")
             average = MemberAverage(averaging, temperature, tempering, dtype="float32", name="average")
-            member_logits = heads(core(mixing_block(encoders(normalize(images)))))
-            super().__init__(inputs=images, outputs=average(member_logits), name=name)
-            if synchronized_batch_norm:
-                _synchronize_batch_norm([*encoders.encoders, core])
+            super().__init__(inputs=built.images, outputs=average(built.member_logits), name=name)
             self.monitor = Monitor(name="monitor")
-        self.normalize, self.encoders, self.mixing_block = normalize, encoders, mixing_block
-        self.core, self.heads, self.average = core, heads, average
-        self._member_logits = member_logits
+        self.normalize, self.encoders, self.mixing_block = built.normalize, built.encoders, built.mixing_block
+        self.core, self.heads, self.average = built.core, built.heads, average
+        self._member_logits = built.member_logits
         self.augment = augmentations.get(augmentation)
         self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
         self.mixing, self.input_repetition, self.msda = mixing, float(input_repetition), msda
@@ -679,33 +667,6 @@ def CoSub(  # noqa: N802
     """
     given = dict(drop_path=drop_path, co_training=co_training, teaching=teaching)
     return SingleNetwork(backbone, batch_repetitions, **given, **options)
-
-
-def _set_pretrained(encoders: MultiEncoder, encoder: keras.Model, noise: float, seed: int) -> None:
-    """Gives every member a disturbed 1/M of a pretrained encoder."""
-    if not fusing.is_linear(encoder):
-        raise ValueError(
-            "`pretrained_encoders` needs an encoder that is one convolution without activation, whose weights can be shared "
-            "out; this one has more. Split right behind the first convolution: `split_at`."
-        )
-    for member, copied in enumerate(encoders.encoders):
-        random = np.random.default_rng(seeds.derive(seed, "pretrained", member))
-        weights = [weight / encoders.num_members for weight in encoder.get_weights()]
-        copied.set_weights([weight + noise * weight.std() * random.standard_normal(weight.shape) for weight in weights])
-
-
-def _synchronize_batch_norm(networks: list[keras.Model]) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "`synchronized_batch_norm` is about the replicas of a tf.distribute strategy; Keras runs on "
-            f"{keras.backend.backend()!r}."
-        )
-    layers = [layer for network in networks for layer in network._flatten_layers()]
-    batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not batch_norms:
-        raise ValueError("`synchronized_batch_norm` is set, but the backbone has no batch norm.")
-    for layer in batch_norms:
-        layer.synchronized = True
 
 
 @contextlib.contextmanager

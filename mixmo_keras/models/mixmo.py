@@ -389,4 +389,3 @@ def _check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoT
             "`co_training` needs a network whose two passes differ: a backbone with stochastic depth, such as "
             "drop_path=0.2 with a name. Without it both submodels are the whole network."
         )
-

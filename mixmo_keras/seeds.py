@@ -53,6 +53,14 @@ class StepSeed(keras.random.SeedGenerator):
         fork._path = (*self._path, label)
         return fork
 
+    def uniform(self, shape, low: float = 0.0, high: float = 1.0):
+        """float32 numbers from `low` to `high`. A test hands out numbers of its own here."""
+        return keras.random.uniform(shape, low, high, seed=self, dtype="float32")
+
+    def normal(self, shape):
+        """float32 numbers of mean 0 and standard deviation 1."""
+        return keras.random.normal(shape, seed=self, dtype="float32")
+
     def next(self, ordered: bool = True):
         """The next seed, an integer tensor of shape (2,): (stream and replica, step)."""
         del ordered  # a function of (seed, step, replica) is always ordered
@@ -90,6 +98,6 @@ def current() -> StepSeed:
         ) from error
 
 
-def permutations(seed: keras.random.SeedGenerator, count: int, size):
+def permutations(seed: StepSeed, count: int, size):
     """`count` independent uniform permutations of 0..size-1: integers (count, size)."""
-    return ops.argsort(keras.random.uniform((count, size), seed=seed, dtype="float32"), axis=-1)
+    return ops.argsort(seed.uniform((count, size)), axis=-1)

@@ -15,6 +15,7 @@ import mixmo_keras
 from mixmo_keras.models import methods
 
 SHAPE, NUM_CLASSES = (8, 8, 3), 5
+SCRIPTS = Path(__file__).parent / "scripts"
 
 
 def backbone(shape=SHAPE, channels: int = 4) -> mixmo_keras.backbones.Backbone:
@@ -66,7 +67,7 @@ def python(script: str, *arguments, backend: str = "tensorflow") -> str:
 
 
 def _output(command: list, backend: str) -> str:
-    process = start([str(part) for part in command], KERAS_BACKEND=backend)
+    process = start(command, KERAS_BACKEND=backend)
     output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors[-4000:]
     return output
@@ -74,10 +75,10 @@ def _output(command: list, backend: str) -> str:
 
 def script(name: str, *arguments, backend: str = "tensorflow") -> str:
     """What a file of tests/scripts prints in a process of its own."""
-    return _output([sys.executable, Path(__file__).parent / "scripts" / name, *arguments], backend)
+    return _output([sys.executable, SCRIPTS / name, *arguments], backend)
 
 
-def start(command: list[str], **environment) -> subprocess.Popen:
+def start(command: list, **environment) -> subprocess.Popen:
     """A process that finds the package and the tests' modules."""
     here = Path(__file__).parent
     paths = {
@@ -85,10 +86,11 @@ def start(command: list[str], **environment) -> subprocess.Popen:
         "PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, here.parent / "recipes"])),
     }
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [str(part) for part in command]
     return subprocess.Popen(command, env={**os.environ, **paths, **environment}, **pipes)  # type: ignore[call-overload]
 
 
-def start_workers(command: list[str], count: int = 2) -> list[subprocess.Popen]:
+def start_workers(command: list, count: int = 2) -> list[subprocess.Popen]:
     """Processes that train together, on free ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]

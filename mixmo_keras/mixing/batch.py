@@ -114,7 +114,7 @@ def draw(
     masks = partners = pixel_masks = None
     if batching.mixing is not None:
         masks = draw_masks(batching.mixing, seed, num_rows, num_members, feature_shape, progress)
-    if batching.msda is not None:
+    if isinstance(batching.msda, MSDA):
         num_distinct = num_rows // batching.repetitions
         partners, pixel_masks = msdas.draw(batching.msda, seed.fork("msda"), rows, num_distinct, image_shape)
     return Draw(rows, augmentation, masks, partners, pixel_masks)

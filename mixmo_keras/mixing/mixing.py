@@ -120,7 +120,7 @@ def draw_masks(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int,
     first = mask_functions.linear(seed, ratios[:, 0], size)
     if mask_function is not mask_functions.linear:
         binary = mask_function(seed.fork("mask"), ratios[:, 0], size)
-        use_binary = keras.random.uniform((), seed=seed.fork("binary")) < mixing.mask_probability(progress)
+        use_binary = seed.fork("binary").uniform(()) < mixing.mask_probability(progress)
         first = ops.where(use_binary, binary, first)
     masks = share_out(first, ratios)
     roles = seeds.permutations(seed.fork("roles"), 1, num_members)[0]

@@ -77,13 +77,13 @@ def draw(msda: MSDA, seed: seeds.StepSeed, row_of_each_member, num_images, size)
     num_rows, num_members = ops.shape(row_of_each_member)[0], row_of_each_member.shape[1]
     count = num_rows * num_members
     own_shares = ops.max(sample_ratios(seed.fork("shares"), count, 2, msda.alpha), axis=1)
-    mixed = keras.random.uniform((count,), seed=seed.fork("mixed")) < msda.probability
+    mixed = seed.fork("mixed").uniform((count,)) < msda.probability
     # the mask method draws the partner's part: CutMix's box is the smaller part, clipped at borders or not
     own_masks = 1 - METHODS[msda.method](seed.fork("mask"), 1 - own_shares, size)
     own_masks = ops.where(mixed[:, None, None, None], own_masks, ops.ones_like(own_masks))
 
     def below(limit, label):  # integers (B, M) in [0, limit)
-        uniform = keras.random.uniform(ops.shape(row_of_each_member), seed=seed.fork(label))
+        uniform = seed.fork(label).uniform(ops.shape(row_of_each_member))
         limit = ops.cast(limit, "int32")
         return ops.minimum(ops.cast(uniform * ops.cast(limit, uniform.dtype), "int32"), limit - 1)
 

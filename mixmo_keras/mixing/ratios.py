@@ -2,7 +2,6 @@
 
 import functools
 
-import keras
 import numpy as np
 from keras import ops
 from scipy import stats
@@ -33,8 +32,8 @@ def sample_ratios(seed, num_rows, num_members: int, alpha: float | None):
     if alpha is None or num_members == 1:
         return ops.full((num_rows, num_members), 1 / num_members, dtype="float32")
     # Gamma(α) = Gamma(α + 1)·U^(1/α): the table is of the former, which is smooth near 0 whatever α
-    normal = keras.random.normal((num_rows, num_members), seed=seed, dtype="float32")
-    uniform = keras.random.uniform((num_rows, num_members), seed=seed, dtype="float32")
+    normal = seed.normal((num_rows, num_members))
+    uniform = seed.uniform((num_rows, num_members))
     uniform = ops.maximum(uniform, np.finfo("float32").tiny)
     log_gamma = _lookup(normal, _log_gamma_table(alpha + 1)) + ops.log(uniform) / alpha
     return ops.softmax(log_gamma, axis=-1)

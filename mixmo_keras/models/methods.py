@@ -5,7 +5,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
@@ -37,7 +37,7 @@ KEYWORDS = {
 _SETTINGS = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
 _OF_SEVERAL_MEMBERS = ("num_members", "input_repetition")  # keywords without a meaning for one member
 
-AnyBackbone = str | backbones.Backbone | keras.Model
+AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 
 
 def build(

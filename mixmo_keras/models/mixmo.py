@@ -194,7 +194,7 @@ class MixMo(Ensemble):
         if optimizer is None:
             optimizer = keras.optimizers.SGD(self.schedule, momentum=0.9, nesterov=True)
         if loss is None:
-            loss = losses.default(self.co_training and self.co_training.teaching)
+            loss = losses.default(None if self.co_training is None else self.co_training.teaching)
         loss = losses.get(loss, soft_targets=self.batching.msda is not None)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)

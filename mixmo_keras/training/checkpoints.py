@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixmo_keras import arguments
+from mixmo_keras import arguments, files
 from mixmo_keras.training import distribution
 from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read, values_of, write
 from mixmo_keras.training.checks import raise_incidents
@@ -75,8 +75,8 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: the files are of another model, all of them are damaged, or workers found different ones.
         """
-        files, damaged = self.files(), []
-        for position, path in reversed(files.items()):
+        saved, damaged = self.files(), []
+        for position, path in reversed(saved.items()):
             try:
                 header, arrays = read(path)
             except DAMAGED as error:
@@ -87,7 +87,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.position, self._seconds = position, header["seconds"]
             break
         else:
-            if files:
+            if saved:
                 raise ValueError(f"All checkpoints in {self.folder} are damaged. To start over, remove the folder.")
         if distribution.is_chief(distribution.of_model(model)):
             for half_written in self.folder.glob(f"{files.PART}*.npz"):  # by a run that was killed while it wrote

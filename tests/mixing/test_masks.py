@@ -15,6 +15,7 @@ from scipy.special import gammaln
 from mixmo_keras import masks
 from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.mixing import Mixing
+from mixmo_keras.mixing.ratios import loss_weights, sample_ratios
 from mixmo_keras.networks.layers import MixingBlock
 from mixmo_keras.seeds import StepSeed
 
@@ -33,9 +34,10 @@ def always(mask: str, **options) -> Mixing:
     return Mixing(mask=mask, **options)
 
 
-def draw(mask: str, size, num_members=2, seed=1, step=0, num_rows=16, **options):
-    values = mixing.draw(always(mask, **options), StepSeed(seed, step), num_rows, num_members, size)
-    return mixing.Draw(*map(ops.convert_to_numpy, values))
+def draw(mask: str, size, num_members=2, seed=1, step=0, num_rows=16, **options) -> np.ndarray:
+    """Masks (B, M, h, w, 1 or c) of one step."""
+    drawn = mixing.draw_masks(always(mask, **options), StepSeed(seed, step), num_rows, num_members, size)
+    return ops.convert_to_numpy(drawn)
 
 
 def draw_mask(mask: str, share, size=(32, 32, 3), step=0, dtype="float32") -> np.ndarray:
@@ -80,24 +82,26 @@ def test_masks_share_every_position_out(mask, size):
     for num_members in range(1, 6):
         drawn = draw(mask, size, num_members)
         channels = size[2] if mask in PER_CHANNEL and num_members > 1 else 1
-        assert drawn.masks.shape == (16, num_members, *size[:2], channels)
-        assert drawn.masks.min() >= 0
-        assert drawn.masks.max() <= 1
-        np.testing.assert_allclose(drawn.masks.sum(axis=1), 1, atol=1e-6)
-        np.testing.assert_allclose(drawn.ratios, drawn.masks.mean(axis=(2, 3, 4)), atol=1e-6)
-        np.testing.assert_allclose(drawn.weights.sum(axis=1), num_members, rtol=1e-5)
+        assert drawn.shape == (16, num_members, *size[:2], channels)
+        assert drawn.min() >= 0
+        assert drawn.max() <= 1
+        np.testing.assert_allclose(drawn.sum(axis=1), 1, atol=1e-6)
+        ratios = mixing.visible_ratios(drawn)
+        np.testing.assert_allclose(ratios, drawn.mean(axis=(2, 3, 4)), atol=1e-6)
+        weights = ops.convert_to_numpy(loss_weights(ratios, 3.0))
+        np.testing.assert_allclose(weights.sum(axis=1), num_members, rtol=1e-5)
         if mask not in SOFT and num_members == 2:
-            assert set(np.unique(drawn.masks)) <= {0, 1}
+            assert set(np.unique(drawn)) <= {0, 1}
 
 
 @pytest.mark.parametrize("mask", ALL)
 def test_draws_follow_from_the_seed_and_differ_between_rows(mask):
     first = draw(mask, (32, 32, 16))
-    np.testing.assert_array_equal(first.masks, draw(mask, (32, 32, 16)).masks)
-    assert (first.masks != draw(mask, (32, 32, 16), step=1).masks).any()
-    assert (first.masks != draw(mask, (32, 32, 16), seed=2).masks).any()
+    np.testing.assert_array_equal(first, draw(mask, (32, 32, 16)))
+    assert (first != draw(mask, (32, 32, 16), step=1)).any()
+    assert (first != draw(mask, (32, 32, 16), seed=2)).any()
     # 16 of 32 borders: rows that are equal by chance are few, equal rows by mistake would be all
-    assert len(np.unique(first.masks.reshape(16, -1), axis=0)) > 8
+    assert len(np.unique(first.reshape(16, -1), axis=0)) > 8
 
 
 @pytest.mark.parametrize("mask", ALL)
@@ -152,42 +156,35 @@ def compiled(function):
     return {"tf.function": tf.function(function), "XLA": tf.function(function, jit_compile=True)}
 
 
-@pytest.fixture
-def numbers(monkeypatch):
-    """A function that makes `keras.random` hand out given numbers in order, from the start again each time it is called.
+class Numbers(StepSeed):
+    """Seeds that hand out given numbers in order, to this one and all its forks.
 
     TensorFlow's generators draw other numbers under XLA than eagerly. With the numbers given, what differs is the masks.
     """
 
-    def hand_out(uniform_numbers, normal_numbers):
-        def take_from(all_numbers):
-            taken = 0
+    def __init__(self, uniform_numbers, normal_numbers):
+        super().__init__(0)
+        self.of_each = {"uniform": uniform_numbers, "normal": normal_numbers}
+        self.taken = dict.fromkeys(self.of_each, 0)
 
-            def take(shape, first=0.0, second=1.0, dtype=None, seed=None):
-                nonlocal taken
-                count = int(np.prod(shape))
-                taken += count
-                numbers = ops.reshape(all_numbers[taken - count : taken], shape)
-                if all_numbers is uniform_numbers:  # first and second are the minimum and the maximum
-                    return first + (second - first) * numbers
-                return first + second * numbers  # the mean and the standard deviation
+    def fork(self, label):
+        return self
 
-            return take
+    def uniform(self, shape, low=0.0, high=1.0):
+        return low + (high - low) * self.take("uniform", shape)
 
-        monkeypatch.setattr(keras.random, "uniform", take_from(uniform_numbers))
-        monkeypatch.setattr(keras.random, "normal", take_from(normal_numbers))
+    def normal(self, shape):
+        return self.take("normal", shape)
 
-    return hand_out
+    def take(self, kind, shape):
+        first, self.taken[kind] = self.taken[kind], self.taken[kind] + int(np.prod(shape))
+        return ops.reshape(self.of_each[kind][first : self.taken[kind]], shape)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 4), (7, 5, 2), (32, 32, 3)], ids=str)
-def test_compiled_masks_are_the_eager_ones(size, numbers):
-    def draw_all(uniform_numbers, normal_numbers):  # one function, so that it compiles once
-        drawn = {}
-        for mask in ALL:
-            numbers(uniform_numbers, normal_numbers)
-            drawn[mask] = mixing.draw(always(mask), StepSeed(0), 6, 3, size).masks
-        return drawn
+def test_compiled_masks_are_the_eager_ones(size):
+    def draw_all(*numbers):  # one function, so that it compiles once
+        return {mask: mixing.draw_masks(always(mask), Numbers(*numbers), 6, 3, size) for mask in ALL}
 
     generator = np.random.default_rng(0)
     given = (generator.uniform(size=8000).astype("float32"), generator.normal(size=8000).astype("float32"))
@@ -230,19 +227,19 @@ def test_the_number_of_rows_may_be_a_tensor():
 
     @tf.function(input_signature=[tf.TensorSpec((), "int32")])
     def draw_all(num_rows):
-        return {mask: mixing.draw(always(mask), StepSeed(5), num_rows, 2, (8, 6, 3)) for mask in ALL}
+        return {mask: mixing.draw_masks(always(mask), StepSeed(5), num_rows, 2, (8, 6, 3)) for mask in ALL}
 
     for num_rows in (1, 5):
         for mask, drawn in draw_all(tf.constant(num_rows)).items():
-            assert drawn.masks.shape == (num_rows, 2, 8, 6, 3 if mask in PER_CHANNEL else 1)
+            assert drawn.shape == (num_rows, 2, 8, 6, 3 if mask in PER_CHANNEL else 1)
             eager = draw(mask, (8, 6, 3), seed=5, num_rows=num_rows)
-            np.testing.assert_allclose(drawn.masks, eager.masks, atol=1e-6, err_msg=mask)
+            np.testing.assert_allclose(drawn, eager, atol=1e-6, err_msg=mask)
 
 
 @pytest.mark.parametrize("mask", sorted(PER_CHANNEL))
 def test_the_mixing_block_takes_masks_of_channels(mask):
     features = np.random.default_rng(0).normal(size=(4, 3, 6, 5, 8)).astype("float32")
-    drawn = draw(mask, (6, 5, 8), num_members=3, num_rows=4).masks
+    drawn = draw(mask, (6, 5, 8), num_members=3, num_rows=4)
     mixed = MixingBlock()(features, ops.convert_to_tensor(drawn))
     np.testing.assert_allclose(mixed, 3 * (features * drawn).sum(axis=1), atol=1e-5)
 
@@ -407,9 +404,9 @@ def test_fmix_noise_decays_with_the_third_power_of_frequency(size):
 
 
 @pytest.mark.parametrize("sigma", [4.0, 16.0])
-def test_cow_noise_is_scipys_gaussian_filter(sigma, monkeypatch):
+def test_cow_noise_is_scipys_gaussian_filter(sigma):
     white = np.random.default_rng(0).normal(size=(2, 12, 31)).astype("float32")
-    monkeypatch.setattr(keras.random, "normal", lambda shape, seed, dtype: ops.convert_to_tensor(white))
+    seed = Numbers((), ops.convert_to_tensor(white.ravel()))
 
     def blur(values, axis):
         """Scipy's filter, nothing outside of the map; divided by what it leaves of white noise's standard deviation."""
@@ -418,7 +415,7 @@ def test_cow_noise_is_scipys_gaussian_filter(sigma, monkeypatch):
         scale = np.linalg.norm(weights, axis=0)
         return ndimage.gaussian_filter1d(values, axis=axis, **options) / np.expand_dims(scale, 2 - axis)
 
-    noise = masks.blurred_noise(StepSeed(0), ops.full((2,), sigma, dtype="float32"), (12, 31, 1))
+    noise = masks.blurred_noise(seed, ops.full((2,), sigma, dtype="float32"), (12, 31, 1))
     np.testing.assert_allclose(ops.convert_to_numpy(noise), blur(blur(white.astype("float64"), 1), 2), atol=1e-4)
 
 
@@ -444,12 +441,13 @@ def test_cow_noise_is_as_smooth_as_its_sigma(sigma):
 
 def test_cow_draws_its_share_and_its_blur(monkeypatch):
     sigmas = []
+    blurred_noise = masks.blurred_noise
 
-    def blurred_noise(seed, sigma, size):
+    def watched(seed, sigma, size):
         sigmas.append(ops.convert_to_numpy(sigma))
-        return keras.random.normal((ROWS, *size[:2]), seed=seed)
+        return blurred_noise(seed, sigma, size)
 
-    monkeypatch.setattr(masks, "blurred_noise", blurred_noise)
+    monkeypatch.setattr(masks, "blurred_noise", watched)
     share = draw_mask("cow", np.linspace(0, 1, ROWS)).mean(axis=(1, 2, 3))
     pixel = 1 / 32**2
     assert share.min() >= 0.2 - pixel
@@ -483,14 +481,13 @@ def test_noise_is_uniform_around_its_share(share):
 # -- ratios --------------------------------------------------------------------------------------------------------------
 
 
-def sample_ratios(num_members, alpha, num_rows=400_000) -> np.ndarray:
-    ratios = mixing.sample_ratios(StepSeed(11), num_rows, num_members, alpha)
-    return ops.convert_to_numpy(ratios).astype("float64")
+def sampled(num_members, alpha, num_rows=400_000) -> np.ndarray:
+    return ops.convert_to_numpy(sample_ratios(StepSeed(11), num_rows, num_members, alpha)).astype("float64")
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0, 10.0])
 def test_two_ratios_are_beta(alpha):
-    ratios = sample_ratios(2, alpha)
+    ratios = sampled(2, alpha)
     np.testing.assert_allclose(ratios.sum(axis=1), 1, atol=1e-6)
     # the smaller of the two: near 0 a float has all its digits, near 1 it has none (α = 0.2 is often within 1e-8 of 1)
     assert_distribution(ratios.min(axis=1), lambda x: 2 * stats.beta(alpha, alpha).cdf(np.minimum(x, 0.5)))
@@ -499,7 +496,7 @@ def test_two_ratios_are_beta(alpha):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0, 10.0])
 def test_three_ratios_are_dirichlet(alpha):
-    ratios = sample_ratios(3, alpha)
+    ratios = sampled(3, alpha)
 
     def moment(*powers):
         """E[Π κ_i^k_i] = Γ(3α)/Γ(3α + Σk) · Π Γ(α + k_i)/Γ(α)."""
@@ -518,7 +515,7 @@ def test_three_ratios_are_dirichlet(alpha):
 
 def test_a_step_is_binary_with_probability_p_and_gives_the_first_role_to_anyone():
     options = dict(num_members=3, num_rows=4, probability=0.6)
-    drawn = [draw("horizontal", (4, 4, 1), step=step, **options).masks for step in range(400)]
+    drawn = [draw("horizontal", (4, 4, 1), step=step, **options) for step in range(400)]
     # on either side of a border somebody has nothing; linear masks give everybody something everywhere
     binary = [step_masks for step_masks in drawn if (step_masks == 0).any()]
     assert_mean(np.arange(400) < len(binary), 0.6, np.sqrt(0.6 * 0.4))

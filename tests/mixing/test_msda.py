@@ -138,5 +138,5 @@ def test_bad_choices(arguments, message):
 def test_get():
     assert msda.get("mixup") == msda.MSDA("mixup", 0.5, 1.0)
     assert msda.get(None) is None
-    with pytest.raises(ValueError, match="`msda` must be one of cutmix, mixup, a mixmo_keras.MSDA or None, got 3"):
+    with pytest.raises(ValueError, match=r"`msda` must be one of cutmix, mixup, a mixmo_keras\.MSDA or None, got 3"):
         msda.get(3)

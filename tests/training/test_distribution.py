@@ -15,69 +15,12 @@ import tiny
 
 from mixmo_keras import distribution
 
-RECIPES = Path(__file__).parent.parent / "recipes"
-
-# twenty steps on real images with fixed draws and synchronized batch norm, alone or together; 23 images a batch don't
-# share out evenly, and the last batch to validate on has one image only
-SAME_STEPS = """
-import json, sys
-import keras, numpy as np, tensorflow as tf
-import mixmo_keras, tiny
-from keras import ops
-from mixmo_keras import datasets, distribution
-from mixmo_keras.models import Batch
-
-strategy = distribution.strategy(sys.argv[1], json.loads(sys.argv[2]))
-MASK = np.zeros((1, 2, 8, 8, 1), "float32")
-MASK[0, 0, 2:6, 2:7] = 1
-MASK[0, 1] = 1 - MASK[0, 0]
-
-
-def pair(self, x, y, sample_weight, seed, progress=0.0):
-    n = ops.shape(x)[0]
-    images, labels = ops.stack([x, x[:, ::-1]], axis=1), ops.stack([y, y], axis=1)
-    weights = ops.tile(np.array([[0.8, 1.2]], "float32"), (n, 1))
-    return Batch(images, labels, labels, None, ops.tile(MASK, (n, 1, 1, 1, 1)), weights)
-
-
-mixmo_keras.MixMo.pair = pair
-train = datasets.load("digits", "train").take(230)
-data = datasets.batches(train, 23)
-with strategy.scope():
-    model = tiny.model(input_shape=(8, 8, 1), num_classes=10, augmentation=None, batch_repetitions=1, l2=1e-3,
-                       synchronized_batch_norm=strategy.num_replicas_in_sync > 1)
-    model.compile(keras.optimizers.SGD(0.05, 0.9, global_clipnorm=0.5, use_ema=True, ema_momentum=0.9))
-curve = []
-
-
-class Note(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        curve.append([float(value) for value in self.model.get_metrics_result().values()])
-
-
-few = datasets.batches(train.take(41), 40)
-history = model.fit(data, epochs=2, verbose=0, callbacks=[Note()], validation_data=few).history
-seen = data.map(lambda x, y: y)
-counts = []
-for part in strategy.experimental_distribute_dataset(seen):
-    counts += [int(v) for v in strategy.gather(part, axis=0)]
-predicted = model.predict(few, verbose=0)
-members = model.predict_members(few, verbose=0)
-print(json.dumps(dict(
-    curve=curve,
-    validation=[float(v) for v in history["val_loss"]],
-    labels=np.bincount(counts, minlength=10).tolist(),
-    predicted=predicted.tolist(),
-    members=members.tolist(),
-    weights=np.concatenate([keras.ops.convert_to_numpy(v).ravel() for v in model.trainable_variables]).tolist(),
-    workers=distribution.num_workers(strategy),
-)))
-"""
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return json.loads(tiny.python(SAME_STEPS, "none", "null"))
+    return json.loads(tiny.script("same_steps.py", "none", "null"))
 
 
 def assert_same_steps(together, alone):
@@ -88,11 +31,11 @@ def assert_same_steps(together, alone):
 
 
 def test_two_replicas_take_the_same_steps(alone):
-    assert_same_steps(json.loads(tiny.python(SAME_STEPS, "mirrored", "2")), alone)
+    assert_same_steps(json.loads(tiny.script("same_steps.py", "mirrored", "2")), alone)
 
 
 def test_two_workers_take_the_same_steps(alone):
-    workers = tiny.start_workers([sys.executable, "-c", SAME_STEPS, "auto", "null"])
+    workers = tiny.start_workers([sys.executable, tiny.SCRIPTS / "same_steps.py", "auto", "null"])
     for worker in workers:
         output, errors = worker.communicate(timeout=300)
         assert worker.returncode == 0, errors[-3000:]
@@ -212,27 +155,8 @@ def test_synchronized_batch_norm_needs_batch_norm():
     assert again.synchronized_batch_norm
 
 
-REFUSED = """
-import keras, tiny
-from mixmo_keras import distribution
-with distribution.strategy("mirrored", 2).scope():
-    model = tiny.model(synchronized_batch_norm=True)
-    for options, message in (
-        (dict(optimizer=keras.optimizers.SGD(gradient_accumulation_steps=2)), "can't accumulate gradients"),
-        (dict(jit_compile=True), "can't be combined with synchronized_batch_norm"),
-    ):
-        try:
-            model.compile(**options)
-        except ValueError as error:
-            assert message in str(error), error
-        else:
-            raise AssertionError(message)
-print("done")
-"""
-
-
 def test_what_replicas_can_not_do_is_refused():
-    assert tiny.python(REFUSED).endswith("done\n")
+    assert tiny.script("refused_under_replicas.py").endswith("done\n")
 
 
 def test_as_many_images_as_devices_can_share(tmp_path):

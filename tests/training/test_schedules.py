@@ -1,13 +1,13 @@
-"""Learning rates at given progress, worked by hand; `test_monitor.py` has them inside `fit`."""
+"""Learning rates at given progress, worked by hand; `test_progress_and_checks.py` has them inside `fit`."""
 
 import keras
 import numpy as np
 import pytest
 import tiny
 from keras import ops
-from mixmo_keras.training.monitor import Monitor
 
 import mixmo_keras
+from mixmo_keras.training.progress import Clock
 from mixmo_keras.training.schedules import Cosine, ProgressSchedule, StepDecay
 
 
@@ -38,13 +38,13 @@ def test_step_decay_is_the_papers(epoch, expected):
 @pytest.mark.parametrize(("epochs", "steps"), [(300, 782), (300, 1), (7, 3), (1200, 1000)])
 def test_milestones_fall_between_epochs_whatever_the_rounding(epochs, steps):
     """The rate changes with the first step of the milestone's epoch, by float32 progress, in every epoch."""
-    monitor = Monitor()
+    clock = Clock()
     milestones = (1, epochs // 2, epochs - 1)
-    schedule = StepDecay(1.0, 0.0, [m / epochs for m in milestones], 0.5).attached(monitor.progress)
+    schedule = StepDecay(1.0, 0.0, [m / epochs for m in milestones], 0.5).attached(clock.progress)
     for epoch in milestones:
         for epoch_now, step, expected in ((epoch - 1, steps - 1, 0), (epoch, 0, 1)):  # the last step before, the first
             first = epoch_now * steps
-            monitor.clock.assign(np.array([epoch_now / epochs, first, 1 / (epochs * steps)], "float32"))
+            clock.reading.assign(np.array([epoch_now / epochs, first, 1 / (epochs * steps)], "float32"))
             passed = milestones.index(epoch) + expected
             assert float(schedule(first + step)) == pytest.approx(0.5**passed)
 
@@ -65,7 +65,7 @@ def test_a_warmups_first_step_has_a_rate_and_no_fit_means_base():
     schedule = StepDecay(1.0, warmup=0.5).attached(lambda step: step / 4)  # 4 steps in all, 2 of warm-up
     # progress 0.125, 0.375 and 0.625 with the first milestone at 101/300
     np.testing.assert_allclose([float(schedule(step)) for step in range(3)], [0.25, 0.075, 0.1], rtol=1e-6)
-    assert float(StepDecay(0.05).attached(Monitor().progress)(12)) == pytest.approx(0.05)
+    assert float(StepDecay(0.05).attached(Clock().progress)(12)) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("schedule", [StepDecay(0.1, 0.02, [0.5, 0.75], 0.2), Cosine(0.2, 0.1)])
@@ -82,7 +82,7 @@ def test_a_schedule_serves_two_models():
     models = [tiny.model(learning_rate=None) for _ in range(2)]
     for model in models:
         model.compile(keras.optimizers.SGD(schedule))
-    models[0].monitor.clock.assign(np.array([0.5, 0, 0], "float32"))  # only the first is half done: 101/300 is past
+    models[0].clock.reading.assign(np.array([0.5, 0, 0], "float32"))  # only the first is half done: 101/300 is past
     rates = [float(ops.convert_to_numpy(model.optimizer.learning_rate)) for model in models]
     np.testing.assert_allclose(rates, [0.01, 0.1], rtol=1e-6)
 

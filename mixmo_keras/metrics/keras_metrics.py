@@ -15,6 +15,8 @@ from mixmo_keras import arguments
 from mixmo_keras.metrics.figures import Figure
 from mixmo_keras.networks.member_average import MemberAverage
 
+_ANY_NUM_CLASSES = 1000  # of no image: most figures' statistics have the same shapes whatever K is
+
 
 class _KerasMetric(keras.metrics.Metric):
     """A figure whose statistics are sums, in a variable each.
@@ -71,7 +73,7 @@ class NetworkMetric(_KerasMetric):
         averaging: How the ensemble is averaged, `"logits"` or `"probabilities"`. Defaults to `"logits"`.
     """
 
-    num_classes = 1  # K where statistics have an entry for each class
+    num_classes = _ANY_NUM_CLASSES
 
     def __init__(self, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None):
         super().__init__(name, dtype)
@@ -154,7 +156,7 @@ class MembersMetric(_KerasMetric):
     """A figure of the logits of members (n, M, K)."""
 
     def _logits_of_no_image(self):
-        return np.zeros((0, 2, 1))
+        return np.zeros((0, 2, _ANY_NUM_CLASSES))
 
     def _rows(self, labels, logits, weights):
         if len(logits.shape) != 3:
@@ -174,7 +176,7 @@ class PairsMetric(MembersMetric):
         super().__init__(name, dtype)
 
     def _logits_of_no_image(self):
-        return np.zeros((0, self.num_members, 1))
+        return np.zeros((0, self.num_members, _ANY_NUM_CLASSES))
 
     def _rows(self, labels, logits, weights):
         if len(logits.shape) != 3 or logits.shape[1] != self.num_members:

@@ -144,7 +144,7 @@ def test_a_single_network_without_anything_fitted(tmp_path):
         (dict(corrupted=[]), "none was given"),
         (dict(coverage=0.8), "Conformal sets of a `coverage` are fitted on validation data"),
         (dict(strangers_name="x"), "`strangers_name` .*names nothing without `strangers`"),
-        (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be within \(0, 1\)"),
+        (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be a number within \(0, 1\)"),
     ],
 )
 def test_errors(model, change, message):

@@ -1,7 +1,10 @@
-"""Figures by hand and against loops."""
+"""Figures by hand, against loops and scikit-learn; that their statistics add up; and what they refuse."""
+
+import re
 
 import numpy as np
 import pytest
+from metric_cases import ALL, OF_NETWORKS
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -13,6 +16,7 @@ from sklearn.metrics import (
 )
 
 from mixmo_keras import metrics
+from mixmo_keras.metrics.ranking import RankedFigure
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 5, 300)
@@ -176,3 +180,92 @@ def test_degenerate_cases(case):
         assert np.isnan(list(diversity.values())).all()
     else:
         assert all(np.isfinite(diversity[name]) for name in ("disagreement", "pairwise_kl", "mutual_information"))
+
+
+# -- as statistics -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_statistics_of_parts_add_up_to_those_of_all(name):
+    build, options, function = ALL[name]
+    figure = build(**options).figure
+    logits = LOGITS[:, 0] if name in OF_NETWORKS else LOGITS
+    parts = [figure.statistics_of(logits[part], LABELS[part]) for part in np.split(np.arange(300), [7, 130])]
+    put_together = np.concatenate if isinstance(figure, RankedFigure) else sum
+    statistics = {key: put_together([part[key] for part in parts]) for key in parts[0]}
+    assert float(figure.result(statistics)) == pytest.approx(function(logits, LABELS), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_weights_count_images_more_than_once_or_not_at_all(name):
+    build, options, function = ALL[name]
+    figure = build(**options).figure
+    logits = LOGITS[:, 0] if name in OF_NETWORKS else LOGITS
+    weights = np.arange(300) % (2.0 if isinstance(figure, RankedFigure) else 3.0)
+    repeated = np.repeat(np.arange(300), weights.astype(int))
+    value = figure.result(figure.update(logits, LABELS, weights))
+    assert float(value) == pytest.approx(function(logits[repeated], LABELS[repeated]), rel=1e-12)
+
+
+# -- labels and logits -----------------------------------------------------------------------------------------------------
+
+FUNCTIONS = [
+    metrics.accuracy,
+    metrics.reliability,
+    metrics.confidence_and_right,
+    metrics.risk_coverage,
+    metrics.network_figures,
+]
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, metrics.diversity_figures], ids=lambda function: function.__name__)
+def test_labels_of_every_form(function):
+    logits = LOGITS if function is metrics.diversity_figures else LOGITS[:, 0]
+    expected = function(logits, LABELS)
+    for labels in (
+        LABELS[:, None],
+        np.eye(5)[LABELS],
+        LABELS.astype("float32"),
+        LABELS.astype("uint8"),
+        LABELS.tolist(),
+    ):
+        np.testing.assert_equal(function(logits, labels), expected)
+
+
+NAN = np.where(LOGITS[:, 0] > 3, np.nan, LOGITS[:, 0])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (LOGITS, LABELS, "`logits` must be numbers (n, K) of at least one image, got float64 of shape (300, 3, 5)."),
+        (NAN, LABELS, "`logits` must be finite, got NaN or infinite ones for"),
+        (LOGITS[:, 0], LABELS[1:], "`labels` must be one for each image, got 299 labels for 300 images."),
+        (LOGITS[:, 0], LABELS + 1, "`labels` must be integers from 0 to 4, got 5 at"),
+        (LOGITS[:, 0], LABELS - 0.5, "`labels` must be integers from 0 to 4, got"),
+    ],
+)
+def test_bad_data(function, logits, labels, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        function(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.disagreement(LOGITS[:, 0]), "`member_logits` must be numbers (n, M, K)"),
+        (lambda: metrics.diversity_figures(LOGITS, LABELS + 1), "`labels` must be integers from 0 to 4"),
+        (lambda: metrics.top_k_accuracy(LOGITS[:, 0], LABELS, 0), "`k` must be an integer of at least 1, got 0."),
+        (
+            lambda: metrics.reliability(LOGITS[:, 0], LABELS, 1.5),
+            "`num_bins` must be an integer of at least 1, got 1.5.",
+        ),
+        (lambda: metrics.detection([1.0, 2.0], [True]), "`scores` and `positives` must be (n,) both"),
+        (lambda: metrics.detection([], []), "`scores` and `positives` must be (n,) both, n of at least 1"),
+        (lambda: metrics.detection([1.0, np.inf], [True, False]), "`scores` must be finite, got inf."),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()

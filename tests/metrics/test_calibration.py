@@ -67,6 +67,15 @@ def test_members_before_pooling():
     assert calibration.fit_member_temperature(members, labels) == pytest.approx(2.0, rel=0.1)
 
 
+def test_labels_of_every_form():
+    logits, labels = synthetic(200)
+    members = np.stack([logits, 2 * logits], axis=1)
+    for form in (labels[:, None], np.eye(10)[labels]):
+        assert calibration.fit_temperature(logits, form) == calibration.fit_temperature(logits, labels)
+        assert calibration.fit_member_temperature(members, form) == calibration.fit_member_temperature(members, labels)
+        assert calibration.ConformalSets.fit(logits, form) == calibration.ConformalSets.fit(logits, labels)
+
+
 def test_calibrated_nll_does_not_depend_on_the_temperature():
     logits, labels = synthetic(501, 2.0)
     found = calibration.calibrated_negative_log_likelihood(logits, labels)
@@ -105,12 +114,25 @@ def test_thr_sets_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: calibration.fit_temperature(np.zeros((0, 3)), np.zeros(0, int)), "no images to calibrate on"),
+        (
+            lambda: calibration.fit_temperature(np.zeros((0, 3)), np.zeros(0, int)),
+            "`logits` .* of at least one image",
+        ),
         (lambda: calibration.fit_temperature(np.zeros((2, 3)), np.zeros(3, int)), "3 labels for 2 images"),
-        (lambda: calibration.fit_temperature(np.full((2, 3), np.nan), np.zeros(2, int)), "not finite"),
+        (lambda: calibration.fit_temperature(np.full((2, 3), np.nan), np.zeros(2, int)), "`logits` must be finite"),
+        (lambda: calibration.fit_temperature(np.zeros((2, 3)), [0, 3]), "`labels` must be integers from 0 to 2, got 3"),
+        (
+            lambda: calibration.fit_member_temperature(np.zeros((2, 3)), [0, 1]),
+            r"`member_logits` must be .*\(n, M, K\)",
+        ),
         (lambda: calibration.calibrated_negative_log_likelihood(np.zeros((1, 3)), [0]), "at least two"),
-        (lambda: calibration.ConformalSets.fit(np.zeros((2, 3)), [0, 1], 1.0), r"`coverage` must be within \(0, 1\)"),
+        (
+            lambda: calibration.ConformalSets.fit(np.zeros((2, 3)), [0, 1], 1.0),
+            r"`coverage` must be .* within \(0, 1\)",
+        ),
         (lambda: calibration.ConformalSets.fit(np.zeros((2, 3)), [0, 1], method="raps"), "`method` must be one of thr"),
+        (lambda: calibration.ConformalSets.fit(np.zeros((2, 3)), [0, 1], seed=1.5), "`seed` must be an integer"),
+        (lambda: calibration.ConformalSets("thr", 0.9, 0.5).sets(np.full((1, 3), np.inf)), "`logits` must be finite"),
         (lambda: MemberAverage(temperature=0.0), "`temperature` must be a positive number, got 0"),
         (lambda: MemberAverage(tempering="all"), "`tempering` must be one of ensemble, members, got 'all'"),
     ],

@@ -1,50 +1,18 @@
 """Keras metrics: batch by batch the same as the functions of whole arrays, under replicas and XLA too, and on JAX."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from scipy.special import logsumexp
+from metric_cases import ALL, LABELS, MEMBERS, OF_MEMBERS, OF_NETWORKS, WEIGHTS, K, M, N, pooled
 
 from mixmo_keras import metrics
 
-RANDOM = np.random.default_rng(0)
-N, M, K = 203, 3, 5
-LABELS = RANDOM.integers(0, K, N)
-MEMBERS = (RANDOM.normal(size=(N, M, K)) + 1.2 * np.eye(K)[LABELS][:, None]).astype("float32")
-
-
-def pooled(members, averaging="logits"):
-    if averaging == "logits":
-        return members.mean(1)
-    return logsumexp(members - logsumexp(members, axis=-1, keepdims=True), axis=1)
-
-
-# metric: (its class, how it is built, the function of logits (n, K) that it must equal)
-OF_NETWORKS = {
-    "accuracy": (metrics.Accuracy, {}, metrics.accuracy),
-    "top 2": (metrics.TopKAccuracy, dict(k=2), lambda logits, labels: metrics.top_k_accuracy(logits, labels, 2)),
-    "nll": (metrics.NegativeLogLikelihood, {}, metrics.negative_log_likelihood),
-    "brier": (metrics.BrierScore, {}, metrics.brier_score),
-    "ece": (metrics.ExpectedCalibrationError, {}, metrics.expected_calibration_error),
-    "class-wise ece": (metrics.ClasswiseCalibrationError, dict(num_classes=K), metrics.classwise_calibration_error),
-    "adaptive ece": (metrics.AdaptiveCalibrationError, dict(capacity=700), metrics.adaptive_calibration_error),
-    "auroc": (metrics.ErrorAUROC, dict(capacity=700), lambda *a: metrics.misclassification_detection(*a)["auroc"]),
-    "aupr": (metrics.ErrorAUPR, dict(capacity=700), lambda *a: metrics.misclassification_detection(*a)["aupr"]),
-    "fpr95": (metrics.ErrorFPR95, dict(capacity=700), lambda *a: metrics.misclassification_detection(*a)["fpr95"]),
-    "aurc": (metrics.AreaUnderRiskCoverage, dict(capacity=700), metrics.area_under_risk_coverage),
-}
-OF_PAIRS = {
-    "ratio of errors": (metrics.RatioOfErrors, dict(num_members=M), metrics.ratio_of_errors),
-    "q": (metrics.QStatistic, dict(num_members=M), metrics.q_statistic),
-    "disagreement": (metrics.Disagreement, dict(num_members=M), lambda members, labels: metrics.disagreement(members)),
-    "kl": (metrics.PairwiseKL, dict(num_members=M), lambda members, labels: metrics.pairwise_kl(members)),
-    "mi": (metrics.MutualInformation, {}, lambda members, labels: metrics.mutual_information(members)),
-}
-ALL = {**OF_NETWORKS, **OF_PAIRS}
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
 def streamed(metric, labels, logits, sizes=(64, 4, 100, 35)):
@@ -77,9 +45,9 @@ def test_mean_of_members(name):
     assert streamed(build(**options, of="members"), LABELS[:, None], MEMBERS) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", list(OF_PAIRS))
-def test_of_pairs(name):
-    build, options, function = OF_PAIRS[name]
+@pytest.mark.parametrize("name", list(OF_MEMBERS))
+def test_of_members(name):
+    build, options, function = OF_MEMBERS[name]
     assert streamed(build(**options), LABELS, MEMBERS) == pytest.approx(function(MEMBERS, LABELS), abs=1e-5)
 
 
@@ -105,37 +73,8 @@ def test_degenerate_cases(name, case):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-REPLICAS = """
-import json, sys
-import numpy as np, tensorflow as tf
-from mixmo_keras import distribution
-strategy = distribution.strategy("mirrored", 2)
-import test_streaming_metrics as t
-
-found = {}
-for name, (build, options, _) in t.ALL.items():
-    with strategy.scope():
-        metric = build(**options)
-
-    @tf.function
-    def update(labels, logits, weights):
-        strategy.run(metric.update_state, (labels, logits, weights))
-
-    data = tf.data.Dataset.from_tensor_slices((t.LABELS, t.MEMBERS, t.WEIGHTS)).batch(40)
-    found[name] = []
-    for batches in (data, data.take(1)):
-        metric.reset_state()
-        for batch in strategy.experimental_distribute_dataset(batches):
-            update(*batch)
-        found[name].append(float(metric.result()))
-print(json.dumps(found))
-"""
-WEIGHTS = np.ones(N, "float32")
-WEIGHTS[::7] = 0  # as replicas mark rows that only fill up
-
-
 def test_under_two_replicas_and_with_rows_left_out():
-    found = json.loads(tiny.python(REPLICAS).splitlines()[-1])
+    found = json.loads(tiny.python((SCRIPTS / "metrics_under_two_replicas.py").read_text()).splitlines()[-1])
     for name, (_, _, function) in ALL.items():
         whole = pooled(MEMBERS) if name in OF_NETWORKS else MEMBERS
         for size, value in zip((N, 40), found[name], strict=True):
@@ -146,9 +85,10 @@ def test_under_two_replicas_and_with_rows_left_out():
 @pytest.mark.parametrize("name", list(ALL))
 def test_configuration_comes_back(name):
     build, options, _ = ALL[name]
-    metric = build(**options, name="mine")
+    metric = build(**{key: np.int64(value) for key, value in options.items()}, name="mine")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert again.get_config() == metric.get_config()
+    assert options.items() <= json.loads(json.dumps(metric.get_config())).items()
     assert again.name == "mine"
 
 
@@ -182,11 +122,16 @@ def test_more_images_than_the_capacity_are_nan():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: metrics.Accuracy(of="all"), '`of` must be "ensemble", "members" or a member'),
+        (lambda: metrics.Accuracy(of="all"), "`of` must be one of ensemble, members, or a member's number, got 'all'"),
+        (lambda: metrics.Accuracy(of=-1), "`of` must be an integer of at least 0, got -1"),
+        (lambda: metrics.TopKAccuracy(0), "`k` must be an integer of at least 1, got 0"),
+        (lambda: metrics.ExpectedCalibrationError(2.5), "`num_bins` must be an integer of at least 1, got 2.5"),
+        (lambda: metrics.ClasswiseCalibrationError("5"), "`num_classes` must be an integer of at least 1, got '5'"),
+        (lambda: metrics.ErrorAUROC(capacity=0), "`capacity` must be an integer of at least 1, got 0"),
         (lambda: metrics.Accuracy(averaging="votes"), "`averaging` must be one of"),
         (lambda: metrics.Accuracy(of=3)(LABELS, MEMBERS), "of=3 is no member: there are 3"),
         (lambda: metrics.Accuracy(of=0)(LABELS, MEMBERS[:, 0]), r"of=0 needs logits of members \(n, M, K\)"),
-        (lambda: metrics.RatioOfErrors(1), "a single member has no diversity"),
+        (lambda: metrics.RatioOfErrors(1), "`num_members` must be an integer of at least 2, got 1"),
         (lambda: metrics.RatioOfErrors(2)(LABELS, MEMBERS), r"must be \(n, 2, K\), of the members; got \(203, 3, 5\)"),
         (lambda: metrics.MutualInformation()(LABELS, MEMBERS[:, 0]), r"must be \(n, M, K\), of the members"),
     ],
@@ -196,28 +141,9 @@ def test_errors(make, message):
         make()
 
 
-def test_on_jax(tmp_path):
-    script = f"""
-import json, sys
-import numpy as np
-from mixmo_keras import metrics
-data = np.load(sys.argv[1])
-found = {{}}
-for build in (metrics.NegativeLogLikelihood, metrics.ExpectedCalibrationError, metrics.ErrorAUROC, metrics.ErrorAUPR,
-              metrics.ErrorFPR95, metrics.AreaUnderRiskCoverage, metrics.AdaptiveCalibrationError):
-    metric = build()
-    for part in np.array_split(np.arange({N}), 3):
-        metric.update_state(data["labels"][part], data["members"][part])
-    found[build.__name__] = float(metric.result())
-metric = metrics.QStatistic({M})
-metric.update_state(data["labels"], data["members"])
-found["QStatistic"] = float(metric.result())
-print(json.dumps(found))
-"""
-    np.savez(tmp_path / "data.npz", labels=LABELS, members=MEMBERS)
-    found = json.loads(tiny.python(script, tmp_path / "data.npz", backend="jax"))
-    assert len(found) == 8
-    for build, options, function in ALL.values():
-        if build.__name__ in found:
-            whole = MEMBERS if "num_members" in options else pooled(MEMBERS)
-            assert found[build.__name__] == pytest.approx(function(whole, LABELS), abs=1e-4)
+def test_on_jax():
+    found = json.loads(tiny.python((SCRIPTS / "metrics_on_jax.py").read_text(), backend="jax").splitlines()[-1])
+    assert set(found) == set(ALL)
+    for name, (_, _, function) in ALL.items():
+        whole = pooled(MEMBERS) if name in OF_NETWORKS else MEMBERS
+        assert found[name] == pytest.approx(function(whole, LABELS), abs=1e-4), name

@@ -3,9 +3,17 @@
 import contextlib
 import contextvars
 import hashlib
+import random
 
 import keras
 from keras import ops
+
+from mixmo_keras import arguments
+
+
+def resolve(seed: int | None) -> int:
+    """Returns an integer seed as Python's, and for `None` a random one, which `keras.utils.set_random_seed` decides."""
+    return random.randint(1, 10**9) if seed is None else arguments.integer("seed", seed)
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -33,6 +41,11 @@ class StepSeed(keras.random.SeedGenerator):
         self._step = step
         self._replica = replica
         self._count = 0
+
+    @property
+    def step(self):
+        """The number of the training step."""
+        return self._step
 
     def fork(self, label: str) -> "StepSeed":
         """An independent stream for the draws that `label` names."""

@@ -12,7 +12,8 @@ import tensorflow as tf
 from mixmo_keras import arguments, datasets, evaluation, files
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
-from mixmo_keras.models.ensemble import DeepEnsemble, Ensemble
+from mixmo_keras.models.deep_ensemble import DeepEnsemble
+from mixmo_keras.models.ensemble import Ensemble
 
 CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
 

@@ -28,7 +28,8 @@ from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.training import distribution, losses
-from mixmo_keras.training.checkpoints import Checkpoints, Position, warm_start
+from mixmo_keras.training.checkpoint_files import Position
+from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 from mixmo_keras.training.schedules import PUBLISHED
 
 EVALUATED_AT_ONCE = 256  # images
@@ -144,9 +145,9 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         ema_momentum=0.99 if recipe.ema is None else recipe.ema,
         gradient_accumulation_steps=recipe.accumulation,
     )
-    loss = losses.SigmoidCrossEntropy if recipe.teaching == "sigmoid" else losses.CrossEntropy
+    loss = losses.default(resolved.teaching, recipe.label_smoothing)
     jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
-    model.compile(optimizer, loss(recipe.label_smoothing), jit_compile=jit_compile)
+    model.compile(optimizer, loss, jit_compile=jit_compile)
     return model
 
 

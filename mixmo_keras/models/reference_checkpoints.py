@@ -14,8 +14,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixmo_keras.models.mixmo import CutMixMo, MixMo, SingleNetwork
-from mixmo_keras.networks.network import CIFAR_NORMALIZATION
+from mixmo_keras.models.methods import CutMixMo, SingleNetwork
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks import normalization as normalizations
 
 TINY_IMAGENET_NORMALIZATION = ((0.5,) * 3, (0.5,) * 3)
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -140,7 +141,7 @@ def _recognise(state: dict[str, np.ndarray]) -> tuple[str, int, int, tuple]:
         depth = 2 * sum(blocks) + 2
         return f"preact_resnet{depth}_{first.shape[0] // 64}", len(heads), num_classes, TINY_IMAGENET_NORMALIZATION
     depth = 2 * sum(blocks) + 4
-    return f"wrn{depth}_{first.shape[0] // 16}", len(heads), num_classes, CIFAR_NORMALIZATION
+    return f"wrn{depth}_{first.shape[0] // 16}", len(heads), num_classes, normalizations.CIFAR
 
 
 def _names(model: MixMo) -> list[tuple[list[str], keras.Variable]]:

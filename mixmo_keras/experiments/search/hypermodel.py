@@ -159,7 +159,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         return CutMixMo(self.backbone(width), num_members=num_members, **options)
 
     def fit(self, hp, model, train, validation, epochs: int = 1, initial_epoch: int = 0, callbacks=(), verbose=0):
-        images_a_step = self.rows // model.batch_repetitions
+        images_a_step = self.rows // model.batching.repetitions
         return model.fit(
             datasets.batches(train, images_a_step, training=True, seed=self.seed, first_epoch=initial_epoch),
             steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),

@@ -43,7 +43,7 @@ def parse(defaults: Recipe, description: str, arguments: list[str] | None = None
 
 def _add(section, field: dataclasses.Field, defaults: Recipe) -> None:
     flag = "--" + field.name.replace("_", "-")
-    text = field.metadata["help"] + _default_text(field.name, defaults)
+    text = _help(field, defaults)
     kind, or_none = kinds(field)
     if kind is bool:
         section.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
@@ -52,15 +52,22 @@ def _add(section, field: dataclasses.Field, defaults: Recipe) -> None:
         section.add_argument(flag, type=kind, metavar=field.name.split("_")[-1].upper(), help=text)
 
 
-def _default_text(name: str, defaults: Recipe) -> str:
-    value = getattr(defaults, name)
-    if value is Default.METHOD:
-        values = {method: method_defaults(method) for method in METHODS}
-        of_methods = {method: _shown(options[name]) for method, options in values.items() if name in options}
-        if len(set(of_methods.values())) == 1 and len(of_methods) == len(METHODS):
-            return f" (default: {of_methods[defaults.method]})"
-        return f" (default: {value}: {', '.join(f'{method} {shown}' for method, shown in of_methods.items())})"
-    return "" if value is None else f" (default: {_shown(value)})"
+def _help(field: dataclasses.Field, defaults: Recipe) -> str:
+    """What an option is, and its default: where a field's help says what is without it, a recipe's own value instead."""
+    text, value = field.metadata["help"], getattr(defaults, field.name)
+    if value is None:
+        return text
+    default = _of_methods(field.name) if value is Default.METHOD else _shown(value)
+    return f"{text.partition(' (default')[0]} (default: {default})"
+
+
+def _of_methods(name: str) -> str:
+    """The methods' own values of an option, in one word where all have the same."""
+    options = {method: method_defaults(method) for method in METHODS}
+    values = {method: _shown(of_method[name]) for method, of_method in options.items() if name in of_method}
+    if len(values) == len(METHODS) and len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return f"{Default.METHOD}: {', '.join(f'{method} {value}' for method, value in values.items())}"
 
 
 def _shown(value: Any) -> str:

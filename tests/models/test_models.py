@@ -483,7 +483,11 @@ def test_summary_draws_the_members(num_members, capsys):
         (dict(batch_repetitions=1.5), ValueError, "`batch_repetitions` must be an integer"),
         (dict(l2=-1e-4), ValueError, "`l2` must be a number of at least 0, got -0.0001"),
         (dict(averaging="mean"), ValueError, "`averaging` must be one of logits, probabilities, got 'mean'"),
-        (dict(augmentation="flip"), ValueError, "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'"),
+        (
+            dict(augmentation="flip"),
+            ValueError,
+            "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'",
+        ),
         (dict(augmentation=keras.layers.RandomFlip()), ValueError, "`augmentation` must be a layer"),
         (dict(normalization="cifar"), ValueError, r'`normalization` must be \(mean, std\), "auto" or None'),
         (dict(normalization=0.5), ValueError, r"`normalization` must be \(mean, std\)"),

@@ -213,9 +213,7 @@ def test_a_step_goes_down_the_oracles_loss(build):
     expected = (values * np.asarray(batch.loss_weights)[:8]).sum(1).mean()
     logs = model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history
     assert logs["loss"][0] == pytest.approx(expected, rel=1e-4)
-    assert logs["accuracy"][0] == pytest.approx(
-        np.mean([(z.argmax(-1) == labels).mean() for z in (first, second)])
-    )
+    assert logs["accuracy"][0] == pytest.approx(np.mean([(z.argmax(-1) == labels).mean() for z in (first, second)]))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +248,10 @@ def test_runs_repeat(efficient, jit_compile):
     ("options", "message"),
     [
         (dict(drop_path=0.0), "`co_training` needs a network whose two passes differ"),
-        (dict(co_training=0.0), r"`co_training` must be a number within \(0, 1\], the labels' share of the loss, got 0"),
+        (
+            dict(co_training=0.0),
+            r"`co_training` must be a number within \(0, 1\], the labels' share of the loss, got 0",
+        ),
         (dict(co_training=1.5), "`co_training` must be"),
         (dict(teaching="hard"), "`teaching` must be one of softmax, sigmoid, got 'hard'"),
         (dict(co_training=None, teaching="sigmoid"), "`teaching` .* has no meaning without `co_training`"),

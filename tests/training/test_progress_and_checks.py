@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 import tiny
 from keras import ops
-from mixmo_keras.training.checks import _IMAGE, _LABEL, _LOSS, Incidents
-from mixmo_keras.training.progress import Clock
 
 from mixmo_keras import schedules
+from mixmo_keras.training.checks import _IMAGE, _LABEL, _LOSS, Incidents
+from mixmo_keras.training.progress import Clock
 
 X, Y = tiny.data()
 SCHEDULE = schedules.StepDecay(1e-3, warmup=0.25, milestones=(0.5, 0.75), rate=0.1)

@@ -26,6 +26,7 @@ from recipe import write_json
 
 import mixmo_keras
 from mixmo_keras import corruptions, datasets, evaluation, files, report
+from mixmo_keras.datasets import resizing
 from mixmo_keras.models.ensemble import Ensemble
 
 COMPARED = ("accuracy", "nll", "brier", "ece", "errors_auroc", "aurc")
@@ -76,22 +77,11 @@ def corrupted(source: str, dataset: str, data_dir: str | None, images: int) -> I
         yield name, severity, datasets.batches(test.take(images), 256)
 
 
-def strangers(name: str, shape: tuple[int, int, int], data_dir: str | None):
+def out_of_distribution(name: str, shape: tuple[int, int, int], data_dir: str | None):
     """Batches of another dataset's test images, in the size and with the channels that a model takes."""
-    info = datasets.info(name, data_dir)
-
-    def fit(images):
-        images = keras.ops.cast(images, "float32")
-        if info.image_shape[-1] != shape[-1]:
-            images = keras.ops.mean(images, axis=-1, keepdims=True)
-            images = keras.ops.repeat(images, shape[-1], axis=-1)
-        if info.image_shape[:2] == shape[:2]:
-            return images
-        return keras.ops.image.resize(images, shape[:2], antialias=True, crop_to_aspect_ratio=True)
-
-    return datasets.batches(datasets.load(name, "test", data_dir), 256).map(
-        lambda images, labels: (fit(images), labels)
-    )
+    fit = resizing.to_shape(shape)
+    batches = datasets.batches(datasets.load(name, "test", data_dir), 256)
+    return batches.map(lambda images, labels: (fit(images), labels))
 
 
 def compare(folders: list[Path], output: Path) -> str:
@@ -213,8 +203,8 @@ def _evaluate(options) -> dict:
         validation=validation,
         temperature=options.temperature,
         coverage=options.coverage,
-        strangers=options.ood and strangers(options.ood, model.image_shape, options.data_dir),
-        strangers_name=options.ood,
+        out_of_distribution=options.ood and out_of_distribution(options.ood, model.image_shape, options.data_dir),
+        out_of_distribution_name=options.ood,
         corrupted=options.corruptions
         and corrupted(options.corruptions, name, options.data_dir, options.corruption_images or 2000),
         name=model_name,

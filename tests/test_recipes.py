@@ -72,7 +72,7 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
     [
         (dict(method="mixno"), "Unknown method: 'mixno'. Known: cut_mixmo, linear_mixmo, mimo, single, cosub"),
         (dict(schedule="line"), "Unknown schedule: 'line'. Known: mixmo, mimo_imagenet, mimo, tiny_imagenet, cosine"),
-        (dict(dataset="mnust"), "Unknown dataset: 'mnust'"),
+        (dict(dataset="mnust"), "`dataset` must be one of digits, .*, got 'mnust'"),
         (
             dict(batch_size=64, batch_repetitions=3),
             r"`batch_size` \(=64\) must be divisible by `batch_repetitions` \(=3\)",

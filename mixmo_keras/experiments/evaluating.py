@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import arguments, datasets, evaluation, files
+from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
@@ -63,8 +64,8 @@ def evaluate_runs(
         validation=validation,
         temperature=temperature,
         coverage=coverage,
-        strangers=None if ood is None else other_images(ood, model.image_shape, data_dir),
-        strangers_name=ood,
+        out_of_distribution=None if ood is None else out_of_distribution(ood, model.image_shape, data_dir),
+        out_of_distribution_name=ood,
         corrupted=None if corruptions is None else corrupted(corruptions, name, data_dir, num_corrupted),
         name=model_name,
     )
@@ -147,19 +148,9 @@ def corrupted(source: str, dataset: str, data_dir: str | None, num_images: int) 
         yield name, severity, datasets.batches(test.take(num_images), 256)
 
 
-def other_images(name: str, shape: tuple[int, int, int], data_dir: str | None) -> tf.data.Dataset:
+def out_of_distribution(name: str, shape: tuple[int, int, int], data_dir: str | None) -> tf.data.Dataset:
     """Batches of another dataset's test images, in the size and with the channels that a model takes."""
-    info = datasets.info(name, data_dir)
-
-    def fit(images):
-        images = keras.ops.cast(images, "float32")
-        if info.image_shape[-1] != shape[-1]:
-            images = keras.ops.mean(images, axis=-1, keepdims=True)
-            images = keras.ops.repeat(images, shape[-1], axis=-1)
-        if info.image_shape[:2] == shape[:2]:
-            return images
-        return keras.ops.image.resize(images, shape[:2], antialias=True, crop_to_aspect_ratio=True)
-
+    fit = resizing.to_shape(shape)
     batches = datasets.batches(datasets.load(name, "test", data_dir), 256)
     return batches.map(lambda images, labels: (fit(images), labels))
 

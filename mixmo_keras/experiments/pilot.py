@@ -80,17 +80,16 @@ def run(
             runs.append(json.loads(path.read_text()))
             continue
         schedule = schedules.Cosine(schedules.PUBLISHED["cosine"].learning_rate(images_a_step))
-        model = VARIANTS[variant](
-            backbone(width), batch_repetitions=batch_repetitions, schedule=schedule, seed=seed, **options
-        )
+        common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
+        model = VARIANTS[variant](backbone(width), **common, **options)
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         runs.append({"variant": variant, "width": width, "seed": seed, **curve})
-        accuracy, nll = curve["accuracy"][-1], curve["nll"][-1]
-        report(f"{variant}, width {width}, seed {seed}: accuracy {accuracy:.2%}, NLL {nll:.3f}")
+        said = f"accuracy {curve['accuracy'][-1]:.2%}, NLL {curve['nll'][-1]:.3f}"
+        report(f"{variant}, width {width}, seed {seed}: {said}")
         if path is not None:
             files.write_text(path, json.dumps(runs[-1]))
-    num_validation = datasets.steps_per_epoch(validation, 1)
-    return {"images": [steps * images_a_step, num_validation], "epochs": epochs, "runs": runs}
+    images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
+    return {"images": images, "epochs": epochs, "runs": runs}
 
 
 def _images_a_step(rows: int, batch_repetitions: int) -> int:

@@ -130,7 +130,7 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
             dict(schedule="line"),
             "`schedule` must be one of mixmo, tiny_imagenet, mimo, mimo_imagenet, cosine, got 'line'",
         ),
-        (dict(dataset="mnust"), "Unknown dataset: 'mnust'"),
+        (dict(dataset="mnust"), "`dataset` must be one of digits, .*, got 'mnust'"),
         (
             dict(batch_size=64, batch_repetitions=3),
             r"`batch_size` \(=64\) must be divisible by `batch_repetitions` \(=3\)",

@@ -6,7 +6,7 @@ type as for a wrong value: whoever passed it needs to read the same sentence.
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,13 @@ def choice(name: str, value: Any, known: Collection[str], otherwise: str = "") -
     return value
 
 
+def names(name: str, value: Any) -> list[str]:
+    """Several names in their order; a single string is none."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        raise ValueError(f"`{name}` must be a list of names, got {value!r}.")
+    return [str(one) for one in value]
+
+
 def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> Any:
     """A value of a type; `expected` says which in words, such as "a mixmo_keras.Mixing or None"."""
     if not isinstance(value, kind):
@@ -70,12 +77,7 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str
 
 def image_shape(name: str, value: Any) -> tuple[int, int, int]:
     """(height, width, channels), integers of at least 1."""
-    try:
-        height, width, channels = (integer(name, size, least=1) for size in value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"`{name}` must be (height, width, channels), integers of at least 1, got {value!r}."
-        ) from None
+    height, width, channels = _lengths(name, value, ("height", "width", "channels"))
     return height, width, channels
 
 
@@ -127,6 +129,19 @@ def logits(name: str, values: Any, of_members: bool = False) -> np.ndarray:
             f"`{name}` must be finite, got NaN or infinite ones for {broken.sum()} of {len(array)} images."
         )
     return array
+
+
+def image_size(name: str, value: Any) -> tuple[int, int]:
+    """(height, width), integers of at least 1."""
+    height, width = _lengths(name, value, ("height", "width"))
+    return height, width
+
+
+def _lengths(name: str, value: Any, axes: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(integer(axis, length, least=1) for axis, length in zip(axes, value, strict=True))
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be ({', '.join(axes)}), integers of at least 1, got {value!r}.") from None
 
 
 def _range(least: int | None, most: int | None) -> str:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,23 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """As `replacing`, of a folder with all that is written into it; what it replaces is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f"{PART}{path.name}-", dir=path.parent))
+    part = beside / path.name
+    try:
+        part.mkdir()
+        yield part
+        if path.exists():
+            os.replace(path, beside / "replaced")  # a folder that isn't empty can't be renamed over
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, content: str) -> Path:

@@ -72,6 +72,11 @@ def nodes(function: Any) -> list:
     return [node for same_depth in _attribute(function, "_nodes_by_depth").values() for node in same_depth]
 
 
+def exported_variables(loaded: Any) -> list:
+    """All variables of what `keras.export.ExportArchive` wrote, which writes each twice and uses one of the two."""
+    return [*loaded.variables, *_attribute(loaded, "_all_variables")]
+
+
 def _attribute(owner: Any, name: str) -> Any:
     try:
         return getattr(owner, name)

@@ -17,6 +17,8 @@ def test_numbers_become_pythons():
     assert type(arguments.number("x", 2)) is float
     assert type(arguments.boolean("flag", np.bool_(True))) is bool
     assert arguments.image_shape("shape", [np.int32(8), 8, 3]) == (8, 8, 3)
+    assert arguments.image_size("size", np.array([8, 6])) == (8, 6)
+    assert arguments.names("names", np.array(["a", "b"])) == ["a", "b"]
     assert arguments.choice("name", "b", ("a", "b")) == "b"
     assert arguments.instance("x", 1.5, float, "a float") == 1.5
 
@@ -75,6 +77,8 @@ def test_logits():
         (lambda: arguments.boolean("flag", 1), "`flag` must be True or False, got 1."),
         (lambda: arguments.choice("name", "c", ("a", "b")), "`name` must be one of a, b, got 'c'."),
         (lambda: arguments.choice("name", 3, {"a": 1}, ", or a layer"), "`name` must be one of a, or a layer, got 3."),
+        (lambda: arguments.names("names", "ab"), "`names` must be a list of names, got 'ab'."),
+        (lambda: arguments.names("names", 3), "`names` must be a list of names, got 3."),
         (lambda: arguments.instance("x", 3, str, "a name"), "`x` must be a name, got 3."),
         (lambda: arguments.image_shape("s", (8, 8)), "`s` must be (height, width, channels), integers of at least 1"),
         (lambda: arguments.image_shape("s", 8), "`s` must be (height, width, channels), integers of at least 1, got 8"),
@@ -110,6 +114,11 @@ def test_logits():
         (
             lambda: arguments.logits("x", [[0, 1], [NAN, 1], [-INF, 0]]),
             "`x` must be finite, got NaN or infinite ones for 2 of 3 images.",
+        ),
+        (lambda: arguments.image_size("s", (8, 0)), "`s` must be (height, width), integers of at least 1, got (8, 0)"),
+        (
+            lambda: arguments.image_size("s", (8, 8, 3)),
+            "`s` must be (height, width), integers of at least 1, got (8, 8",
         ),
     ],
 )

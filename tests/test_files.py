@@ -33,3 +33,22 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert [one.name for one in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "deep" / "version"
+    for content in ("old", "new"):
+        with files.replacing_folder(path) as part:
+            (part / "inside").mkdir()
+            (part / "inside" / content).write_text(content)
+            assert [file.name for file in path.glob("inside/*")] == ([] if content == "old" else ["old"])
+
+    def full_disk():
+        with files.replacing_folder(path) as part:
+            (part / "half").write_text("")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        full_disk()
+    assert [str(file.relative_to(path)) for file in path.rglob("*")] == ["inside", "inside/new"]
+    assert [folder.name for folder in path.parent.iterdir()] == ["version"]

@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from mixmo_keras import keras_internals
 
@@ -69,6 +70,19 @@ def test_graphs():
         "Sequential",
         "Flatten",
     }
+
+
+def test_exported_variables_have_those_that_are_used(tmp_path):
+    model = network()
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("call", model.call, input_signature=[keras.InputSpec(shape=(None, 4, 4, 1), dtype="float32")])
+    archive.write_out(str(tmp_path), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path))
+    captured = {id(value) for value in loaded.call.concrete_functions[0].captured_inputs}
+    handles = {id(variable.handle) for variable in keras_internals.exported_variables(loaded)}
+    assert len(captured) == 2
+    assert captured <= handles
 
 
 def test_a_name_that_is_gone_is_one_sentence():

@@ -1,17 +1,17 @@
 """What a model trains on: images and labels by name, as `tf.data` pipelines. Needs TensorFlow."""
 
+from mixmo_keras.datasets.pipeline import batches, steps_per_epoch
 from mixmo_keras.datasets.registry import (
     DATASETS,
     SPLITS,
     Info,
     Source,
-    batches,
     check,
     corrupted_versions,
     info,
     load,
     load_corrupted,
-    steps_per_epoch,
+    tensorflow_dataset,
 )
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "load",
     "load_corrupted",
     "steps_per_epoch",
+    "tensorflow_dataset",
 ]

@@ -8,73 +8,77 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from mixmo_keras.datasets import resizing as image_size
+from mixmo_keras import arguments
+from mixmo_keras.datasets import resizing
 
-DEFAULT_SIZE = 64
+DEFAULT_SIZE = (64, 64)
 
 
 class ImageFolder:
     """Images below `<folder>/<class>/`, in JPEG, PNG, GIF or BMP format, of any sizes.
 
     A fifth of each class is the test split, and a tenth validation, chosen by a shuffle that depends on the file names
-    alone: the same in every run, and for every size. Images are resized; of another aspect ratio, their middle is taken.
+    alone: the same in every run, and for every size. Images are resized; of another aspect ratio, their center is taken.
 
     Args:
-        folder: of the class folders, whose names are the classes.
-        size: (height, width) in pixels.
+        folder: The folder that holds the class folders, whose names are the classes.
+        size: (height, width) in pixels. Defaults to (64, 64).
 
     Raises:
         ValueError: fewer than two classes, a class with fewer than five images, or a file that is no image.
     """
 
-    def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = (DEFAULT_SIZE, DEFAULT_SIZE)):
-        self.folder, self.size = Path(folder), size
+    def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
+        arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
+        self.folder, self.size = Path(folder), arguments.image_size("size", size)
         try:
-            found = keras.utils.image_dataset_from_directory(
-                self.folder, batch_size=None, shuffle=False, verbose=False, image_size=size
+            listing = keras.utils.image_dataset_from_directory(
+                self.folder, batch_size=None, shuffle=False, verbose=False, image_size=self.size
             )
         except ValueError as error:
             raise ValueError(f"{self.folder} holds no folders of images, one a class: {error}") from error
-        self.class_names = tuple(found.class_names)
-        self.paths = np.array(found.file_paths)
+        self.class_names = tuple(listing.class_names)
+        self.paths = np.array(listing.file_paths)
         self.labels = np.array([self.class_names.index(self._class(path)) for path in self.paths])
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         if len(self.class_names) < 2:
             raise ValueError(f"{self.folder} has {len(self.class_names)} class folder: a classifier needs two.")
         if counts.min() < 5:
-            few = self.class_names[counts.argmin()]
-            raise ValueError(f"Class {few!r} has {counts.min()} images: at least 5 are needed to train and to test on.")
+            smallest = self.class_names[counts.argmin()]
+            raise ValueError(
+                f"Class {smallest!r} has {counts.min()} images: at least 5 are needed to train and to test on."
+            )
         self.channels = 1 if all(_is_grey(path) for path in self.paths) else 3
 
     def _class(self, path: str) -> str:
         return Path(path).relative_to(self.folder).parts[0]
 
-    def places(self, split: str) -> np.ndarray:
-        """The numbers of a split's images."""
+    def indices(self, split: str) -> np.ndarray:
+        """The indices of a split's images in `paths` and `labels`, ascending."""
         names = [str(Path(path).relative_to(self.folder)) for path in self.paths]
         order = np.random.default_rng(0).permutation(np.argsort(names))
-        chosen: dict[str, list] = {"test": [], "validation": [], "train": []}
+        by_split: dict[str, list] = {"test": [], "validation": [], "train": []}
         for label in range(len(self.class_names)):
             of_class = order[self.labels[order] == label]
             num_test, num_validation = max(len(of_class) // 5, 1), max(len(of_class) // 10, 1)
-            chosen["test"].append(of_class[:num_test])
-            chosen["validation"].append(of_class[num_test : num_test + num_validation])
-            chosen["train"].append(of_class[num_test + num_validation :])
-        parts = chosen["train"] + chosen["validation"] if split == "train+validation" else chosen[split]
-        return np.sort(np.concatenate(parts))
+            by_split["test"].append(of_class[:num_test])
+            by_split["validation"].append(of_class[num_test : num_test + num_validation])
+            by_split["train"].append(of_class[num_test + num_validation :])
+        by_split["train+validation"] = by_split["train"] + by_split["validation"]
+        return np.sort(np.concatenate(by_split[split]))
 
     def load(self, split: str, whole: bool = False) -> tf.data.Dataset:
         """(image (H, W, C) uint8, label int64) one by one, always in the same order; `whole`: as large as in the files."""
-        places = self.places(split)
-        fit = image_size.middle(self.size)
+        indices = self.indices(split)
+        crop = resizing.center_crop(self.size)
 
         def read(path, label):
             image = tf.io.decode_image(tf.io.read_file(path), channels=self.channels, expand_animations=False)
             image.set_shape((None, None, self.channels))
-            return image if whole else fit(image), label
+            return image if whole else crop(image), label
 
-        items = tf.data.Dataset.from_tensor_slices((self.paths[places], self.labels[places].astype("int64")))
-        return items.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        files = tf.data.Dataset.from_tensor_slices((self.paths[indices], self.labels[indices].astype("int64")))
+        return files.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _is_grey(path: str) -> bool:

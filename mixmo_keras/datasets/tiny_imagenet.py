@@ -61,8 +61,8 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         )
         train = {name: name.split("/")[2] for name in names if _is_image(name, "train")}
         validation = {name: labels.get(posixpath.basename(name), "") for name in names if _is_image(name, "val")}
-        for split, found in (("train", train), ("val", validation)):
-            if not found or not set(found.values()) <= set(classes):
+        for split, class_of_image in (("train", train), ("val", validation)):
+            if not class_of_image or not set(class_of_image.values()) <= set(classes):
                 raise _damaged(path, f"{split}/ has no images, or some without a class of wnids.txt")
         return {
             "train": self._generate_examples(path, train),
@@ -75,11 +75,11 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             for name, label in labels.items():
                 try:
                     encoded = archive.read(name)
-                    found = _shape(archive, name, encoded)
+                    height, width, _ = _shape(archive, name, encoded)
                 except (zipfile.BadZipFile, OSError) as error:
                     raise _damaged(path, f"{name}: {error}") from error
-                if tuple(found) != shape:
-                    raise _damaged(path, f"{name} is {found[0]}×{found[1]} pixels, others are {shape[0]}×{shape[1]}")
+                if (height, width) != shape[:2]:
+                    raise _damaged(path, f"{name} is {height}×{width} pixels, others are {shape[0]}×{shape[1]}")
                 file_name = posixpath.basename(name)
                 yield file_name, {"image": encoded, "label": label, "file_name": file_name}
 

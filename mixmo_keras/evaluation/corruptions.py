@@ -6,36 +6,67 @@ on floats in [0, 1] and list it with its five parameters in `CORRUPTIONS`.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
+from mixmo_keras import arguments
+
+SEVERITIES = range(1, 6)
+
 
 def corrupt(images, name: str, severity: int, seed: int = 0) -> np.ndarray:
     """Images as they look under a corruption.
 
     Args:
-        images: (n, H, W, C) raw pixels, 0 to 255; colour ones, C = 3, for `"saturate"` and `"brightness"` by hue.
-        name: a name in `CORRUPTIONS`.
-        severity: 1 to 5.
-        seed: of what is drawn.
+        images: (n, H, W, C) raw pixels, 0 to 255. `"saturate"` needs colour ones, C = 3.
+        name: A name in `CORRUPTIONS`.
+        severity: The severity, 1 to 5.
+        seed: Seed of what is drawn. Defaults to 0.
 
     Returns:
         (n, H, W, C), uint8.
     """
-    if name not in CORRUPTIONS:
-        raise ValueError(f"Unknown corruption: {name!r}. Known corruptions: {', '.join(CORRUPTIONS)}.")
-    if severity not in range(1, 6):
-        raise ValueError(f"`severity` must be 1 to 5, got {severity!r}.")
+    arguments.choice("name", name, CORRUPTIONS)
+    severity = arguments.integer("severity", severity, least=min(SEVERITIES), most=max(SEVERITIES))
+    seed = arguments.integer("seed", seed, least=0)
     images = np.asarray(images)
     if images.ndim != 4:
         raise ValueError(f"`images` must be (n, H, W, C), got shape {images.shape}.")
     function, parameters = CORRUPTIONS[name]
     corrupted = function(images.astype("float64") / 255, parameters[severity - 1], np.random.default_rng(seed))
     return np.round(np.clip(corrupted, 0, 1) * 255).astype("uint8")
+
+
+def corrupted_batches(
+    batches, names: Sequence[str] | None = None, seed: int = 0
+) -> Iterator[tuple[str, int, list[tuple[np.ndarray, Any]]]]:
+    """The same images under every corruption at every severity: (corruption, severity, batches of (images, labels)).
+
+    Args:
+        batches: Batches of (images, labels), a `tf.data.Dataset` or any that can be iterated again and again.
+        names: Names of `CORRUPTIONS`. Defaults to all.
+        seed: Seed of what is drawn. Defaults to 0.
+    """
+    for name in CORRUPTIONS if names is None else names:
+        for severity in SEVERITIES:
+            corrupted = [
+                (corrupt(images, name, severity, seed + number), labels)
+                for number, (images, labels) in enumerate(numpy_batches(batches))
+            ]
+            yield name, severity, corrupted
+
+
+def numpy_batches(batches) -> Iterator:
+    """The batches of a `tf.data.Dataset`, or of anything else that can be iterated, as NumPy arrays."""
+    return batches.as_numpy_iterator() if hasattr(batches, "as_numpy_iterator") else iter(batches)
+
+
+# -- the corruptions: functions of images as floats in [0, 1], a parameter and a NumPy generator -----------------------
 
 
 def _gaussian_noise(images, scale, random):
@@ -47,7 +78,7 @@ def _shot_noise(images, rate, random):
 
 
 def _impulse_noise(images, amount, random):
-    """Salt and pepper: so many values are set to 0 or 1."""
+    """Salt and pepper: a fraction `amount` of the values is set to 0 or 1."""
     hit, salt = random.random(images.shape) < amount, random.random(images.shape) < 0.5
     return np.where(hit, salt, images)
 
@@ -104,10 +135,10 @@ def _saturate(images, parameter, random):
     return hsv_to_rgb(hsv)
 
 
-def _pixelate(images, share, random):
+def _pixelate(images, scale, random):
     def coarse(image: Image.Image) -> Image.Image:
         size = image.size
-        small = image.resize([max(int(length * share), 1) for length in size], Image.Resampling.BOX)
+        small = image.resize([max(int(length * scale), 1) for length in size], Image.Resampling.BOX)
         return small.resize(size, Image.Resampling.NEAREST)
 
     return _with_pillow(images, coarse)

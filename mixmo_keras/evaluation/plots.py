@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from mixmo_keras import seeds
+from mixmo_keras import arguments, files, seeds
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.masks import MaskFunction
@@ -18,7 +18,7 @@ def mixing_gallery(
     images,
     masks: Sequence[str | MaskFunction] | None = None,
     num_draws: int = 3,
-    weight_root: float = 3.0,
+    weight_root: float | None = 3.0,
     seed: int = 0,
 ) -> Figure:
     """Two images mixed by each mask, as a person can see it: a row a mask, `num_draws` draws in it.
@@ -28,41 +28,48 @@ def mixing_gallery(
 
     Args:
         images: (2 or more, H, W, C) raw pixels, 0 to 255; the first two are mixed.
-        masks: names or functions; `None` for all in `masks.MASKS`.
-        num_draws: draws a mask.
-        weight_root: r of the weights shown.
-        seed: of the draws.
+        masks: Names or functions. Defaults to all in `masks.MASKS`.
+        num_draws: Number of draws of each mask. Defaults to 3.
+        weight_root: r of the weights shown; None for equal weights. Defaults to 3.
+        seed: Seed of the draws. Defaults to 0.
     """
     images = np.asarray(images, "float32")
     if images.ndim != 4 or len(images) < 2:
         raise ValueError(f"`images` must be at least two images (n, H, W, C), got shape {images.shape}.")
-    pair = images[:2]
-    masks = list(mask_functions.MASKS) if masks is None else list(masks)
+    num_draws = arguments.integer("num_draws", num_draws, least=1)
+    seed = arguments.integer("seed", seed)
+    two = images[:2]
+    masks = list(mask_functions.MASKS) if masks is None else masks
+    arguments.instance("masks", masks, (list, tuple), "a list of names or functions of masks, or None")
     figure = Figure(figsize=(2.1 + 3.1 * num_draws, 1.72 * len(masks) + 0.5), layout="constrained")
     grid = figure.subplots(len(masks), 2 + 2 * num_draws, squeeze=False)
     for axes, mask in zip(grid, masks, strict=True):
-        function = mask_functions.get(mask)
-        if function is mask_functions.linear:
-            choice = mixing.Mixing(mask, weight_root=weight_root)
-        else:
-            choice = mixing.Mixing(mask, probability=1.0, weight_root=weight_root)
-        draw = mixing.draw(choice, seeds.StepSeed(seed), num_draws, 2, pair.shape[1:])
-        drawn, ratios, weights = (ops.convert_to_numpy(values) for values in draw)
-        for axis, image in zip(axes[:2], pair, strict=True):
-            _show(axis, image)
-        axes[0].set_ylabel(function.__name__.replace("_", " "), fontsize=10)
-        for number in range(num_draws):
-            mask_axis, mixed_axis = axes[2 + 2 * number : 4 + 2 * number]
-            _show(mask_axis, 255 * np.broadcast_to(drawn[number, 0], pair.shape[1:]))
-            _show(mixed_axis, np.sum(drawn[number] * pair, axis=0))
-            mask_axis.set_title(f"κ {ratios[number, 0]:.2f}, {ratios[number, 1]:.2f}", fontsize=8)
-            mixed_axis.set_title(f"w {weights[number, 0]:.2f}, {weights[number, 1]:.2f}", fontsize=8)
+        _draw_row(axes, two, mask, num_draws, weight_root, seed)
     for axis, title in zip(grid[0][:2], ("first", "second"), strict=True):
         axis.set_title(title, fontsize=8)
-    figure.suptitle(
-        f"Mask of the first image and the mix; ratios κ and loss weights w (r = {weight_root:g})", fontsize=11
-    )
+    said = "equal" if weight_root is None else f"r = {weight_root:g}"
+    figure.suptitle(f"Mask of the first image and the mix; ratios κ and loss weights w ({said})", fontsize=11)
     return figure
+
+
+def _draw_row(axes, two, mask: str | MaskFunction, num_draws: int, weight_root: float | None, seed: int) -> None:
+    """The two images, then the mask and the mix of each draw."""
+    function = mask_functions.get(mask)
+    if function is mask_functions.linear:
+        choice = mixing.Mixing(mask, weight_root=weight_root)
+    else:
+        choice = mixing.Mixing(mask, probability=1.0, weight_root=weight_root)
+    draw = mixing.draw(choice, seeds.StepSeed(seed), num_draws, 2, two.shape[1:])
+    drawn, ratios, weights = (ops.convert_to_numpy(values) for values in draw)
+    for axis, image in zip(axes[:2], two, strict=True):
+        _show(axis, image)
+    axes[0].set_ylabel(function.__name__.replace("_", " "), fontsize=10)
+    for number in range(num_draws):
+        mask_axis, mixed_axis = axes[2 + 2 * number : 4 + 2 * number]
+        _show(mask_axis, 255 * np.broadcast_to(drawn[number, 0], two.shape[1:]))
+        _show(mixed_axis, np.sum(drawn[number] * two, axis=0))
+        mask_axis.set_title(f"κ {ratios[number, 0]:.2f}, {ratios[number, 1]:.2f}", fontsize=8)
+        mixed_axis.set_title(f"w {weights[number, 0]:.2f}, {weights[number, 1]:.2f}", fontsize=8)
 
 
 def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> Figure:
@@ -71,6 +78,8 @@ def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> 
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axis = figure.subplots()
     for root in weight_roots:
+        if root is not None:
+            arguments.number("weight_roots", root, above=0, otherwise=" each, or None for equal weights")
         weights = mixing.loss_weights(ops.convert_to_tensor(np.stack([ratios, 1 - ratios], axis=1)), root)
         label = "equal weights (r → ∞)" if root is None else f"r = {root:g}"
         axis.plot(ratios, ops.convert_to_numpy(weights)[:, 0], label=label, linestyle="--" if root is None else "-")
@@ -81,17 +90,13 @@ def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> 
     return figure
 
 
-def save(figure: Figure, path: str | os.PathLike, dpi: int = 110) -> Path:
-    """Writes a figure beside `path` and renames it, so that no half-written file is left."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
+def save(figure: Figure, path: str | os.PathLike, dpi: float = 110) -> Path:
+    """Writes a figure as the file that its ending names, such as `.png` or `.svg`, whole or not at all."""
+    arguments.instance("path", path, (str, os.PathLike), "the path of a file")
+    dpi = arguments.number("dpi", dpi, above=0)
+    with files.replacing(path) as part:
         figure.savefig(part, dpi=dpi)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _show(axis, image) -> None:

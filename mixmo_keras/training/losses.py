@@ -62,9 +62,9 @@ _OF_PROBABILITIES = (
 )
 
 
-def default(teaching: str | None = None) -> CrossEntropy:
+def default(teaching: str | None = None, label_smoothing: float = 0.0) -> CrossEntropy:
     """What models are compiled with unless told otherwise; by how submodels teach each other, if they do (cosub)."""
-    return SigmoidCrossEntropy() if teaching == "sigmoid" else CrossEntropy()
+    return SigmoidCrossEntropy(label_smoothing) if teaching == "sigmoid" else CrossEntropy(label_smoothing)
 
 
 def get(loss, soft_targets: bool = False):

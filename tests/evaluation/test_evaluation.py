@@ -33,25 +33,25 @@ def model():
 @pytest.fixture(scope="module")
 def whole(model):
     model.temperature = 1.0
-    found = evaluation.evaluate(
+    evaluated = evaluation.evaluate(
         model,
         TEST,
         NAMES,
         validation=VALIDATION,
         temperature=True,
-        strangers=[(255 - x, y + 900) for x, y in TEST],
-        strangers_name="negatives",
+        out_of_distribution=[(255 - x, y + 900) for x, y in TEST],
+        out_of_distribution_name="negatives",
         corrupted=evaluation.corrupted_batches(TEST, ["contrast", "gaussian_noise"]),
         name="mine-seed0",
     )
-    return found, model.temperature, model.predict_members(X, verbose=0)
+    return evaluated, model.temperature, model.predict_members(X, verbose=0)
 
 
 def test_figures_are_those_of_the_functions(whole):
-    found, temperature, members = whole
-    figures = found.figures
-    np.testing.assert_allclose(found.member_logits, members, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.logits, members.mean(1) / temperature, rtol=1e-4, atol=1e-5)
+    evaluated, temperature, members = whole
+    figures = evaluated.figures
+    np.testing.assert_allclose(evaluated.member_logits, members, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(evaluated.logits, members.mean(1) / temperature, rtol=1e-4, atol=1e-5)
     assert figures["temperature"] == {"value": temperature, "fitted_on": 70, "before": 1.0}
     assert figures["images"] == {"test": 60, "validation": 70}
     assert figures["ensemble"]["nll"] == pytest.approx(
@@ -72,14 +72,14 @@ def test_the_temperature_is_that_of_the_validation_data(whole, model):
     assert whole[1] == pytest.approx(calibration.fit_temperature(held_out, HELD_Y), rel=1e-4)
 
 
-def test_strangers_and_corruptions(whole, model):
+def test_images_from_elsewhere_and_corruptions(whole, model):
     figures = whole[0].figures
-    strange = figures["out_of_distribution"]
-    assert (strange["dataset"], strange["images"]) == ("negatives", 60)
+    elsewhere = figures["out_of_distribution"]
+    assert (elsewhere["dataset"], elsewhere["images"]) == ("negatives", 60)
     logits = [model.predict(images, verbose=0) for images in (X, 255 - X)]
     confidence = np.concatenate([softmax(values, axis=-1).max(-1) for values in logits])
     expected = roc_auc_score(np.arange(120) >= 60, -confidence)
-    assert strange["measures"]["max_probability"]["auroc"] == pytest.approx(expected, abs=1e-4)
+    assert elsewhere["measures"]["max_probability"]["auroc"] == pytest.approx(expected, abs=1e-4)
     corrupted = figures["corruptions"]
     again = mixmo_keras.corruptions.corrupt(X, "contrast", 4)
     assert corrupted["accuracy"]["contrast"][3] == metrics.accuracy(model.predict(again, verbose=0), Y)
@@ -88,11 +88,11 @@ def test_strangers_and_corruptions(whole, model):
 
 
 def test_the_most_disputed_images(whole):
-    numbers, images = whole[0].disagreement
-    np.testing.assert_array_equal(images, X[numbers])
+    indices, images = whole[0].disagreement
+    np.testing.assert_array_equal(images, X[indices])
     p = softmax(whole[2].astype("float64"), axis=-1)
     information = -(p.mean(1) * np.log(p.mean(1))).sum(-1) + (p * np.log(p)).sum(-1).mean(1)
-    np.testing.assert_array_equal(numbers, np.argsort(-information, kind="stable")[:18])
+    np.testing.assert_array_equal(indices, np.argsort(-information, kind="stable")[:18])
 
 
 def test_report(whole, tmp_path):
@@ -102,6 +102,7 @@ def test_report(whole, tmp_path):
     assert json.loads((path.parent / "metrics.json").read_text()) == whole[0].figures
     assert (path.parent / "metrics.csv").read_text().splitlines()[0].startswith("network,accuracy,top5,nll")
     assert len((path.parent / "metrics.csv").read_text().splitlines()) == 7  # 3 members, mean, before and after T
+    assert "$" not in page.replace("$\\mathdefault", "")  # every place of the template is filled
     links = re.findall(r'(?:src|href)="([^"]{0,40})', page)  # what a page would load
     assert all(link.startswith(("data:", "#")) for link in links)
     assert "class 0 &lt;&amp;&gt;" in page or "class 0 <&>" not in page
@@ -121,13 +122,13 @@ def test_report(whole, tmp_path):
 
 
 def test_a_single_network_without_anything_fitted(tmp_path):
-    found = evaluation.evaluate(tiny.model(num_members=1), TEST, NAMES)
-    figures = found.figures
+    evaluated = evaluation.evaluate(tiny.model(num_members=1), TEST, NAMES)
+    figures = evaluated.figures
     assert figures["temperature"]["fitted_on"] == 0
     assert "conformal" not in figures
     assert figures["diversity"]["ratio_of_errors"] is None
-    assert "mutual_information" not in found.uncertainty
-    page = report.write(found, tmp_path).read_text()
+    assert "mutual_information" not in evaluated.uncertainty
+    page = report.write(evaluated, tmp_path).read_text()
     assert "agreement" not in page
     assert "What was fitted was fitted on nothing" in page
 
@@ -143,10 +144,18 @@ def test_a_single_network_without_anything_fitted(tmp_path):
         (dict(corrupted=[("fog", 1, TEST), ("fog", 2, TEST)]), r"need severities 1 to 5.*\['fog'\] lack some"),
         (dict(corrupted=[]), "none was given"),
         (dict(coverage=0.8), "Conformal sets of a `coverage` are fitted on validation data"),
-        (dict(strangers_name="x"), "`strangers_name` .*names nothing without `strangers`"),
-        (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be a number within \(0, 1\)"),
+        (
+            dict(out_of_distribution_name="x"),
+            "`out_of_distribution_name` .*names nothing without `out_of_distribution`",
+        ),
+        (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be a number within \(0, 1\), got 1.2"),
+        (dict(model="mine"), "`model` must be a model of mixmo_keras, .* got 'mine'"),
+        (dict(class_names="abcde"), "`class_names` must be a list of names, got 'abcde'"),
+        (dict(temperature=1.5, validation=VALIDATION), "`temperature` must be True or False, got 1.5"),
+        (dict(num_disagreements=0), "`num_disagreements` must be an integer of at least 1, got 0"),
+        (dict(name=3), "`name` must be a name or None, got 3"),
     ],
 )
 def test_errors(model, change, message):
     with pytest.raises(ValueError, match=message):
-        evaluation.evaluate(model, **{"test": TEST, "class_names": NAMES, **change})
+        evaluation.evaluate(**{"model": model, "test": TEST, "class_names": NAMES, **change})

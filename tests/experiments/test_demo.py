@@ -17,8 +17,7 @@ def test_demo_reaches_its_accuracy(tmp_path, monkeypatch, capfd):
 
 def test_demo_runs_from_training_to_serving(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(digits, "RECIPE", dataclasses.replace(digits.RECIPE, backbone="wrn10_1", epochs=1))
-    figures = demo.demo()
+    figures = demo.demo(dataclasses.replace(digits.RECIPE, backbone="wrn10_1", epochs=1))
     printed = capfd.readouterr().out
     assert set(figures) == {"cut_mixmo", "single"}
     assert "is served as" in printed

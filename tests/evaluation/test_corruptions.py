@@ -12,17 +12,17 @@ IMAGES = np.clip(SMOOTH + RANDOM.normal(scale=8, size=SMOOTH.shape), 0, 255).ast
 
 @pytest.mark.parametrize("name", list(corruptions.CORRUPTIONS))
 def test_every_corruption(name):
-    found = [corruptions.corrupt(IMAGES, name, severity, seed=1) for severity in range(1, 6)]
-    assert all(images.shape == IMAGES.shape and images.dtype == np.uint8 for images in found)
-    away = [np.abs(images.astype(float) - IMAGES).mean() for images in found]
+    by_severity = [corruptions.corrupt(IMAGES, name, severity, seed=1) for severity in range(1, 6)]
+    assert all(images.shape == IMAGES.shape and images.dtype == np.uint8 for images in by_severity)
+    away = [np.abs(images.astype(float) - IMAGES).mean() for images in by_severity]
     assert away[0] > 0.3
     if name not in ("saturate", "pixelate"):  # grey first, and beyond the colours after; by how the pixels' grids meet
         assert away == sorted(away)
-    assert np.array_equal(corruptions.corrupt(IMAGES, name, 3, seed=1), found[2])
+    assert np.array_equal(corruptions.corrupt(IMAGES, name, 3, seed=1), by_severity[2])
     if "noise" in name:
-        assert not np.array_equal(corruptions.corrupt(IMAGES, name, 3, seed=2), found[2])
+        assert not np.array_equal(corruptions.corrupt(IMAGES, name, 3, seed=2), by_severity[2])
     floats = corruptions.corrupt(IMAGES.astype("float32"), name, 3, seed=1)
-    assert np.array_equal(floats, found[2])
+    assert np.array_equal(floats, by_severity[2])
 
 
 @pytest.mark.parametrize("name", [name for name in corruptions.CORRUPTIONS if name != "saturate"])
@@ -68,9 +68,11 @@ def test_by_hand():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((IMAGES, "snow", 1), "Unknown corruption: 'snow'. Known corruptions: gaussian_noise"),
-        ((IMAGES, "contrast", 0), "`severity` must be 1 to 5, got 0"),
-        ((IMAGES, "contrast", 6), "`severity` must be 1 to 5, got 6"),
+        ((IMAGES, "snow", 1), "`name` must be one of gaussian_noise, .*, got 'snow'"),
+        ((IMAGES, "contrast", 0), "`severity` must be an integer from 1 to 5, got 0"),
+        ((IMAGES, "contrast", 6), "`severity` must be an integer from 1 to 5, got 6"),
+        ((IMAGES, "contrast", 1.0), "`severity` must be an integer from 1 to 5, got 1.0"),
+        ((IMAGES, "contrast", 1, -1), "`seed` must be an integer of at least 0, got -1"),
         ((IMAGES[0], "contrast", 1), r"`images` must be \(n, H, W, C\), got shape \(32, 32, 3\)"),
         ((IMAGES[..., :1], "saturate", 1), "Grey images have no saturation"),
     ],

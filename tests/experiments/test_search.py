@@ -13,18 +13,12 @@ import numpy as np
 import pytest
 import search as search_recipe
 import tiny
+from tiny_search import TRAIN, VALIDATION, hypermodel
 
 import mixmo_keras
 from mixmo_keras import backbones, datasets, search
 
-RECIPES = Path(__file__).parent.parent / "recipes"
-TRAIN, VALIDATION = (datasets.load("digits", name).take(64) for name in ("train", "validation"))
-SPACE = search.Space(num_members=(1, 2), widths=(1, 2), weight_roots=(2.0, 3.0))
-
-
-def hypermodel(build=search.MixMoHyperModel, space=SPACE, **options):
-    common = dict(num_classes=10, input_shape=(8, 8, 1), rows=16, augmentation=None)
-    return build(lambda width: tiny.backbone((8, 8, 1), channels=2 * width), space=space, **{**common, **options})
+RECIPES = Path(search_recipe.__file__).parent
 
 
 def settings(hyper, **values):
@@ -39,15 +33,16 @@ def test_mixing_settings_exist_for_several_members_only():
     space = search.Space((1, 3), (1,), (2.0, 5.0), (1.0,), (0.3,), ("cow",), (2, 4), (0.01, 0.1), (1e-5, 1e-3))
     hyper = hypermodel(space=space)
     model, active = settings(hyper, num_members=3, weight_root=5.0, batch_repetitions=4, learning_rate=0.02, l2=1e-4)
-    assert (model.num_members, model.mixing.weight_root, model.mixing.mask) == (3, 5.0, "cow")
-    assert (model.mixing.alpha, model.mixing.probability, model.batch_repetitions, model.l2) == (1.0, 0.3, 4, 1e-4)
+    assert (model.num_members, model.batching.mixing.weight_root, model.batching.mixing.mask) == (3, 5.0, "cow")
+    mixing = model.batching.mixing
+    assert (mixing.alpha, mixing.probability, model.batching.repetitions, model.l2.rate) == (1.0, 0.3, 4, 1e-4)
     assert model.schedule.base == 0.02
     assert set(active) == {
         *("num_members", "width", "weight_root", "alpha", "probability", "mask"),
         *("batch_repetitions", "learning_rate", "l2"),
     }
     model, active = settings(hyper, num_members=1)
-    assert (model.num_members, model.mixing) == (1, None)
+    assert (model.num_members, model.batching.mixing) == (1, None)
     assert set(active) == {"num_members", "width", "batch_repetitions", "learning_rate", "l2"}
     model, active = settings(hypermodel(), num_members=2)
     assert model.schedule.base == pytest.approx(0.05 * 16 / 2 / 64)  # the same for each image
@@ -129,29 +124,12 @@ def test_every_tuner(kind, tmp_path):
     assert best.evaluate(datasets.batches(VALIDATION, 64), verbose=0)[1] == pytest.approx(scores[0])
 
 
-KILLED = """
-import os, signal, sys
-import test_search as t
-from mixmo_keras import search
-
-class Killed(search.MixMoHyperModel):
-    count = 0
-    def fit(self, *arguments, **options):
-        Killed.count += 1
-        if Killed.count == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().fit(*arguments, **options)
-
-tuner = search.tuner(t.hypermodel(Killed), "random", sys.argv[1], max_trials=4)
-tuner.search(t.TRAIN, t.VALIDATION, epochs=1)
-"""
-
-
 def test_a_killed_search_goes_on_without_repeating_trials(tmp_path):
-    process = tiny.start([sys.executable, "-c", KILLED, str(tmp_path / "trials"), "3"])
+    script = Path(tiny.__file__).parent / "scripts/killed_search.py"
+    process = tiny.start([sys.executable, str(script), str(tmp_path / "trials"), "3"])
     first, _ = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
-    second = tiny.python(KILLED, tmp_path / "trials", 100)
+    second = tiny.script("killed_search.py", tmp_path / "trials", 100)
     trials = [[line.split(":")[0] for line in out.splitlines() if line.startswith("trial")] for out in (first, second)]
     assert trials[0] == ["trial 0", "trial 1"]
     assert sorted(trials[1]) == ["trial 2", "trial 3"]  # the killed one is run again
@@ -203,13 +181,22 @@ def test_the_command_has_what_was_found():
     ("make", "message"),
     [
         (lambda: search.Space(num_members=()), "`num_members` is empty"),
-        (lambda: search.Space(num_members=(0, 1)), "`num_members` must be at least 1"),
+        (lambda: search.Space(num_members=(0, 1)), "`num_members` must be an integer of at least 1, got 0"),
         (lambda: search.Space(l2=(1e-3,)), "`l2` must be the least and the greatest value"),
+        (lambda: search.Space(l2=(0, 1e-3)), "`l2` must be a positive number, got 0"),
+        (lambda: search.Space(weight_roots=("3",)), "`weight_roots` must be a positive number, got '3'"),
+        (lambda: hypermodel(max_flops="many"), "`max_flops` must be a positive number, got 'many'"),
         (lambda: hypermodel(rows=15), r"`rows` \(=15\) must be divisible by every `batch_repetitions` \(=2\)"),
-        (lambda: search.tuner(None, "grid", "x"), "Unknown tuner: 'grid'. Known tuners: random, bayesian, hyperband"),
-        (lambda: search.tuner(None, "random", "x", objective="f1"), "Unknown objective: 'f1'"),
-        (lambda: search.tuner(None, "random", "x", max_trials=0), "`max_trials` must be at least 1"),
-        (lambda: search.tuner(None, "hyperband", "x", max_trials=5), "Hyperband has its own rule; got 5"),
+        (lambda: search.tuner(None, "grid", "x"), "`kind` must be one of random, bayesian, hyperband, got 'grid'"),
+        (
+            lambda: search.tuner(None, "random", "x", objective="f1"),
+            "`objective` must be one of nll, accuracy, got 'f1'",
+        ),
+        (
+            lambda: search.tuner(None, "random", "x", max_trials=0),
+            "`max_trials` must be an integer of at least 1, got 0",
+        ),
+        (lambda: search.tuner(None, "hyperband", "x", max_trials=5), "Hyperband, which has its own rule; got 5"),
         (lambda: search.tuner(None, "random", "x", max_epochs=5), "`max_epochs` is Hyperband's; got 5 for 'random'"),
     ],
 )

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from mixmo_keras import datasets
-from mixmo_keras.datasets import registry
 
 CLASSES = {"n02": "crane", "n01": "goldfish, Carassius auratus", "n03": "crane, wading bird"}
 ROOT = "tiny-imagenet-200"
@@ -99,16 +98,16 @@ def test_a_damaged_archive_is_one_error(tmp_path, change, message):
     assert not (tmp_path / "tiny_imagenet" / "1.0.0").exists()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_a_truncated_archive_is_one_error(tmp_path, share):
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.999])
+def test_a_truncated_archive_is_one_error(tmp_path, fraction):
     path = archive(tmp_path, content())
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     with pytest.raises(ValueError, match=r"zip is not a whole tiny-imagenet-200.zip \(.*is not a zip file"):
         datasets.info("tiny_imagenet", tmp_path)
 
 
-def test_without_archive_and_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_reachable", lambda url: False)
+@pytest.mark.usefixtures("no_network")
+def test_without_archive_and_network(tmp_path):
     with pytest.raises(FileNotFoundError, match="'tiny_imagenet' is not prepared in"):
         datasets.info("tiny_imagenet", tmp_path)
 

@@ -7,31 +7,27 @@ import evaluate
 import keras
 import numpy as np
 import pytest
-import recipe
 import tensorflow_datasets as tfds
 import tiny
 
 import mixmo_keras
-from mixmo_keras import datasets
+from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
+from mixmo_keras.experiments import Recipe, build
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two folders as the digits recipe leaves them, of networks that were not trained."""
     folder = tmp_path_factory.mktemp("runs")
-    found = []
+    folders = []
     for seed in (0, 1):
-        settings = recipe.Recipe(
-            dataset="digits", method="cut_mixmo", backbone="wrn10_1", seed=seed, output_dir=str(folder)
-        )
+        settings = Recipe(dataset="digits", method="cut_mixmo", backbone="wrn10_1", seed=seed, output_dir=str(folder))
         settings = settings.resolved()
-        path = folder / settings.name
-        path.mkdir()
-        recipe.write_json(path / "config.json", recipe.settings(settings))
-        recipe.build(settings, datasets.info("digits")).save(path / "last.keras")
-        found.append(path)
-    return found
+        files.write_json(settings.folder / "config.json", settings.settings())
+        build(settings, datasets.info("digits")).save(settings.folder / "last.keras")
+        folders.append(settings.folder)
+    return folders
 
 
 def main(*arguments):
@@ -62,7 +58,7 @@ def test_a_run_with_everything(runs, capsys):
     assert calibrated.evaluate(images, labels, verbose=0)[0] == pytest.approx(figures["ensemble"]["nll"], rel=1e-3)
 
 
-def test_strangers_are_fitted_to_the_model(runs):
+def test_other_images_are_brought_to_the_models_size(runs):
     with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
         figures = main(runs[0], "--ood", "cifar10", "--output-dir", runs[0].parent / "ood")

@@ -31,6 +31,26 @@ def test_gallery_needs_two_images():
         plots.mixing_gallery(IMAGES[:1])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_draws=0), "`num_draws` must be an integer of at least 1, got 0"),
+        (dict(seed=0.5), "`seed` must be an integer, got 0.5"),
+        (dict(masks="cutmix"), "`masks` must be a list of names or functions of masks, or None, got 'cutmix'"),
+    ],
+)
+def test_wrong_options_of_the_gallery(options, message):
+    with pytest.raises(ValueError, match=message):
+        plots.mixing_gallery(IMAGES, **options)
+
+
+def test_equal_weights():
+    figure = plots.mixing_gallery(IMAGES, masks=["cutmix"], num_draws=1, weight_root=None)
+    assert figure.axes[3].get_title() == "w 1.00, 1.00"
+    with pytest.raises(ValueError, match="`weight_roots` must be a positive number each, or None for equal weights"):
+        plots.weight_curves([3, -1])
+
+
 def test_weight_curves_are_the_formula():
     lines = plots.weight_curves([1, 3, None]).axes[0].lines
     ratio = 0.25
@@ -54,6 +74,12 @@ def test_save_leaves_no_part(tmp_path):
         plots.save(Broken(), path)
     assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
     assert path.read_bytes().startswith(b"\x89PNG")
+    for options, message in (
+        (dict(path=3), "`path` must be the path of a file"),
+        (dict(dpi=0), "`dpi` must be a posi"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.save(plots.weight_curves(), **{"path": path, **options})
 
 
 def test_gallery_recipe(tmp_path, capsys):

@@ -5,11 +5,9 @@ import json
 import numpy as np
 import pytest
 import search as search_recipe
-import tiny
+from tiny_search import TRAIN, VALIDATION, backbone
 
-from mixmo_keras import datasets, pilot
-
-TRAIN, VALIDATION = (datasets.load("digits", name).take(64) for name in ("train", "validation"))
+from mixmo_keras import pilot
 
 
 def made(finals: dict, images=(1000, 400)):
@@ -79,7 +77,7 @@ def test_verdicts(finals, parts):
 
 def run(tmp_path, lines, **options):
     return pilot.run(
-        lambda width: tiny.backbone((8, 8, 1), channels=2 * width),
+        backbone,
         TRAIN,
         VALIDATION,
         widths=[1, 2],
@@ -115,8 +113,10 @@ def test_runs_and_goes_on(tmp_path):
 def test_errors():
     with pytest.raises(ValueError, match=r"`rows` \(=15\) must be divisible by `batch_repetitions` \(=2\)"):
         pilot.run(str, TRAIN, VALIDATION, [1], rows=15)
-    with pytest.raises(ValueError, match="A pilot needs a width, a seed and an epoch"):
+    with pytest.raises(ValueError, match="A pilot needs a width and a seed at least"):
         pilot.run(str, TRAIN, VALIDATION, [])
+    with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1, got 0"):
+        pilot.run(str, TRAIN, VALIDATION, [1], epochs=0)
 
 
 def test_recipe(tmp_path, capsys):

@@ -5,7 +5,9 @@ import json
 
 import compare
 import pytest
-from recipe import Recipe, settings, write_json
+
+from mixmo_keras import files
+from mixmo_keras.experiments import Recipe
 
 
 def write_run(folder, seed: int, accuracies: list[float], **method):
@@ -19,14 +21,12 @@ def write_run(folder, seed: int, accuracies: list[float], **method):
         output_dir=str(folder / epochs),
         **method,
     ).resolved()
-    run = folder / epochs / recipe.name
-    run.mkdir(parents=True)
-    write_json(run / "config.json", settings(recipe))
+    files.write_json(recipe.folder / "config.json", recipe.settings())
     members = [dict(accuracy=accuracy, nll=1.0, ece=0.1) for accuracy in accuracies]
     test = dict(images=10, members=members, members_mean={}, ensemble=dict(accuracy=0.5 + seed / 10, nll=0.9, ece=0.05))
     if len(members) > 1:
         test["ratio_of_errors"] = 0.75
-    write_json(run / "metrics.json", dict(test=test, training_seconds=60.0))
+    files.write_json(recipe.folder / "metrics.json", dict(test=test, training_seconds=60.0))
 
 
 def test_table_of_finished_runs(tmp_path, capsys):
@@ -56,7 +56,7 @@ def test_table_of_finished_runs(tmp_path, capsys):
     assert lines[4] == "| MIMO | not run |  |  |  |  |  | 0 of 2 |"
 
 
-def test_runs_what_is_missing_once(tmp_path, monkeypatch):
+def test_runs_what_is_missing_once(tmp_path):
     write_run(tmp_path, 0, [0.3], **compare.METHODS["single"])
     ran = []
 
@@ -64,17 +64,16 @@ def test_runs_what_is_missing_once(tmp_path, monkeypatch):
         ran.append(recipe.method)
         write_run(tmp_path, recipe.seed, [0.4, 0.6], **compare.METHODS["MIMO"])
 
-    monkeypatch.setattr(compare, "run", run)
     common = ["--dataset", "digits", "--backbone", "wrn10_1", "--epochs", "1", "--output-dir", str(tmp_path)]
     for _ in range(2):
-        compare.main([*common, "--methods", "single", "MIMO"])
+        compare.main([*common, "--methods", "single", "MIMO"], run)
     assert ran == ["mimo"]
 
 
 def test_another_run_in_the_way_is_said(tmp_path):
     write_run(tmp_path, 0, [0.3], **compare.METHODS["single"])
     [config] = tmp_path.glob("*/*/config.json")
-    write_json(config, {**json.loads(config.read_text()), "l2": 0.5})
+    files.write_json(config, {**json.loads(config.read_text()), "l2": 0.5})
     common = [
         "--dataset",
         "digits",

@@ -10,18 +10,20 @@ import digits
 import imagenet
 import numpy as np
 import pytest
-import recipe
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_imagenet
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import registry
-from mixmo_keras.models import mixmo as models
+from mixmo_keras.experiments import Recipe, build
+from mixmo_keras.experiments.recipe import Default
+from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
+from mixmo_keras.training.schedules import PUBLISHED
 
 # as published: Ramé et al. 2021 (CIFAR: section 4.1; Tiny ImageNet: appendix), Havasi et al. 2021 (appendix), per epoch
 CIFAR = dict(backbone="wrn28_10", epochs=300, batch_size=64, l2=3e-4, padding=4, flip=True, crop="pad")
-PUBLISHED = {
+PAPERS = {
     "MixMo, CIFAR-100": (
         cifar100.RECIPE,
         CIFAR
@@ -58,13 +60,13 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", list(PUBLISHED))
+@pytest.mark.parametrize("name", list(PAPERS))
 def test_resolved_settings_are_the_published_ones(name):
-    given, expected, schedule = PUBLISHED[name]
+    given, expected, schedule = PAPERS[name]
     resolved = given.resolved()
     assert {key: getattr(resolved, key) for key in expected} == expected
     assert resolved.learning_rate == pytest.approx(schedule["rate"])
-    rates = recipe.SCHEDULES[resolved.schedule][0](resolved.learning_rate)
+    rates = PUBLISHED[resolved.schedule].schedule(resolved.learning_rate)
 
     def rate(epoch):
         return float(rates.at(epoch / resolved.epochs))
@@ -93,8 +95,8 @@ def test_the_learning_rate_follows_the_images_of_a_step(given, changes, rate):
 
 def test_mimos_own_schedule_is_the_recipes():
     for settings, schedule in (("cifar", "mimo"), ("imagenet", "mimo_imagenet")):
-        own = models.MIMO_SETTINGS[settings]["schedule"]
-        assert recipe.SCHEDULES[schedule][0](own.base).get_config() == own.get_config()
+        own = MIMO_SETTINGS[settings]["schedule"]
+        assert PUBLISHED[schedule].schedule(own.base).get_config() == own.get_config()
 
 
 @pytest.mark.parametrize("crop", ["resize", "whole"])
@@ -108,7 +110,7 @@ def test_a_scaled_run_is_the_run_in_short():
     assert (short.epochs, short.scale) == (15, 1.0)
     assert dataclasses.replace(whole, epochs=15) == short  # decay and warm-up are shares of the epochs
     assert short.resolved() == short
-    with pytest.raises(ValueError, match=r"`scale` must be a share of the epochs within \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"`scale` must be a number within \(0, 1\], got 1.5"):
         dataclasses.replace(cifar100.RECIPE, scale=1.5).resolved()
 
 
@@ -120,11 +122,11 @@ MODULES = dict(
 SMALL = {"imagenet": "resnet50", "tiny_imagenet": "preact_resnet18_1"}
 
 
-def two_steps(given: recipe.Recipe, info: datasets.Info, train) -> None:
+def two_steps(given: Recipe, info: datasets.Info, train) -> None:
     """Builds a recipe's model and trains it for two steps of two images on real or mock data."""
     given = given.resolved()
     given = dataclasses.replace(given, batch_size=2 * given.batch_repetitions)
-    model = recipe.build(given, info)
+    model = build(given, info)
     part = info.image_shape[:2] if given.crop == "whole" else None
     data = datasets.batches(train.take(4), 2, training=True, first_epoch=0, random_part=part)
     losses = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
@@ -152,12 +154,12 @@ def data_of(dataset: str):
         return info, train.map(lambda image, label: (tf.tile(image, (2, 2, 1)), label))
 
 
-@pytest.mark.parametrize("method", list(recipe.METHODS))
+@pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "digits"])
 def test_two_steps_of_every_method(name, method):
     given = MODULES[name].RECIPE
     info, train = data_of(given.dataset)
-    changes = dict(method=method, backbone="wrn10_1", batch_repetitions=None, learning_rate=0.01)
+    changes = dict(method=method, backbone="wrn10_1", batch_repetitions=Default.METHOD, learning_rate=0.01)
     two_steps(dataclasses.replace(given, **changes), info, train)
 
 

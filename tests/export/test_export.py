@@ -15,30 +15,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 import mixmo_keras
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), dtype="uint8")
-RECIPES = Path(__file__).parent.parent / "recipes"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "tests" / "scripts"
 NAMES = ["cat", "dog", "car", "ship"]
-
-CLIENT = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-images = np.load(sys.argv[2])
-found = {}
-for size in (1, 7, 256):
-    part = images[:size]
-    found[f"float {size}"] = signatures["serving_default"](images=tf.constant(part, "float32"))
-    found[f"uint8 {size}"] = signatures["uint8"](images=tf.constant(part))
-    files = [tf.io.encode_png(image).numpy() for image in part]
-    found[f"bytes {size}"] = signatures["serving_bytes"](image_bytes=tf.constant(files))
-    found[f"members {size}"] = signatures["members"](images=tf.constant(part, "float32"))
-np.savez(sys.argv[3], **{
-    f"{case}/{name}": value.numpy().astype(str) if value.dtype == tf.string else value
-    for case, answer in found.items() for name, value in answer.items()
-})
-assert "mixmo_keras" not in sys.modules
-"""
 
 
 def softmax(logits):
@@ -61,7 +40,7 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
     network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
     arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "answer.npz"]
-    subprocess.run([sys.executable, "-c", CLIENT, *map(str, arguments)], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, SCRIPTS / "serving_client.py", *arguments], check=True, cwd=tmp_path)
     answers = np.load(tmp_path / "answer.npz")
 
     members = softmax(network.predict_members(IMAGES, verbose=0).astype("float64"))
@@ -140,6 +119,16 @@ def test_model_card(tmp_path):
 def test_class_names_must_fit(tmp_path):
     with pytest.raises(ValueError, match="`class_names` has 3 names for 4 classes"):
         model().export(tmp_path / "1", class_names=NAMES[:3])
+    for options, message in (
+        (dict(class_names="abcd"), "`class_names` must be a list of names, got 'abcd'"),
+        (dict(card="mine"), "`card` must be a mapping of headings, or None, got 'mine'"),
+        (dict(overwrite="yes"), "`overwrite` must be True or False, got 'yes'"),
+        (dict(verbose=2), "`verbose` must be True or False, got 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model().export(tmp_path / "1", **options)
+    with pytest.raises(ValueError, match="`path` must be the path of a folder, got 1"):
+        model().export(1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,31 +153,28 @@ def test_litert(tmp_path):
     network.temperature = 1.7
     network.export(tmp_path / "model.tflite", format="litert")
     interpreter = interpreter_module.Interpreter(str(tmp_path / "model.tflite"))
-    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
     for size in (1, 7):
         images = IMAGES[:size].astype("float32")
-        interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.resize_tensor_input(inputs["index"], images.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], images)
+        interpreter.set_tensor(inputs["index"], images)
         interpreter.invoke()
-        logits = interpreter.get_tensor(found["index"])
+        logits = interpreter.get_tensor(outputs["index"])
         np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
 
 
-KILLED = """
-import os, signal, sys
-import mixmo_keras
-from mixmo_keras import export
-
-owner = os if sys.argv[2] == "replace" else export
-setattr(owner, sys.argv[2], lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
-mixmo_keras.CutMixMo("wrn10_1", num_classes=4, input_shape=(8, 8, 3)).export(sys.argv[1])
-"""
-
-
-@pytest.mark.parametrize("moment", ["_write_network", "_Served", "_write_warm_up", "replace"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "tensorflow.saved_model.save",  # which Keras calls first
+        "tensorflow.saved_model.load",
+        "tensorflow.io.TFRecordWriter",
+        "os.replace",
+    ],
+)
 def test_a_kill_leaves_no_version_behind(tmp_path, moment):
-    process = tiny.start([sys.executable, "-c", KILLED, str(tmp_path / "name"), moment])
+    process = tiny.start([sys.executable, str(SCRIPTS / "killed_export.py"), str(tmp_path / "name"), moment])
     process.communicate(timeout=100)
     assert process.returncode == -9
     assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir())
@@ -232,8 +218,8 @@ def test_options_that_would_be_ignored(tmp_path, options, message):
 
 
 def test_the_model_kept_in_git_serves_a_digit(tmp_path):
-    folder = Path(__file__).parent.parent / "saved_models" / "digits"
+    folder = ROOT / "saved_models" / "digits"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 1_000_000
-    command = [sys.executable, RECIPES / "predict.py", RECIPES.parent / "docs/digit.png", "--saved-model", folder]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, ROOT / "recipes/predict.py", ROOT / "docs/digit.png", "--saved-model", folder]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "docs/digit.png  3  confidence" in done.stdout, done.stderr

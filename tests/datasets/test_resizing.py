@@ -1,4 +1,4 @@
-"""The middle and random parts of images of several sizes, and that training and serving bring files to size alike."""
+"""Centers and random parts of images of several sizes, and that training and serving bring files to size alike."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from mixmo_keras import CutMixMo, datasets
-from mixmo_keras.datasets import resizing as image_size
+from mixmo_keras.datasets import resizing
 
 
 def gradient(height, width):
@@ -16,36 +16,66 @@ def gradient(height, width):
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (30, 20), (10, 10), (11, 40)])
-def test_the_middle_is_centred_and_keeps_the_aspect_ratio(shape):
+def test_the_center_is_centred_and_keeps_the_aspect_ratio(shape):
     image = gradient(*shape)
-    assert image_size.middle(shape)(image).numpy().tolist() == image.tolist()
+    assert resizing.center_crop(shape)(image).numpy().tolist() == image.tolist()
     side = min(shape)
-    square = image_size.middle((side, side))(image).numpy()
+    square = resizing.center_crop((side, side))(image).numpy()
     top, left = ((length - side) // 2 for length in shape)
     assert square.tolist() == image[top : top + side, left : left + side].tolist()
-    half = image_size.middle((side // 2, side // 2))(image).numpy().astype(int)
+    half = resizing.center_crop((side // 2, side // 2))(image).numpy().astype(int)
     assert half[..., 0].mean() == pytest.approx((shape[0] - 1) / 2, abs=1)
     assert (half[1:-1, :, 1] == half[1, :, 1]).all()
 
 
 def test_a_border_is_cut_off_after_resizing():
     image = gradient(40, 60)  # as 256 to 224: 20×20 less 2 on each side
-    whole = image_size.middle((20, 20))(image).numpy()
-    assert image_size.middle((16, 16), border=2)(image).numpy().tolist() == whole[2:-2, 2:-2].tolist()
+    whole = resizing.center_crop((20, 20))(image).numpy()
+    assert resizing.center_crop((16, 16), border=2)(image).numpy().tolist() == whole[2:-2, 2:-2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "target"), [((20, 30, 3), (8, 6, 1)), ((9, 8, 1), (8, 6, 3)), ((8, 6, 3), (8, 6, 1))]
+)
+def test_images_of_another_dataset_become_what_a_model_takes(shape, target):
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
+    fitted = resizing.to_shape(target)(images).numpy()
+    assert fitted.shape == (4, *target)
+    assert fitted.dtype == np.float32
+    assert (fitted == fitted[..., :1]).all()  # grey, whatever they were
+    crop = resizing.center_crop(target[:2])
+    for image, same in zip(images, fitted, strict=True):
+        np.testing.assert_allclose(crop(image).numpy().mean(-1), same[..., 0], atol=0.51)  # pixels are rounded
+    colour = np.broadcast_to(np.uint8([10, 20, 60]), (1, *shape[:2], 3))
+    np.testing.assert_allclose(resizing.to_shape((5, 5, 1))(colour), 30, atol=1e-4)  # their mean
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: resizing.center_crop(8), r"`size` must be \(height, width\), integers of at least 1, got 8"),
+        (lambda: resizing.center_crop((8, 8), -1), "`border` must be an integer of at least 0, got -1"),
+        (lambda: resizing.random_crop((8, 0.5)), r"`size` must be \(height, width\), .* got \(8, 0.5\)"),
+        (lambda: resizing.to_shape((8, 8)), r"`shape` must be \(height, width, channels\)"),
+    ],
+)
+def test_wrong_sizes(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_random_parts_keep_to_their_bounds_and_follow_from_the_seed():
-    part = image_size.random_part((16, 16))
+    crop = resizing.random_crop((16, 16))
     image = gradient(200, 120)
-    parts = np.stack([part(image, (3, number)).numpy() for number in range(300)]).astype(float)
-    again = np.stack([part(image, (3, number)).numpy() for number in range(5)])
+    parts = np.stack([crop(image, (3, number)).numpy() for number in range(300)]).astype(float)
+    again = np.stack([crop(image, (3, number)).numpy() for number in range(5)])
     assert (again == parts[:5]).all()
-    assert (part(image, (4, 0)).numpy() != again[0]).any()
+    assert (crop(image, (4, 0)).numpy() != again[0]).any()
     assert (parts[..., 2] == 7).all()  # nothing from outside the image
     extents = [(parts[:, -1, -1, axis] - parts[:, 0, 0, axis]) * 16 / 15 for axis in (0, 1)]
-    share, ratio = extents[0] * extents[1] / (200 * 120), extents[1] / extents[0]
-    assert share.min() > 0.08 * 0.9
-    assert share.min() < 0.15
+    area, ratio = extents[0] * extents[1] / (200 * 120), extents[1] / extents[0]
+    assert area.min() > 0.08 * 0.9
+    assert area.min() < 0.15
     assert 0.75 * 0.9 < ratio.min() < 0.85
     assert 1.2 < ratio.max() < 4 / 3 * 1.1
     tops = parts[:, 0, 0, 0] / (199 - extents[0])
@@ -61,13 +91,13 @@ def test_training_batches_of_parts_follow_from_seed_and_epoch_alone():
         batches = datasets.batches(dataset, 4, True, seed, first_epoch=first_epoch, random_part=(6, 5))
         return [(i.tolist(), y.tolist()) for i, y in batches.take(2 * count).as_numpy_iterator()]
 
-    found = epochs(0, 3)
-    assert np.shape(found[0][0]) == (4, 6, 5, 3)
-    assert [sorted(found[n][1] + found[n + 1][1]) for n in (0, 2, 4)] == [list(range(8))] * 3
-    parts = {(label, str(image)) for batch in found for image, label in zip(*batch, strict=True)}
+    batches = epochs(0, 3)
+    assert np.shape(batches[0][0]) == (4, 6, 5, 3)
+    assert [sorted(batches[n][1] + batches[n + 1][1]) for n in (0, 2, 4)] == [list(range(8))] * 3
+    parts = {(label, str(image)) for batch in batches for image, label in zip(*batch, strict=True)}
     assert len(parts) > 20  # another part in each epoch
-    assert epochs(1, 2) == found[2:]
-    assert epochs(0, 1, seed=2) != found[:2]
+    assert epochs(1, 2) == batches[2:]
+    assert epochs(0, 1, seed=2) != batches[:2]
     one = datasets.batches(dataset, 4, True, random_part=(6, 5))
     assert int(one.cardinality()) == 2
     for options, message in (

@@ -19,9 +19,11 @@ from unittest import mock
 
 import compare
 import pytest
-import recipe
 import reproduce
+import tiny
 from test_docs import PAGES, ROOT
+
+from mixmo_keras.experiments import Recipe, command_line
 
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}")
@@ -33,17 +35,8 @@ AT_HAND = (
     r"docs/tutorial.py|recipes/(digits.py|reproduce.py --list|search.py --dataset digits|predict.py .*--saved-model)"
 )
 AT_HAND += r"|recipes/evaluate.py runs/digits"
-STAND_IN = """#!{python}
-import json, os, re, sys
-arguments = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-with open({record!r}, "a") as file:
-    file.write(json.dumps(arguments) + "\\n")
-if arguments[1:3] == ["-m", "venv"]:
-    os.makedirs(arguments[3] + "/bin")
-    open(arguments[3] + "/bin/activate", "w").close()
-if {at_hand!r} and re.match({at_hand!r}, " ".join(arguments[1:])):
-    os.execv({python!r}, [{python!r}, *arguments[1:]])
-"""
+PROGRAMS = ("python", "python3", "pip", "make", "docker", "curl")
+STAND_IN = Path(tiny.__file__).parent / "scripts" / "stand_in.py"
 
 
 def run_block(block: str, folder: Path, at_hand: str = "") -> list[list[str]]:
@@ -51,14 +44,14 @@ def run_block(block: str, folder: Path, at_hand: str = "") -> list[list[str]]:
     record, programs = folder / "commands.jsonl", folder / "bin"
     programs.mkdir(exist_ok=True)
     record.write_text("")
-    for name in ("python", "python3", "pip", "make", "docker", "curl"):
-        stand_in = STAND_IN.format(python=sys.executable, record=str(record), at_hand=at_hand)
-        (programs / name).write_text(stand_in)
+    for name in PROGRAMS:
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$0" "$@"\n')
         (programs / name).chmod(0o755)
     for name in ("recipes", "docs", "benchmarks", "mixmo_keras", "constraints.txt"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    environment = {**os.environ, "RECORD": str(record), "AT_HAND": at_hand}
+    environment["PATH"] = f"{programs}:{os.environ['PATH']}"
     process = subprocess.run(
         ["bash", "-eu", "-c", block], cwd=folder, env=environment, capture_output=True, text=True, timeout=550
     )
@@ -72,28 +65,28 @@ class _Parsed(Exception):  # noqa: N818  # it is what was asked for
     pass
 
 
-def parsed(command: list[str], monkeypatch) -> argparse.Namespace | recipe.Recipe:
+def parsed(command: list[str], monkeypatch) -> argparse.Namespace | Recipe:
     """What a script's own parser makes of a command: of a recipe's, its resolved settings."""
 
     def stop(self, *arguments):
         raise _Parsed(parse(self, *arguments))
 
-    def stop_run(given):
-        raise _Parsed(given.resolved())
+    def stop_run(recipe):
+        raise _Parsed(recipe.resolved())
 
     script = ROOT / command[0]
     method = "parse_known_args" if "parse_known_args" in script.read_text() else "parse_args"
     parse = getattr(argparse.ArgumentParser, method)
     with monkeypatch.context() as patch, mock.patch.dict(os.environ):  # scripts choose a backend there
-        patch.setattr(recipe, "run", stop_run)
+        patch.setattr(command_line, "run", stop_run)
         if "import Recipe, main" not in script.read_text():
             patch.setattr(argparse.ArgumentParser, method, stop)
         patch.setattr(sys, "argv", command)
         patch.syspath_prepend(str(script.parent))
         try:
             runpy.run_path(str(script), run_name="__main__")
-        except _Parsed as found:
-            return found.args[0]
+        except _Parsed as stopped:
+            return stopped.args[0]
     raise AssertionError(f"{script} takes no options.")
 
 
@@ -131,10 +124,10 @@ def test_commands_of_docstrings_are_understood(script, tmp_path, monkeypatch):
     for path, text in lines:
         arguments, _, remark = text.partition("   ")
         arguments = re.sub(r"[\[\]]|\.\.\.", "", arguments)  # of what may be left out, everything
-        found = parsed([path, *shlex.split(arguments)], monkeypatch)
+        options = parsed([path, *shlex.split(arguments)], monkeypatch)
         if percent := re.match(r"\s*([\d.]+) %", remark):
             rows = [row for table in reproduce.TABLES.values() for row in table.values()]
-            rows = [row for row in rows if row.recipe.resolved() == found]
+            rows = [row for row in rows if row.recipe.resolved() == options]
             assert float(percent[1]) in [row.published for row in rows], (path, text)
 
 

@@ -1,0 +1,179 @@
+"""Batches of a dataset's images as `tf.data` pipelines: from memory or streamed, in orders that follow from a seed."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mixmo_keras import arguments
+from mixmo_keras.datasets import resizing
+
+MEMORY = 4 * 2**30  # bytes
+
+
+def batches(
+    dataset: tf.data.Dataset,
+    batch_size: int,
+    training: bool = False,
+    seed: int = 0,
+    repetitions: int = 1,
+    transform: Callable | None = None,
+    first_epoch: int | None = None,
+    random_part: tuple[int, int] | None = None,
+    memory: int = MEMORY,
+) -> tf.data.Dataset:
+    """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
+
+    Args:
+        dataset: Images one by one, as `load` gives them.
+        batch_size: Number of images in a batch. A model with batch repetition b makes b rows of each.
+        training: Whether to shuffle and to drop the last partial batch. Defaults to False.
+        seed: Seed of the order of the images. Defaults to 0.
+        repetitions: b: each batch has all its images, then all again, b times, for a model with `already_repeated=True`.
+            Images are read once. A model repeats by itself unless copies need a `transform` each. Defaults to 1.
+        transform: A function of a batch of images (n·b, H, W, C) to images of the same shape, such as an augmentation layer
+            of keras-cv. It runs on the CPU and in parallel.
+        first_epoch: For training only. None gives the batches of one epoch, in another order each time they are iterated.
+            A number gives those of all epochs from that one on (the first is 0), without end: pass `fit` its
+            `steps_per_epoch`. The order in an epoch follows from (seed, epoch) alone, so that a run can go on where
+            another was stopped.
+        random_part: For training only. (H, W): of each image a random part, drawn anew in every epoch and resized to this
+            (`resizing.random_crop`). Images are read anew in every epoch, and may differ in size (`load(..., whole=True)`).
+        memory: Number of bytes of images that may be kept in memory. More are read anew in every epoch, and shuffled within
+            a buffer of as many bytes. Defaults to 4 GiB.
+
+    Raises:
+        ValueError: no image, or fewer than a batch for training; `first_epoch` or `random_part` without training; images
+            of several sizes without `random_part`.
+    """
+    arguments.instance("dataset", dataset, tf.data.Dataset, "a tf.data.Dataset")
+    batch_size = arguments.integer("batch_size", batch_size, least=1)
+    seed, memory = arguments.integer("seed", seed), arguments.integer("memory", memory, least=0)
+    repetitions = arguments.integer("repetitions", repetitions, least=1)
+    arguments.instance("transform", transform, (Callable, type(None)), "a function of images, or None")  # type: ignore[arg-type]
+    if arguments.boolean("training", training):
+        batched = _training_batches(dataset, batch_size, seed, first_epoch, random_part, memory)
+    else:
+        batched = _evaluation_batches(dataset, batch_size, first_epoch, random_part, memory)
+    if repetitions > 1:
+        batched = batched.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
+    if transform is not None:
+        batched = batched.map(
+            lambda images, *labels: (tf.ensure_shape(transform(images), images.shape), *labels),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return batched.prefetch(tf.data.AUTOTUNE)
+
+
+def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:
+    """Number of whole batches in the images that `load` gives."""
+    return _num_images(dataset) // arguments.integer("batch_size", batch_size, least=1)
+
+
+def _training_batches(dataset, batch_size: int, seed: int, first_epoch, random_part, memory: int) -> tf.data.Dataset:
+    if first_epoch is not None:
+        first_epoch = arguments.integer("first_epoch", first_epoch, least=0)
+    if random_part is not None:
+        random_part = arguments.image_size("random_part", random_part)
+    else:
+        _check_one_size(dataset)
+    num_images = _num_images(dataset)
+    if num_images < batch_size:
+        raise ValueError(
+            f"`batch_size` (={batch_size} images) is larger than the training split ({num_images} images)."
+        )
+    if random_part is None and num_images * _bytes_per_image(dataset) <= memory:
+        return _shuffled(dataset, num_images, batch_size, seed, first_epoch)
+    return _streamed(dataset, num_images, batch_size, seed, first_epoch, random_part, memory)
+
+
+def _evaluation_batches(dataset, batch_size: int, first_epoch, random_part, memory: int) -> tf.data.Dataset:
+    for name, value in (("first_epoch", first_epoch), ("random_part", random_part)):
+        if value is not None:
+            raise ValueError(f"`{name}` is about training: it needs training=True.")
+    _check_one_size(dataset)
+    # an unknown number of images is negative, and counts as few
+    fits = int(dataset.cardinality()) * _bytes_per_image(dataset) <= memory
+    return (dataset.cache() if fits else dataset).batch(batch_size)
+
+
+def _shuffled(
+    dataset: tf.data.Dataset, num_images: int, batch_size: int, seed: int, first_epoch: int | None
+) -> tf.data.Dataset:
+    """Batches gathered from tensors of all images, by indices that are a permutation of them for each epoch."""
+    images_and_labels = next(iter(dataset.batch(num_images)))
+    steps = num_images // batch_size
+
+    def batch(epoch, step):
+        positions = tf.cast(step, tf.int64) * batch_size + tf.range(batch_size, dtype=tf.int64)
+        key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+        indices = tf.random.experimental.index_shuffle(positions, key, tf.constant(num_images - 1, tf.int64))
+        indices = tf.ensure_shape(indices, (batch_size,))
+        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), images_and_labels)
+
+    if first_epoch is not None:
+        numbers = tf.data.Dataset.range(first_epoch * steps, 2**62)
+        return numbers.map(
+            lambda number: batch(number // steps, number % steps),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)  # another one each time
+    epochs_and_steps = epochs.flat_map(lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step)))
+    one_epoch = epochs_and_steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return one_epoch.apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def _streamed(
+    dataset: tf.data.Dataset,
+    num_images: int,
+    batch_size: int,
+    seed: int,
+    first_epoch: int | None,
+    random_part: tuple[int, int] | None,
+    memory: int,
+) -> tf.data.Dataset:
+    """Batches of images that are read one after the other and shuffled in a buffer, in an order of (seed, epoch)."""
+    crop = random_part and resizing.random_crop(random_part)
+
+    def batches_of(epoch):
+        tf.random.set_seed(1)  # this function's graph alone: the order must not depend on the user's global seed
+        epoch_seed = tf.random.stateless_uniform((), (seed, tf.cast(epoch, tf.int32)), 0, 2**31 - 1, tf.int32)
+        images = dataset
+        if crop is not None:
+            images = dataset.enumerate().map(
+                lambda index, item: (crop(item[0], tf.stack([epoch_seed, tf.cast(index, tf.int32)])), *item[1:]),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        buffer = max(min(num_images, memory // _bytes_per_image(images)), 1)
+        images = images.shuffle(buffer, tf.cast(epoch_seed, tf.int64), reshuffle_each_iteration=False)
+        return images.batch(batch_size, drop_remainder=True)
+
+    if first_epoch is not None:
+        return tf.data.Dataset.range(first_epoch, 2**31).flat_map(batches_of)
+    epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    one_epoch = epochs.map(lambda number: number % 2**31).flat_map(batches_of)
+    return one_epoch.apply(tf.data.experimental.assert_cardinality(num_images // batch_size))
+
+
+def _num_images(dataset: tf.data.Dataset) -> int:
+    cardinality = int(dataset.cardinality())
+    return cardinality if cardinality >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
+
+
+def _image_spec(dataset: tf.data.Dataset) -> tf.TensorSpec:
+    return tf.nest.flatten(dataset.element_spec)[0]
+
+
+def _bytes_per_image(dataset: tf.data.Dataset) -> int:
+    """What an image takes in memory; 0 for what is no image."""
+    spec = _image_spec(dataset)
+    if spec.shape.rank != 3 or not spec.shape.is_fully_defined():
+        return 0
+    return spec.shape.num_elements() * spec.dtype.size
+
+
+def _check_one_size(dataset: tf.data.Dataset) -> None:
+    shape = _image_spec(dataset).shape
+    if shape.rank == 3 and not shape.is_fully_defined():
+        raise ValueError(f"Images of several sizes, {shape}, don't make batches: pass `random_part`, to train.")

@@ -1,0 +1,173 @@
+"""An `Evaluation` in charts. Each function draws one as a matplotlib figure; `sections` says which belong into a report."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.special import softmax
+
+from mixmo_keras import metrics
+from mixmo_keras.evaluation.evaluate import Evaluation
+
+BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
+
+
+class Section(NamedTuple):
+    """A chart of a report. One that is `wide` takes the page's width, and is a picture of pixels."""
+
+    title: str
+    caption: str
+    draw: Callable[[Evaluation], Figure]
+    wide: bool = False
+
+
+def sections(evaluation: Evaluation) -> list[Section]:
+    """The charts that an evaluation has figures for, in the order of a report."""
+    several = evaluation.member_logits.shape[1] > 1
+    chosen = [
+        Section("Reliability", "Accuracy against confidence, in 15 bins; the bars below count images.", reliability),
+        Section("Risk and coverage", "Share of errors if only the most confident images are answered.", risk_coverage),
+        Section("Accuracy by class", "Of the ensemble; with many classes the worst and the best.", class_accuracy),
+        Section("Entropy", "Predictive entropy of the test images, and of images from elsewhere.", entropy_histogram),
+    ]
+    if several:
+        chosen.append(Section("Members' agreement", "Share of test images with the same answer.", agreement))
+    if "corruptions" in evaluation.figures:
+        chosen.append(Section("Corruptions", "Accuracy in percent by corruption and severity.", corruption_map))
+    caption = (
+        "The test images with the highest mutual information; the right class first, then what the members say."
+        if several
+        else "The test images with the highest entropy; the right class first, then the answer."
+    )
+    return [*chosen, Section("Most disputed images", caption, disputed_images, wide=True)]
+
+
+def _axes(height: float = 3.4) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.8, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def reliability(evaluation: Evaluation) -> Figure:
+    """Accuracy against confidence, before and after the temperature."""
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes, counts = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    temperature = evaluation.figures["temperature"]["value"]
+    curves = [(evaluation.logits, BLUE, "ensemble" if temperature == 1 else f"T = {temperature:.2f}")]
+    if temperature != 1:
+        curves.insert(0, (evaluation.logits * temperature, RED, "T = 1"))
+    for logits, color, label in curves:
+        bins = metrics.reliability(logits, evaluation.labels)
+        full = bins[:, 0] > 0
+        axes.plot(bins[full, 1], bins[full, 2], "o-", color=color, markersize=4, label=label)
+        counts.stairs(bins[:, 0], np.linspace(0, 1, len(bins) + 1), color=color, fill=len(curves) == 1, alpha=0.8)
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, loc="upper left")
+    counts.set(xlabel="confidence", ylabel="images")
+    for part in (axes, counts):
+        part.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def risk_coverage(evaluation: Evaluation) -> Figure:
+    """Errors among the most confident images, of the ensemble and of each member."""
+    figure, axes = _axes()
+    members = evaluation.member_logits.shape[1]
+    for member in range(members if members > 1 else 0):
+        coverage, risk = metrics.risk_coverage(evaluation.member_logits[:, member], evaluation.labels)
+        axes.plot(coverage, risk, color=GREY, linewidth=0.8, label="members" if member == 0 else None)
+    coverage, risk = metrics.risk_coverage(evaluation.logits, evaluation.labels)
+    axes.plot(coverage, risk, color=BLUE, label="ensemble" if members > 1 else "network")
+    axes.set(xlabel="coverage", ylabel="share of errors", xlim=(0, 1), ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def class_accuracy(evaluation: Evaluation, most: int = 24) -> Figure:
+    """Accuracy of each class; of many the worst and the best."""
+    classes = [one for one in evaluation.figures["classes"] if one["accuracy"] is not None]
+    classes.sort(key=lambda one: one["accuracy"])
+    shown = classes if len(classes) <= most else classes[: most // 2] + classes[-most // 2 :]
+    figure, axes = _axes(max(2.2, 0.19 * len(shown) + 0.8))
+    values = [one["accuracy"] for one in shown]
+    axes.barh(range(len(shown)), values, color=BLUE, height=0.7)
+    axes.set_yticks(range(len(shown)), [_short(one["name"], 22) for one in shown], fontsize=8)
+    if len(shown) < len(classes):
+        axes.axhline(most // 2 - 0.5, color=GREY, linestyle=":")
+    axes.set(xlabel="accuracy", xlim=(0, 1))
+    axes.margins(y=0.02)
+    return figure
+
+
+def entropy_histogram(evaluation: Evaluation) -> Figure:
+    """Predictive entropies, in and out of distribution."""
+    figure, axes = _axes()
+    tested, elsewhere = evaluation.uncertainty["entropy"]
+    top = np.log(evaluation.logits.shape[-1])
+    bins = np.linspace(0, top, 41).tolist()
+    axes.hist(tested, bins, weights=np.full(len(tested), 1 / len(tested)), color=BLUE, alpha=0.6, label="test images")
+    if elsewhere is not None:
+        name, weights = (
+            evaluation.figures["out_of_distribution"]["dataset"],
+            np.full(len(elsewhere), 1 / len(elsewhere)),
+        )
+        axes.hist(elsewhere, bins, weights=weights, color=RED, alpha=0.5, label=name)
+        axes.legend(frameon=False)
+    axes.set(xlabel="entropy (nats)", ylabel="share of images", xlim=(0, top))
+    return figure
+
+
+def agreement(evaluation: Evaluation) -> Figure:
+    """Share of images for which two members give the same answer."""
+    answers = evaluation.member_logits.argmax(-1)
+    same = (answers[:, :, None] == answers[:, None, :]).mean(0)
+    return _map(same, [f"member {number}" for number in range(len(same))], [str(number) for number in range(len(same))])
+
+
+def corruption_map(evaluation: Evaluation) -> Figure:
+    """Accuracy under each corruption at each severity."""
+    accuracy = evaluation.figures["corruptions"]["accuracy"]
+    return _map(
+        np.array(list(accuracy.values())), [name.replace("_", " ") for name in accuracy], ["1", "2", "3", "4", "5"]
+    )
+
+
+def _map(values: np.ndarray, names: list[str], columns: list[str]) -> Figure:
+    figure, axes = _axes(max(2.4, 0.3 * len(values) + 0.6))
+    low, high = values.min(), values.max()
+    axes.imshow(values, cmap="Blues", aspect="auto", vmin=low - 0.1, vmax=high + 0.05)
+    for (row, column), value in np.ndenumerate(values):
+        dark = value > (low + high) / 2 + 0.05
+        axes.text(
+            column, row, f"{value * 100:.1f}", ha="center", va="center", color="white" if dark else "black", fontsize=8
+        )
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def disputed_images(evaluation: Evaluation, columns: int = 9) -> Figure:
+    """The images that members disagree on most, with the right class and the members' answers."""
+    indices, images = evaluation.disagreement
+    num_rows = -(-len(indices) // columns)
+    lines = 1 + min(evaluation.member_logits.shape[1], 4)
+    figure = Figure(figsize=(1.25 * columns, num_rows * (1.3 + 0.16 * lines)), layout="constrained")
+    grid = figure.subplots(num_rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, index, image in zip(grid.flat, indices, images, strict=False):
+        axes.imshow(image.astype("uint8").squeeze(), cmap="gray", vmin=0, vmax=255)
+        names = evaluation.class_names
+        probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
+        said = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
+        axes.set_title("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *said]), fontsize=7)
+    return figure
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,0 +1,77 @@
+"""What a person who serves a model should know, in Markdown beside it."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+LIMITS = (
+    "- It knows its classes and no others: an image of anything else gets one of them too. On such images confidence is "
+    "lower and entropy and mutual information are higher, on average only.\n"
+    "- Its figures hold for images like those it was tested on.\n"
+    "- Of encoded images that have another aspect ratio the middle is taken."
+)
+
+
+def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any]) -> str:
+    """The card of a model: what it takes and gives, sections of its own, its limits, and the versions it was made with.
+
+    Args:
+        model: A `MixMo` or a `DeepEnsemble`.
+        class_names: The names of the K classes, in the labels' order.
+        sections: Headings to texts, or to mappings of names to values.
+    """
+    parts = [f"# {model.name}", _summary(model, class_names), _properties(model)]
+    for heading, content in sections.items():
+        parts += [f"## {heading}", _table(content) if isinstance(content, Mapping) else str(content)]
+    parts += ["## Limits", LIMITS, "## Versions", _versions()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(model, class_names: Sequence[str]) -> str:
+    height, width, channels = model.image_shape
+    shown = ", ".join(class_names[:20]) + (f", … ({len(class_names)} in all)" if len(class_names) > 20 else "")
+    members = f"an ensemble of {model.num_members} members" if model.num_members > 1 else "a single network"
+    return (
+        f"Classifies images of {height}×{width} pixels and {channels} channel{'s' if channels > 1 else ''} into "
+        f"{model.num_classes} classes: {shown}. It is {members} with {model.count_params():,} parameters."
+    )
+
+
+def _properties(model) -> str:
+    shape = ", ".join(map(str, model.image_shape))
+    return _table(
+        {
+            "input": f"raw pixels, 0 to 255, ({shape}); or image files of any size (`serving_bytes`)",
+            "output": "probabilities, label, class name, confidence, predictive entropy, mutual information (nats)",
+            "averaging": model.average.averaging,
+            "temperature": f"{model.temperature:g}{'' if model.temperature != 1 else ' (not calibrated)'}",
+        }
+    )
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    texts = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in texts.items())])
+
+
+def _versions() -> str:
+    from mixmo_keras import __version__
+
+    versions = [f"mixmo_keras {__version__}", f"Keras {keras.__version__}", f"TensorFlow {tf.__version__}"]
+    if commit := _commit():
+        versions.append(f"commit {commit}")
+    return ", ".join(versions)
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in; None where it is installed from a wheel."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

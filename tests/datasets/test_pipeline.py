@@ -1,0 +1,137 @@
+"""Pipelines of batches: orders that follow from the seed, from memory and streamed; copies; what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mixmo_keras import datasets
+
+
+def test_training_batches_are_shuffled_anew_repeat_by_seed_and_drop_the_rest():
+    dataset = tf.data.Dataset.range(10)
+
+    def epochs(seed):
+        batches = datasets.batches(dataset, 4, training=True, seed=seed)
+        return [np.concatenate(list(batches.as_numpy_iterator())).tolist() for _ in range(2)]
+
+    first, second = epochs(seed=1)
+    assert len(first) == 8
+    assert len(set(first)) == 8
+    assert first != second
+    assert epochs(seed=1) == [first, second]
+    assert epochs(seed=2)[0] != first
+
+
+def test_batches_of_all_epochs_begin_at_any_epoch():
+    dataset = tf.data.Dataset.range(10)
+    steps = datasets.steps_per_epoch(dataset, 4)
+    assert steps == 2
+
+    def epochs(first_epoch, count, seed=1):
+        batches = datasets.batches(dataset, 4, training=True, seed=seed, first_epoch=first_epoch)
+        assert batches.cardinality() == tf.data.INFINITE_CARDINALITY or batches.cardinality() > 10**12
+        flat = np.concatenate(list(batches.take(steps * count).as_numpy_iterator()))
+        return flat.reshape(count, -1).tolist()
+
+    orders = epochs(0, 40)
+    assert all(len(set(order)) == 8 for order in orders)  # no image twice in an epoch
+    assert len({tuple(order) for order in orders}) == 40  # another order in each
+    assert {image for order in orders for image in order} == set(range(10))  # another rest is dropped in each
+    assert epochs(7, 3) == orders[7:10]
+    assert epochs(0, 2, seed=2) != orders[:2]
+    with pytest.raises(ValueError, match="`first_epoch` is about training"):
+        datasets.batches(dataset, 4, first_epoch=0)
+
+
+def test_evaluation_batches_keep_order_and_the_rest():
+    batches = list(datasets.batches(tf.data.Dataset.range(10), 4).as_numpy_iterator())
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_repeated_batches_read_once_and_transform_each_copy():
+    reads = []
+
+    def read():
+        for number in range(6):
+            reads.append(number)
+            yield np.full((1, 1, 1), number, "uint8"), number
+
+    spec = (tf.TensorSpec((1, 1, 1), tf.uint8), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
+
+    def tell_apart(images):
+        return tf.cast(images, tf.int32) + 10 * tf.reshape(tf.range(tf.shape(images)[0]), (-1, 1, 1, 1))
+
+    batches = datasets.batches(dataset, 3, repetitions=2, transform=tell_apart)
+    images, labels = next(iter(batches.as_numpy_iterator()))
+    assert labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert images.ravel().tolist() == [0, 11, 22, 30, 41, 52]
+    for _ in range(2):
+        list(batches)
+    assert len(reads) <= 12  # the cache: one whole pass, and the one that `next` broke off
+
+
+def test_a_batch_larger_than_the_split():
+    with pytest.raises(
+        ValueError, match=r"`batch_size` \(=11 images\) is larger than the training split \(10 images\)"
+    ):
+        datasets.batches(tf.data.Dataset.range(10), 11, training=True)
+
+
+def test_streamed_epochs_are_permutations_that_follow_from_the_seed():
+    images = tf.data.Dataset.range(10).map(lambda n: (tf.fill((2, 2, 1), tf.cast(n, tf.uint8)), n))
+    memory = 20  # bytes: five images
+
+    def epochs(first_epoch, count, seed=1):
+        batches = datasets.batches(images, 3, training=True, seed=seed, first_epoch=first_epoch, memory=memory)
+        labels = np.concatenate([label for _, label in batches.take(3 * count).as_numpy_iterator()])
+        return labels.reshape(count, 9).tolist()
+
+    orders = epochs(0, 20)
+    assert all(len(set(order)) == 9 for order in orders)
+    assert len({tuple(order) for order in orders}) == 20
+    assert epochs(7, 3) == orders[7:10]
+    assert epochs(0, 2, seed=2) != orders[:2]
+    for global_seed in (0, 5):  # 0 made tf.data fail, any other changed the order
+        tf.random.set_seed(global_seed)
+        drawn = tf.random.uniform(())
+        tf.random.set_seed(global_seed)
+        assert epochs(0, 2) == orders[:2]
+        assert tf.random.uniform(()) == drawn
+    one_epoch = datasets.batches(images, 3, training=True, memory=memory)
+    assert [len(set(np.concatenate([label for _, label in one_epoch]).tolist())) for _ in range(2)] == [9, 9]
+    assert int(one_epoch.cardinality()) == 3
+    whole = [label for _, labels in datasets.batches(images, 4, memory=memory) for label in labels.numpy()]
+    assert whole == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(dataset=[1, 2]), r"`dataset` must be a tf.data.Dataset, got \[1, 2\]"),
+        (dict(batch_size=0), "`batch_size` must be an integer of at least 1, got 0"),
+        (dict(batch_size=2.0), "`batch_size` must be an integer of at least 1, got 2.0"),
+        (dict(training=1), "`training` must be True or False, got 1"),
+        (dict(seed="1"), "`seed` must be an integer, got '1'"),
+        (dict(repetitions=0), "`repetitions` must be an integer of at least 1, got 0"),
+        (dict(transform="flip"), "`transform` must be a function of images, or None, got 'flip'"),
+        (dict(training=True, first_epoch=-1), "`first_epoch` must be an integer of at least 0, got -1"),
+        (
+            dict(training=True, random_part=(6, 5, 3)),
+            r"`random_part` must be \(height, width\), integers of at least 1",
+        ),
+        (dict(memory=float("nan")), "`memory` must be an integer of at least 0, got nan"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.batches(**{"dataset": tf.data.Dataset.range(10), "batch_size": 2, **change})
+
+
+def test_numpys_numbers_are_numbers():
+    dataset = tf.data.Dataset.range(10)
+    batches = datasets.batches(dataset, np.int64(4), np.bool_(True), np.int32(1), first_epoch=np.int64(2))
+    expected = datasets.batches(dataset, 4, True, 1, first_epoch=2)
+    for batch, same in zip(batches.take(4), expected.take(4), strict=True):
+        assert batch.numpy().tolist() == same.numpy().tolist()
+    assert datasets.steps_per_epoch(dataset, np.int64(4)) == 2

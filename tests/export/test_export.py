@@ -29,6 +29,12 @@ def model(averaging="logits"):
     return mixmo_keras.CutMixMo("wrn10_1", num_classes=4, input_shape=(8, 8, 3), averaging=averaging, seed=0)
 
 
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    """The folder of an exported version."""
+    return model().export(tmp_path_factory.mktemp("served") / "animals")
+
+
 def entropy(p):
     return -(p * np.log(p)).sum(-1)
 
@@ -62,8 +68,8 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
     assert answers["float 7/label"].dtype == np.int64
 
 
-def test_bad_requests_are_clear_errors(tmp_path):
-    signatures = tf.saved_model.load(model().export(tmp_path / "name")).signatures
+def test_bad_requests_are_clear_errors(animals):
+    signatures = tf.saved_model.load(animals).signatures
     images = IMAGES[:2].astype("float32")
     for call, message in [
         (lambda: signatures["serving_default"](images=tf.constant(images[:0])), "The batch is empty: send an image"),
@@ -83,17 +89,16 @@ def test_bad_requests_are_clear_errors(tmp_path):
 
 
 def test_versions_follow_each_other(tmp_path):
-    network = model()
+    network = tiny.model()
     assert network.export(tmp_path / "name") == tmp_path / "name" / "1"
     assert network.export(tmp_path / "name" / "7") == tmp_path / "name" / "7"
     assert network.export(tmp_path / "name") == tmp_path / "name" / "8"
 
 
-def test_the_warm_up_is_a_request_that_the_model_answers(tmp_path):
-    path = model().export(tmp_path / "animals")
-    signatures = tf.saved_model.load(path).signatures
+def test_the_warm_up_is_a_request_that_the_model_answers(animals):
+    signatures = tf.saved_model.load(animals).signatures
     seen = []
-    for record in tf.data.TFRecordDataset(str(path / "assets.extra/tf_serving_warmup_requests")).as_numpy_iterator():
+    for record in tf.data.TFRecordDataset(str(animals / "assets.extra/tf_serving_warmup_requests")).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         assert request.model_spec.name == "animals"
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
@@ -178,11 +183,11 @@ def test_a_kill_leaves_no_version_behind(tmp_path, moment):
     process.communicate(timeout=100)
     assert process.returncode == -9
     assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir())
-    assert model().export(tmp_path / "name").name == "1"
+    assert tiny.model().export(tmp_path / "name").name == "1"
 
 
 def test_an_existing_version_is_kept_unless_told(tmp_path):
-    network = model()
+    network = tiny.model()
     network.export(tmp_path / "1")
     marker = tmp_path / "1" / "marker"
     marker.touch()

@@ -42,6 +42,11 @@ class StepSeed(keras.random.SeedGenerator):
         self._replica = replica
         self._count = 0
 
+    @property
+    def step(self):
+        """The number of the training step."""
+        return self._step
+
     def fork(self, label: str) -> "StepSeed":
         """An independent stream for the draws that `label` names."""
         fork = StepSeed(self._seed, self._step, self._replica)

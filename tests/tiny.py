@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers
 
 import mixmo_keras
+from mixmo_keras.models import methods
 
 SHAPE, NUM_CLASSES = (8, 8, 3), 5
 
@@ -35,7 +36,7 @@ def model(mixing=mixmo_keras.Mixing(), learning_rate: float | None = 0.1, **opti
         options.setdefault("backbone", backbone(options.pop("input_shape", SHAPE)))
     if options.get("num_members") == 1:
         mixing = None
-    network = mixmo_keras.MixMo(mixing=mixing, **defaults | options)
+    network = methods.build(mixing=mixing, **defaults | options)
     if learning_rate is not None:
         network.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
     return network
@@ -61,10 +62,19 @@ def equal_weights(a, b) -> bool:
 
 def python(script: str, *arguments, backend: str = "tensorflow") -> str:
     """What a script prints in a process of its own."""
-    process = start([sys.executable, "-c", script, *map(str, arguments)], KERAS_BACKEND=backend)
+    return _output([sys.executable, "-c", script, *arguments], backend)
+
+
+def _output(command: list, backend: str) -> str:
+    process = start([str(part) for part in command], KERAS_BACKEND=backend)
     output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors[-4000:]
     return output
+
+
+def script(name: str, *arguments, backend: str = "tensorflow") -> str:
+    """What a file of tests/scripts prints in a process of its own."""
+    return _output([sys.executable, Path(__file__).parent / "scripts" / name, *arguments], backend)
 
 
 def start(command: list[str], **environment) -> subprocess.Popen:

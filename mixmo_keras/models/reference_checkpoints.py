@@ -15,7 +15,8 @@ import keras
 import numpy as np
 
 from mixmo_keras import arguments, files
-from mixmo_keras.models.mixmo import CutMixMo, MixMo, SingleNetwork
+from mixmo_keras.models.methods import CutMixMo, SingleNetwork
+from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import normalization
 
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}

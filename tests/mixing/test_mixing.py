@@ -11,6 +11,7 @@ from keras import ops
 from mixmo_keras import masks
 from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.mixing import Mixing
+from mixmo_keras.mixing.ratios import loss_weights
 from mixmo_keras.seeds import StepSeed
 
 RANDOM = np.random.default_rng(0)
@@ -22,16 +23,16 @@ RANDOM = np.random.default_rng(0)
 def test_weights_by_hand():
     ratios = np.array([[0.8, 0.2], [0.5, 0.5]], "float32")
     # w = M·κ^(1/r)/Σκ^(1/r): for r = 1 twice the ratios; for r = 2, √0.8 : √0.2 is 2 : 1
-    np.testing.assert_allclose(mixing.loss_weights(ratios, 1.0), [[1.6, 0.4], [1, 1]], rtol=1e-6)
-    np.testing.assert_allclose(mixing.loss_weights(ratios, 2.0), [[4 / 3, 2 / 3], [1, 1]], rtol=1e-6)
-    np.testing.assert_allclose(mixing.loss_weights(ratios, None), np.ones((2, 2)))
+    np.testing.assert_allclose(loss_weights(ratios, 1.0), [[1.6, 0.4], [1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(loss_weights(ratios, 2.0), [[4 / 3, 2 / 3], [1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(loss_weights(ratios, None), np.ones((2, 2)))
     # three members, r = 3: cube roots of 8 : 1 : 1 are 2 : 1 : 1
-    np.testing.assert_allclose(mixing.loss_weights(np.array([[0.8, 0.1, 0.1]]), 3.0), [[1.5, 0.75, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(loss_weights(np.array([[0.8, 0.1, 0.1]]), 3.0), [[1.5, 0.75, 0.75]], rtol=1e-6)
 
 
 def test_the_smallest_roots_leave_the_larger_ratio_alone():
     ratios = np.array([[0.3, 0.25, 0.2, 0.15, 0.1]], "float32")
-    np.testing.assert_allclose(mixing.loss_weights(ratios, 0.001), [[5, 0, 0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(loss_weights(ratios, 0.001), [[5, 0, 0, 0, 0]], atol=1e-6)
 
 
 @pytest.mark.parametrize("num_members", [1, 2, 3, 5])
@@ -40,19 +41,19 @@ def test_weights(num_members, root):
     ratios = RANDOM.dirichlet(np.full(num_members, 2.0), 20)
     roots = ratios ** (1 / root)
     expected = num_members * roots / roots.sum(1, keepdims=True)
-    weights = ops.convert_to_numpy(mixing.loss_weights(ratios.astype("float32"), root))
+    weights = ops.convert_to_numpy(loss_weights(ratios.astype("float32"), root))
     np.testing.assert_allclose(weights, expected, rtol=1e-4)
     np.testing.assert_allclose(weights.sum(1), num_members, rtol=1e-5)
     # members keep their order, swap with their ratios, and a larger root flattens
     np.testing.assert_array_equal(np.argsort(ratios, 1), np.argsort(expected, 1))
-    swapped = mixing.loss_weights(ratios[:, ::-1].astype("float32"), root)
+    swapped = loss_weights(ratios[:, ::-1].astype("float32"), root)
     np.testing.assert_allclose(swapped, weights[:, ::-1], rtol=1e-5)
     if root == 1e6:
         np.testing.assert_allclose(weights, 1, atol=1e-4)
 
 
 def test_a_member_that_shows_nowhere_weighs_nothing():
-    np.testing.assert_allclose(mixing.loss_weights(np.array([[1.0, 0.0]], "float32"), 3.0), [[2, 0]])
+    np.testing.assert_allclose(loss_weights(np.array([[1.0, 0.0]], "float32"), 3.0), [[2, 0]])
 
 
 # -- sharing out ---------------------------------------------------------------------------------------------------------
@@ -77,9 +78,9 @@ def test_masks_sum_to_one_even_where_shares_underflow(num_members):
 
 
 def test_one_member_has_everything():
-    draw = mixing.draw(Mixing(), StepSeed(0), 3, 1, (4, 5, 6))
-    for value, shape in zip(draw, [(3, 1, 4, 5, 1), (3, 1), (3, 1)], strict=True):
-        np.testing.assert_array_equal(value, np.ones(shape))
+    drawn = mixing.draw_masks(Mixing(), StepSeed(0), 3, 1, (4, 5, 6))
+    np.testing.assert_array_equal(drawn, np.ones((3, 1, 4, 5, 1)))
+    np.testing.assert_array_equal(loss_weights(mixing.visible_ratios(drawn), 3.0), np.ones((3, 1)))
 
 
 # -- p's decay -------------------------------------------------------------------------------------------------------------
@@ -102,8 +103,8 @@ def test_other_decays():
 
 def test_probability_decides_between_mask_and_linear():
     def share_of_binary(**options):
-        draws = [mixing.draw(Mixing(**options), StepSeed(0, step), 2, 2, (4, 4, 1)) for step in range(60)]
-        return np.mean([np.isin(ops.convert_to_numpy(draw.masks), (0, 1)).all() for draw in draws])
+        draws = [mixing.draw_masks(Mixing(**options), StepSeed(0, step), 2, 2, (4, 4, 1)) for step in range(60)]
+        return np.mean([np.isin(ops.convert_to_numpy(drawn), (0, 1)).all() for drawn in draws])
 
     assert share_of_binary(probability=1.0) == 1
     assert share_of_binary(probability=0.0) == 0
@@ -119,15 +120,15 @@ def test_probability_decides_between_mask_and_linear():
     [
         (dict(mask="cutmixx"), "Unknown mask: 'cutmixx'. Known masks: .*cutmix"),
         (dict(mask=None), "Unknown mask: None"),
-        (dict(probability=1.1), r"`probability` must be within \[0, 1\], got 1.1"),
-        (dict(probability=-0.1), "`probability` must be within"),
-        (dict(probability=float("nan")), "`probability` must be within"),
-        (dict(decay_start=1.0), r"`decay_start` must be within \[0, 1\), or None for no decay, got 1.0"),
-        (dict(decay_start=-0.1), "`decay_start` must be within"),
-        (dict(alpha=0), "`alpha` must be positive, or None for equal ratios, got 0"),
-        (dict(alpha=-2.0), "`alpha` must be positive"),
-        (dict(weight_root=0), "`weight_root` must be positive, or None for equal weights, got 0"),
-        (dict(weight_root=-3), "`weight_root` must be positive"),
+        (dict(probability=1.1), r"`probability` must be a number within \[0, 1\], got 1.1"),
+        (dict(probability=-0.1), "`probability` must be a number within"),
+        (dict(probability=float("nan")), "`probability` must be a number within"),
+        (dict(decay_start=1.0), r"`decay_start` must be a number within \[0, 1\), or None for no decay, got 1.0"),
+        (dict(decay_start=-0.1), "`decay_start` must be a number within"),
+        (dict(alpha=0), "`alpha` must be a positive number, or None for equal ratios, got 0"),
+        (dict(alpha=-2.0), "`alpha` must be a positive number"),
+        (dict(weight_root=0), "`weight_root` must be a positive number, or None for equal weights, got 0"),
+        (dict(weight_root=-3), "`weight_root` must be a positive number"),
         (dict(mask="linear", probability=1.0), "`probability` .=1.0. chooses .* no meaning for mask='linear'"),
         (dict(mask="linear", decay_start=None), "`decay_start` .=None. .* no meaning for mask='linear'"),
         (dict(mask=masks.linear, probability=0.2), "no meaning for mask='linear'"),
@@ -160,10 +161,10 @@ def test_round_trip_through_json(choice):
 
 
 def test_a_mask_of_ones_own():
-    draw = mixing.draw(Mixing(left_half, 1.0, None), StepSeed(0), 5, 2, (2, 4, 1))
-    shown = ops.convert_to_numpy(draw.masks)[0, :, 0, :, 0].tolist()
+    drawn = mixing.draw_masks(Mixing(left_half, 1.0, None), StepSeed(0), 5, 2, (2, 4, 1))
+    shown = ops.convert_to_numpy(drawn)[0, :, 0, :, 0].tolist()
     assert sorted(shown) == [[0, 0, 1, 1], [1, 1, 0, 0]]
-    np.testing.assert_allclose(draw.ratios, 0.5)
+    np.testing.assert_allclose(mixing.visible_ratios(drawn), 0.5)
 
 
 def test_a_choice_can_not_change():

@@ -14,9 +14,10 @@ from keras import ops
 import mixmo_keras
 from mixmo_keras import losses
 from mixmo_keras.mixing.augmentation import PadCropFlip
+from mixmo_keras.mixing.batch import Batch
 from mixmo_keras.mixing.mixing import Mixing
-from mixmo_keras.models.mixmo import Batch
 from mixmo_keras.seeds import StepSeed
+from mixmo_keras.training.objective import members_loss
 
 X, Y = tiny.data()
 ONE_HOT = np.eye(tiny.NUM_CLASSES, dtype="float32")[Y]
@@ -27,10 +28,10 @@ def dataset(*arrays, batch=4):
     return tf.data.Dataset.from_tensor_slices(arrays or (X, Y)).batch(batch)
 
 
-def pair(model, x=X, y=Y, sample_weight=None, step=0) -> Batch:
+def make_batch(model, x=X, y=Y, sample_weight=None, step=0) -> Batch:
     """The batch of one step as NumPy arrays."""
-    weight = None if sample_weight is None else ops.convert_to_tensor(sample_weight)
-    batch = model.pair(ops.convert_to_tensor(x), ops.convert_to_tensor(y), weight, StepSeed(model.seed, step))
+    parts = [None if part is None else ops.convert_to_tensor(part) for part in (x, y, sample_weight)]
+    batch = model.make_batch(tuple(parts), StepSeed(model.seed, step))
     return Batch(*(None if value is None else ops.convert_to_numpy(value) for value in batch))
 
 
@@ -43,7 +44,7 @@ def loss_oracle(batch: Batch, logits, smoothing=0.0):
     targets = batch.targets if batch.targets.ndim == 3 else np.eye(tiny.NUM_CLASSES)[batch.targets]
     targets = (1 - smoothing) * targets + smoothing / tiny.NUM_CLASSES
     entropy = -(targets * tiny.log_softmax(logits)).sum(-1)
-    weights = batch.weights if batch.sample_weight is None else batch.weights * batch.sample_weight
+    weights = batch.loss_weights if batch.sample_weight is None else batch.loss_weights * batch.sample_weight
     return (weights * entropy).sum(1).mean(0)
 
 
@@ -55,10 +56,10 @@ def loss_oracle(batch: Batch, logits, smoothing=0.0):
 def test_every_member_sees_every_row_once_in_its_own_order(num_members, repetitions):
     x = np.arange(8, dtype="uint8")[:, None, None, None] * np.ones((1, *tiny.SHAPE), "uint8")  # an image is its number
     model = tiny.model(num_members=num_members, batch_repetitions=repetitions, augmentation=None)
-    batch = pair(model, x, np.arange(8) % 5, np.arange(8) / 10)
+    batch = make_batch(model, x, np.arange(8) % 5, np.arange(8) / 10)
     rows = 8 * repetitions
     assert batch.images.shape == (rows, num_members, *tiny.SHAPE)
-    assert batch.weights.shape == batch.targets.shape == batch.sample_weight.shape == (rows, num_members)
+    assert batch.loss_weights.shape == batch.targets.shape == batch.sample_weight.shape == (rows, num_members)
     shown = batch.images[:, :, 0, 0, 0]
     for member in range(num_members):
         np.testing.assert_array_equal(np.sort(shown[:, member]), np.sort(np.tile(np.arange(8), repetitions)))
@@ -68,21 +69,21 @@ def test_every_member_sees_every_row_once_in_its_own_order(num_members, repetiti
     # and the partners differ: two orders agree in one row of eight by chance
     for member in range(1, num_members):
         assert (shown[:, member] != shown[:, member - 1]).sum() > rows / 3
-    assert not np.array_equal(shown, pair(model, x, step=1).images[:, :, 0, 0, 0])
+    assert not np.array_equal(shown, make_batch(model, x, step=1).images[:, :, 0, 0, 0])
     if num_members == 1:
         assert batch.masks is None
     else:
         assert batch.masks.shape == (rows, num_members, 8, 8, 1)
         np.testing.assert_allclose(batch.masks.sum(1), 1, rtol=1e-5)
-        np.testing.assert_allclose(batch.weights.sum(1), num_members, rtol=1e-5)
+        np.testing.assert_allclose(batch.loss_weights.sum(1), num_members, rtol=1e-5)
         ratios = batch.masks.mean((2, 3, 4))
         expected = num_members * np.cbrt(ratios) / np.cbrt(ratios).sum(1, keepdims=True)
-        np.testing.assert_allclose(batch.weights, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batch.loss_weights, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_every_copy_of_an_image_is_augmented_on_its_own():
     model = tiny.model(num_members=1, batch_repetitions=16, augmentation=PadCropFlip(2))
-    images = pair(model, X[:1], Y[:1]).images[:, 0]
+    images = make_batch(model, X[:1], Y[:1]).images[:, 0]
     assert len(images) == 16
     assert len({image.tobytes() for image in images}) > 10  # of 50 possible ones
     assert images.dtype == "uint8"
@@ -90,9 +91,9 @@ def test_every_copy_of_an_image_is_augmented_on_its_own():
 
 def test_no_mixing_sums_and_weighs_equally():
     model = tiny.model(mixing=None, num_members=3)
-    batch = pair(model)
+    batch = make_batch(model)
     assert batch.masks is None
-    np.testing.assert_array_equal(batch.weights, np.ones((16, 3)))
+    np.testing.assert_array_equal(batch.loss_weights, np.ones((16, 3)))
     features = [encoder(model.normalize(batch.images[:, m])) for m, encoder in enumerate(model.encoders.encoders)]
     logits = model.heads(model.core(sum(features)))
     np.testing.assert_allclose(model.member_logits(batch.images), logits, rtol=1e-4, atol=1e-5)
@@ -105,10 +106,12 @@ def test_no_mixing_sums_and_weighs_equally():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_loss_of_a_batch(num_members, weighted):
     model = tiny.model(num_members=num_members)
-    batch = pair(model, sample_weight=np.linspace(0, 2, 8, dtype="float32") if weighted else None)
+    batch = make_batch(model, sample_weight=np.linspace(0, 2, 8, dtype="float32") if weighted else None)
     logits = model.member_logits(batch.images, batch.masks, training=True)
     assert logits.shape == (16, num_members, tiny.NUM_CLASSES)
-    assert float(model.member_loss(tensors(batch), logits)) == pytest.approx(loss_oracle(batch, logits), rel=1e-5)
+    assert float(members_loss(model.loss, tensors(batch), logits)) == pytest.approx(
+        loss_oracle(batch, logits), rel=1e-5
+    )
 
 
 def test_the_loss_by_hand():
@@ -117,12 +120,12 @@ def test_the_loss_by_hand():
     logits = ops.convert_to_tensor([[[0.0, 0.0], [0.0, np.log(3)]]] * 2)
     targets, weights = np.array([[0, 0]] * 2), np.array([[1.5, 0.5]] * 2, "float32")
     batch = tensors(Batch(None, targets, targets, np.array([[1, 1], [0, 0]], "float32"), None, weights))
-    assert float(model.member_loss(batch, logits)) == pytest.approx((1.5 * np.log(2) + 0.5 * np.log(4)) / 2)
+    assert float(members_loss(model.loss, batch, logits)) == pytest.approx((1.5 * np.log(2) + 0.5 * np.log(4)) / 2)
 
 
 def test_swapping_members_swaps_everything_and_keeps_the_loss():
     model = tiny.model(num_members=3)
-    batch = pair(model)
+    batch = make_batch(model)
     order = [2, 0, 1]
     swapped = Batch(*(None if value is None else value[:, order] for value in batch))
     np.testing.assert_allclose(ops.mean(swapped.masks, (2, 3, 4)), batch.masks.mean((2, 3, 4))[:, order], rtol=1e-6)
@@ -138,7 +141,8 @@ def test_swapping_members_swaps_everything_and_keeps_the_loss():
     swapped_logits = other.member_logits(swapped.images, swapped.masks)
     np.testing.assert_allclose(swapped_logits, ops.convert_to_numpy(logits)[:, order], rtol=1e-4, atol=1e-5)
     losses_of_both = [
-        float(m.member_loss(tensors(b), z)) for m, b, z in ((model, batch, logits), (other, swapped, swapped_logits))
+        float(members_loss(m.loss, tensors(b), z))
+        for m, b, z in ((model, batch, logits), (other, swapped, swapped_logits))
     ]
     assert losses_of_both[0] == pytest.approx(losses_of_both[1], rel=1e-5)
 
@@ -220,7 +224,7 @@ def test_training_logs_are_the_members():
     logs = model.fit(dataset(), verbose=0).history
     values, right = [], []
     for step in range(2):
-        batch = pair(model, X[4 * step : 4 * step + 4], Y[4 * step : 4 * step + 4], step=step)
+        batch = make_batch(model, X[4 * step : 4 * step + 4], Y[4 * step : 4 * step + 4], step=step)
         logits = ops.convert_to_numpy(model.member_logits(batch.images, batch.masks, training=True))
         values.append(loss_oracle(batch, logits))
         right.append((logits.argmax(-1) == batch.labels).mean())
@@ -324,7 +328,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how):
     np.testing.assert_array_equal(copy.predict_members(X, verbose=0), model.predict_members(X, verbose=0))
     state, copied = ([np.asarray(v.value) for v in m.optimizer.variables] for m in (model, copy))
     assert tiny.equal_weights(state, copied)
-    assert copy.mixing == model.mixing
+    assert copy.batching.mixing == model.batching.mixing
     assert copy.augment.get_config() == model.augment.get_config()
     assert copy.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
     for network in (model, copy):
@@ -444,11 +448,11 @@ def test_losses_that_layers_add():
     encoded = keras.layers.Conv2D(4, 1, kernel_regularizer=keras.regularizers.L2(0.01))(images)
     backbone = mixmo_keras.backbones.Backbone(keras.Model(images, encoded), tiny.backbone().core)
     model = tiny.model(backbone=backbone)
-    batch = pair(model)
+    batch = make_batch(model)
     logits = model.member_logits(batch.images, batch.masks)
     squares = sum(0.01 * np.square(encoder.get_weights()[0]).sum() for encoder in model.encoders.encoders)
     expected = loss_oracle(batch, logits) + squares
-    assert float(model.member_loss(tensors(batch), logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(members_loss(model.loss, tensors(batch), logits)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("num_members", [1, 2, 3])
@@ -473,14 +477,14 @@ def test_summary_draws_the_members(num_members, capsys):
     [
         (dict(num_members=0), ValueError, "`num_members` must be an integer of at least 1, got 0"),
         (dict(num_members=2.5), ValueError, "`num_members` must be an integer of at least 1, got 2.5"),
-        (dict(num_classes=1), ValueError, "`num_classes` must be at least 2, got 1"),
-        (dict(mixing="cutmix"), TypeError, "`mixing` must be a mixmo_keras.Mixing or None, got str"),
+        (dict(num_classes=1), ValueError, "`num_classes` must be an integer of at least 2, got 1"),
+        (dict(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
         (dict(batch_repetitions=0), ValueError, "`batch_repetitions` must be an integer of at least 1, got 0"),
         (dict(batch_repetitions=1.5), ValueError, "`batch_repetitions` must be an integer"),
-        (dict(l2=-1e-4), ValueError, "`l2` must not be negative, got -0.0001"),
+        (dict(l2=-1e-4), ValueError, "`l2` must be a number of at least 0, got -0.0001"),
         (dict(averaging="mean"), ValueError, "`averaging` must be one of logits, probabilities, got 'mean'"),
-        (dict(augmentation="flip"), ValueError, "Unknown augmentation: 'flip'"),
-        (dict(augmentation=keras.layers.RandomFlip()), TypeError, "`augmentation` must be a layer"),
+        (dict(augmentation="flip"), ValueError, "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'"),
+        (dict(augmentation=keras.layers.RandomFlip()), ValueError, "`augmentation` must be a layer"),
         (dict(normalization="cifar"), ValueError, r'`normalization` must be \(mean, std\), "auto" or None'),
         (dict(normalization=0.5), ValueError, r"`normalization` must be \(mean, std\)"),
         (dict(normalization=(0.5,)), ValueError, r"`normalization` must be \(mean, std\)"),
@@ -499,10 +503,10 @@ def test_bad_arguments(options, error, message):
     ("make", "message"),
     [
         (lambda **options: mixmo_keras.CutMixMo(mask="cut", **options), "Unknown mask: 'cut'. Known masks"),
-        (lambda **options: mixmo_keras.CutMixMo(weight_root=0, **options), "`weight_root` must be positive"),
-        (lambda **options: mixmo_keras.LinearMixMo(alpha=-1, **options), "`alpha` must be positive"),
-        (lambda **options: mixmo_keras.CutMixMo(probability=2, **options), "`probability` must be within"),
-        (lambda **options: mixmo_keras.MixMo("resnet", **options), "Unknown backbone: 'resnet'. Known names"),
+        (lambda **options: mixmo_keras.CutMixMo(weight_root=0, **options), "`weight_root` must be a positive number"),
+        (lambda **options: mixmo_keras.LinearMixMo(alpha=-1, **options), "`alpha` must be a positive number"),
+        (lambda **options: mixmo_keras.CutMixMo(probability=2, **options), "`probability` must be a number within"),
+        (lambda **options: mixmo_keras.CutMixMo("resnet", **options), "Unknown backbone: 'resnet'. Known names"),
     ],
 )
 def test_bad_arguments_of_the_recipes(make, message):
@@ -561,7 +565,7 @@ def test_weights_files_hold_the_optimizer_and_nothing_twice(tmp_path):
     model.predict_members(X, verbose=0)
     model.save_weights(tmp_path / "model.weights.h5")
     with h5py.File(tmp_path / "model.weights.h5") as file:
-        assert set(file) == {"augment", "layers", "monitor", "optimizer", "vars"}
+        assert set(file) == {"augment", "layers", "optimizer", "vars"}
     loaded = tiny.model(seed=9)
     loaded.load_weights(tmp_path / "model.weights.h5")
     assert tiny.equal_weights(loaded, model)

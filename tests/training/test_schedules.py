@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tiny
 from keras import ops
+from mixmo_keras.training.monitor import Monitor
 
 import mixmo_keras
-from mixmo_keras.training.monitor import Monitor
 from mixmo_keras.training.schedules import Cosine, ProgressSchedule, StepDecay
 
 

@@ -15,10 +15,13 @@ from keras import layers, ops
 
 from mixmo_keras import MIMO, MSDA, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks
 from mixmo_keras.mixing import mixing, msda
-from mixmo_keras.models.mixmo import MIMO_SETTINGS
+from mixmo_keras.mixing.pairing import row_of_each_member
+from mixmo_keras.mixing.ratios import loss_weights
+from mixmo_keras.models.methods import MIMO_SETTINGS
 from mixmo_keras.networks.backbones import Backbone, wide_resnet
 from mixmo_keras.seeds import StepSeed
 from mixmo_keras.training.losses import CrossEntropy
+from mixmo_keras.training.objective import objective
 
 K = tiny.NUM_CLASSES
 COMMON = dict(num_classes=K, input_shape=tiny.SHAPE, batch_repetitions=2, augmentation=None, seed=7)
@@ -80,23 +83,23 @@ def drawn(model, x, y, seed, progress):
     Returns:
         images, targets, masks or None, loss weights; labels of the members' own images (B, M, K).
     """
-    count, tiles, members = len(x), model.batch_repetitions, model.num_members
+    count, tiles, members = len(x), model.batching.repetitions, model.num_members
     rows = np.tile(np.asarray(x, "float64"), (tiles, 1, 1, 1))
     labels = np.tile(np.eye(K)[y] if np.ndim(y) == 1 else y, (tiles, 1))
     if model.augment is not None:
         rows = oracle.augmented(
             rows, *(np.asarray(part) for part in model.augment.draw(seed.fork("augment"), len(rows)))
         )
-    places = mixing.places(seed.fork("pair"), len(rows), members, model.input_repetition)
+    places = row_of_each_member(seed.fork("pair"), len(rows), members, model.batching.input_repetition)
     images, own = rows[np.asarray(places)], labels[np.asarray(places)]
     member_masks, weights, targets = None, np.ones((len(rows), members)), own
-    if model.mixing is not None:
+    if model.batching.mixing is not None:
         size = model.encoders.encoders[0].output_shape[1:]
-        member_masks = array(mixing.draw(model.mixing, seed, len(rows), members, size, progress).masks)
-        weights = oracle.loss_weights(member_masks, model.mixing.weight_root)
-    if model.msda is not None:
-        draw = msda.draw(model.msda, seed.fork("msda"), places, count, x.shape[1:])
-        partners, pixels = np.asarray(draw.partners), array(draw.masks)
+        member_masks = array(mixing.draw_masks(model.batching.mixing, seed, len(rows), members, size, progress))
+        weights = oracle.loss_weights(member_masks, model.batching.mixing.weight_root)
+    if model.batching.msda is not None:
+        draw = msda.draw(model.batching.msda, seed.fork("msda"), places, count, x.shape[1:])
+        partners, pixels = np.asarray(draw.partners), array(draw.pixel_masks)
         images = oracle.blended(images, rows[partners], pixels)
         targets = oracle.targets(own, labels[partners], oracle.visible_shares(pixels, member_masks))
     return images, targets, member_masks, weights, own
@@ -105,9 +108,10 @@ def drawn(model, x, y, seed, progress):
 def step(model, x, y, step=0, progress=0.3, sample_weight=None):
     """A step's batch, logits and loss as the train step computes them."""
     x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
-    batch = model.pair(x, y, sample_weight, StepSeed(model.seed, step), progress)
-    logits = model.member_logits(batch.images, batch.masks, training=True)
-    return batch, logits, model.member_loss(batch, logits)
+    seed = StepSeed(model.seed, step)
+    batch = model.make_batch((x, y, sample_weight), seed, model.draw(len(x), seed, progress))
+    aim = objective(model, batch, seed)
+    return batch, aim.logits, aim.loss
 
 
 def check_step(model, x, y, number=0, progress=0.3, smoothing=0.0, **network):
@@ -115,7 +119,7 @@ def check_step(model, x, y, number=0, progress=0.3, smoothing=0.0, **network):
     batch, logits, loss = step(model, x, y, number, progress)
     images, targets, member_masks, loss_weights, own = drawn(model, x, y, StepSeed(model.seed, number), progress)
     close(batch.images, images)
-    close(batch.weights, loss_weights)
+    close(batch.loss_weights, loss_weights)
     given = array(batch.targets)
     close(np.eye(K)[given.astype(int)] if given.ndim == 2 else given, targets)
     labels = array(batch.labels)
@@ -135,9 +139,9 @@ def test_the_whole_step(name, num_members, choice):
     model = make(name, num_members, msda=choice)
     x, y = data()
     batches = [check_step(model, x, y, 0), check_step(model, x, np.eye(K, dtype="float32")[y], 1)]
-    if model.mixing is not None and num_members > 1:  # the draws show what they should
-        weights = np.concatenate([array(batch.weights) for batch in batches])
-        assert (np.ptp(weights) > 0.1) == (model.mixing.weight_root is not None)
+    if model.batching.mixing is not None and num_members > 1:  # the draws show what they should
+        weights = np.concatenate([array(batch.loss_weights) for batch in batches])
+        assert (np.ptp(weights) > 0.1) == (model.batching.mixing.weight_root is not None)
     if choice is not None:
         soft = np.concatenate([array(batch.targets).max(-1) for batch in batches])
         assert 0.1 < np.mean(soft < 1 - 1e-6) < 1
@@ -258,7 +262,7 @@ def test_sample_weights():
     before = oracle.weights_of(model)
     _, _, loss = step(model, x, y, sample_weight=weight)
     images, targets, member_masks, loss_weights, _ = drawn(model, x, y, StepSeed(model.seed, 0), 0.3)
-    places = np.asarray(mixing.places(StepSeed(model.seed, 0).fork("pair"), 8, 2))
+    places = np.asarray(row_of_each_member(StepSeed(model.seed, 0).fork("pair"), 8, 2))
     values = oracle.cross_entropy(targets, oracle.member_logits(before, images, member_masks, training=True))
     close(loss, oracle.loss(values, loss_weights * np.tile(weight, 2)[places]))
 
@@ -345,7 +349,7 @@ def test_eight_members_train():
 @pytest.mark.parametrize("num_rows", [1000, 7])
 @pytest.mark.parametrize("repetition", [0.0, 0.25, 0.6, 1.0])
 def test_input_repetition(repetition, num_rows):
-    places = np.asarray(mixing.places(StepSeed(3), num_rows, 3, repetition))
+    places = np.asarray(row_of_each_member(StepSeed(3), num_rows, 3, repetition))
     for member in range(3):
         assert sorted(places[:, member]) == list(range(num_rows))
     alike = (places == places[:, :1]).all(1)
@@ -358,14 +362,14 @@ def test_input_repetition(repetition, num_rows):
 
 
 def test_which_images_repeat_is_drawn_anew():
-    repeated = np.stack([np.asarray(mixing.places(StepSeed(0, step), 10, 2, 0.6))[4:, 0] for step in range(200)])
+    repeated = np.stack([np.asarray(row_of_each_member(StepSeed(0, step), 10, 2, 0.6))[4:, 0] for step in range(200)])
     counts = np.bincount(repeated.ravel(), minlength=10) / 200
     # binomial: five standard errors
     np.testing.assert_allclose(counts, 0.6, atol=5 * np.sqrt(0.6 * 0.4 / 200))
 
 
 def test_pairs_without_repetition_meet_by_chance():
-    alike = [np.equal(*np.asarray(mixing.places(StepSeed(0, step), 20, 2)).T).sum() for step in range(300)]
+    alike = [np.equal(*np.asarray(row_of_each_member(StepSeed(0, step), 20, 2)).T).sum() for step in range(300)]
     assert abs(np.mean(alike) - 1) < 5 * np.sqrt(1 / 300)  # fixed points of a permutation: mean 1, variance 1
 
 
@@ -394,24 +398,22 @@ def test_repeating_everything_warns():
 )
 def test_settings_are_the_papers(settings, expected, epochs, rate, milestones, warmup):
     model = MIMO("wrn10_1", settings, num_classes=K, input_shape=tiny.SHAPE)
-    given = (model.num_members, model.input_repetition, model.batch_repetitions, model.l2, model.l2_normalization)
-    assert given == expected
-    assert (model.mixing, model.average.averaging) == (None, "probabilities")
+    batching, l2 = model.batching, model.l2
+    assert (model.num_members, batching.input_repetition, batching.repetitions, l2.rate, l2.normalization) == expected
+    assert (model.batching.mixing, model.average.averaging) == (None, "probabilities")
     schedule = model.schedule
     assert schedule.base == rate
     np.testing.assert_allclose(np.array([*schedule.milestones, schedule.warmup]) * epochs, [*milestones, warmup])
     assert schedule.rate == 0.1
     optimizer = model.optimizer
     assert (type(optimizer).__name__, optimizer.momentum, optimizer.nesterov) == ("SGD", 0.9, True)
-    rates = dict(zip([w.name for w in model.trainable_weights], model.l2_rates(), strict=True))
-    normalization = 2 * model.l2 if settings == "cifar" else 0
-    kernels = dict.fromkeys(("kernel", "bias"), 2 * model.l2)
-    assert rates == kernels | dict.fromkeys(("gamma", "beta"), normalization)
+    covered = {weight.name: model.l2.covers(weight) for weight in model.trainable_weights}
+    assert covered == {"kernel": True, "bias": True} | dict.fromkeys(("gamma", "beta"), settings == "cifar")
 
 
 def test_settings_can_be_replaced_and_are_not_shared():
     model = make("MIMO", 2, l2=0.0, averaging="logits")
-    assert (model.num_members, model.l2, model.average.averaging) == (2, 0.0, "logits")
+    assert (model.num_members, model.l2.rate, model.average.averaging) == (2, 0.0, "logits")
     assert MIMO_SETTINGS["cifar"]["num_members"] == 3
     assert MIMO_SETTINGS["cifar"]["schedule"]._progress is None
 
@@ -460,11 +462,11 @@ def test_unmix(num_members, channels, rate):
 def test_unmixing_follows_progress(mask, unmixing, progress, rate):
     options = dict(NEVER_LINEAR) if mask != "linear" else {}
     arguments = (StepSeed(0), 6, 3, (4, 4, 8), progress)
-    plain = array(mixing.draw(Mixing(mask, **options), *arguments).masks)
-    draw = mixing.draw(Mixing(mask, **options, unmixing=unmixing), *arguments)
-    close(draw.masks, (plain + rate * (1 - plain)) / (1 + 2 * rate))
-    close(draw.ratios, array(draw.masks).mean((2, 3, 4)))
-    close(draw.weights, oracle.loss_weights(array(draw.masks), 3.0))
+    plain = array(mixing.draw_masks(Mixing(mask, **options), *arguments))
+    unmixed = mixing.draw_masks(Mixing(mask, **options, unmixing=unmixing), *arguments)
+    close(unmixed, (plain + rate * (1 - plain)) / (1 + 2 * rate))
+    close(mixing.visible_ratios(unmixed), array(unmixed).mean((2, 3, 4)))
+    close(loss_weights(mixing.visible_ratios(unmixed), 3.0), oracle.loss_weights(array(unmixed), 3.0))
 
 
 def test_unmixed_to_the_end_training_is_inference():
@@ -473,7 +475,7 @@ def test_unmixed_to_the_end_training_is_inference():
     image = batch.images[:, 0]
     alike = ops.repeat(image[:, None], 3, axis=1)
     close(model.member_logits(alike, batch.masks), array(model.member_logits(image)))
-    close(batch.weights, np.ones((8, 3)))
+    close(batch.loss_weights, np.ones((8, 3)))
 
 
 def test_probability_as_a_function_of_progress():
@@ -481,7 +483,7 @@ def test_probability_as_a_function_of_progress():
     assert [float(choice.mask_probability(p)) for p in (-1.0, 0.0, 0.25, 1.0)] == [1, 1, 0.75, 0]
 
     def share_of_binary(progress):
-        draws = [mixing.draw(choice, StepSeed(0, step), 2, 2, (4, 4, 1), progress).masks for step in range(40)]
+        draws = [mixing.draw_masks(choice, StepSeed(0, step), 2, 2, (4, 4, 1), progress) for step in range(40)]
         return np.mean([np.isin(array(draw), (0, 1)).all() for draw in draws])
 
     assert share_of_binary(0.0) == 1

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from gradients import gradients
 from keras import ops
 
 from mixmo_keras.seeds import StepSeed
 from mixmo_keras.training import steps
+from mixmo_keras.training.objective import members_loss
 
 X, Y = tiny.data()
 RATE = 0.1
@@ -40,23 +42,12 @@ def assert_moved(model, expected):
         np.testing.assert_allclose(weight, value, rtol=1e-4, atol=1e-6, err_msg=weight.path)
 
 
-def gradients(model, step=0, x=X, y=Y, replica=0):
-    """Of Σ_i w_i·CE, written out in TensorFlow on the batch that the step will draw."""
-    batch = model.pair(tf.constant(x), tf.constant(y), None, StepSeed(model.seed, step, replica))
-    with tf.GradientTape() as tape:
-        logits = model.member_logits(batch.images, batch.masks, training=True)
-        entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.targets, logits)
-        loss = tf.reduce_mean(tf.reduce_sum(batch.weights * entropy, axis=1))
-    found = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-    return [np.array(gradient) for gradient in found], float(loss)
-
-
 @pytest.mark.parametrize("num_members", [1, 2, 5])
 def test_one_step_is_gradient_descent_with_l2_on_every_weight(num_members):
     l2 = 0.01
     model = start(num_members=num_members, l2=l2)
     before = values(model)
-    gradient, loss = gradients(model)
+    gradient, loss = gradients(model, X, Y)
     logs = model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history
     assert logs["loss"] == [pytest.approx(loss, rel=1e-5)]  # without the L2
     assert {weight.name for weight in model.trainable_weights} == {"kernel", "bias", "gamma", "beta"}
@@ -65,7 +56,7 @@ def test_one_step_is_gradient_descent_with_l2_on_every_weight(num_members):
 
 def test_batch_norm_averages_move_by_a_tenth():
     model = start()
-    batch = model.pair(tf.constant(X), tf.constant(Y), None, StepSeed(model.seed, 0))
+    batch = model.make_batch((tf.constant(X), tf.constant(Y)), StepSeed(model.seed, 0))
     mixed = ops.convert_to_numpy(model.mixing_block(model.encoders(model.normalize(batch.images)), batch.masks))
     model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
     moved = {w.name: np.array(w) for w in model.core.non_trainable_weights}
@@ -86,20 +77,20 @@ def test_frozen_weights_stay():
 def test_accumulated_gradients_are_of_different_draws():
     model = start(compiled=dict(optimizer=dict(gradient_accumulation_steps=2)))
     before = values(model)
-    halves = [gradients(model, step, X[4 * step : 4 * step + 4], Y[4 * step : 4 * step + 4])[0] for step in (0, 1)]
+    halves = [gradients(model, X[4 * step : 4 * step + 4], Y[4 * step : 4 * step + 4], step)[0] for step in (0, 1)]
     model.fit(dataset(), verbose=0)
     assert_moved(model, [w - RATE * (g + h) / 2 for w, g, h in zip(before, *halves, strict=True)])
 
 
 def test_steps_are_drawn_by_number_and_progress():
     model = start(compiled=dict(run_eagerly=True))
-    seen, pair = [], model.pair
+    seen, draw = [], model.draw
 
-    def watched(x, y, sample_weight, seed, progress):
-        seen.append((int(seed._step), float(progress)))
-        return pair(x, y, sample_weight, seed, progress)
+    def watched(num_images, seed, progress):
+        seen.append((int(seed.step), float(progress)))
+        return draw(num_images, seed, progress)
 
-    model.pair = watched
+    model.draw = watched
     model.fit(dataset(), epochs=2, verbose=0)
     assert seen == [(0, 0), (1, 0.25), (2, 0.5), (3, 0.75)]
     seen.clear()
@@ -164,8 +155,8 @@ def test_xla_takes_the_same_steps():
         model = tiny.model(backbone="wrn10_1", input_shape=tiny.SHAPE, l2=3e-4)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), jit_compile=jit_compile)
         assert model.jit_compile == jit_compile
-        drawn = model.pair(tf.constant(X[:4]), tf.constant(Y[:4]), None, StepSeed(model.seed, 0))
-        model.pair = lambda *_, drawn=drawn: drawn
+        drawn = model.draw(4, StepSeed(model.seed, 0))
+        model.draw = lambda *_, drawn=drawn: drawn
         histories.append(model.fit(dataset(), epochs=3, verbose=0, validation_data=dataset()).history)
     for name, series in histories[0].items():
         np.testing.assert_allclose(histories[1][name], series, rtol=2e-3, err_msg=name)
@@ -178,7 +169,7 @@ def test_xla_draws_what_a_step_needs():
 
     @tf.function(jit_compile=True)
     def draw(step):
-        return model.pair(tf.constant(x), tf.constant(np.arange(8) % 5), None, StepSeed(model.seed, step))
+        return model.make_batch((tf.constant(x), tf.constant(np.arange(8) % 5)), StepSeed(model.seed, step))
 
     batches = [draw(tf.constant(step)) for step in (0, 0, 1)]
     for batch in batches:
@@ -186,182 +177,38 @@ def test_xla_draws_what_a_step_needs():
         np.testing.assert_array_equal(np.sort(shown, 0), np.repeat(np.arange(8), 4)[:, None].repeat(3, 1))
         np.testing.assert_array_equal(batch.targets, shown % 5)
         np.testing.assert_allclose(tf.reduce_sum(batch.masks, 1), np.ones((32, 8, 8, 1)), rtol=1e-5)
-        np.testing.assert_allclose(tf.reduce_sum(batch.weights, 1), np.full(32, 3), rtol=1e-5)
+        np.testing.assert_allclose(tf.reduce_sum(batch.loss_weights, 1), np.full(32, 3), rtol=1e-5)
     np.testing.assert_array_equal(batches[0].images, batches[1].images)
     assert not np.array_equal(batches[0].images, batches[2].images)
 
 
 # -- replicas --------------------------------------------------------------------------------------------------------
 
-REPLICAS = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-import test_steps
-import tiny
-from mixmo_keras.seeds import StepSeed
-
-X, Y = tiny.data()
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-dtype, jit_compile, path = sys.argv[1], sys.argv[2] == "True", sys.argv[3]
-named = dict(backbone="wrn10_1", input_shape=tiny.SHAPE, dtype=dtype) if dtype != "float32" else {}
-with strategy.scope():
-    model = tiny.model(l2=1e-3, learning_rate=None, **named)
-    model.compile(keras.optimizers.SGD(0.01), jit_compile=jit_compile)
-data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
-before = model.get_weights()
-history = model.fit(data, epochs=2, validation_data=data, verbose=0).history
-assert len(history["loss"]) == 2 and np.isfinite(history["loss"]).all(), history
-assert model.jit_compile == jit_compile
-moved = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights())]
-assert np.mean(moved) > 0.8, moved
-
-# replicas have the same weights and the same batch-norm averages
-for variable in model.weights:
-    copies = [np.array(tf.convert_to_tensor(c)) for c in strategy.experimental_local_results(variable.value)]
-    assert variable.name == "incidents" or (copies[0] == copies[-1]).all(), variable.path
-
-# and draw differently
-def draw():
-    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    batch = model.pair(tf.constant(X), tf.constant(Y), None, StepSeed(model.seed, 0, replica))
-    return batch.masks, batch.targets
-masks, targets = (strategy.experimental_local_results(v) for v in strategy.run(draw))
-assert not np.array_equal(masks[0], masks[1]) and not np.array_equal(targets[0], targets[1])
-
-# what they say together is what the saved model says alone
-predicted = model.predict(data, verbose=0)
-assert model.predict_members(data, verbose=0).shape == (8, 2, 5)
-evaluated = model.evaluate(data, verbose=0)
-model.save(path)
-alone = keras.models.load_model(path)
-np.testing.assert_allclose(alone.predict(X, verbose=0), predicted, rtol=1e-4, atol=1e-5)
-np.testing.assert_allclose(alone.evaluate(X, Y, verbose=0), evaluated, rtol=1e-4)
-
-# a step goes down the mean of the replicas' gradients, and down L2 once
-if dtype == "float32":
-    one = tiny.model(l2=0.01)
-    with strategy.scope():
-        both = tiny.model(l2=0.01)
-        both.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    halves = [test_steps.gradients(one, 0, X[4 * r : 4 * r + 4], Y[4 * r : 4 * r + 4], r)[0] for r in (0, 1)]
-    start = [np.array(w) for w in one.trainable_weights]
-    both.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
-    for w, g, h, after in zip(start, *halves, both.trainable_weights):
-        np.testing.assert_allclose(after, w - 0.1 * ((g + h) / 2 + 0.02 * w), rtol=1e-4, atol=1e-6)
-
-# an error in one replica stops both
-try:
-    model.fit(tf.data.Dataset.from_tensor_slices((X, np.where(np.arange(8) == 7, 9, Y))).batch(8), verbose=0)
-except ValueError as error:
-    assert "to 9" in str(error), error
-else:
-    raise AssertionError("no error")
-print("done")
-"""
-
 
 def test_replicas_train_in_step(tmp_path):
-    assert tiny.python(REPLICAS, "float32", False, tmp_path / "model.keras").endswith("done\n")
+    assert tiny.script("two_replicas.py", "float32", False, tmp_path / "model.keras").endswith("done\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "jit_compile"), [("float32", True), ("mixed_float16", False)])
 def test_replicas_train_with_xla_and_in_float16(dtype, jit_compile, tmp_path):
-    assert tiny.python(REPLICAS, dtype, jit_compile, tmp_path / "model.keras").endswith("done\n")
+    assert tiny.script("two_replicas.py", dtype, jit_compile, tmp_path / "model.keras").endswith("done\n")
 
 
 # -- JAX -------------------------------------------------------------------------------------------------------------
 
-JAX = """
-import sys
-
-
-class NoTensorFlow:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "tensorflow":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-import mixmo_keras
-
-assert "tensorflow" not in sys.modules  # not imported where it is there ...
-sys.meta_path.insert(0, NoTensorFlow())  # ... and not needed
-
-import jax
-import keras
-import numpy as np
-import tiny
-from mixmo_keras import schedules
-from mixmo_keras.models import Batch
-
-assert keras.backend.backend() == "jax"
-X, Y = tiny.data()
-
-# two backends, one loss, and one gradient
-given = np.load(sys.argv[1])
-model = tiny.model(num_members=3)
-model.set_weights([given[f"weight{i}"] for i in range(len(model.weights))])
-batch = Batch(*(given[name] if name in given else None for name in Batch._fields))
-logits = model.member_logits(batch.images, batch.masks, training=True)
-print(float(model.member_loss(batch, logits)))
-
-
-def loss(trainable):
-    with keras.StatelessScope(state_mapping=list(zip(model.trainable_variables, trainable))):
-        return model.member_loss(batch, model.member_logits(batch.images, batch.masks, training=True))
-
-
-gradients = jax.grad(loss)([variable.value for variable in model.trainable_variables])
-np.savez(sys.argv[1] + ".gradients.npz", *map(np.asarray, gradients))
-
-for dtype in sys.argv[2:]:
-    named = dict(backbone="wrn10_1", input_shape=tiny.SHAPE) if dtype != "float32" else {}
-    model = tiny.model(l2=0.01, dtype=dtype, **named)
-    model.compile(keras.optimizers.SGD(schedules.StepDecay(0.1, warmup=0, milestones=(0.6,))))
-    images = X.astype("float32")
-    start = [np.array(w) for w in model.trainable_weights]
-    # L2 alone: rows without weight have no gradient, so that w becomes w − rate·2λ·w
-    model.fit(images, Y, sample_weight=np.zeros(8), batch_size=8, verbose=0)
-    for before, after in zip(start, model.trainable_weights):
-        np.testing.assert_allclose(after, before * (1 - 0.1 * 2 * 0.01), rtol=1e-5)
-    # then for real: two steps, of which the second has a tenth of the rate
-    options = dict(sample_weight=np.ones(8), batch_size=8, verbose=0)
-    history = model.fit(images, Y, epochs=2, validation_data=(images, Y), **options).history
-    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}, history
-    assert np.isfinite(history["loss"]).all(), history
-    assert all(np.abs(np.array(w) - 0.998 * v).max() > 1e-6 for v, w in zip(start, model.trainable_weights))
-    assert np.isclose(float(model.optimizer.learning_rate), 0.01)
-    assert int(model.step_counter.value) == 3
-    logits = model.predict(images, verbose=0)
-    assert np.isclose(model.evaluate(images, Y, verbose=0)[1], (logits.argmax(1) == Y).mean())
-    # what the step notes comes back, from inside an epoch
-    try:
-        model.fit(images * np.float32("nan"), Y, **options)
-    except FloatingPointError as error:
-        assert "at step 4" in str(error), error
-    else:
-        assert dtype == "mixed_float16"  # whose loss scaling skips such a step; ReLU hides NaN from the loss
-assert "tensorflow" not in sys.modules
-print("done")
-"""
-
 
 def jax(path, *dtypes):
     model = start(num_members=3)
-    batch = model.pair(tf.constant(X), tf.constant(Y), tf.linspace(0.5, 1.5, 8), StepSeed(0, 0))
+    batch = model.make_batch((tf.constant(X), tf.constant(Y), tf.linspace(0.5, 1.5, 8)), StepSeed(0, 0))
     given = {name: np.array(value) for name, value in batch._asdict().items() if value is not None}
     given["sample_weight"] = given["sample_weight"].astype("float32")
     weights = {f"weight{i}": weight for i, weight in enumerate(model.get_weights())}
     np.savez(path / "given.npz", **given, **weights)
     with tf.GradientTape() as tape:
-        loss = model.member_loss(batch, model.member_logits(batch.images, batch.masks, training=True))
+        loss = members_loss(model.loss, batch, model.member_logits(batch.images, batch.masks, training=True))
     gradients = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-    lines = tiny.python(JAX, path / "given.npz", *dtypes, backend="jax").splitlines()
+    lines = tiny.script("jax_step.py", path / "given.npz", *dtypes, backend="jax").splitlines()
     assert float(lines[0]) == pytest.approx(float(loss), abs=1e-5)
     assert lines[-1] == "done"
     with np.load(path / "given.npz.gradients.npz") as found:

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 import tiny
 from keras import ops
+from mixmo_keras.training.checks import _IMAGE, _LABEL, _LOSS, Incidents
+from mixmo_keras.training.progress import Clock
 
 from mixmo_keras import schedules
-from mixmo_keras.training.monitor import _IMAGE, _LABEL, _LOSS, Monitor
 
 X, Y = tiny.data()
 SCHEDULE = schedules.StepDecay(1e-3, warmup=0.25, milestones=(0.5, 0.75), rate=0.1)
@@ -30,7 +31,7 @@ class Record(keras.callbacks.Callback):
         self.progress, self.rates = [], []
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.progress.append(float(self.model.monitor.progress(self.model.step_counter.value)))
+        self.progress.append(float(self.model.clock.progress(self.model.step_counter.value)))
         self.rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
 
 
@@ -109,8 +110,7 @@ def test_loss_scaling_has_the_same_progress():
 
 
 def test_before_any_fit_there_is_no_warmup_and_the_mask_has_its_probability():
-    monitor = Monitor()
-    assert float(monitor.progress(5)) == -1
+    assert float(Clock().progress(5)) == -1
     model = scheduled()
     before = model.get_weights()
     model.train_on_batch(X, Y)
@@ -143,24 +143,24 @@ def test_before_any_fit_there_is_no_warmup_and_the_mask_has_its_probability():
     ],
 )
 def test_notes(noted, kind, expected):
-    monitor = Monitor()
+    incidents = Incidents()
     noted = {name: ops.convert_to_tensor(np.asarray(value)) for name, value in noted.items()}
-    monitor.note(7, num_classes=5, **noted)
-    monitor.note(8, loss=ops.convert_to_tensor(np.float32(1)))  # what was noted stays
+    incidents.note(7, num_classes=5, **noted)
+    incidents.note(8, 5, loss=ops.convert_to_tensor(np.float32(1)))  # what was noted stays
     if expected is None:
-        assert monitor.incident(kind) is None
+        assert incidents.incident(kind) is None
     else:
-        np.testing.assert_allclose(monitor.incident(kind), expected, rtol=1e-6)
-    assert all(monitor.incident(other) is None for other in {_LOSS, _LABEL, _IMAGE} - {kind})
-    monitor.clear()
-    assert monitor.incident(kind) is None
+        np.testing.assert_allclose(incidents.incident(kind), expected, rtol=1e-6)
+    assert all(incidents.incident(other) is None for other in {_LOSS, _LABEL, _IMAGE} - {kind})
+    incidents.clear()
+    assert incidents.incident(kind) is None
 
 
 def test_the_first_incident_stays():
-    monitor = Monitor()
+    incidents = Incidents()
     for step in (3, 4):
-        monitor.note(step, loss=ops.convert_to_tensor(np.nan))
-    assert monitor.incident(_LOSS) == (3, 0)
+        incidents.note(step, 5, loss=ops.convert_to_tensor(np.nan))
+    assert incidents.incident(_LOSS) == (3, 0)
 
 
 # -- what the user sees ---------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_a_rate_too_high_stops_training():
 def test_a_callback_list_is_refused(network):
     callbacks = keras.callbacks.CallbackList([], model=network)
     for call in (network.fit, network.evaluate):
-        with pytest.raises(TypeError, match=r"`callbacks` must be a list of callbacks, .* got a CallbackList"):
+        with pytest.raises(ValueError, match=r"`callbacks` must be a list of callbacks, .* got a CallbackList"):
             call(X, Y, verbose=0, callbacks=callbacks)
 
 

@@ -9,9 +9,10 @@ from keras import ops
 
 import mixmo_keras
 from mixmo_keras import StochasticDepth, backbones, losses, seeds
-from mixmo_keras.networks.stochastic_depth import AddRows, TakeRows
+from mixmo_keras.networks.stochastic_depth import AddRows, DropPath, TakeRows
 from mixmo_keras.seeds import StepSeed
-from mixmo_keras.training import co_training as cosub
+from mixmo_keras.training.co_training import TEACHING, CoTraining
+from mixmo_keras.training.objective import objective
 
 X, Y = tiny.data()
 RANDOM = np.random.default_rng(0)
@@ -30,7 +31,7 @@ def softmax(logits):
 
 
 @pytest.mark.parametrize("weight", [0.5, 0.3, 1.0])
-@pytest.mark.parametrize("teaching", cosub.TEACHING)
+@pytest.mark.parametrize("teaching", TEACHING)
 def test_loss_is_the_papers(teaching, weight):
     z1, z2 = RANDOM.normal(size=(2, 6, 5))
     y = np.eye(5)[RANDOM.integers(0, 5, 6)]
@@ -44,8 +45,8 @@ def test_loss_is_the_papers(teaching, weight):
     expected = expected + (1 - weight) * 0.5 * (loss(z1, answer(z2)) + loss(z2, answer(z1)))
     logits = np.concatenate([z1, z2]).astype("float32")
     values = losses.per_row(of_labels, np.concatenate([y, y]).astype("float32"), ops.convert_to_tensor(logits))
-    found = cosub.co_training_loss(values, ops.convert_to_tensor(logits), weight, teaching)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    of_rows = ops.convert_to_numpy(CoTraining(weight, teaching).values(values, ops.convert_to_tensor(logits)))
+    np.testing.assert_allclose(of_rows.reshape(2, 6).mean(0), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_by_hand():
@@ -54,22 +55,19 @@ def test_by_hand():
     of_labels = np.log([2, 4 / 3]).astype("float32")
     taught1, taught2 = np.log(2), -0.5 * np.log(3 / 4) - 0.5 * np.log(1 / 4)
     expected = 0.25 * (of_labels.sum() + taught1 + taught2)  # four terms of weight ¼
-    found = cosub.co_training_loss(ops.convert_to_tensor(of_labels), ops.convert_to_tensor(logits), 0.5, "softmax")
-    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    values = CoTraining(0.5).values(ops.convert_to_tensor(of_labels), ops.convert_to_tensor(logits))
+    assert float(ops.mean(values)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("teaching", cosub.TEACHING)
+@pytest.mark.parametrize("teaching", TEACHING)
 def test_no_gradient_flows_into_the_teacher(teaching):
-    student, teacher = tf.Variable([[0.3, -0.2]]), tf.Variable([[1.0, -0.5]])
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(cosub._taught(student, teacher, teaching))
-    assert tape.gradient(loss, [student, teacher])[1] is None
+    student, teacher = np.array([[0.3, -0.2]], "float32"), np.array([[1.0, -0.5]], "float32")
     # both learn from each other at once: the gradient by hand is that of the student's side alone
-    logits = tf.Variable(tf.concat([student, teacher], 0))
+    logits = tf.Variable(np.concatenate([student, teacher]))
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(cosub.co_training_loss(tf.zeros(2), logits, 1e-9, teaching))
+        loss = tf.reduce_mean(CoTraining(1e-9, teaching).values(tf.zeros(2), logits))
     answer = softmax if teaching == "softmax" else sigmoid
-    difference = answer(student.numpy()) - answer(teacher.numpy())
+    difference = answer(student) - answer(teacher)
     scale = 0.5 if teaching == "softmax" else 0.25  # the mean over two classes
     np.testing.assert_allclose(
         tape.gradient(loss, logits), scale * np.concatenate([difference, -difference]), rtol=1e-4
@@ -125,16 +123,16 @@ def test_rates_of_the_blocks(name):
 
     assert rates() == []
     assert rates(drop_path=0.2) == [0.2] * blocks
-    assert rates(drop_path=0.4, drop_path_ramp=True) == pytest.approx([0.4 * (i + 1) / blocks for i in range(blocks)])
-    with pytest.raises(ValueError, match=r"`drop_path` must be a probability within \[0, 1\), got 1"):
+    assert rates(drop_path=DropPath(0.4, ramp=True)) == pytest.approx([0.4 * (i + 1) / blocks for i in range(blocks)])
+    with pytest.raises(ValueError, match=r"`drop_path` must be a number within \[0, 1\), got 1"):
         rates(drop_path=1)
     with pytest.raises(ValueError, match=r"`rate` must be a probability within \[0, 1\), got -0.1"):
         StochasticDepth(-0.1)
-    with pytest.raises(ValueError, match="`drop_path_ramp` has no meaning without `drop_path`"):
-        rates(drop_path_ramp=True)
-    with pytest.raises(ValueError, match="`efficient_drop_path` has no meaning without `drop_path`"):
-        rates(efficient_drop_path=True)
-    efficient = build(**size, input_shape=(8, 8, 3), drop_path=0.4, drop_path_ramp=True, efficient_drop_path=True).core
+    with pytest.raises(ValueError, match=r"`ramp` \(`drop_path_ramp`\) has no meaning without a rate of `drop_path`"):
+        DropPath(ramp=True)
+    with pytest.raises(ValueError, match=r"`efficient` \(`efficient_drop_path`\) has no meaning without a rate"):
+        DropPath(efficient=True)
+    efficient = build(**size, input_shape=(8, 8, 3), drop_path=DropPath(0.4, ramp=True, efficient=True)).core
     taken = [layer.rate for layer in efficient.layers if isinstance(layer, TakeRows)]
     assert taken == pytest.approx([0.4 * (i + 1) / blocks for i in range(blocks)])
 
@@ -178,7 +176,7 @@ def test_rows_taken_keep_the_mean():
 def test_efficient_networks_are_the_same_at_inference(name):
     build = getattr(backbones, name)
     options = {**BRANCHES[name][0], "input_shape": (8, 8, 3), "seed": 0}
-    plain, efficient = build(**options), build(**options, drop_path=0.5, efficient_drop_path=True)
+    plain, efficient = build(**options), build(**options, drop_path=DropPath(0.5, efficient=True))
     weights = [RANDOM.normal(0.2, 0.1, weight.shape) ** 2 for weight in plain.core.get_weights()]
     plain.core.set_weights(weights)
     efficient.core.set_weights(weights)
@@ -197,24 +195,26 @@ def test_a_step_goes_down_the_oracles_loss(build):
     model = build(**WRN, **options)
     model.compile(keras.optimizers.SGD(0.1))
     seed = StepSeed(model.seed, 0)
-    batch = model.pair(tf.constant(X), tf.constant(Y), None, seed)
-    logits = model.training_logits(batch, StepSeed(model.seed, 0))
+    batch = model.make_batch((tf.constant(X), tf.constant(Y)), seed)
+    logits = objective(model, batch, seed).logits
     members = model.num_members
     assert logits.shape == (16, members, tiny.NUM_CLASSES)
     first, second = np.split(np.asarray(logits, "float64"), 2)
     assert not np.allclose(first, second)  # two submodels
-    targets = np.eye(tiny.NUM_CLASSES)[np.asarray(batch.labels)]
+    labels, of_second = np.split(np.asarray(batch.labels), 2)
+    np.testing.assert_array_equal(labels, of_second)
+    targets = np.eye(tiny.NUM_CLASSES)[labels]
 
     def entropy(z, q):
         return -(q * tiny.log_softmax(z)).sum(-1)
 
     values = 0.4 * 0.5 * (entropy(first, targets) + entropy(second, targets))
     values = values + 0.6 * 0.5 * (entropy(first, softmax(second)) + entropy(second, softmax(first)))
-    expected = (values * np.asarray(batch.weights)).sum(1).mean()
+    expected = (values * np.asarray(batch.loss_weights)[:8]).sum(1).mean()
     logs = model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history
     assert logs["loss"][0] == pytest.approx(expected, rel=1e-4)
     assert logs["accuracy"][0] == pytest.approx(
-        np.mean([(z.argmax(-1) == np.asarray(batch.labels)).mean() for z in (first, second)])
+        np.mean([(z.argmax(-1) == labels).mean() for z in (first, second)])
     )
 
 
@@ -228,7 +228,7 @@ def test_trains_saves_loads_and_predicts_with_the_whole_network(options, tmp_pat
     assert np.isfinite(history["loss"] + history["val_loss"]).all()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert (loaded.co_training, loaded.teaching) == (model.co_training, model.teaching)
+    assert loaded.co_training == model.co_training
     assert isinstance(loaded.loss, type(model.loss))
     assert np.array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     np.testing.assert_allclose(model.fused().predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-3, atol=1e-4)
@@ -250,14 +250,14 @@ def test_runs_repeat(efficient, jit_compile):
     ("options", "message"),
     [
         (dict(drop_path=0.0), "`co_training` needs a network whose two passes differ"),
-        (dict(co_training=0.0), r"`co_training` must be the labels' share within \(0, 1\], got 0"),
+        (dict(co_training=0.0), r"`co_training` must be a number within \(0, 1\], the labels' share of the loss, got 0"),
         (dict(co_training=1.5), "`co_training` must be"),
         (dict(teaching="hard"), "`teaching` must be one of softmax, sigmoid, got 'hard'"),
         (dict(co_training=None, teaching="sigmoid"), "`teaching` .* has no meaning without `co_training`"),
         (dict(backbone=tiny.backbone(), input_shape=None), "`drop_path` .* is for a named backbone"),
         (
             dict(backbone=tiny.backbone(), input_shape=None, drop_path=0, efficient_drop_path=True),
-            "`efficient_drop_path` is for a named backbone",
+            "`efficient` .* has no meaning without a rate",
         ),
     ],
 )

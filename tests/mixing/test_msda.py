@@ -125,9 +125,9 @@ def test_soft_targets(form):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(method="cutout"), "Unknown MSDA method: 'cutout'. Known methods: cutmix, mixup"),
-        (dict(probability=0.0), r"`probability` must be within \(0, 1\], got 0.0; `msda=None` turns MSDA off"),
-        (dict(alpha=0.0), "`alpha` must be positive, got 0.0"),
+        (dict(method="cutout"), "`method` must be one of cutmix, mixup, got 'cutout'"),
+        (dict(probability=0.0), r"`probability` must be a number within \(0, 1\]; `msda=None` turns MSDA off, got 0.0"),
+        (dict(alpha=0.0), "`alpha` must be a positive number, got 0.0"),
     ],
 )
 def test_bad_choices(arguments, message):
@@ -138,5 +138,5 @@ def test_bad_choices(arguments, message):
 def test_get():
     assert msda.get("mixup") == msda.MSDA("mixup", 0.5, 1.0)
     assert msda.get(None) is None
-    with pytest.raises(TypeError, match="a method's name or None, got int"):
+    with pytest.raises(ValueError, match="`msda` must be one of cutmix, mixup, a mixmo_keras.MSDA or None, got 3"):
         msda.get(3)

@@ -62,7 +62,8 @@ class MemberAverage(keras.layers.Layer):
             return ops.mean(logits, axis=1) / temperature
         if self.temperature_applies_to == "members":
             logits = logits / temperature
-        pooled = ops.logsumexp(ops.log_softmax(logits, axis=-1), axis=1) - ops.log(float(logits.shape[1]))
+        log_members = ops.cast(ops.log(float(logits.shape[1])), logits.dtype)
+        pooled = ops.logsumexp(ops.log_softmax(logits, axis=-1), axis=1) - log_members
         return pooled / temperature if self.temperature_applies_to == "ensemble" else pooled
 
     def compute_output_shape(self, input_shape):

@@ -35,7 +35,7 @@ def checked(normalization: Any) -> Statistics | str | None:
     mean, std = (_numbers(name, value) for name, value in zip(("mean", "std"), normalization, strict=True))
     if min(_each(std)) <= 0:
         raise ValueError(f"`normalization` must have positive standard deviations, got {std}.")
-    if max(*_each(mean), *_each(std)) > 1:
+    if max(_each(mean) + _each(std)) > 1:
         raise ValueError(
             f"`normalization` must be of pixels in [0, 1], got mean {mean} and std {std}: divide what was measured on "
             "pixels from 0 to 255 by 255."
@@ -75,7 +75,8 @@ def layer(normalization: Any, channels: int) -> keras.layers.Layer:
 
 def _numbers(name: str, value: Any) -> float | tuple[float, ...]:
     """A number, or one for each channel, as Python's."""
-    if isinstance(value, (list, tuple)) or np.ndim(value):
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, (list, tuple)) and value:
         return tuple(arguments.number(f"normalization's {name}", one) for one in value)
     return arguments.number(f"normalization's {name}", value, otherwise=" or one for each channel")
 

@@ -10,7 +10,7 @@ from keras import layers
 
 import mixmo_keras
 from mixmo_keras import backbones
-from mixmo_keras.networks.backbones import Backbone, wide_resnet
+from mixmo_keras.networks.backbones import Backbone, names, wide_resnet
 
 
 def wrn_parameters(depth, width, num_members, num_classes, channels=3):
@@ -200,28 +200,72 @@ def test_any_image_shape(shape):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "shape", "error", "message"),
+    ("backbone", "shape", "message"),
     [
-        ("vgg16", None, ValueError, "Unknown backbone: 'vgg16'. Known names: wrn<depth>_<width>"),
-        ("wrn28", None, ValueError, "Unknown backbone: 'wrn28'"),
-        ("wrn28_10_1", None, ValueError, "Unknown backbone"),
-        ("wrn12_1", None, ValueError, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),
-        ("wrn4_1", None, ValueError, "`depth` must be 6n . 4 .* got 4"),
-        ("wrn10_0", None, ValueError, "`width` must be at least 1, got 0"),
-        ("preact_resnet18_0", None, ValueError, "`width` must be at least 1, got 0"),
-        ("preact_resnet20_1", None, ValueError, "`depth` must be one of 18, 34, got 20"),
-        ("resnet18", None, ValueError, "`depth` must be one of 50, 101, 152, got 18"),
-        ("vit_huge4", None, ValueError, "`size` must be one of tiny, small, base, got 'huge'"),
-        ("vit_tiny5", None, ValueError, r"`patch` \(=5\) must divide the images' height and width, 32×32"),
-        (None, None, TypeError, "`backbone` must be a name, a functional Keras model or .*Backbone, got NoneType"),
-        (wide_resnet, None, TypeError, "got function"),
-        ("wrn10_1", (8, 8), ValueError, r"`input_shape` must be \(height, width, channels\), got \(8, 8\)"),
-        (tiny.backbone(), (8, 8, 1), ValueError, r"differs from the backbone's own, \(8, 8, 3\)"),
+        ("vgg16", None, "Unknown backbone: 'vgg16'. Known names: wrn<depth>_<width>"),
+        ("wrn28", None, "Unknown backbone: 'wrn28'"),
+        ("wrn28_10_1", None, "Unknown backbone"),
+        ("wrn12_1", None, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),
+        ("wrn4_1", None, "`depth` must be 6n . 4 .* got 4"),
+        ("wrn10_0", None, "`width` must be an integer of at least 1, got 0"),
+        ("preact_resnet18_0", None, "`width` must be an integer of at least 1, got 0"),
+        ("preact_resnet20_1", None, "`depth` must be one of 18, 34, got 20"),
+        ("resnet18", None, "`depth` must be one of 50, 101, 152, got 18"),
+        ("vit_huge4", None, "`size` must be one of tiny, small, base, got 'huge'"),
+        ("vit_tiny5", None, r"`patch` \(=5\) must divide the images' height and width, 32×32"),
+        (None, None, "`backbone` must be a name, a functional Keras model or .*Backbone, got None"),
+        (wide_resnet, None, "`backbone` must be a name.* got <function wide_resnet"),
+        ("wrn10_1", (8, 8), r"`input_shape` must be \(height, width, channels\), integers .* got \(8, 8\)"),
+        (tiny.backbone(), (8, 8, 1), r"differs from the backbone's, \(8, 8, 3\)"),
     ],
 )
-def test_bad_input(backbone, shape, error, message):
-    with pytest.raises(error, match=message):
+def test_bad_input(backbone, shape, message):
+    with pytest.raises(ValueError, match=message):
         mixmo_keras.MixMo(backbone, input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: backbones.wide_resnet(10.0), "`depth` must be an integer, got 10.0"),
+        (lambda: backbones.wide_resnet(10, float("nan")), "`width` must be an integer of at least 1, got nan"),
+        (lambda: backbones.wide_resnet(10, 1, seed="0"), "`seed` must be an integer, got '0'"),
+        (lambda: backbones.wide_resnet(10, 1, drop_path="0.2"), r"`drop_path` must be a number within .* got '0.2'"),
+        (lambda: backbones.resnet("50"), "`depth` must be an integer, got '50'"),
+        (lambda: backbones.vit(patch=0), "`patch` must be an integer of at least 1, got 0"),
+        (lambda: backbones.vit(depth=0), "`depth` must be an integer of at least 1, got 0"),
+        (lambda: backbones.get(tiny.backbone(), None, 0, 0.2), r"`drop_path` \(=0.2\) is for a named backbone"),
+    ],
+)
+def test_bad_arguments_of_the_functions(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_numpy_numbers_are_numbers():
+    parts = backbones.wide_resnet(np.int64(10), np.int32(1), np.array([8, 8, 3]), np.int64(1), np.float32(0.25))
+    assert parts.input_shape == (8, 8, 3)
+    assert tiny.equal_weights(parts.core, wide_resnet(10, 1, (8, 8, 3), 1, 0.25).core)
+
+
+def test_every_family_has_a_name():
+    """A name's arguments reach the function; `get` gives what the function gives."""
+    for name, function, arguments in (
+        ("wrn10_2", backbones.wide_resnet, dict(depth=10, width=2)),
+        ("preact_resnet18_1", backbones.preact_resnet, dict(depth=18, width=1)),
+        ("resnet50", backbones.resnet, dict(depth=50)),
+        ("vit_tiny4", backbones.vit, dict(size="tiny", patch=4)),
+    ):
+        by_name, built = backbones.get(name, (8, 8, 3), 1), function(**arguments, input_shape=(8, 8, 3), seed=1)
+        assert tiny.equal_weights(by_name.core, built.core), name
+    assert len(names.FAMILIES) == 4, "a row for every family"
+
+
+def test_a_keras_model_is_split_at_its_first_convolution():
+    network = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="first"), layers.Conv2D(6, 3)])
+    assert backbones.get(network, None, 0).encoder.layers[-1].name == "first"
+    with pytest.raises(ValueError, match=r"`input_shape` \(=\(8, 8, 1\)\) differs from the backbone's, \(8, 8, 3\)"):
+        backbones.get(network, (8, 8, 1), 0)
 
 
 def test_parts_that_do_not_fit():

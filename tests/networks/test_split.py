@@ -84,22 +84,21 @@ def test_what_can_not_be_split():
     two = keras.Model([a := keras.Input((8, 8, 3)), b := keras.Input((8, 8, 3))], layers.Add()([a, b]))
     dense = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])
     open_size = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(3, 3)])
-    for model, at, error, message in (
-        (Own(), None, TypeError, "must be a functional or Sequential Keras model, got Own"),
+    for model, at, message in (
+        (Own(), None, "must be a functional or Sequential Keras model, got Own"),
         (
             keras.Sequential([layers.Conv2D(3, 3)]),
             None,
-            ValueError,
             "has no input shape yet: begin it with keras.Input",
         ),
-        (two, None, ValueError, "must have one input and one output; .* has 2 and 1"),
-        (dense, None, ValueError, "has no convolution to split behind"),
-        (open_size, None, ValueError, r"must take images of one shape \(H, W, C\); .* takes \(None, None, 3\)"),
-        (network(), "stm", ValueError, "own has no layer 'stm'. Its first layers are pixels, stem, stem_bn"),
-        (dense, dense.layers[0].name, ValueError, r"must name a layer whose output is a map"),
-        (network(pool=False), "last", ValueError, "own ends at 'last': nothing is left for the members to share"),
+        (two, None, "must have one input and one output; .* has 2 and 1"),
+        (dense, None, "has no convolution to split behind"),
+        (open_size, None, r"must take images of one shape \(H, W, C\); .* takes \(None, None, 3\)"),
+        (network(), "stm", "own has no layer 'stm'. Its first layers are pixels, stem, stem_bn"),
+        (dense, dense.layers[0].name, r"must name a layer whose output is a map"),
+        (network(pool=False), "last", "own ends at 'last': nothing is left for the members to share"),
     ):
-        with pytest.raises(error, match=message):
+        with pytest.raises(ValueError, match=message):
             backbones.split(model, at)
     with pytest.raises(ValueError, match=r"`split_at` .* is for a Keras model as the backbone, got 'wrn10_1'"):
         mixmo_keras.CutMixMo("wrn10_1", split_at="conv")
@@ -107,11 +106,11 @@ def test_what_can_not_be_split():
 
 @pytest.mark.parametrize("split_at", [None, "add"])
 def test_a_split_model_trains_saves_and_loads(split_at, tmp_path):
-    given = network()
-    model = mixmo_keras.CutMixMo(given, num_classes=5, split_at=split_at, batch_repetitions=2, seed=0)
+    whole = network()
+    model = mixmo_keras.CutMixMo(whole, num_classes=5, split_at=split_at, batch_repetitions=2, seed=0)
     kernels = [np.asarray(encoder.get_layer("stem").kernel) for encoder in model.encoders.encoders]
     assert not np.array_equal(*kernels)  # each initialised anew
-    assert np.array_equal(model.core.get_layer("last").kernel, given.get_layer("last").kernel)  # kept
+    assert np.array_equal(model.core.get_layer("last").kernel, whole.get_layer("last").kernel)  # kept
     x, y = tiny.data()
     history = model.fit(x, y, batch_size=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()
@@ -119,39 +118,6 @@ def test_a_split_model_trains_saves_and_loads(split_at, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
     np.testing.assert_allclose(model.fused().predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("num_members", [2, 3])
-def test_pretrained_encoders_give_the_core_what_it_knows(num_members):
-    given = network()
-    options = dict(
-        num_classes=5, split_at="stem", num_members=num_members, normalization=None, augmentation=None, seed=0
-    )
-    model = mixmo_keras.CutMixMo(given, pretrained_encoders=0.0, **options)
-    features = model.core(model.mixing_block(model.encoders(IMAGES)))
-    np.testing.assert_allclose(features, answer(given, IMAGES), rtol=1e-4)
-    # noise lets members part, and its size is that of the weights
-    model = mixmo_keras.CutMixMo(given, pretrained_encoders=0.1, **options)
-    kernel = np.asarray(given.get_layer("stem").kernel) / num_members
-    noises = [np.asarray(encoder.get_layer("stem").kernel) - kernel for encoder in model.encoders.encoders]
-    assert not np.allclose(noises[0], noises[1])
-    for noise in noises:  # 108 numbers: their standard deviation within four of its own standard errors
-        assert noise.std() == pytest.approx(0.1 * kernel.std(), rel=4 / np.sqrt(2 * 107))
-    assert mixmo_keras.MixMo.from_config(model.get_config()).get_config()["pretrained_encoders"] == 0.1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(backbone="wrn10_1"), "for a backbone that brings its weights; got 0.1 for 'wrn10_1'"),
-        (dict(pretrained_encoders=-1.0), "must be a noise of at least 0"),
-        (dict(split_at="stem_relu"), "needs an encoder that is one convolution without activation"),
-    ],
-)
-def test_encoders_that_can_not_be_pretrained(options, message):
-    given = {"backbone": network(), "pretrained_encoders": 0.1, "num_classes": 5, **options}
-    with pytest.raises(ValueError, match=message):
-        mixmo_keras.CutMixMo(**given)
 
 
 def test_a_sequential_model():

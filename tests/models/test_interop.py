@@ -47,7 +47,7 @@ def normalised(images, family):
 def test_a_checkpoint_gives_the_same_logits_both_ways(family, depth, width, num_members, size, tmp_path):
     torch.manual_seed(0)
     network = reference.randomised(reference.Reference(family, depth, width, num_members, NUM_CLASSES), 0)
-    path = checkpoint(tmp_path / "given.ckpt", network)
+    path = checkpoint(tmp_path / "reference.ckpt", network)
     model = mixmo_keras.load_reference_checkpoint(path, input_shape=(size, size, 3))
     assert (model.num_members, model.num_classes) == (num_members, NUM_CLASSES)
     assert model.average.averaging == "logits"
@@ -63,8 +63,8 @@ def test_a_checkpoint_gives_the_same_logits_both_ways(family, depth, width, num_
         network.train(training)
         with torch.no_grad():
             expected = network(normalised(images, family), torch.from_numpy(masks).movedim(-1, -3)).numpy()
-        found = model.member_logits(images, masks, training=training)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+        logits = model.member_logits(images, masks, training=training)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
     # the moving statistics have moved alike, and everything goes back
     interop.save_reference_checkpoint(model, tmp_path / "back.ckpt", epoch=5)
@@ -137,7 +137,7 @@ def test_options_reach_the_model(state, tmp_path):
     path = tmp_path / "file.ckpt"
     torch.save({"epoch": 0, "classifier_state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
     model = mixmo_keras.load_reference_checkpoint(path, mask="cow", batch_repetitions=2, input_shape=(16, 16, 3))
-    assert (model.mixing.mask, model.batch_repetitions, model.image_shape) == ("cow", 2, (16, 16, 3))
+    assert (model.batching.mixing.mask, model.batching.repetitions, model.image_shape) == ("cow", 2, (16, 16, 3))
 
 
 def test_models_without_a_counterpart_are_refused(tmp_path):

@@ -49,10 +49,10 @@ def test_encoders_start_apart_and_follow_from_the_seed():
     def weights(seed):
         return [member.get_weights()[0] for member in MultiEncoder(encoder(), 5, seed=seed).encoders]
 
-    first, again, other, random = weights(1), weights(1), weights(2), weights(None)
+    first, again, other, random, random_again = map(weights, (1, 1, 2, None, None))
     np.testing.assert_array_equal(first, again)
-    different = [w.tobytes() for some in (first, other, random) for w in some]
-    assert len(set(different)) == 15
+    different = [w.tobytes() for some in (first, other, random, random_again) for w in some]
+    assert len(set(different)) == 20
     # as the description says: glorot uniform, whose limit is √(6/(fan-in + fan-out))
     limit = np.sqrt(6 / (9 * 3 + 9 * 2))
     assert 0.9 * limit < np.abs(first).max() <= limit
@@ -162,8 +162,8 @@ def test_each_head_is_a_dense_layer(num_members):
     layer.set_weights([normal(6, num_members * 4), normal(num_members * 4)])
     kernel, bias = layer.get_weights()
     for member in range(num_members):
-        own = slice(4 * member, 4 * member + 4)
-        expected = features @ kernel[:, own] + bias[own]
+        columns = slice(4 * member, 4 * member + 4)
+        expected = features @ kernel[:, columns] + bias[columns]
         np.testing.assert_allclose(layer(features)[:, member], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -219,8 +219,12 @@ def test_bad_number_of_members(make, wrong):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MultiHead(2, 1), "`num_classes` must be at least 2, got 1"),
+        (lambda: MultiHead(2, 1), "`num_classes` must be an integer of at least 2, got 1"),
         (lambda: MultiHead(2, 3)(np.zeros((1, 4, 4, 3))), r"pool the core's output first. Got \(1, 4, 4, 3\)"),
+        (lambda: MultiHead(2, 3, shared=1), "`shared` must be True or False, got 1"),
+        (lambda: MultiEncoder(encoder(), 2, shared=None), "`shared` must be True or False, got None"),
+        (lambda: MultiEncoder(encoder(), 2, seed=0.5), "`seed` must be an integer, got 0.5"),
+        (lambda: MultiEncoder(layers.Conv2D(2, 3), 2), "`encoder` must be a built keras.Model, got <Conv2D"),
         (lambda: MemberAverage("median"), "`averaging` must be one of logits, probabilities, got 'median'"),
     ],
 )
@@ -233,7 +237,7 @@ def network(dtype=None) -> keras.Model:
     images = keras.Input((3, 4, 6, 3))
     features = MultiEncoder(encoder(dtype=dtype), 3, seed=5)(images)
     mixed = layers.GlobalAveragePooling2D(dtype=dtype)(MixingBlock(dtype=dtype)(features))
-    logits = MultiHead(3, 4, keras.initializers.RandomNormal(0.1, seed=1), dtype=dtype)(mixed)
+    logits = MultiHead(3, 4, kernel_initializer=keras.initializers.RandomNormal(0.1, seed=1), dtype=dtype)(mixed)
     return keras.Model(images, MemberAverage("probabilities", dtype="float32")(logits))
 
 

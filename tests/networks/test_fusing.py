@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mixmo_keras.networks import fusing
+from mixmo_keras.networks.layers import is_linear
 
 X, _ = tiny.data(6)
 
@@ -76,7 +76,7 @@ def test_encoders_that_are_not_linear_stay(activation, caplog):
     encoder = keras.Model(images, x if activation else keras.layers.BatchNormalization()(x))
     backbone = tiny.mixmo_keras.backbones.Backbone(encoder, tiny.backbone().core)
     model = randomised(tiny.model(backbone=backbone))
-    assert not fusing.is_linear(encoder)
+    assert not is_linear(encoder)
     with caplog.at_level("INFO", logger="mixmo_keras"):
         network = model.fused()
     assert "are not linear: they stay 2" in caplog.text

@@ -320,8 +320,9 @@ class MixMo(Ensemble):
             return super().make_test_function(force)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # with a checkpoint of the middle of an epoch come the values of its metrics, which Keras would build too late
-        if iterator is not None and (keras_internals.is_distributed(self) or self.steps_to_skip):
+        if not keras_internals.is_distributed(self):
+            keras_internals.build_metrics(self, self.num_classes, iterator, data_batch)
+        elif iterator is not None:
             data_batch = steps.one_batch(self, iterator)
             with self.distribute_strategy.scope():
                 keras_internals.build_symbolically(self, data_batch)

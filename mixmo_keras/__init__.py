@@ -19,14 +19,13 @@ from mixmo_keras.networks.stochastic_depth import DropPath, StochasticDepth
 from mixmo_keras.training import checkpoints, distribution, losses, schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
+from mixmo_keras.version import __version__
 
 if TYPE_CHECKING:
     from mixmo_keras import datasets, evaluation
     from mixmo_keras.evaluation import corruptions, plots, report
     from mixmo_keras.experiments import pilot, search
     from mixmo_keras.serving import export
-
-__version__ = "0.1.0"
 
 __all__ = [
     "L2",
@@ -46,6 +45,7 @@ __all__ = [
     "MultiHead",
     "SingleNetwork",
     "StochasticDepth",
+    "__version__",
     "augmentation",
     "backbones",
     "calibration",

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import mixmo_keras
 from mixmo_keras import metrics
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.models.methods import defaults as method_defaults
+from mixmo_keras.version import __version__
 
 FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
 
@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
-        "mixmo_keras": mixmo_keras.__version__,
+        "mixmo_keras": __version__,
     }
 
 

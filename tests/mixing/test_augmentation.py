@@ -87,13 +87,17 @@ def test_by_name():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: PadCropFlip(-1), ValueError, "`padding` must not be negative, got -1"),
+        (lambda: PadCropFlip(-1), ValueError, "`padding` must be an integer of at least 0, got -1"),
         (lambda: PadCropFlip(0, flip=False), ValueError, "padding=0 and flip=False augment nothing"),
-        (lambda: augmentation.get("flip"), ValueError, "Unknown augmentation: 'flip'. Known: pad_crop_flip"),
-        (lambda: augmentation.get(True), TypeError, r"must be a layer that is called as augment\(images, seed=...\)"),
+        (
+            lambda: augmentation.get("flip"),
+            ValueError,
+            "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'",
+        ),
+        (lambda: augmentation.get(True), ValueError, r"must be a layer that is called as augment\(images, seed=...\)"),
         (
             lambda: augmentation.get(keras.layers.RandomFlip()),
-            TypeError,
+            ValueError,
             "Keras' own layers draw from a state of theirs",
         ),
     ],

@@ -13,7 +13,7 @@ from keras import ops
 
 from mixmo_keras import arguments
 from mixmo_keras.metrics.figures import Figure
-from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.networks.member_average import AVERAGING, average
 
 _ANY_NUM_CLASSES = 1000  # of no image: most figures' statistics have the same shapes whatever K is
 
@@ -81,7 +81,7 @@ class NetworkMetric(_KerasMetric):
             of = arguments.integer("of", of, least=0)
         else:
             arguments.choice("of", of, ("ensemble", "members"), ", or a member's number")
-        self.of, self._average = of, MemberAverage(averaging)
+        self.of, self.averaging = of, arguments.choice("averaging", averaging, AVERAGING)
 
     def _logits_of_no_image(self):
         return np.zeros((0, self.num_classes))
@@ -92,7 +92,7 @@ class NetworkMetric(_KerasMetric):
                 raise ValueError(f"of={self.of!r} needs logits of members (n, M, K), got shape {tuple(logits.shape)}.")
             return labels, logits, weights
         if self.of == "ensemble":
-            return labels, self._average(logits), weights
+            return labels, average(logits, self.averaging), weights
         num_members = logits.shape[1]
         if self.of == "members":
             logits = ops.reshape(logits, (-1, logits.shape[2]))
@@ -102,7 +102,7 @@ class NetworkMetric(_KerasMetric):
         return labels, logits[:, self.of], weights
 
     def get_config(self):
-        return {**super().get_config(), "of": self.of, "averaging": self._average.averaging}
+        return {**super().get_config(), "of": self.of, "averaging": self.averaging}
 
 
 class RankedMetric(NetworkMetric):

@@ -7,7 +7,7 @@ from keras import ops
 from mixmo_keras import arguments
 from mixmo_keras.metrics import calibration
 from mixmo_keras.networks import fusing
-from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
+from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage, average
 from mixmo_keras.training import distribution, steps
 
 
@@ -57,35 +57,23 @@ class Ensemble(_Network):
             ValueError: no image, images of another shape, labels that the model has no class for.
             FloatingPointError: logits that are not finite.
         """
-        if y is None:
-            batches = x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x)
-        else:
-            places = range(0, len(y), batch_size)
-            batches = ((x[place : place + batch_size], y[place : place + batch_size]) for place in places)
-        found = []
-        for images, labels in batches:
+        logits, labels = [], []
+        for images, of_images in _batches(x, y, batch_size):
             if tuple(images.shape[1:]) != tuple(self.image_shape):
                 raise ValueError(f"Images must be (n, {', '.join(map(str, self.image_shape))}), got {images.shape}.")
             if not np.isfinite(np.asarray(images)).all():
                 raise ValueError(
                     "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
                 )
-            labels = np.asarray(labels)
-            labels = labels.argmax(-1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(len(labels))
-            if len(labels) and not (labels.min() >= 0 and labels.max() < self.num_classes):
-                raise ValueError(
-                    f"Labels from {labels.min()} to {labels.max()} don't fit a model of {self.num_classes} classes: is this "
-                    "the dataset that it was trained on?"
-                )
-            found.append((np.asarray(self._members().predict_on_batch(images)), labels))
-        if not found:
+            labels.append(arguments.labels("labels", of_images, self.num_classes, len(images)))
+            logits.append(np.asarray(self._members().predict_on_batch(images)))
+        if not logits:
             raise ValueError("The dataset is empty.")
-        logits, all_labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if not np.isfinite(logits).all():
-            raise FloatingPointError(
-                f"{np.isnan(logits).any(axis=(1, 2)).sum()} of {len(logits)} images have NaN logits."
-            )
-        return logits, all_labels
+        member_logits = np.concatenate(logits)
+        broken = ~np.isfinite(member_logits).all(axis=(1, 2))
+        if broken.any():
+            raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
+        return member_logits, np.concatenate(labels)
 
     # -- temperature -----------------------------------------------------------------------------------------------------
 
@@ -121,12 +109,12 @@ class Ensemble(_Network):
         if temperature_applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
             self.average.temperature_applies_to = temperature_applies_to
             self.predict_function = self.test_function = self.train_function = None
-        return temperature
+        return self.temperature
 
     def pooled(self, member_logits, calibrated: bool = True) -> np.ndarray:
         """The ensemble's logits (n, K) from its members' (n, M, K), with or without the temperature."""
-        average = self.average if calibrated else MemberAverage(self.average.averaging, dtype="float32")
-        return ops.convert_to_numpy(average(ops.convert_to_tensor(member_logits, "float32")))
+        logits = ops.convert_to_tensor(member_logits, "float32")
+        return ops.convert_to_numpy(self.average(logits) if calibrated else average(logits, self.average.averaging))
 
     # -- inference and serving -------------------------------------------------------------------------------------------
 
@@ -169,3 +157,13 @@ class Ensemble(_Network):
         from mixmo_keras.serving.export import export  # needs TensorFlow
 
         return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose)
+
+
+def _batches(x, y, batch_size: int):
+    """Batches of (images, labels), of arrays or of a dataset."""
+    if y is None:
+        return x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x)
+    if len(x) != len(y):
+        raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
+    starts = range(0, len(y), arguments.integer("batch_size", batch_size, least=1))
+    return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts)

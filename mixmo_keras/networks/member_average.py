@@ -9,6 +9,14 @@ AVERAGING = ("logits", "probabilities")
 TEMPERATURE_APPLIES_TO = ("ensemble", "members")
 
 
+def average(logits, averaging: str):
+    """The ensemble's logits (B, K) of its members' (B, M, K): the mean of them, or the logarithm of mean probabilities."""
+    if averaging == "logits":
+        return ops.mean(logits, axis=1)
+    log_members = ops.cast(ops.log(float(logits.shape[1])), logits.dtype)
+    return ops.logsumexp(ops.log_softmax(logits, axis=-1), axis=1) - log_members
+
+
 @keras.saving.register_keras_serializable("mixmo_keras")
 class MemberAverage(keras.layers.Layer):
     """The ensemble's logits from its members': their softmax is the prediction.
@@ -58,13 +66,9 @@ class MemberAverage(keras.layers.Layer):
 
     def call(self, logits):
         temperature = ops.cast(self._temperature, logits.dtype)
-        if self.averaging == "logits":  # where T divides makes no difference
-            return ops.mean(logits, axis=1) / temperature
-        if self.temperature_applies_to == "members":
-            logits = logits / temperature
-        log_members = ops.cast(ops.log(float(logits.shape[1])), logits.dtype)
-        pooled = ops.logsumexp(ops.log_softmax(logits, axis=-1), axis=1) - log_members
-        return pooled / temperature if self.temperature_applies_to == "ensemble" else pooled
+        if self.averaging == "probabilities" and self.temperature_applies_to == "members":
+            return average(logits / temperature, self.averaging)
+        return average(logits, self.averaging) / temperature  # where logits are averaged, both are the same
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[2])

@@ -1,15 +1,12 @@
-"""Temperatures and conformal sets: known answers, bounds, degenerate cases, and in the model that carries them."""
+"""Temperatures and conformal sets: known answers, bounds, degenerate cases."""
 
-import keras
 import numpy as np
 import pytest
-import tiny
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import betabinom
 
 from mixmo_keras import calibration, metrics
-from mixmo_keras.networks.member_average import MemberAverage
 
 RANDOM = np.random.default_rng(0)
 
@@ -133,76 +130,8 @@ def test_thr_sets_by_hand():
         (lambda: calibration.ConformalSets.fit(np.zeros((2, 3)), [0, 1], method="raps"), "`method` must be one of thr"),
         (lambda: calibration.ConformalSets.fit(np.zeros((2, 3)), [0, 1], seed=1.5), "`seed` must be an integer"),
         (lambda: calibration.ConformalSets("thr", 0.9, 0.5).sets(np.full((1, 3), np.inf)), "`logits` must be finite"),
-        (lambda: MemberAverage(temperature=0.0), "`temperature` must be a positive number, got 0"),
-        (lambda: MemberAverage(tempering="all"), "`tempering` must be one of ensemble, members, got 'all'"),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-# -- in a model --------------------------------------------------------------------------------------------------------
-
-X, Y = tiny.data(40)
-
-
-@pytest.mark.parametrize("tempering", ["ensemble", "members"])
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
-def test_a_model_carries_its_temperature(averaging, tempering, tmp_path):
-    model = tiny.model(averaging=averaging)
-    before = model.predict(X, verbose=0)
-    raw = model.evaluate(X, Y, verbose=0)[0]
-    temperature = model.calibrate(X, Y, batch_size=16, tempering=tempering)
-    assert model.temperature == temperature != 1
-    calibrated = model.predict(X, verbose=0)
-    if averaging == "logits" or tempering == "ensemble":
-        np.testing.assert_allclose(calibrated, before / temperature, rtol=1e-4, atol=1e-5)
-    else:
-        members = model.predict_members(X, verbose=0) / temperature
-        np.testing.assert_allclose(
-            softmax(calibrated, axis=-1), softmax(members, axis=-1).mean(1), rtol=1e-4, atol=1e-5
-        )
-    assert model.evaluate(X, Y, verbose=0)[0] <= raw
-    np.testing.assert_allclose(model.pooled(model.predict_members(X, verbose=0)), calibrated, rtol=1e-4, atol=1e-5)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert loaded.temperature == temperature
-    np.testing.assert_allclose(loaded.predict(X, verbose=0), calibrated, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(model.fused().predict(X, verbose=0), calibrated, rtol=1e-3, atol=1e-5)
-    model.temperature = 1.0
-    np.testing.assert_allclose(model.predict(X, verbose=0), before, rtol=1e-5, atol=1e-6)
-
-
-def test_calibrated_on_a_dataset_that_shuffles():
-    import tensorflow as tf
-
-    model = tiny.model()
-    expected = model.calibrate(X, Y)
-    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40).batch(7)
-    assert model.calibrate(dataset) == pytest.approx(expected, rel=1e-3)
-
-
-NAN = np.where(np.arange(40)[:, None, None, None] == 3, np.nan, X)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (X, Y + 1, "Labels from 1 to 5 don't fit a model of 5 classes"),
-        (X[:, :4], Y, r"Images must be \(n, 8, 8, 3\), got \(40, 4, 8, 3\)"),
-        (X[:0], Y[:0], "The dataset is empty"),
-        (NAN, Y, "Images hold NaN or infinite pixels"),
-    ],
-)
-def test_bad_data(x, y, message):
-    with pytest.raises(ValueError, match=message):
-        tiny.model().calibrate(x, y)
-
-
-def test_a_broken_model():
-    model = tiny.model()
-    model.heads.set_weights([weight * np.nan for weight in model.heads.get_weights()])
-    with pytest.raises(FloatingPointError, match="40 of 40 images have NaN logits"):
-        model.calibrate(X, Y)
-    assert model.temperature == 1

@@ -1,0 +1,125 @@
+"""The temperature that a model carries: a variable, fitted by `calibrate`."""
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from scipy.special import softmax
+
+from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.training.checkpoints import Checkpoints, warm_start
+
+X, Y = tiny.data(40)
+
+
+@pytest.mark.parametrize("temperature_applies_to", ["ensemble", "members"])
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_a_model_carries_its_temperature(averaging, temperature_applies_to, tmp_path):
+    model = tiny.model(averaging=averaging)
+    before = model.predict(X, verbose=0)
+    raw = model.evaluate(X, Y, verbose=0)[0]
+    temperature = model.calibrate(X, Y, batch_size=16, temperature_applies_to=temperature_applies_to)
+    assert model.temperature == temperature != 1
+    assert model.average.temperature_applies_to == temperature_applies_to
+    calibrated = model.predict(X, verbose=0)
+    if averaging == "logits" or temperature_applies_to == "ensemble":
+        np.testing.assert_allclose(calibrated, before / temperature, rtol=1e-4, atol=1e-5)
+    else:
+        members = model.predict_members(X, verbose=0) / temperature
+        np.testing.assert_allclose(
+            softmax(calibrated, axis=-1), softmax(members, axis=-1).mean(1), rtol=1e-4, atol=1e-5
+        )
+    assert model.evaluate(X, Y, verbose=0)[0] <= raw
+    np.testing.assert_allclose(model.pooled(model.predict_members(X, verbose=0)), calibrated, rtol=1e-4, atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.temperature == temperature
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), calibrated, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.fused().predict(X, verbose=0), calibrated, rtol=1e-3, atol=1e-5)
+    model.temperature = 1.0
+    np.testing.assert_allclose(model.predict(X, verbose=0), before, rtol=1e-5, atol=1e-6)
+
+
+def test_setting_it_traces_nothing_anew():
+    model = tiny.model()
+    before = model.predict(X, verbose=0)
+    function = model.predict_function
+    model.temperature = 4.0
+    np.testing.assert_allclose(model.predict(X, verbose=0), before / 4, rtol=1e-5, atol=1e-7)
+    assert model.predict_function is function
+    model.calibrate(X, Y)
+    assert model.predict_function is function
+
+
+def test_weights_files_and_checkpoints_hold_it(tmp_path):
+    model = tiny.model()
+    model.temperature = 2.5
+    model.fit(X, Y, verbose=0, callbacks=[Checkpoints(tmp_path / "checkpoints")])
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded, restored = tiny.model(seed=9), tiny.model(seed=9)
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    Checkpoints(tmp_path / "checkpoints").restore(restored)
+    for other in (loaded, restored):
+        assert other.temperature == 2.5
+        np.testing.assert_allclose(other.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
+    started = tiny.model(seed=9)
+    warm_start(started, tmp_path / "checkpoints" / "epoch-0001-step-000000.npz")
+    assert started.temperature == 1  # it was fitted to other weights than those to come
+
+
+def test_training_leaves_it_alone():
+    model = tiny.model()
+    model.temperature = 3.0
+    model.fit(X, Y, verbose=0)
+    assert model.temperature == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(temperature=0.0), "`temperature` must be a positive number, got 0"),
+        (dict(temperature=float("nan")), "`temperature` must be a positive number, got nan"),
+        (dict(temperature_applies_to="all"), "`temperature_applies_to` must be one of ensemble, members, got 'all'"),
+    ],
+)
+def test_bad_temperatures(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        MemberAverage(**wrong)
+    model = tiny.model()
+    with pytest.raises(ValueError, match=message):
+        setattr(model, *next(iter(wrong.items()))) if "temperature" in wrong else model.calibrate(X, Y, **wrong)
+    assert model.temperature == 1
+
+
+def test_calibrated_on_a_dataset_that_shuffles():
+    import tensorflow as tf
+
+    model = tiny.model()
+    expected = model.calibrate(X, Y)
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40).batch(7)
+    assert model.calibrate(dataset) == pytest.approx(expected, rel=1e-3)
+
+
+NAN = np.where(np.arange(40)[:, None, None, None] == 3, np.nan, X)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X, Y + 1, "`labels` must be integers from 0 to 4, got 5 at"),
+        (X[:, :4], Y, r"Images must be \(n, 8, 8, 3\), got \(40, 4, 8, 3\)"),
+        (X[:0], Y[:0], "The dataset is empty"),
+        (NAN, Y, "Images hold NaN or infinite pixels"),
+    ],
+)
+def test_bad_data(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.model().calibrate(x, y)
+
+
+def test_a_broken_model():
+    model = tiny.model()
+    model.heads.set_weights([weight * np.nan for weight in model.heads.get_weights()])
+    with pytest.raises(FloatingPointError, match="40 of 40 images have NaN logits"):
+        model.calibrate(X, Y)
+    assert model.temperature == 1

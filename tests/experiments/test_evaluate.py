@@ -76,7 +76,8 @@ def test_cifar_10_c_by_tfds(tmp_path):
     model.save(tmp_path / "model.keras")
     with tfds.testing.mock_data(num_examples=4), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
-        patch.setattr(registry, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
+        for module in (registry, datasets):
+            patch.setattr(module, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
         figures = main(
             tmp_path / "model.keras", "--dataset", "cifar10", "--corruptions", "tfds", "--output-dir", tmp_path / "out"
         )

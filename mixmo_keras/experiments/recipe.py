@@ -91,37 +91,47 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """What is trained. The options that are the method's are checked by the method."""
+    """What is trained. Ranges of the options that are the method's are checked by the method."""
 
     method: str = option("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
     backbone: str = option(default_of(MixMo, "backbone"), "network, such as wrn28_10 or wrn16_2", _text)
-    num_members: int | Default = option(Default.METHOD, "M, members of the ensemble")
+    num_members: int | Default = option(Default.METHOD, "M, members of the ensemble", integer)
     weight_root: float | Default | None = option(
-        Default.METHOD, "r, root of the ratios in the loss weights; none for equal weights"
+        Default.METHOD, "r, root of the ratios in the loss weights; none for equal weights", number
     )
     alpha: float | Default | None = option(
-        Default.METHOD, "α, concentration of the mixing ratios; none for equal ratios"
+        Default.METHOD, "α, concentration of the mixing ratios; none for equal ratios", number
     )
     mask: str | Default = option(Default.METHOD, "binary mask: " + ", ".join(BINARY_MASKS), choice, known=BINARY_MASKS)
-    probability: float | Default = option(Default.METHOD, "p, probability of the binary mask")
-    unmixing: bool | Default = option(Default.METHOD, "move the masks towards showing all members, for small networks")
-    input_repetition: float | Default = option(Default.METHOD, "ρ, share of rows with the same image for all members")
-    drop_path: float | Default = option(Default.METHOD, "rate of stochastic depth in every block")
-    efficient_drop_path: bool | Default = option(Default.METHOD, "compute a block for the rows alone that keep it")
-    co_training: float | Default | None = option(
-        Default.METHOD, "λ, the labels' share where submodels teach each other; none for one pass"
+    probability: float | Default = option(Default.METHOD, "p, probability of the binary mask", number)
+    unmixing: bool | Default = option(
+        Default.METHOD, "move the masks towards showing all members, for small networks", boolean
     )
-    teaching: str | Default = option(Default.METHOD, "how submodels teach: softmax or sigmoid")
+    input_repetition: float | Default = option(
+        Default.METHOD, "ρ, share of rows with the same image for all members", number
+    )
+    drop_path: float | Default = option(Default.METHOD, "rate of stochastic depth in every block", number)
+    efficient_drop_path: bool | Default = option(
+        Default.METHOD, "compute a block for the rows alone that keep it", boolean
+    )
+    co_training: float | Default | None = option(
+        Default.METHOD, "λ, the labels' share where submodels teach each other; none for one pass", number
+    )
+    teaching: str | Default = option(Default.METHOD, "how submodels teach: softmax or sigmoid", _text)
     batch_repetitions: int | Default = option(Default.METHOD, "b, times that a step uses each image", integer, least=1)
     msda: str | None = option(
         None, "mixing inside each member's image: " + ", ".join(MSDA_METHODS), choice, known=MSDA_METHODS
     )
     msda_probability: float | None = option(
-        None, f"probability of MSDA for each image (default with --msda: {MSDA.probability:g})"
+        None, f"probability of MSDA for each image (default with --msda: {MSDA.probability:g})", number
     )
-    msda_alpha: float | None = option(None, f"α of MSDA's Beta distribution (default with --msda: {MSDA.alpha:g})")
-    l2: float | Default = option(Default.METHOD, "λ of L2 regularisation")
-    l2_normalization: bool | Default = option(Default.METHOD, "L2 of the scales and shifts of normalisation layers too")
+    msda_alpha: float | None = option(
+        None, f"α of MSDA's Beta distribution (default with --msda: {MSDA.alpha:g})", number
+    )
+    l2: float | Default = option(Default.METHOD, "λ of L2 regularisation", number)
+    l2_normalization: bool | Default = option(
+        Default.METHOD, "L2 of the scales and shifts of normalisation layers too", boolean
+    )
     dtype: str = option("float32", "float32, mixed_bfloat16 or mixed_float16", _text)
     synchronized_batch_norm: bool = option(
         default_of(MixMo, "synchronized_batch_norm"), "batch norm over the rows of all devices", boolean

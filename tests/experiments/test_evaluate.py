@@ -76,14 +76,15 @@ def test_cifar_10_c_by_tfds(tmp_path):
     model.save(tmp_path / "model.keras")
     with tfds.testing.mock_data(num_examples=4), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
-        patch.setattr(datasets, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
+        for module in (registry, datasets):
+            patch.setattr(module, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
         figures = main(
             tmp_path / "model.keras", "--dataset", "cifar10", "--corruptions", "tfds", "--output-dir", tmp_path / "out"
         )
         assert list(figures["corruptions"]["accuracy"]) == ["fog"]
         assert figures["corruptions"]["images"] == 4
-        with pytest.raises(ValueError, match="There is no 'rain' at severity 1 of cifar10"):
-            datasets.load_corrupted("cifar10", "rain", 1)
+        with pytest.raises(ValueError, match="There is no 'snow' at severity 1 of cifar10"):
+            datasets.load_corrupted("cifar10", "snow", 1)
     assert len(datasets.corrupted_versions("cifar10")) == 19 * 5
     with pytest.raises(ValueError, match="TFDS has no corrupted digits"):
         datasets.corrupted_versions("digits")

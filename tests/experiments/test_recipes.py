@@ -92,9 +92,9 @@ def test_a_run_with_equal_weights_is_another_run_than_one_with_a_root(tmp_path):
 
 
 def test_numbers_of_numpy_become_pythons():
-    given = dataclasses.replace(digits.RECIPE, epochs=np.int64(3), ema=np.float32(0.5), batch_repetitions=np.int64(2))
-    resolved = given.resolved()
-    assert [type(value) for value in (resolved.epochs, resolved.ema, resolved.batch_repetitions)] == [int, float, int]
+    numbers = dict(epochs=np.int64(3), ema=np.float32(0.5), num_members=np.int64(2), alpha=np.float32(2), drop_path=0)
+    resolved = dataclasses.replace(digits.RECIPE, **numbers, flip=np.bool_(False)).resolved()
+    assert [type(getattr(resolved, name)) for name in (*numbers, "flip")] == [int, float, int, float, float, bool]
     json.dumps(resolved.settings())
 
 
@@ -148,6 +148,7 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(batch_repetitions=0), "`batch_repetitions` must be an integer of at least 1, got 0"),
         (dict(mask="linear"), "`mask` must be one of cutmix, .*, got 'linear'"),
         (dict(msda="cutout"), "`msda` must be one of cutmix, mixup, got 'cutout'"),
+        (dict(alpha=float("inf")), "`alpha` must be a finite number, got inf"),
         (dict(method="single", weight_root=None), r"`weight_root` \(=None\) has no meaning for method 'single'"),
         (dict(strategy="fast"), "`strategy` must be one of auto, none, mirrored, multi_worker, got 'fast'"),
         (dict(warm_start="nowhere.npz"), "`warm_start`: there is no file nowhere.npz"),
@@ -293,11 +294,11 @@ def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):
     results.check_folder(before)
     # a run from before an option was there had its default
     known = json.loads((folder / "config.json").read_text())
-    del known["drop_path"], known["teaching"]
+    del known["drop_path"], known["l2"]
     files.write_json(folder / "config.json", known)
     results.check_folder(before)
-    with pytest.raises(ValueError, match=r"drop_path 0.0 → 0.1"):
-        results.check_folder(dataclasses.replace(before, drop_path=0.1))
+    with pytest.raises(ValueError, match=r"l2 0.0003 → 0.1"):
+        results.check_folder(dataclasses.replace(before, l2=0.1))
 
 
 def test_names_tell_methods_apart():

@@ -33,7 +33,7 @@ import keras
 import numpy as np
 
 import mixmo_keras
-from mixmo_keras import schedules
+from mixmo_keras import keras_internals, schedules
 
 try:
     import torch
@@ -53,7 +53,7 @@ METHODS = {
 
 def stepper(model: keras.Model, images, labels):
     """The model's own step, compiled: `(state, rows) -> (logs, state)`, of rows of the images; and its state."""
-    model._symbolic_build(data_batch=(images[:2], labels[:2]))  # metrics; what `fit` would do
+    keras_internals.build_symbolically(model, (images[:2], labels[:2]))  # metrics; what `fit` would do
     model.make_train_function()  # the optimizer's variables
     groups = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
     state = tuple(map(tuple, model._get_jax_state(**dict.fromkeys(groups, True))))
@@ -225,7 +225,7 @@ def train(options, report) -> None:
     for name, build in METHODS.items():
         members = {} if name == "single" else {"batch_repetitions": options.repetitions}
         model = build(options.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members)
-        images_a_step = options.rows // model.batch_repetitions
+        images_a_step = options.rows // model.batching.repetitions
         rate = options.learning_rate * images_a_step / 64
         model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
         step, state = stepper(model, images, labels)
@@ -243,7 +243,7 @@ def train(options, report) -> None:
     for name, (build, members, images_a_step, rate) in runs.items():
         model = build(options.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members)
         model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
-        model.monitor.clock.assign(np.array([0.0, 0.0, 1 / steps], "float32"))
+        model.clock.reading.assign(np.array([0.0, 0.0, 1 / steps], "float32"))
         step, state = stepper(model, images, labels)
         rng = np.random.default_rng(options.seed)
         start, order = time.perf_counter(), np.zeros(0, int)

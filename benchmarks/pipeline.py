@@ -33,7 +33,7 @@ def rows_per_second(model, images, labels, batch_size: int) -> float:
     """Rows of the training step in a second, data in memory."""
     start = time.perf_counter()
     model.fit(images, labels, batch_size=batch_size, verbose=0)
-    return len(images) * model.batch_repetitions / (time.perf_counter() - start)
+    return len(images) * model.batching.repetitions / (time.perf_counter() - start)
 
 
 def randaugment(images):
@@ -63,7 +63,7 @@ def main() -> None:
             (rng.integers(0, 256, (50_000, *shape)).astype("uint8"), rng.integers(0, 10, 50_000))
         )
     model = mixmo_keras.CutMixMo(arguments.backbone, num_classes=10, input_shape=shape, seed=0)
-    images_a_step = arguments.rows // model.batch_repetitions
+    images_a_step = arguments.rows // model.batching.repetitions
     images = rng.integers(0, 256, (images_a_step * 20, *shape)).astype("uint8")
     labels = rng.integers(0, 10, len(images))
     pipelines = {

@@ -6,31 +6,37 @@ from typing import TYPE_CHECKING
 from mixmo_keras import metrics
 from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.mixing import augmentation, masks
+from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.mixing.msda import MSDA
-from mixmo_keras.models.ensemble import DeepEnsemble
-from mixmo_keras.models.mixmo import MIMO, CoSub, CutMixMo, LinearMixMo, MixMo, SingleNetwork
+from mixmo_keras.models.deep_ensemble import DeepEnsemble
+from mixmo_keras.models.methods import MIMO, CoSub, CutMixMo, LinearMixMo, SingleNetwork
+from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.models.reference_checkpoints import load_reference_checkpoint, save_reference_checkpoint
 from mixmo_keras.networks import backbones
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
-from mixmo_keras.networks.stochastic_depth import StochasticDepth
-from mixmo_keras.training import checkpoints, losses, schedules
+from mixmo_keras.networks.stochastic_depth import DropPath, StochasticDepth
+from mixmo_keras.training import checkpoints, distribution, losses, schedules
+from mixmo_keras.training.co_training import CoTraining
+from mixmo_keras.training.objective import L2
+from mixmo_keras.version import __version__
 
 if TYPE_CHECKING:
     from mixmo_keras import datasets, evaluation
     from mixmo_keras.evaluation import corruptions, plots, report
     from mixmo_keras.experiments import pilot, search
     from mixmo_keras.serving import export
-    from mixmo_keras.training import distribution
-
-__version__ = "0.1.0"
 
 __all__ = [
+    "L2",
     "MIMO",
     "MSDA",
+    "Batching",
     "CoSub",
+    "CoTraining",
     "CutMixMo",
     "DeepEnsemble",
+    "DropPath",
     "LinearMixMo",
     "MixMo",
     "Mixing",
@@ -39,6 +45,7 @@ __all__ = [
     "MultiHead",
     "SingleNetwork",
     "StochasticDepth",
+    "__version__",
     "augmentation",
     "backbones",
     "calibration",
@@ -65,7 +72,6 @@ __all__ = [
 _ON_FIRST_USE = {
     "corruptions": "evaluation.corruptions",
     "datasets": "datasets",
-    "distribution": "training.distribution",
     "evaluation": "evaluation",
     "export": "serving.export",
     "pilot": "experiments.pilot",

@@ -52,6 +52,20 @@ def forget_compiled_metrics(model: keras.Model) -> None:
     model._compile_metrics = None
 
 
+def build_metrics(model: keras.Model, num_classes: int, iterator: Any = None, data_batch: Any = None) -> None:
+    """Creates the metrics' variables for the labels of a batch, or of the iterator that `fit` and `evaluate` read.
+
+    Keras does so within the first step, and TensorFlow traces a step that creates variables twice.
+    """
+    metrics = _attribute(model, "_compile_metrics")
+    if metrics is None or metrics.built:
+        return
+    data = data_batch if iterator is None else _attribute(iterator, "_distributed_dataset").element_spec
+    _, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is not None:
+        metrics.build(keras.KerasTensor((None, *labels.shape[1:])), keras.KerasTensor((None, num_classes)))
+
+
 def is_distributed(model: keras.Model) -> bool:
     """Whether the model was built in the scope of a `tf.distribute` strategy; public `distribute_strategy` has a default."""
     return getattr(model, "_distribute_strategy", None) is not None

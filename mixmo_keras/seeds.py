@@ -3,9 +3,17 @@
 import contextlib
 import contextvars
 import hashlib
+import random
 
 import keras
 from keras import ops
+
+from mixmo_keras import arguments
+
+
+def resolve(seed: int | None) -> int:
+    """Returns an integer seed as Python's, and for `None` a random one, which `keras.utils.set_random_seed` decides."""
+    return random.randint(1, 10**9) if seed is None else arguments.integer("seed", seed)
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -34,11 +42,24 @@ class StepSeed(keras.random.SeedGenerator):
         self._replica = replica
         self._count = 0
 
+    @property
+    def step(self):
+        """The number of the training step."""
+        return self._step
+
     def fork(self, label: str) -> "StepSeed":
         """An independent stream for the draws that `label` names."""
         fork = StepSeed(self._seed, self._step, self._replica)
         fork._path = (*self._path, label)
         return fork
+
+    def uniform(self, shape, low: float = 0.0, high: float = 1.0):
+        """float32 numbers from `low` to `high`. A test hands out numbers of its own here."""
+        return keras.random.uniform(shape, low, high, seed=self, dtype="float32")
+
+    def normal(self, shape):
+        """float32 numbers of mean 0 and standard deviation 1."""
+        return keras.random.normal(shape, seed=self, dtype="float32")
 
     def next(self, ordered: bool = True):
         """The next seed, an integer tensor of shape (2,): (stream and replica, step)."""
@@ -77,6 +98,6 @@ def current() -> StepSeed:
         ) from error
 
 
-def permutations(seed: keras.random.SeedGenerator, count: int, size):
+def permutations(seed: StepSeed, count: int, size):
     """`count` independent uniform permutations of 0..size-1: integers (count, size)."""
-    return ops.argsort(keras.random.uniform((count, size), seed=seed, dtype="float32"), axis=-1)
+    return ops.argsort(seed.uniform((count, size)), axis=-1)

@@ -15,9 +15,18 @@ The percentages are the papers' test accuracies, trained on all 50,000 images; a
 45,000 images b times through WRN-28-10, b = 4 and for the single network 1: days on one GPU. reproduce.py runs them all.
 """
 
-from recipe import Recipe, main
+from mixmo_keras.experiments import Recipe, main
 
-RECIPE = Recipe(dataset="cifar10")
+RECIPE = Recipe(
+    dataset="cifar10",  # 45,000 images to train on, 5,000 to validate, 10,000 to test
+    crop="pad",  # random crops after padding, left-right flips: each of an image's b copies has its own
+    padding=4,
+    flip=True,
+    method="cut_mixmo",  # its M, b, mask, α, r, p and L2 are the paper's; --help lists every method's
+    backbone="wrn28_10",
+    epochs=300,
+    batch_size=64,  # rows: 64/b images, b times; the learning rate is that of as many images, 0.1/(2b), in steps
+)
 
 if __name__ == "__main__":
-    main(RECIPE, __doc__)
+    main(RECIPE, __doc__)  # load → build → fit → evaluate → save → export: mixmo_keras/experiments/run.py

@@ -8,9 +8,9 @@ figure is read from a run's metrics.json. Stop it and start it again as you like
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 
-import numpy as np
-from recipe import Recipe, finished, run
+from mixmo_keras.experiments import Recipe, finished_runs, run, run_missing, tables
 
 MEMBERS = dict(num_members=2, batch_repetitions=2)
 METHODS = {
@@ -28,38 +28,33 @@ METHODS = {
 COLUMNS = ("members", "ensemble", "NLL", "ECE", "ratio of errors", "minutes")
 
 
-def row(results: list[dict]) -> list[str]:
-    """The table's cells for one method: means over seeds, ± the standard deviation where there are several."""
-
-    def cell(values, form: str) -> str:
-        text = form.format(np.mean(values))
-        return f"{text} ± {form.format(np.std(values, ddof=1))}" if len(values) > 1 else text
-
-    tests = [result["test"] for result in results]
+def cells(runs: list[dict]) -> list[str]:
+    """The table's cells of one method: means over seeds, ± the standard deviation where there are several."""
+    tests = [figures["test"] for figures in runs]
     members = zip(*[[member["accuracy"] * 100 for member in test["members"]] for test in tests], strict=True)
     ensembles = [test["ensemble"] for test in tests]
-    diversity = [test["ratio_of_errors"] for test in tests if test.get("ratio_of_errors") is not None]
+    ratios = [test["ratio_of_errors"] for test in tests if test.get("ratio_of_errors") is not None]
     return [
-        " / ".join(cell(values, "{:.2f}") for values in members),
-        cell([score["accuracy"] * 100 for score in ensembles], "{:.2f}"),
-        cell([score["nll"] for score in ensembles], "{:.3f}"),
-        cell([score["ece"] for score in ensembles], "{:.3f}"),
-        cell(diversity, "{:.2f}") if diversity else "–",
-        cell([result["training_seconds"] / 60 for result in results], "{:.1f}"),
+        " / ".join(tables.cell(accuracies, "{:.2f}") for accuracies in members),
+        tables.cell([score["accuracy"] * 100 for score in ensembles], "{:.2f}"),
+        tables.cell([score["nll"] for score in ensembles], "{:.3f}"),
+        tables.cell([score["ece"] for score in ensembles], "{:.3f}"),
+        tables.cell(ratios, "{:.2f}"),
+        tables.cell([figures["training_seconds"] / 60 for figures in runs], "{:.1f}"),
     ]
 
 
-def table(recipes: dict[str, list[Recipe]]) -> str:
+def table(experiments: dict[str, list[Recipe]]) -> str:
     """Markdown of what has been run; what has not is said to be missing."""
-    lines = ["| method | " + " | ".join(COLUMNS) + " | seeds |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
-    for name, of_seeds in recipes.items():
-        results = [result for result in map(finished, of_seeds) if result]
-        cells = row(results) if results else ["not run"] + [""] * (len(COLUMNS) - 1)
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(results)} of {len(of_seeds)} |")
-    return "\n".join(lines)
+    rows = []
+    for name, recipes in experiments.items():
+        runs = finished_runs(recipes)
+        values = cells(runs) if runs else ["not run"] + [""] * (len(COLUMNS) - 1)
+        rows.append([name, *values, f"{len(runs)} of {len(recipes)}"])
+    return tables.markdown(["method", *COLUMNS, "seeds"], rows)
 
 
-def main(arguments: list[str] | None = None) -> str:
+def main(arguments: list[str] | None = None, run: Callable[[Recipe], dict] = run) -> str:
     """Runs what is missing and returns the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
@@ -83,16 +78,14 @@ def main(arguments: list[str] | None = None) -> str:
         output_dir=f"{options.output_dir}/{options.backbone}-{options.epochs}-epochs",
         export_dir=f"{options.output_dir}/saved_models",
     )
-    recipes = {
+    experiments = {
         name: [dataclasses.replace(common, seed=seed, **METHODS[name]) for seed in options.seeds]
         for name in options.methods
     }
     try:
-        for number in range(len(options.seeds)):  # seed by seed, so that a stopped comparison has whole tables
-            for of_seeds in recipes.values():
-                if not options.only_table and finished(of_seeds[number]) is None:
-                    run(of_seeds[number])
-        text = table(recipes)
+        if not options.only_table:
+            run_missing(experiments, run)
+        text = table(experiments)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")

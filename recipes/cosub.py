@@ -9,9 +9,18 @@ The paper trains transformers and ConvNets on ImageNet with AdamW or LAMB, which
 settings of MixMo's experiments, for which there is no published figure. Cost: 300 epochs of 2 × 45,000 rows, a day on a GPU.
 """
 
-from recipe import Recipe, main
+from mixmo_keras.experiments import Recipe, main
 
-RECIPE = Recipe(dataset="cifar100", method="cosub")
+RECIPE = Recipe(
+    dataset="cifar100",
+    crop="pad",  # random crops after padding, left-right flips
+    padding=4,
+    flip=True,
+    method="cosub",  # drop-path 0.2 and λ = 0.5, unless told otherwise
+    backbone="wrn28_10",
+    epochs=300,
+    batch_size=64,  # rows, each of which passes twice
+)
 
 if __name__ == "__main__":
-    main(RECIPE, __doc__)
+    main(RECIPE, __doc__)  # load → build → fit → evaluate → save → export: mixmo_keras/experiments/run.py

@@ -8,34 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
+import demo_client
 import digits
 import numpy as np
-from recipe import print_table, run
 
 from mixmo_keras import datasets
-
-# serves one image as a client would: TensorFlow and the folder, no mixmo_keras
-SERVE = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-images = tf.constant(np.load(sys.argv[2])[None], "float32")
-answer = signatures["serving_default"](images=images)
-members = signatures["members"](images=images)["member_probabilities"][0]
-print(f"a handwritten {sys.argv[3]} is served as {answer['class_name'][0].numpy().decode()}", end="")
-print(f" with probability {float(answer['confidence'][0]):.3f}", end="")
-print(f"; the members say {[int(np.argmax(member)) for member in members]}")
-assert "mixmo_keras" not in sys.modules
-"""
+from mixmo_keras.experiments import Recipe, print_table, run
 
 
-def demo() -> dict[str, dict]:
-    """Runs both recipes and serves a prediction from the exported ensemble; returns their figures."""
+def demo(recipe: Recipe = digits.RECIPE) -> dict[str, dict]:
+    """Runs a recipe of the digits and its single network, serves a prediction of the ensemble; returns their figures."""
     start = time.perf_counter()
-    recipe = dataclasses.replace(digits.RECIPE, fresh=True)
+    recipe = dataclasses.replace(recipe, fresh=True)
     ours = run(recipe)
     single = run(dataclasses.replace(recipe, method="single"))  # with as many rows a step: the same compute
 
@@ -54,10 +40,10 @@ def demo() -> dict[str, dict]:
     print("\nIn a new process, with TensorFlow alone:", flush=True)
     image, label = next(datasets.load("digits", "test").as_numpy_iterator())
     with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/image.npy", image)
-        subprocess.run(
-            [sys.executable, "-c", SERVE, ours["saved_model"], f"{folder}/image.npy", str(label)], check=True
-        )
+        path = Path(folder) / "image.npy"
+        np.save(path, image)
+        command = [sys.executable, demo_client.__file__, ours["saved_model"], path, label]
+        subprocess.run(list(map(str, command)), check=True)
     print(f"demo: {time.perf_counter() - start:.0f} s")
     return {"cut_mixmo": ours, "single": single}
 

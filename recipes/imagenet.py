@@ -14,7 +14,7 @@ The percentages are the paper's. Cost: 150 epochs of 2 × 1.27 million rows thro
 eight GPUs.
 """
 
-from recipe import Recipe, main
+from mixmo_keras.experiments import Recipe, main
 
 RECIPE = Recipe(
     dataset="imagenet2012",
@@ -32,4 +32,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    main(RECIPE, __doc__)
+    main(RECIPE, __doc__)  # load → build → fit → evaluate → save → export: mixmo_keras/experiments/run.py

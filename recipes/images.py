@@ -10,12 +10,13 @@ Cost: 30 epochs of 2 × your images through WRN-16-4.
 """
 
 import sys
-from pathlib import Path
 
 import evaluate
-from recipe import Recipe, main, parse
+
+from mixmo_keras.experiments import Recipe, main, parse
 
 RECIPE = Recipe(
+    method="cut_mixmo",
     backbone="wrn16_4",
     batch_repetitions=2,
     epochs=30,
@@ -30,10 +31,9 @@ def run(arguments: list[str]) -> dict:
             main(RECIPE, __doc__, ["--help"])
         raise SystemExit("error: say which folder of class folders: python recipes/images.py DIR")
     arguments = ["--dataset", *arguments]
-    figures = main(RECIPE, __doc__, arguments)
+    figures = main(RECIPE, __doc__, arguments)  # load → build → fit → evaluate → save → export
     recipe = parse(RECIPE, __doc__, arguments)
-    folder = Path(recipe.output_dir) / recipe.name
-    evaluate.main([str(folder), "--temperature", "--export", str(Path(figures["saved_model"]).parent)])
+    evaluate.main([str(recipe.folder), "--temperature", "--export", str(recipe.saved_model.parent)])  # the next version
     return figures
 
 

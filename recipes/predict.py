@@ -119,17 +119,17 @@ def main(arguments: list[str] | None = None) -> list[dict]:
             answers = from_saved_model(options.saved_model, images)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    found = [{"file": str(path), **answer} for path, answer in zip(options.images, answers, strict=True)]
+    predictions = [{"file": str(path), **answer} for path, answer in zip(options.images, answers, strict=True)]
     if options.json:
-        print(json.dumps(found, indent=2))
-        return found
+        print(json.dumps(predictions, indent=2))
+        return predictions
     width = max(len(str(path)) for path in options.images)
-    for answer in found:
+    for answer in predictions:
         print(
             f"{answer['file']:<{width}}  {answer['class_name']}  confidence {answer['confidence']:.1%}, "
             f"entropy {answer['predictive_entropy']:.3f}, mutual information {answer['mutual_information']:.3f}"
         )
-    return found
+    return predictions
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import cifar100
 import imagenet
 import numpy as np
 import tiny_imagenet
-from recipe import Recipe, finished, run, with_method
+
+from mixmo_keras.experiments import Recipe, finished_runs, run_missing, tables
 
 LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
 CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", msda_probability=0.5)
@@ -99,7 +100,7 @@ TABLES = {
         }
     ),
     "imagenet": {
-        "deterministic": Row(76.1, with_method(imagenet.RECIPE, "single")),
+        "deterministic": Row(76.1, imagenet.RECIPE.with_method("single")),
         "MIMO": Row(77.5, imagenet.RECIPE),
     },
     "mimo_cifar": {
@@ -121,24 +122,22 @@ TABLES = {
 }
 
 
-def table(rows: dict[str, Row], of_seeds: dict[str, list[Recipe]], trial: str | None) -> str:
+def table(rows: dict[str, Row], experiments: dict[str, list[Recipe]], trial: str | None) -> str:
     """Published beside ours, in Markdown; what was not run says so."""
-    lines = ["| experiment | published | ours | difference | NLL | ECE | runs |", "|---|---:|---:|---:|---:|---:|---:|"]
-    for name, recipes in of_seeds.items():
-        published = f"{rows[name].published:.2f}"
-        tests = [figures["test"]["ensemble"] for figures in map(finished, recipes) if figures]
-        if not tests:
-            lines.append(f"| {name} | {published} | not run | | | | 0 of {len(recipes)} |")
-            continue
-        accuracies = np.array([test["accuracy"] for test in tests]) * 100
-        spread = f" ± {accuracies.std(ddof=1):.2f}" if len(tests) > 1 else ""
-        difference = "a trial" if trial else f"{accuracies.mean() - rows[name].published:+.2f}"
-        nll, ece = (np.mean([test[key] for test in tests]) for key in ("nll", "ece"))
-        cells = f"{published} | {accuracies.mean():.2f}{spread} | {difference} | {nll:.3f} | {ece:.3f}"
-        lines.append(f"| {name} | {cells} | {len(tests)} of {len(recipes)} |")
-    if trial:
-        lines += ["", f"Ours are trials, not comparable with the published figures: {trial}."]
-    return "\n".join(lines)
+    lines = []
+    for name, recipes in experiments.items():
+        scores = [figures["test"]["ensemble"] for figures in finished_runs(recipes)]
+        cells = ["not run", "", "", ""]
+        if scores:
+            accuracies = [100 * score["accuracy"] for score in scores]
+            cells = [
+                tables.cell(accuracies, "{:.2f}"),
+                "a trial" if trial else f"{np.mean(accuracies) - rows[name].published:+.2f}",
+                *(tables.cell([score[key] for score in scores], "{:.3f}", deviation=False) for key in ("nll", "ece")),
+            ]
+        lines.append([name, f"{rows[name].published:.2f}", *cells, f"{len(scores)} of {len(recipes)}"])
+    text = tables.markdown(["experiment", "published", "ours", "difference", "NLL", "ECE", "runs"], lines)
+    return f"{text}\n\nOurs are trials, not comparable with the published figures: {trial}." if trial else text
 
 
 def main(arguments: list[str] | None = None) -> str | None:
@@ -174,15 +173,13 @@ def main(arguments: list[str] | None = None) -> str | None:
         scale=options.scale,
         **changes,
     )
-    of_seeds = {
+    experiments = {
         name: [dataclasses.replace(rows[name].recipe, seed=seed, **common) for seed in options.seeds] for name in names
     }
     try:
-        for number in range(len(options.seeds)):  # seed by seed: whole tables come first
-            for recipes in of_seeds.values():
-                if not options.only_table and finished(recipes[number]) is None:
-                    run(recipes[number])
-        text = table(rows, of_seeds, trial)
+        if not options.only_table:
+            run_missing(experiments)
+        text = table(rows, experiments, trial)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")

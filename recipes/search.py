@@ -13,41 +13,38 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
-from recipe import write_json
 
 from mixmo_keras import augmentation, datasets, files, pilot, plots, search
+from mixmo_keras.experiments.recipe import dataset_label, default_of
+from mixmo_keras.experiments.results import refuse_other_settings
 
-LISTS = {  # option: type and what it is
-    "members": (int, "numbers of members M"),
-    "widths": (int, "widths of the network"),
-    "weight-roots": (float, "roots r of the loss weights"),
-    "alphas": (float, "α of the mixing ratios (default: not searched)"),
-    "probabilities": (float, "p of the binary mask (default: not searched)"),
-    "masks": (str, "binary masks (default: not searched)"),
-    "batch-repetitions": (int, "b; several are searched"),
-    "learning-rates": (float, "the least and the greatest (default: not searched)"),
-    "l2": (float, "the least and the greatest (default: not searched)"),
+LISTS = {  # option: its type, what it is, and its name in `search.Space`
+    "members": (int, "numbers of members M", "num_members"),
+    "widths": (int, "widths of the network", "widths"),
+    "weight_roots": (float, "roots r of the loss weights", "weight_roots"),
+    "alphas": (float, "α of the mixing ratios (default: not searched)", "alphas"),
+    "probabilities": (float, "p of the binary mask (default: not searched)", "probabilities"),
+    "masks": (str, "binary masks (default: not searched)", "masks"),
+    "batch_repetitions": (int, "b; several are searched", "batch_repetitions"),
+    "learning_rates": (float, "the least and the greatest (default: not searched)", "learning_rates"),
+    "l2": (float, "the least and the greatest (default: not searched)", "l2"),
 }
 # what is not given; the parser's own defaults tell it apart from what is
-DEFAULTS = {"members": [1, 2, 3], "widths": [1, 2, 4], "weight_roots": [1.0, 2.0, 3.0, 5.0], "batch_repetitions": [2]}
-DEFAULTS |= {"tuner": "random", "objective": "nll", "seed": 0, "seeds": [0, 1]}
-SEARCH_ONLY = (
-    "members",
-    "weight_roots",
-    "alphas",
-    "probabilities",
-    "masks",
-    "learning_rates",
-    "l2",
-    "tuner",
-    "objective",
-)
-SEARCH_ONLY += ("max_trials", "max_parameters", "max_flops", "seed")
+DEFAULTS: dict[str, Any] = {name: list(getattr(search.Space, field)) for name, (_, _, field) in LISTS.items()}
+DEFAULTS |= {"batch_repetitions": [default_of(search.MixMoHyperModel, "batch_repetitions")]}
+DEFAULTS |= {"tuner": "random", "objective": default_of(search.tuner, "objective")}
+DEFAULTS |= {"seed": default_of(search.tuner, "seed"), "seeds": list(default_of(pilot.run, "seeds"))}
+OF_BOTH = ("widths", "batch_repetitions")
+SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
+SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
+NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials")  # a search may go on with others of these
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line, with defaults for what is not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", help=", ".join(datasets.DATASETS) + ", or DIR@SIZE")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
@@ -58,8 +55,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, whatever M and b")
     parser.add_argument("--images", type=int, help="train on so many images only")
     parser.add_argument("--backbone", default="wrn10", help="network without its width: wrn10, wrn28, preact_resnet18")
-    for name, (kind, text) in LISTS.items():
-        parser.add_argument(f"--{name}", type=kind, nargs="+", help=text)
+    for name, (kind, text, _) in LISTS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", help=text)
     parser.add_argument("--max-parameters", type=float, help="leave larger networks out")
     parser.add_argument("--max-flops", type=float, help="leave out networks of more FLOPs an image")
     parser.add_argument("--pilot", action="store_true", help="one member against two, at every width")
@@ -76,7 +73,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("a pilot has one --batch-repetitions")
     if options.tuner == "hyperband" and options.max_trials is not None:
         parser.error("--max-trials has no meaning with --tuner hyperband, which has a rule of its own")
-    for name, value in {**{name.replace("-", "_"): [] for name in LISTS}, **DEFAULTS}.items():
+    for name, value in DEFAULTS.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options
@@ -95,26 +92,19 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
             normalization=info.normalization,
             augmentation=None if options.dataset == "digits" else augmentation.PadCropFlip(),
         )
-        return (_pilot if options.pilot else _search)(options, train, validation, model)
+        return (run_pilot if options.pilot else run_search)(options, train, validation, model)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def _search(options, train, validation, model: dict) -> list[dict]:
-    space = search.Space(
-        num_members=tuple(options.members),
-        widths=tuple(options.widths),
-        weight_roots=tuple(options.weight_roots),
-        alphas=tuple(options.alphas),
-        probabilities=tuple(options.probabilities),
-        masks=tuple(options.masks),
-        batch_repetitions=tuple(options.batch_repetitions) if len(options.batch_repetitions) > 1 else (),
-        learning_rates=tuple(options.learning_rates),
-        l2=tuple(options.l2),
-    )
+def run_search(options, train, validation, model: dict) -> list[dict]:
+    """Searches in <output-dir>/<dataset>-search/ and returns the trials; of several workers the chief has them."""
+    space = {field: tuple(getattr(options, name)) for name, (_, _, field) in LISTS.items()}
+    if len(options.batch_repetitions) == 1:
+        space["batch_repetitions"] = ()  # there is nothing to choose from
     hypermodel = search.MixMoHyperModel(
         lambda width: f"{options.backbone}_{width}",
-        space=space,
+        space=search.Space(**space),
         rows=options.rows,
         batch_repetitions=options.batch_repetitions[0],
         max_parameters=options.max_parameters,
@@ -122,74 +112,64 @@ def _search(options, train, validation, model: dict) -> list[dict]:
         seed=options.seed,
         **model,
     )
-    if left_out := sorted(set(space.widths) - set(hypermodel.widths)):
+    if left_out := sorted(set(space["widths"]) - set(hypermodel.widths)):
         print(f"too costly and left out: widths {', '.join(map(str, left_out))}")
-    folder = options.output_dir / f"{_name(options)}-search"
-    settings = {
-        name: value
-        for name, value in vars(options).items()
-        if name not in ("output_dir", "fresh", "data_dir", "max_trials")
-    }
+    folder = options.output_dir / f"{dataset_label(options.dataset)}-search"
     worker = os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
     if not worker:
-        _same_settings(folder / "settings.json", settings, options.fresh)
+        write_settings(options, folder)
+    hyperband = options.tuner == "hyperband"
     tuner = search.tuner(
         hypermodel,
         options.tuner,
         folder / "trials",
         max_trials=options.max_trials,
         objective=options.objective,
-        max_epochs=options.epochs if options.tuner == "hyperband" else None,
+        max_epochs=options.epochs if hyperband else None,
         seed=options.seed,
         fresh=options.fresh and not worker,
     )
-    epochs = {} if options.tuner == "hyperband" else {"epochs": options.epochs}
+    epochs = {} if hyperband else {"epochs": options.epochs}
     tuner.search(train, validation, callbacks=[keras.callbacks.TensorBoard(str(folder / "tensorboard"))], **epochs)
-    if worker:
-        return []  # the chief has the results
-    rows = search.results(tuner, options.objective)
-    write_json(folder / "results.json", rows)
+    return [] if worker else write_results(options, folder, search.results(tuner, options.objective))
+
+
+def write_settings(options, folder: Path) -> None:
+    """Writes settings.json; raises where it would let a search go on with another one's trials."""
+    settings = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS}
+    path = folder / "settings.json"
+    if path.exists() and not options.fresh:
+        refuse_other_settings(folder, "search", json.loads(path.read_text()), settings)
+    files.write_json(path, settings)
+
+
+def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
+    """Writes and prints what a search found, and the command that trains with the best of it."""
+    files.write_json(folder / "results.json", rows)
     text = search.table(rows, options.objective)
     files.write_text(folder / "results.md", text + "\n")
     print(f"\n{text}")
     if rows and rows[0]["score"] is not None:
         plots.save(search.plot(rows, options.objective), folder / "results.png")
-        own = options.dataset in datasets.DATASETS
-        recipe = f"recipes/{options.dataset}.py" if own else f"recipes/images.py {options.dataset}"
-        backbone = f"{options.backbone}_{rows[0]['width']}"
-        fixed = {"batch_repetitions": options.batch_repetitions[0]} | {
+        known = options.dataset in datasets.DATASETS
+        recipe = f"recipes/{options.dataset}.py" if known else f"recipes/images.py {options.dataset}"
+        fixed = {
+            "batch_repetitions": options.batch_repetitions[0],
             "batch_size": options.rows,
             "schedule": "cosine",
             "seed": options.seed,
         }
         fixed = {name: value for name, value in fixed.items() if name not in rows[0]}
+        backbone = f"{options.backbone}_{rows[0]['width']}"
         print(f"\nbest: {search.command(recipe, rows[0], backbone, **fixed)}")
     print(f"results: {folder}/")
     return rows
 
 
-def _name(options) -> str:
-    return Path(options.dataset).name.replace("@", "_")
-
-
-def _same_settings(path: Path, settings: dict, fresh: bool) -> None:
-    """Keeps a search from going on with another one's trials."""
-    settings = json.loads(json.dumps(settings))
-    if path.exists() and not fresh:
-        before = json.loads(path.read_text())
-        if changed := [
-            f"{name} {before.get(name)!r} → {now!r}" for name, now in settings.items() if before.get(name) != now
-        ]:
-            raise ValueError(
-                f"{path.parent} holds a search with other settings ({', '.join(changed)}). Pass another --output-dir, or "
-                "--fresh to start over in its place."
-            )
-    write_json(path, settings)
-
-
-def _pilot(options, train, validation, model: dict) -> dict:
-    folder = options.output_dir / f"{_name(options)}-pilot"
-    found = pilot.run(
+def run_pilot(options, train, validation, model: dict) -> dict:
+    """Pilots in <output-dir>/<dataset>-pilot/ and returns the learning curves."""
+    folder = options.output_dir / f"{dataset_label(options.dataset)}-pilot"
+    curves = pilot.run(
         lambda width: f"{options.backbone}_{width}",
         train,
         validation,
@@ -202,12 +182,12 @@ def _pilot(options, train, validation, model: dict) -> dict:
         fresh=options.fresh,
         **model,
     )
-    write_json(folder / "pilot.json", found)
-    plots.save(pilot.plot(found), folder / "pilot.png")
-    print("\n" + pilot.table(found))
-    print("\n" + pilot.verdict(found))
+    files.write_json(folder / "pilot.json", curves)
+    plots.save(pilot.plot(curves), folder / "pilot.png")
+    print("\n" + pilot.table(curves))
+    print("\n" + pilot.verdict(curves))
     print(f"results: {folder}/")
-    return found
+    return curves
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ tenth of them is held out, and the official validation split is the test. Cost: 
 pixels, weeks on one GPU.
 """
 
-from recipe import Recipe, main
+from mixmo_keras.experiments import Recipe, main
 
 RECIPE = Recipe(
     dataset="tiny_imagenet",
@@ -27,4 +27,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    main(RECIPE, __doc__)
+    main(RECIPE, __doc__)  # load → build → fit → evaluate → save → export: mixmo_keras/experiments/run.py

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from keras import ops
 
 from mixmo_keras import arguments
 
@@ -20,6 +21,35 @@ def test_numbers_become_pythons():
     assert arguments.names("names", np.array(["a", "b"])) == ["a", "b"]
     assert arguments.choice("name", "b", ("a", "b")) == "b"
     assert arguments.instance("x", 1.5, float, "a float") == 1.5
+
+
+ONE_HOT = np.eye(3)[[2, 0]]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [2, 0],
+        [[2], [0]],
+        np.array([2.0, 0.0]),
+        np.array([2, 0], "uint8"),
+        ONE_HOT,
+        ONE_HOT.astype(bool),
+        ONE_HOT.astype("uint8"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"num_classes": 3}, {"num_classes": 3, "count": 2}])
+def test_labels(values, options):
+    labels = arguments.labels("labels", values, **options)
+    assert labels.dtype == "int64"
+    np.testing.assert_array_equal(labels, [2, 0])
+
+
+def test_logits():
+    assert arguments.logits("logits", [[1, 2]]).dtype == "float64"
+    assert arguments.logits("logits", np.zeros((4, 2, 3), "float16"), of_members=True).shape == (4, 2, 3)
+    half = ops.convert_to_tensor([[0.5, 2.0]], "bfloat16")
+    np.testing.assert_array_equal(arguments.logits("logits", half), [[0.5, 2.0]])
 
 
 @pytest.mark.parametrize(
@@ -52,6 +82,39 @@ def test_numbers_become_pythons():
         (lambda: arguments.instance("x", 3, str, "a name"), "`x` must be a name, got 3."),
         (lambda: arguments.image_shape("s", (8, 8)), "`s` must be (height, width, channels), integers of at least 1"),
         (lambda: arguments.image_shape("s", 8), "`s` must be (height, width, channels), integers of at least 1, got 8"),
+        (lambda: arguments.labels("y", [0.5, 1]), "`y` must be integers of at least 0, got 0.5 at 0."),
+        (lambda: arguments.labels("y", [0, -1]), "`y` must be integers of at least 0, got -1 at 1."),
+        (lambda: arguments.labels("y", [0, 3], num_classes=3), "`y` must be integers from 0 to 2, got 3 at 1."),
+        (lambda: arguments.labels("y", [0, NAN], num_classes=3), "`y` must be integers from 0 to 2, got nan at 1."),
+        (lambda: arguments.labels("y", [INF, 0]), "`y` must be integers of at least 0, got inf at 0."),
+        (lambda: arguments.labels("y", [0, 1], count=3), "`y` must be one for each image, got 2 labels for 3 images."),
+        (
+            lambda: arguments.labels("y", ["a"]),
+            "`y` must be integers (n,) or (n, 1), or one-hot rows (n, K), got <U1 of shape (1,).",
+        ),
+        (
+            lambda: arguments.labels("y", 3),
+            "`y` must be integers (n,) or (n, 1), or one-hot rows (n, K), got int64 of shape ().",
+        ),
+        (
+            lambda: arguments.labels("y", ONE_HOT, num_classes=4),
+            "`y` must be integers (n,) or (n, 1), or one-hot rows (n, 4), got float64 of shape (2, 3).",
+        ),
+        (lambda: arguments.labels("y", [[0, 1.0], [0.5, 0.5]]), "got a row that is not one-hot at 1: [0.5 0.5]."),
+        (lambda: arguments.labels("y", [[1, 1]]), "got a row that is not one-hot at 0: [1 1]."),
+        (
+            lambda: arguments.logits("x", [1.0, 2.0]),
+            "`x` must be numbers (n, K) of at least one image, got float64 of shape (2,).",
+        ),
+        (
+            lambda: arguments.logits("x", np.zeros((0, 2, 3)), of_members=True),
+            "`x` must be numbers (n, M, K) of at least one image, got float64 of shape (0, 2, 3).",
+        ),
+        (lambda: arguments.logits("x", [["a"]]), "`x` must be numbers (n, K) of at least one image, got <U1 of shape"),
+        (
+            lambda: arguments.logits("x", [[0, 1], [NAN, 1], [-INF, 0]]),
+            "`x` must be finite, got NaN or infinite ones for 2 of 3 images.",
+        ),
         (lambda: arguments.image_size("s", (8, 0)), "`s` must be (height, width), integers of at least 1, got (8, 0)"),
         (
             lambda: arguments.image_size("s", (8, 8, 3)),

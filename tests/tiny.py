@@ -12,8 +12,10 @@ import numpy as np
 from keras import layers
 
 import mixmo_keras
+from mixmo_keras.models import methods
 
 SHAPE, NUM_CLASSES = (8, 8, 3), 5
+SCRIPTS = Path(__file__).parent / "scripts"
 
 
 def backbone(shape=SHAPE, channels: int = 4) -> mixmo_keras.backbones.Backbone:
@@ -35,7 +37,7 @@ def model(mixing=mixmo_keras.Mixing(), learning_rate: float | None = 0.1, **opti
         options.setdefault("backbone", backbone(options.pop("input_shape", SHAPE)))
     if options.get("num_members") == 1:
         mixing = None
-    network = mixmo_keras.MixMo(mixing=mixing, **defaults | options)
+    network = methods.build(mixing=mixing, **defaults | options)
     if learning_rate is not None:
         network.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
     return network
@@ -61,13 +63,22 @@ def equal_weights(a, b) -> bool:
 
 def python(script: str, *arguments, backend: str = "tensorflow") -> str:
     """What a script prints in a process of its own."""
-    process = start([sys.executable, "-c", script, *map(str, arguments)], KERAS_BACKEND=backend)
+    return _output([sys.executable, "-c", script, *arguments], backend)
+
+
+def _output(command: list, backend: str) -> str:
+    process = start(command, KERAS_BACKEND=backend)
     output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors[-4000:]
     return output
 
 
-def start(command: list[str], **environment) -> subprocess.Popen:
+def script(name: str, *arguments, backend: str = "tensorflow") -> str:
+    """What a file of tests/scripts prints in a process of its own."""
+    return _output([sys.executable, SCRIPTS / name, *arguments], backend)
+
+
+def start(command: list, **environment) -> subprocess.Popen:
     """A process that finds the package and the tests' modules."""
     here = Path(__file__).parent
     paths = {
@@ -75,10 +86,11 @@ def start(command: list[str], **environment) -> subprocess.Popen:
         "PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, here.parent / "recipes"])),
     }
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [str(part) for part in command]
     return subprocess.Popen(command, env={**os.environ, **paths, **environment}, **pipes)  # type: ignore[call-overload]
 
 
-def start_workers(command: list[str], count: int = 2) -> list[subprocess.Popen]:
+def start_workers(command: list, count: int = 2) -> list[subprocess.Popen]:
     """Processes that train together, on free ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]

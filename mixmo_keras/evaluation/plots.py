@@ -12,6 +12,7 @@ from mixmo_keras import arguments, files, seeds
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.masks import MaskFunction
+from mixmo_keras.mixing.ratios import loss_weights
 
 
 def mixing_gallery(
@@ -59,8 +60,10 @@ def _draw_row(axes, two, mask: str | MaskFunction, num_draws: int, weight_root: 
         choice = mixing.Mixing(mask, weight_root=weight_root)
     else:
         choice = mixing.Mixing(mask, probability=1.0, weight_root=weight_root)
-    draw = mixing.draw(choice, seeds.StepSeed(seed), num_draws, 2, two.shape[1:])
-    drawn, ratios, weights = (ops.convert_to_numpy(values) for values in draw)
+    masks = mixing.draw_masks(choice, seeds.StepSeed(seed), num_draws, 2, two.shape[1:])
+    ratios = mixing.visible_ratios(masks)
+    values = (masks, ratios, loss_weights(ratios, weight_root))
+    drawn, ratios, weights = (ops.convert_to_numpy(value) for value in values)
     for axis, image in zip(axes[:2], two, strict=True):
         _show(axis, image)
     axes[0].set_ylabel(function.__name__.replace("_", " "), fontsize=10)
@@ -80,7 +83,7 @@ def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> 
     for root in weight_roots:
         if root is not None:
             arguments.number("weight_roots", root, above=0, otherwise=" each, or None for equal weights")
-        weights = mixing.loss_weights(ops.convert_to_tensor(np.stack([ratios, 1 - ratios], axis=1)), root)
+        weights = loss_weights(ops.convert_to_tensor(np.stack([ratios, 1 - ratios], axis=1)), root)
         label = "equal weights (r → ∞)" if root is None else f"r = {root:g}"
         axis.plot(ratios, ops.convert_to_numpy(weights)[:, 0], label=label, linestyle="--" if root is None else "-")
     axis.set(xlabel="mixing ratio κ of the member", ylabel="weight of its loss", xlim=(0, 1), ylim=(0, 2))

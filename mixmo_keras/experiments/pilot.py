@@ -16,15 +16,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mixmo_keras import datasets, files
-from mixmo_keras.models import mixmo as models
+from mixmo_keras import arguments, datasets, files
+from mixmo_keras.experiments import tables
+from mixmo_keras.models.methods import CutMixMo, SingleNetwork
+from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.training import schedules
 
-VARIANTS: dict[str, Callable[..., models.MixMo]] = {
-    "one member": models.SingleNetwork,
-    "two members": models.CutMixMo,
-    "two members, unmixing": functools.partial(models.CutMixMo, unmixing=True),
+VARIANTS: dict[str, Callable[..., MixMo]] = {
+    "one member": SingleNetwork,
+    "two members": CutMixMo,
+    "two members, unmixing": functools.partial(CutMixMo, unmixing=True),
 }
 
 
@@ -45,68 +47,84 @@ def run(
     """Trains every variant at every width with every seed, and gathers their learning curves.
 
     Args:
-        backbone: a function of the width, as in `search.MixMoHyperModel`: of a network of one's own too.
-        train: images one by one, as `datasets.load` gives them.
-        validation: likewise; nothing else is looked at.
-        widths: what `backbone` takes; two or more show whether width helps.
-        epochs: of each run. Only their length is common: the learning rate falls over each run, so that the curve before the
-            end is lower than a run that ended there.
-        seeds: two or more give the spread.
-        rows: of a step.
+        backbone: A function of the width, as in `search.MixMoHyperModel`: of a network of one's own too.
+        train: Images one by one, as `datasets.load` gives them.
+        validation: Likewise. Nothing else is looked at.
+        widths: What `backbone` takes. Two or more show whether width helps.
+        epochs: Epochs of each run. Only their length is common: the learning rate falls over each run, so that the curve
+            before the end is lower than a run that ended there.
+        seeds: Seeds of the runs. Two or more give the spread.
+        rows: Rows of a step.
         batch_repetitions: b.
-        folder: where finished runs are kept, so that a pilot that was killed goes on; `None` keeps none.
-        fresh: whether to run again what is there.
-        report: gets a line for each run.
-        **options: of the models.
+        folder: Where finished runs are kept, so that a pilot that was killed goes on. Defaults to keeping none.
+        fresh: Whether to run again what is there.
+        report: A function that gets a line for each run.
+        **options: Arguments of the models.
 
     Returns:
         For JSON: `images` (to train on and to validate on), `epochs`, and `runs`, each with `variant`, `width`, `seed`, and
         by epoch `accuracy` and `nll`.
     """
-    if rows % batch_repetitions:
-        raise ValueError(f"`rows` (={rows}) must be divisible by `batch_repetitions` (={batch_repetitions}).")
-    if not widths or not seeds or epochs < 1:
-        raise ValueError("A pilot needs a width, a seed and an epoch at least.")
-    images_a_step = rows // batch_repetitions
+    images_a_step = _images_a_step(rows, batch_repetitions)
+    epochs = arguments.integer("epochs", epochs, least=1)
+    widths = [arguments.integer("widths", width, least=1) for width in widths]
+    seeds = [arguments.integer("seeds", seed, least=0) for seed in seeds]
+    if not widths or not seeds:
+        raise ValueError("A pilot needs a width and a seed at least.")
     steps = datasets.steps_per_epoch(train, images_a_step)
-    num_validation = datasets.steps_per_epoch(validation, 1)
-    found = []
+    runs = []
     for seed, width, variant in itertools.product(seeds, widths, VARIANTS):  # whole comparisons come first
-        name = variant.replace(", ", "-").replace(" ", "_")
-        key = f"{name}-width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
-        path = None if folder is None else Path(folder) / f"{key}.json"
+        key = f"width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
+        path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:
-            found.append(json.loads(path.read_text()))
+            runs.append(json.loads(path.read_text()))
             continue
-        schedule = schedules.Cosine(models.LEARNING_RATE * images_a_step / 64)
+        schedule = schedules.Cosine(schedules.PUBLISHED["cosine"].learning_rate(images_a_step))
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
         model = VARIANTS[variant](backbone(width), **common, **options)
-        history = model.fit(
-            datasets.batches(train, images_a_step, training=True, seed=seed, first_epoch=0),
-            steps_per_epoch=steps,
-            validation_data=datasets.batches(validation, 256),
-            epochs=epochs,
-            verbose=0,
-        ).history
-        one = {"variant": variant, "width": width, "seed": seed}
-        one |= {"accuracy": history["val_accuracy"], "nll": history["val_loss"]}
-        found.append(one)
-        report(f"{variant}, width {width}, seed {seed}: accuracy {one['accuracy'][-1]:.2%}, NLL {one['nll'][-1]:.3f}")
+        curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
+        runs.append({"variant": variant, "width": width, "seed": seed, **curve})
+        said = f"accuracy {curve['accuracy'][-1]:.2%}, NLL {curve['nll'][-1]:.3f}"
+        report(f"{variant}, width {width}, seed {seed}: {said}")
         if path is not None:
-            files.write_text(path, json.dumps(one))
-    return {"images": [steps * images_a_step, num_validation], "epochs": epochs, "runs": found}
+            files.write_text(path, json.dumps(runs[-1]))
+    images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
+    return {"images": images, "epochs": epochs, "runs": runs}
 
 
-def gains(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _images_a_step(rows: int, batch_repetitions: int) -> int:
+    rows = arguments.integer("rows", rows, least=1)
+    if rows % arguments.integer("batch_repetitions", batch_repetitions, least=1):
+        raise ValueError(f"`rows` (={rows}) must be divisible by `batch_repetitions` (={batch_repetitions}).")
+    return rows // batch_repetitions
+
+
+def _file_name(variant: str) -> str:
+    return variant.replace(", ", "-").replace(" ", "_")
+
+
+def _learning_curve(model: MixMo, train, validation, images_a_step: int, epochs: int, seed: int) -> dict[str, Any]:
+    """Accuracy and NLL on validation data by epoch."""
+    history = model.fit(
+        datasets.batches(train, images_a_step, training=True, seed=seed, first_epoch=0),
+        steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),
+        validation_data=datasets.batches(validation, 256),
+        epochs=epochs,
+        verbose=0,
+    ).history
+    return {"accuracy": history["val_accuracy"], "nll": history["val_loss"]}
+
+
+def gains(pilot: Mapping[str, Any]) -> list[dict[str, Any]]:
     """By width and variant of two members: the gain in accuracy over one member, and its standard error.
 
     The error holds the spread over seeds, where there are several, and that of judging on so many validation images.
     """
-    num_validation = found["images"][1]
+    num_validation = pilot["images"][1]
     rows = []
-    widths = sorted({one["width"] for one in found["runs"]})
+    widths = sorted({one["width"] for one in pilot["runs"]})
     for width, variant in itertools.product(widths, list(VARIANTS)[1:]):
-        ours, single = (_final(found, name, width) for name in (variant, "one member"))
+        ours, single = (_final(pilot, name, width) for name in (variant, "one member"))
         gain = float(np.mean(ours) - np.mean(single))
         of_images = sum(p * (1 - p) / num_validation for p in (np.mean(ours), np.mean(single)))
         of_seeds = sum(np.var(values, ddof=1) / len(values) for values in (ours, single)) if len(ours) > 1 else 0.0
@@ -122,31 +140,32 @@ def gains(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _final(found, variant: str, width: int) -> list[float]:
-    return [one["accuracy"][-1] for one in found["runs"] if (one["variant"], one["width"]) == (variant, width)]
+def _final(pilot: Mapping[str, Any], variant: str, width: int) -> list[float]:
+    return [one["accuracy"][-1] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(pilot: Mapping[str, Any]) -> str:
     """Final accuracies and gains, in Markdown."""
-    lines = ["| width | " + " | ".join(VARIANTS) + " | gain of two | gain with unmixing |", "|---:" * 6 + "|"]
-    by = {(row["width"], row["variant"]): row for row in gains(found)}
-    for width in sorted({one["width"] for one in found["runs"]}):
-        cells = []
-        for variant in VARIANTS:
-            values = np.array(_final(found, variant, width)) * 100
-            cells.append(f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""))
-        for variant in list(VARIANTS)[1:]:
-            row = by[width, variant]
-            cells.append(f"{100 * row['gain']:+.2f} ± {100 * row['error']:.2f}")
-        lines.append(f"| {width} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    gain_of = {(row["width"], row["variant"]): row for row in gains(pilot)}
+    lines = []
+    for width in sorted({one["width"] for one in pilot["runs"]}):
+        accuracies = [[100 * value for value in _final(pilot, variant, width)] for variant in VARIANTS]
+        differences = [gain_of[width, variant] for variant in list(VARIANTS)[1:]]
+        lines.append(
+            [
+                f"{width}",
+                *(tables.cell(values, "{:.2f}") for values in accuracies),
+                *(f"{100 * row['gain']:+.2f} ± {100 * row['error']:.2f}" for row in differences),
+            ]
+        )
+    return tables.markdown(["width", *VARIANTS, "gain of two", "gain with unmixing"], lines, names=0)
 
 
-def verdict(found: Mapping[str, Any]) -> str:
+def verdict(pilot: Mapping[str, Any]) -> str:
     """In plain words: whether two members pay here, and from which width on they would, with how sure that is."""
-    rows = gains(found)
+    rows = gains(pilot)
     best = max(rows, key=lambda row: row["gain"])
-    images, epochs = found["images"], found["epochs"]
+    images, epochs = pilot["images"], pilot["epochs"]
     scale = f"after {epochs} epochs of {images[0]:,} images, judged on {images[1]:,}"
     points, error = 100 * best["gain"], 100 * best["error"]
     where = f"width {best['width']}, {best['variant']}"
@@ -162,7 +181,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     for variant in list(VARIANTS)[1:]:
         lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
     if epochs > 1:
-        lines.append(_growth(found, best))
+        lines.append(_growth(pilot, best))
     lines.append(
         "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
         "paper they lose at WRN-28-2 and win four points at WRN-28-10 after 300 epochs."
@@ -197,11 +216,11 @@ def _trend(variant: str, rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _growth(found, best: Mapping[str, Any]) -> str:
+def _growth(pilot: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     """How the gain of a variant at a width went from the first half of the runs to their end."""
     curves = {
         variant: np.mean(
-            [one["accuracy"] for one in found["runs"] if (one["variant"], one["width"]) == (variant, best["width"])],
+            [one["accuracy"] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, best["width"])],
             axis=0,
         )
         for variant in (best["variant"], "one member")
@@ -222,13 +241,13 @@ def _about(width: float) -> str:
     return f"{width:.0f}" if width < 200 else "hundreds"
 
 
-def plot(found: Mapping[str, Any]) -> Figure:
+def plot(pilot: Mapping[str, Any]) -> Figure:
     """Learning curves on validation data by width, a line a seed."""
-    widths = sorted({one["width"] for one in found["runs"]})
+    widths = sorted({one["width"] for one in pilot["runs"]})
     figure = Figure(figsize=(1.2 + 3.6 * len(widths), 3.6), layout="constrained")
     for axis, width in zip(figure.subplots(1, len(widths), squeeze=False, sharey=True)[0], widths, strict=True):
         for number, variant in enumerate(VARIANTS):
-            runs = [one for one in found["runs"] if (one["variant"], one["width"]) == (variant, width)]
+            runs = [one for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
             for index, one in enumerate(runs):
                 epochs = range(1, len(one["accuracy"]) + 1)
                 axis.plot(

@@ -1,45 +1,53 @@
-"""Figures of ensembles: functions of whole arrays in NumPy, and the same as Keras metrics, batch by batch."""
+"""Figures of ensembles, each as a function of whole arrays and as a Keras metric, batch by batch.
 
-from mixmo_keras.metrics.functions import (
-    accuracy,
+Functions take arrays and give Python floats: `logits` (n, K) of the ensemble or of one member, `member_logits` (n, M, K),
+and `labels` (n,), (n, 1) or one-hot (n, K). Logits need not be normalised: what counts is their softmax. What can't be said
+(no error to detect, a single member's diversity) is NaN. `figures` says how a figure is defined, once for both.
+"""
+
+from mixmo_keras.metrics.calibration_error import (
+    AdaptiveCalibrationError,
+    ClasswiseCalibrationError,
+    ExpectedCalibrationError,
     adaptive_calibration_error,
-    area_under_risk_coverage,
-    brier_score,
     classwise_calibration_error,
-    confidence_and_right,
-    detection,
-    disagreement,
-    diversity_figures,
     expected_calibration_error,
-    misclassification_detection,
-    mutual_information,
-    negative_log_likelihood,
-    network_figures,
-    pairwise_kl,
-    q_statistic,
-    ratio_of_errors,
     reliability,
-    risk_coverage,
+)
+from mixmo_keras.metrics.correctness import (
+    Accuracy,
+    BrierScore,
+    NegativeLogLikelihood,
+    TopKAccuracy,
+    accuracy,
+    brier_score,
+    negative_log_likelihood,
     top_k_accuracy,
 )
-from mixmo_keras.metrics.streaming import (
-    Accuracy,
-    AdaptiveCalibrationError,
-    AreaUnderRiskCoverage,
-    BrierScore,
-    ClasswiseCalibrationError,
+from mixmo_keras.metrics.diversity import (
     Disagreement,
-    ErrorAUPR,
-    ErrorAUROC,
-    ErrorFPR95,
-    ExpectedCalibrationError,
     MutualInformation,
-    NegativeLogLikelihood,
     PairwiseKL,
     QStatistic,
     RatioOfErrors,
-    TopKAccuracy,
+    disagreement,
+    mutual_information,
+    pairwise_kl,
+    q_statistic,
+    ratio_of_errors,
 )
+from mixmo_keras.metrics.ranking import (
+    AreaUnderRiskCoverage,
+    ErrorAUPR,
+    ErrorAUROC,
+    ErrorFPR95,
+    area_under_risk_coverage,
+    confidence_and_right,
+    detection,
+    misclassification_detection,
+    risk_coverage,
+)
+from mixmo_keras.metrics.summaries import diversity_figures, network_figures
 
 __all__ = [
     "Accuracy",

@@ -1,6 +1,6 @@
 """Calibrating an ensemble on held-out data: one temperature, and conformal prediction sets.
 
-`logits` is (n, K), of the ensemble, `member_logits` (n, M, K), `labels` (n,) integers.
+`logits` is (n, K), of the ensemble, `member_logits` (n, M, K), `labels` (n,), (n, 1) or one-hot (n, K).
 """
 
 import dataclasses
@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
-from mixmo_keras.metrics import negative_log_likelihood
+from mixmo_keras import arguments
+from mixmo_keras.metrics.correctness import negative_log_likelihood
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def fit_member_temperature(member_logits, labels) -> float:
 
     Not convex: found within `TEMPERATURES` by golden section, and 1 if that is no worse, or if all members are always right.
     """
-    member_logits, labels = _checked(member_logits, labels)
+    member_logits, labels = _checked(member_logits, labels, of_members=True)
     if _all_right(member_logits, labels[:, None]):
         return 1.0
 
@@ -53,8 +54,8 @@ def fit_member_temperature(member_logits, labels) -> float:
         logs = log_softmax(member_logits / np.exp(log_temperature), axis=-1)
         return negative_log_likelihood(logsumexp(logs, axis=1), labels)
 
-    found = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-8})
-    return float(np.exp(found.x)) if found.fun < nll(0.0) else 1.0
+    best = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(best.x)) if best.fun < nll(0.0) else 1.0
 
 
 def calibrated_negative_log_likelihood(logits, labels, seed: int = 0) -> float:
@@ -65,6 +66,7 @@ def calibrated_negative_log_likelihood(logits, labels, seed: int = 0) -> float:
     logits, labels = _checked(logits, labels)
     if len(labels) < 2:
         raise ValueError("NLL_c splits the images in two halves: it needs at least two.")
+    seed = arguments.integer("seed", seed, least=0)
     halves = np.array_split(np.random.default_rng(seed).permutation(len(labels)), 2)
     total = 0.0
     for fitted, tested in (halves, halves[::-1]):
@@ -98,15 +100,13 @@ class ConformalSets:
 
         Args:
             logits: (n, K), of the ensemble.
-            labels: (n,) integers.
-            coverage: the probability asked for, within (0, 1).
-            method: `"thr"` or `"aps"`.
-            seed: of what `"aps"` draws.
+            labels: (n,), (n, 1) or one-hot (n, K).
+            coverage: The probability asked for, within (0, 1). Defaults to 0.9.
+            method: `"thr"` or `"aps"`. Defaults to `"aps"`.
+            seed: Of what `"aps"` draws. Defaults to 0.
         """
-        if method not in CONFORMAL_METHODS:
-            raise ValueError(f"`method` must be one of {', '.join(CONFORMAL_METHODS)}, got {method!r}.")
-        if not 0 < coverage < 1:
-            raise ValueError(f"`coverage` must be within (0, 1), got {coverage}.")
+        arguments.choice("method", method, CONFORMAL_METHODS)
+        coverage = arguments.number("coverage", coverage, above=0, below=1)
         logits, labels = _checked(logits, labels)
         scores = np.sort(_scores(logits, method, seed)[np.arange(len(labels)), labels])
         rank = int(np.ceil((len(labels) + 1) * coverage - 1e-9))
@@ -118,7 +118,7 @@ class ConformalSets:
         `"aps"` draws whether the last class of a set is kept, so that the coverage is not above the one asked for; its sets
         may be empty where a network is sure of most images.
         """
-        return _scores(np.asarray(logits, "float64"), self.method, seed) <= self.threshold
+        return _scores(arguments.logits("logits", logits), self.method, seed) <= self.threshold
 
 
 def _scores(logits, method: str, seed: int) -> np.ndarray:
@@ -128,7 +128,7 @@ def _scores(logits, method: str, seed: int) -> np.ndarray:
         return 1 - probabilities
     order = np.argsort(-probabilities, axis=-1)
     falling = np.take_along_axis(probabilities, order, axis=-1)
-    drawn = np.random.default_rng(seed).random((len(logits), 1))
+    drawn = np.random.default_rng(arguments.integer("seed", seed, least=0)).random((len(logits), 1))
     scores = np.empty_like(probabilities)
     np.put_along_axis(scores, order, np.cumsum(falling, axis=-1) - drawn * falling, axis=-1)
     return scores
@@ -141,12 +141,6 @@ def _all_right(logits, labels) -> bool:
     return bool(right)
 
 
-def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = np.asarray(logits, "float64"), np.asarray(labels)
-    if not len(labels):
-        raise ValueError("There are no images to calibrate on.")
-    if len(logits) != len(labels):
-        raise ValueError(f"There are {len(labels)} labels for {len(logits)} images.")
-    if not np.isfinite(logits).all():
-        raise ValueError("The logits are not finite: a network that gives NaN can't be calibrated.")
-    return logits, labels.reshape(len(labels))
+def _checked(logits, labels, of_members: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    logits = arguments.logits("member_logits" if of_members else "logits", logits, of_members)
+    return logits, arguments.labels("labels", labels, num_classes=logits.shape[-1], count=len(logits))

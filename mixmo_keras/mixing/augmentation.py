@@ -1,20 +1,38 @@
 """Augmentation on the device, after batch repetition: every copy of an image gets its own draw.
 
-An augmentation is a callable layer `augment(images, seed)`: images (B, H, W, C) of raw pixels and a
-`keras.random.SeedGenerator` in, images of the same shape and dtype out. It runs in training only.
+An `Augmentation` draws and applies apart. Any other layer that is called as `augment(images, seed=...)` serves too: images
+(B, H, W, C) of raw pixels and a `keras.random.SeedGenerator` in, images of the same shape and dtype out.
 """
 
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
+
+from mixmo_keras import arguments
 
 # a random part's share of the area, the least and the greatest; its width by height (Szegedy et al., 2015)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
+class Augmentation(keras.layers.Layer):
+    """Augments each row on its own: what is random apart from what is done with it."""
+
+    def draw(self, seed, num_rows) -> tuple:
+        """All that is random for so many rows; tensors whose first axis is the rows."""
+        raise NotImplementedError(f"{type(self).__name__} must define `draw`.")
+
+    def apply(self, images, *drawn):
+        """Images (B, H, W, C) as they were drawn to become, of the same shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} must define `apply`.")
+
+    def call(self, images, seed):
+        return self.apply(images, *self.draw(seed, ops.shape(images)[0]))
+
+
 @keras.saving.register_keras_serializable("mixmo_keras")
-class PadCropFlip(keras.layers.Layer):
+class PadCropFlip(Augmentation):
     """Zero-pads, crops back to size at a random place, and flips left-right half of the time: CIFAR's augmentation.
 
     Args:
@@ -24,12 +42,10 @@ class PadCropFlip(keras.layers.Layer):
 
     def __init__(self, padding: int = 4, flip: bool = True, **kwargs):
         super().__init__(**kwargs)
-        if padding < 0:
-            raise ValueError(f"`padding` must not be negative, got {padding}.")
-        if padding == 0 and not flip:
+        self.padding = arguments.integer("padding", padding, least=0)
+        self.flip = arguments.boolean("flip", flip)
+        if not self.padding and not self.flip:
             raise ValueError("padding=0 and flip=False augment nothing: pass `augmentation=None` instead.")
-        self.padding = padding
-        self.flip = flip
 
     def draw(self, seed, num_rows):
         """Shifts (B, 2) in pixels within ±padding, and flips (B,), booleans."""
@@ -53,15 +69,12 @@ class PadCropFlip(keras.layers.Layer):
         moved = ops.take(ops.reshape(images, (-1, channels)), source, axis=0)
         return ops.where(inside[..., None], moved, ops.zeros_like(moved))
 
-    def call(self, images, seed):
-        return self.apply(images, *self.draw(seed, ops.shape(images)[0]))
-
     def get_config(self):
         return {**super().get_config(), "padding": self.padding, "flip": self.flip}
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
-class RandomResizedCrop(keras.layers.Layer):
+class RandomResizedCrop(Augmentation):
     """A random part of each image, enlarged to the image's size, flipped left-right half of the time: ImageNet's.
 
     Szegedy et al. (2015). A part that would be wider or higher than the image is cut to its border.
@@ -74,13 +87,13 @@ class RandomResizedCrop(keras.layers.Layer):
 
     def __init__(self, scale=AREA, ratio=RATIO, flip: bool = True, **kwargs):
         super().__init__(**kwargs)
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        self.scale = _bounds("scale", scale, "share of the area within (0, 1]")
+        self.ratio = _bounds("ratio", ratio, "ratio")
+        if self.scale[1] > 1:
             raise ValueError(
                 f"`scale` must be the least and the greatest share of the area within (0, 1], got {scale}."
             )
-        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"`ratio` must be the least and the greatest ratio, got {ratio}.")
-        self.scale, self.ratio, self.flip = tuple(scale), tuple(ratio), flip
+        self.flip = arguments.boolean("flip", flip)
 
     def draw(self, seed, num_rows):
         """Boxes (B, 4), top, left, height and width as shares of the image; and flips (B,), booleans."""
@@ -103,9 +116,6 @@ class RandomResizedCrop(keras.layers.Layer):
         cut = ops.einsum("bjw,biwc->bijc", columns, cut)
         return ops.cast(ops.round(cut) if "int" in str(images.dtype) else cut, images.dtype)
 
-    def call(self, images, seed):
-        return self.apply(images, *self.draw(seed, ops.shape(images)[0]))
-
     def get_config(self):
         return {**super().get_config(), "scale": self.scale, "ratio": self.ratio, "flip": self.flip}
 
@@ -118,16 +128,42 @@ def _bilinear(start, length, size: int):
     return ops.maximum(1 - ops.abs(places[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
 
 
+def _bounds(name: str, value, expected: str) -> tuple[float, float]:
+    """The least and the greatest of something positive."""
+    try:
+        least, greatest = (arguments.number(name, bound, above=0) for bound in value)
+        if least > greatest:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be the least and the greatest {expected}, got {value}.") from None
+    return least, greatest
+
+
 def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | None:
     """The layer of a name; layers and `None` are returned as they are."""
     if isinstance(augmentation, str):
-        if augmentation != "pad_crop_flip":
-            raise ValueError(f"Unknown augmentation: {augmentation!r}. Known: pad_crop_flip; or pass a layer or None.")
+        arguments.choice("augmentation", augmentation, ("pad_crop_flip",), ", a layer or None")
         return PadCropFlip()
     call = getattr(augmentation, "call", augmentation)
     if augmentation is not None and (not callable(call) or "seed" not in inspect.signature(call).parameters):
-        raise TypeError(
+        raise ValueError(
             "`augmentation` must be a layer that is called as augment(images, seed=...), a name or None; "
             f"got {augmentation!r}. Keras' own layers draw from a state of theirs: wrap one, or use it in tf.data."
         )
     return augmentation
+
+
+def draw(augmentation: keras.layers.Layer | None, seed, num_rows) -> Any:
+    """What `apply` needs to augment so many rows: what an `Augmentation` draws; for another layer, the seed itself."""
+    if augmentation is None:
+        return None
+    return augmentation.draw(seed, num_rows) if isinstance(augmentation, Augmentation) else seed
+
+
+def apply(augmentation: keras.layers.Layer | None, images, drawn: Any):
+    """Images (B, H, W, C) augmented as drawn by `draw`."""
+    if augmentation is None:
+        return images
+    if isinstance(augmentation, Augmentation):
+        return augmentation.apply(images, *drawn)
+    return augmentation(images, seed=drawn)

@@ -2,13 +2,13 @@
 
 A mask function has the signature `mask(seed, share, size)`:
 
-- `seed`: a `keras.random.SeedGenerator`, the source of all that the function draws;
+- `seed`: a `seeds.StepSeed`, whose `uniform` and `normal` are the source of all that the function draws;
 - `share`: (B,) floats in [0, 1], how much of the map each row's first member should get;
 - `size`: (height, width, channels) of the encoder's output, Python integers;
 - returns (B, height, width, 1) floats in [0, 1], of `share`'s dtype: 1 where the first member shows, 0 where the others
   do; (B, height, width, channels) if the mask differs between channels.
 
-`share` is a wish: `mixing.draw` recomputes the ratios from the mask drawn. To add a mask, write one function here and
+`share` is a wish: `mixing.visible_ratios` gives the ratios of the mask drawn. To add a mask, write one function here and
 list it in `MASKS`; a function of your own can be passed as `mask=` as it is.
 """
 
@@ -16,7 +16,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -48,7 +47,7 @@ def linear(seed, share, size):
 def cutmix(seed, share, size):
     """The box of CutMix: `share` of the map's area around a centre uniform over its positions (MixMo, section 3.2)."""
     height, width, _ = size
-    centres = _uniform(seed, (2, ops.shape(share)[0]))
+    centres = seed.uniform((2, ops.shape(share)[0]))
     return box(ops.floor(centres[0] * height), ops.floor(centres[1] * width), share, size)
 
 
@@ -107,7 +106,7 @@ def _concatenation(seed, share, size, axis: int):
     position, share = ops.arange(length, dtype="float32")[None, :], share[:, None]
     leading = position < ops.floor(share * length)
     trailing = position >= ops.floor((1 - share) * length)
-    mask = ops.where(_uniform(seed, (num_rows, 1)) < 0.5, leading, trailing)
+    mask = ops.where(seed.uniform((num_rows, 1)) < 0.5, leading, trailing)
     across = [1, 1, 1]
     across[axis] = length
     mask = ops.reshape(mask, (-1, *across))
@@ -118,7 +117,7 @@ def _concatenation(seed, share, size, axis: int):
 def channel(seed, share, size):
     """Whole channels, each the first member's with probability `share` (the reference implementation). (B, h, w, c)."""
     num_rows = ops.shape(share)[0]
-    mask = _uniform(seed, (num_rows, 1, 1, size[2])) < share[:, None, None, None]
+    mask = seed.uniform((num_rows, 1, 1, size[2])) < share[:, None, None, None]
     return ops.broadcast_to(mask, (num_rows, *size))
 
 
@@ -139,7 +138,7 @@ def patchup(seed, share, size):
     height, width, _ = size
     side = patch_side(size)
     rate = share * (height * width / (side**2 * (height - side + 1) * (width - side + 1)))
-    centres = _uniform(seed, (ops.shape(share)[0], height, width, 1)) < rate[:, None, None, None]
+    centres = seed.uniform((ops.shape(share)[0], height, width, 1)) < rate[:, None, None, None]
     return ops.max_pool(
         ops.cast(centres, "float32"), pool_size=side, strides=1, padding="same", data_format="channels_last"
     )
@@ -177,8 +176,8 @@ def cow(seed, share, size):
     distribution, which gives the share on average; `largest` gives it exactly.
     """
     num_rows = ops.shape(share)[0]
-    sigma = ops.exp(_uniform(seed, (num_rows,), *np.log(COW_SIGMA)))
-    return largest(blurred_noise(seed, sigma, size), _uniform(seed, (num_rows,), *COW_SHARE), seed)
+    sigma = ops.exp(seed.uniform((num_rows,), *np.log(COW_SIGMA)))
+    return largest(blurred_noise(seed, sigma, size), seed.uniform((num_rows,), *COW_SHARE), seed)
 
 
 @_in_float32
@@ -196,7 +195,7 @@ def noise(seed, share, size):
     height, width, _ = size
     share = share[:, None, None, None]
     reach = ops.minimum(share, 1 - share)
-    return share + reach * _uniform(seed, (ops.shape(share)[0], height, width, 1), -1.0, 1.0)
+    return share + reach * seed.uniform((ops.shape(share)[0], height, width, 1), -1.0, 1.0)
 
 
 def largest(values, share, seed):
@@ -207,7 +206,7 @@ def largest(values, share, seed):
     Args:
         values: (B, height, width).
         share: (B,).
-        seed: a `keras.random.SeedGenerator`.
+        seed: a `seeds.StepSeed`.
 
     Returns:
         (B, height, width, 1) booleans.
@@ -215,7 +214,7 @@ def largest(values, share, seed):
     _, height, width = values.shape
     flat = ops.reshape(values, (-1, height * width))
     rank = ops.argsort(ops.argsort(flat, axis=-1), axis=-1)  # not a threshold, which equal values would pass together
-    count = ops.floor(share * (height * width) + _uniform(seed, (ops.shape(share)[0],)))
+    count = ops.floor(share * (height * width) + seed.uniform((ops.shape(share)[0],)))
     chosen = ops.cast(rank, "float32") >= height * width - count[:, None]
     return ops.reshape(chosen, (-1, height, width, 1))
 
@@ -227,7 +226,7 @@ def blurred_noise(seed, sigma, size):
     than its centre, so that every position is as likely as the others to be among the largest.
 
     Args:
-        seed: a `keras.random.SeedGenerator`.
+        seed: a `seeds.StepSeed`.
         sigma: (B,) the blur's standard deviation, in positions.
         size: (height, width, channels).
 
@@ -242,7 +241,7 @@ def blurred_noise(seed, sigma, size):
         weight = ops.exp(-ops.square(distance / sigma[:, None, None]) / 2)
         return weight / ops.sqrt(ops.sum(ops.square(weight), axis=-1, keepdims=True))
 
-    white = keras.random.normal((ops.shape(sigma)[0], height, width), seed=seed, dtype="float32")
+    white = seed.normal((ops.shape(sigma)[0], height, width))
     return ops.matmul(ops.matmul(blur(height), white), ops.transpose(blur(width), (0, 2, 1)))
 
 
@@ -253,7 +252,7 @@ def fourier_noise(seed, num_rows, size):
     complex values, and is not to be had everywhere under XLA.
 
     Args:
-        seed: a `keras.random.SeedGenerator`.
+        seed: a `seeds.StepSeed`.
         num_rows: B, may be a tensor.
         size: (height, width, channels).
 
@@ -263,7 +262,7 @@ def fourier_noise(seed, num_rows, size):
     height, width, _ = size
     periods = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * max(height, width)
     amplitude = (np.maximum(periods, 1) ** -FMIX_DECAY).astype("float32")
-    white = keras.random.normal((num_rows, height, width), seed=seed, dtype="float32")
+    white = seed.normal((num_rows, height, width))
     return ops.matmul(ops.matmul(_waves(height), amplitude * white), _waves(width))
 
 
@@ -274,10 +273,6 @@ def _waves(length: int) -> np.ndarray:
     """
     angle = 2 * np.pi / length * np.outer(np.arange(length), np.arange(length))
     return ((np.cos(angle) + np.sin(angle)) / np.sqrt(length)).astype("float32")
-
-
-def _uniform(seed, shape, low=0.0, high=1.0):
-    return keras.random.uniform(shape, low, high, seed=seed, dtype="float32")
 
 
 MASKS: dict[str, MaskFunction] = {

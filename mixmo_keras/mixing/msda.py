@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from mixmo_keras import seeds
-from mixmo_keras.mixing import masks, mixing
+from mixmo_keras import arguments, seeds
+from mixmo_keras.mixing import masks
+from mixmo_keras.mixing.ratios import sample_ratios
 
 METHODS = {"cutmix": masks.cutmix, "mixup": masks.linear}
 
@@ -33,14 +34,9 @@ class MSDA:
     alpha: float = 1.0
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"Unknown MSDA method: {self.method!r}. Known methods: {', '.join(METHODS)}.")
-        if not 0 < self.probability <= 1:
-            raise ValueError(
-                f"`probability` must be within (0, 1], got {self.probability}; `msda=None` turns MSDA off."
-            )
-        if not self.alpha > 0:
-            raise ValueError(f"`alpha` must be positive, got {self.alpha}.")
+        arguments.choice("method", self.method, METHODS)
+        arguments.number("probability", self.probability, above=0, most=1, otherwise="; `msda=None` turns MSDA off")
+        arguments.number("alpha", self.alpha, above=0)
 
     def get_config(self) -> dict:
         return dataclasses.asdict(self)
@@ -54,19 +50,17 @@ def get(msda: MSDA | str | None) -> MSDA | None:
     """The `MSDA` of a method's name with the paper's settings; an `MSDA` or `None` is returned as it is."""
     if msda is None or isinstance(msda, MSDA):
         return msda
-    if isinstance(msda, str):
-        return MSDA(msda)
-    raise TypeError(f"`msda` must be a mixmo_keras.MSDA, a method's name or None, got {type(msda).__name__}.")
+    return MSDA(arguments.choice("msda", msda, METHODS, ", a mixmo_keras.MSDA or None"))
 
 
-class Draw(NamedTuple):
-    """What a step draws for its B rows of M members."""
+class MSDADraw(NamedTuple):
+    """What is drawn for B rows of M members."""
 
-    partners: Any  # (B, M), the row that each member's image is mixed with
-    masks: Any  #     (B, M, H, W, 1), 1 where the member's own image shows
+    partners: Any  #    (B, M), the row that each member's image is mixed with
+    pixel_masks: Any  # (B, M, H, W, 1), 1 where the member's own image shows
 
 
-def draw(msda: MSDA, seed: seeds.StepSeed, places, num_images, size) -> Draw:
+def draw(msda: MSDA, seed: seeds.StepSeed, row_of_each_member, num_images, size) -> MSDADraw:
     """Draws partners and pixel masks.
 
     The own image stays the larger part. The partner is a copy of another image than the row's own, where the batch holds
@@ -75,29 +69,29 @@ def draw(msda: MSDA, seed: seeds.StepSeed, places, num_images, size) -> Draw:
     Args:
         msda: the choice.
         seed: the step's seeds.
-        places: (B, M), the row that each member shows; row r is a copy of image r mod n.
+        row_of_each_member: (B, M), the row that each member shows; row r is a copy of image r mod n.
         num_images: n, distinct images of the batch.
         size: (H, W, C) of the images.
     """
-    places = ops.cast(places, "int32")
-    num_rows, num_members = ops.shape(places)[0], places.shape[1]
+    row_of_each_member = ops.cast(row_of_each_member, "int32")
+    num_rows, num_members = ops.shape(row_of_each_member)[0], row_of_each_member.shape[1]
     count = num_rows * num_members
-    shares = ops.max(mixing.sample_ratios(seed.fork("shares"), count, 2, msda.alpha), axis=1)
-    mixed = keras.random.uniform((count,), seed=seed.fork("mixed")) < msda.probability
+    own_shares = ops.max(sample_ratios(seed.fork("shares"), count, 2, msda.alpha), axis=1)
+    mixed = seed.fork("mixed").uniform((count,)) < msda.probability
     # the mask method draws the partner's part: CutMix's box is the smaller part, clipped at borders or not
-    own = 1 - METHODS[msda.method](seed.fork("mask"), 1 - shares, size)
-    own = ops.where(mixed[:, None, None, None], own, ops.ones_like(own))
+    own_masks = 1 - METHODS[msda.method](seed.fork("mask"), 1 - own_shares, size)
+    own_masks = ops.where(mixed[:, None, None, None], own_masks, ops.ones_like(own_masks))
 
     def below(limit, label):  # integers (B, M) in [0, limit)
-        uniform = keras.random.uniform(ops.shape(places), seed=seed.fork(label))
+        uniform = seed.fork(label).uniform(ops.shape(row_of_each_member))
         limit = ops.cast(limit, "int32")
         return ops.minimum(ops.cast(uniform * ops.cast(limit, uniform.dtype), "int32"), limit - 1)
 
     num_images = ops.cast(num_images, "int32")
-    others = ops.maximum(num_images - 1, 1)
-    image = (ops.mod(places, num_images) + 1 + below(others, "image")) % num_images
+    num_others = ops.maximum(num_images - 1, 1)
+    image = (ops.mod(row_of_each_member, num_images) + 1 + below(num_others, "image")) % num_images
     partners = image + num_images * below(ops.floor_divide(num_rows, num_images), "copy")
-    return Draw(partners, ops.reshape(own, (num_rows, num_members, *own.shape[1:])))
+    return MSDADraw(partners, ops.reshape(own_masks, (num_rows, num_members, *own_masks.shape[1:])))
 
 
 def blend(images, partners, masks):

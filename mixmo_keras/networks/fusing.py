@@ -9,41 +9,38 @@ import logging
 import keras
 import numpy as np
 
-from mixmo_keras.networks.network import copy_network, dtype_policy
+from mixmo_keras import arguments
+from mixmo_keras.networks.copying import copy_network, dtype_policy
+from mixmo_keras.networks.layers import is_linear
 
 _logger = logging.getLogger(__name__)
 
 
 def fused(model, members: bool = False) -> keras.Model:
-    """An independent copy of an ensemble for inference, with linear encoders merged into one, and heads where they can be.
+    """Returns an independent copy of an ensemble for inference, with encoders merged into one, and heads where they can be.
 
     Args:
-        model: a `MixMo`, or a `DeepEnsemble`, whose networks are fused one by one.
-        members: whether to keep the heads apart and give every member's logits.
+        model: A `MixMo`, or a `DeepEnsemble`, whose networks are fused one by one.
+        members: Whether to keep the heads apart and give every member's logits. Defaults to the ensemble's.
 
     Returns:
         A model from raw pixels (n, H, W, C) to the ensemble's logits (n, K), or with `members` to (n, M, K); its answers are
         the ensemble's but for rounding. Encoders that are not linear stay as they are, which is logged; heads whose
         probabilities are averaged stay apart.
     """
+    arguments.boolean("members", members)
     if hasattr(model, "networks"):
         return _fused_networks(model, members)
     with dtype_policy(model.dtype_policy):
         images = keras.Input(model.image_shape, name="images")
-        x = type(model.normalize).from_config(model.normalize.get_config())(images)
-        x = _fused_encoder(model)(x)
-        features = copy_network(model.core)(x)
-        heads = type(model.heads).from_config(model.heads.get_config())
-        if members or model.average.averaging != "logits":
-            logits = heads(features)
-            heads.set_weights(model.heads.get_weights())
-            if not members:
-                logits = type(model.average).from_config(model.average.get_config())(logits)
+        features = _fused_encoder(model)(_copy_of(model.normalize, images))
+        features = copy_network(model.core)(features)
+        if members:
+            logits = _copy_of(model.heads, features)
+        elif model.average.averaging == "logits":
+            logits = _merged_heads(model, features)
         else:
-            dense = keras.layers.Dense(model.num_classes, name="head")
-            logits = dense(features)
-            kernel, bias = (np.asarray(weight) / model.temperature for weight in model.heads.get_weights())
-            dense.set_weights([_mean_of_members(kernel, model.num_classes), _mean_of_members(bias, model.num_classes)])
+            logits = _copy_of(model.average, _copy_of(model.heads, features))
         return keras.Model(images, logits, name=f"{model.name}_fused")
 
 
@@ -51,13 +48,16 @@ def _fused_networks(ensemble, members: bool) -> keras.Model:
     images = keras.Input(ensemble.image_shape, name="images")
     logits = keras.ops.concatenate([fused(model, members=True)(images) for model in ensemble.networks()], axis=1)
     if not members:
-        logits = type(ensemble.average).from_config(ensemble.average.get_config())(logits)
+        logits = _copy_of(ensemble.average, logits)
     return keras.Model(images, logits, name=f"{ensemble.name}_fused")
 
 
-def _mean_of_members(weight: np.ndarray, num_classes: int) -> np.ndarray:
-    """(..., M·K) to (..., K)."""
-    return weight.reshape(*weight.shape[:-1], -1, num_classes).mean(-2)
+def _copy_of(layer: keras.layers.Layer, inputs):
+    """What a copy of a layer, with its weights, makes of the inputs."""
+    copied = type(layer).from_config(layer.get_config())
+    outputs = copied(inputs)
+    copied.set_weights(layer.get_weights())
+    return outputs
 
 
 def _fused_encoder(model) -> keras.layers.Layer:
@@ -72,19 +72,21 @@ def _fused_encoder(model) -> keras.layers.Layer:
     if model.num_members > 1:
         _logger.info("The encoders of %s are not linear: they stay %d.", model.name, model.num_members)
     images = keras.Input(first.input_shape[1:])
-    encoders = type(model.encoders).from_config(model.encoders.get_config())
-    mixing_block = type(model.mixing_block).from_config(model.mixing_block.get_config())
-    network = keras.Model(images, mixing_block(encoders(images)), name="encoders")
-    encoders.set_weights(model.encoders.get_weights())
-    return network
+    mixed = _copy_of(model.mixing_block, _copy_of(model.encoders, images))
+    return keras.Model(images, mixed, name="encoders")
 
 
-def is_linear(encoder: keras.Model) -> bool:
-    """Whether an encoder is one convolution, without activation, and padding: what can be summed over members."""
-    linear_layers = (keras.layers.InputLayer, keras.layers.ZeroPadding2D, keras.layers.Identity)
-    others = [layer for layer in encoder.layers if not isinstance(layer, linear_layers)]
-    return (
-        len(others) == 1
-        and type(others[0]) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-        and others[0].activation is keras.activations.linear
+def _merged_heads(model, features):
+    """The ensemble's logits by one dense layer: the mean of the members' kernels and biases, divided by the temperature."""
+    dense = keras.layers.Dense(model.num_classes, name="head")
+    logits = dense(features)
+    temperature = float(model.temperature)
+    dense.set_weights(
+        [_mean_of_members(weight / temperature, model.num_classes) for weight in model.heads.get_weights()]
     )
+    return logits
+
+
+def _mean_of_members(weight: np.ndarray, num_classes: int) -> np.ndarray:
+    """(..., M·K) to (..., K)."""
+    return weight.reshape(*weight.shape[:-1], -1, num_classes).mean(-2)

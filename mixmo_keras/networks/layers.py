@@ -4,23 +4,26 @@ Members are an axis: images (B, M, H, W, C), features and masks (B, M, h, w, ·)
 """
 
 import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
-from mixmo_keras import seeds
+from mixmo_keras import arguments, seeds
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class MultiEncoder(keras.layers.Layer):
-    """M encoders of one description that share no weights (MixMo, figure 2: the first convolutions).
+    """M encoders of one architecture that share no weights (MixMo, figure 2: the first convolutions).
 
     Args:
-        encoder: a built `keras.Model` from images (H, W, C) to features (h, w, c). It is a description: each member gets
-            a copy of its own, freshly initialised, and `encoder` itself is not used.
+        encoder: A built `keras.Model` from images (H, W, C) to features (h, w, c). It is a template: each member gets a
+            copy, freshly initialised, and `encoder` itself is not used.
         num_members: M ≥ 1.
-        shared: whether all members use one copy (an ablation of the paper).
-        seed: integer from which the copies' initial weights follow; `None` for a random one.
+        shared: Whether all members use one copy (an ablation of the paper).
+        seed: Integer from which the copies' initial weights follow. Defaults to a random one.
 
     Call arguments:
         images: (B, M, H, W, C), an image for each member, or (B, H, W, C), the same image for all of them.
@@ -31,52 +34,40 @@ class MultiEncoder(keras.layers.Layer):
 
     def __init__(self, encoder: keras.Model, num_members: int, shared: bool = False, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
-        _check_num_members(num_members)
-        self.num_members = num_members
-        self.shared = shared
-        self.seed = keras.random.SeedGenerator().get_config()["seed"] if seed is None else seed
-        self._description = keras.saving.serialize_keras_object(encoder)
-        self.encoders = [self._copy(member) for member in range(1 if shared else num_members)]
+        arguments.instance("encoder", encoder, keras.Model, "a built keras.Model")
+        self.num_members = arguments.integer("num_members", num_members, least=1)
+        self.shared = arguments.boolean("shared", shared)
+        self.seed = seeds.resolve(seed)
+        self._template = keras.saving.serialize_keras_object(encoder)
+        self.encoders = [self._copy(member) for member in range(1 if self.shared else self.num_members)]
 
     def _copy(self, member: int) -> keras.Model:
-        counter = iter(range(10**6))
-
-        def reseeded(config):
-            """The configuration with the seeds of initializers (and of dropout) replaced: equal ones make equal encoders."""
-            if isinstance(config, dict):
-                config = {key: reseeded(value) for key, value in config.items()}
-                if isinstance(config.get("config"), dict) and "seed" in config["config"]:
-                    config["config"]["seed"] = seeds.derive(self.seed, "encoder", member, next(counter))
-            elif isinstance(config, (list, tuple)):
-                config = type(config)(reseeded(value) for value in config)
-            return config
-
-        description = reseeded(self._description)
-        description["config"]["name"] = f"encoder_{member}"
-        return keras.saving.deserialize_keras_object(description)
+        numbers = itertools.count()
+        config = _reseeded(self._template, lambda: seeds.derive(self.seed, "encoder", member, next(numbers)))
+        config["config"]["name"] = f"encoder_{member}"
+        return keras.saving.deserialize_keras_object(config)
 
     def build(self, input_shape):
         self.built = True  # the copies are built
 
     def call(self, images, training=None):
-        paired = len(images.shape) == 5
-        if paired and images.shape[1] != self.num_members:
+        if len(images.shape) == 4:
+            return self._encode_the_same(images, training)
+        if images.shape[1] != self.num_members:
             raise ValueError(
                 f"`images` must be (B, M, H, W, C) with M={self.num_members} members, or (B, H, W, C) for the same image "
                 f"in every member; got {tuple(images.shape)}."
             )
         if self.shared:
-            features = self.encoders[0](
-                ops.reshape(images, (-1, *images.shape[2:])) if paired else images, training=training
-            )
-            if paired:
-                return ops.reshape(features, (-1, self.num_members, *features.shape[1:]))
-            return ops.repeat(features[:, None], self.num_members, axis=1)
-        features = [
-            encoder(images[:, member] if paired else images, training=training)
-            for member, encoder in enumerate(self.encoders)
-        ]
+            features = self.encoders[0](ops.reshape(images, (-1, *images.shape[2:])), training=training)
+            return ops.reshape(features, (-1, self.num_members, *features.shape[1:]))
+        features = [encoder(images[:, member], training=training) for member, encoder in enumerate(self.encoders)]
         return ops.stack(features, axis=1)
+
+    def _encode_the_same(self, images, training):
+        if self.shared:
+            return ops.repeat(self.encoders[0](images, training=training)[:, None], self.num_members, axis=1)
+        return ops.stack([encoder(images, training=training) for encoder in self.encoders], axis=1)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_members, *self.encoders[0].output_shape[1:])
@@ -84,7 +75,7 @@ class MultiEncoder(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "encoder": copy.deepcopy(self._description),  # Keras empties what it deserializes
+            "encoder": copy.deepcopy(self._template),  # Keras empties what it deserializes
             "num_members": self.num_members,
             "shared": self.shared,
             "seed": self.seed,
@@ -96,13 +87,36 @@ class MultiEncoder(keras.layers.Layer):
         return cls(**{**config, "encoder": encoder})
 
 
+def _reseeded(config: Any, next_seed: Callable[[], int]) -> Any:
+    """A configuration with the seeds of initializers, and of dropout, replaced: equal ones would make equal encoders."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_reseeded(value, next_seed) for value in config)
+    if not isinstance(config, dict):
+        return config
+    config = {key: _reseeded(value, next_seed) for key, value in config.items()}
+    if isinstance(config.get("config"), dict) and "seed" in config["config"]:
+        config["config"]["seed"] = next_seed()
+    return config
+
+
+def is_linear(encoder: keras.Model) -> bool:
+    """Whether an encoder is one convolution without activation, and padding: what can be summed over the members."""
+    linear_layers = (keras.layers.InputLayer, keras.layers.ZeroPadding2D, keras.layers.Identity)
+    others = [layer for layer in encoder.layers if not isinstance(layer, linear_layers)]
+    return (
+        len(others) == 1
+        and type(others[0]) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+        and others[0].activation is keras.activations.linear
+    )
+
+
 @keras.saving.register_keras_serializable("mixmo_keras")
 class MixingBlock(keras.layers.Layer):
     """mixed = M · Σ_i mask_i ⊙ features_i (MixMo, equation 2; the factor M keeps the scale of one encoder's features).
 
     Call arguments:
         features: (B, M, h, w, c).
-        masks: (B, M, h, w, 1 or c), summing to one over the members; `None` means 1/M each, as at inference.
+        masks: (B, M, h, w, 1 or c), summing to one over the members. `None` means 1/M each, as at inference.
 
     Returns:
         (B, h, w, c).
@@ -130,8 +144,8 @@ class MultiHead(keras.layers.Layer):
     Args:
         num_members: M ≥ 1.
         num_classes: K ≥ 2.
-        shared: whether all members use one head (an ablation of the paper).
-        kernel_initializer: of the heads' common (F, M·K) kernel; fan-in initializers see F whatever M.
+        shared: Whether all members use one head (an ablation of the paper).
+        kernel_initializer: Of the heads' common (F, M·K) kernel; fan-in initializers see F whatever M. Defaults to He's.
 
     Call arguments:
         features: (B, F), of the core.
@@ -144,15 +158,12 @@ class MultiHead(keras.layers.Layer):
         self, num_members: int, num_classes: int, shared: bool = False, kernel_initializer="he_normal", **kwargs
     ):
         super().__init__(**kwargs)
-        _check_num_members(num_members)
-        if num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
-        self.num_members = num_members
-        self.num_classes = num_classes
-        self.shared = shared
+        self.num_members = arguments.integer("num_members", num_members, least=1)
+        self.num_classes = arguments.integer("num_classes", num_classes, least=2)
+        self.shared = arguments.boolean("shared", shared)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dense = keras.layers.Dense(
-            num_classes if shared else num_members * num_classes,
+            self.num_classes if self.shared else self.num_members * self.num_classes,
             kernel_initializer=self.kernel_initializer,
             dtype=self.dtype_policy,
             name="dense",
@@ -178,8 +189,3 @@ class MultiHead(keras.layers.Layer):
             "shared": self.shared,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
-
-
-def _check_num_members(num_members: int) -> None:
-    if not isinstance(num_members, int) or num_members < 1:
-        raise ValueError(f"`num_members` must be an integer of at least 1, got {num_members!r}.")

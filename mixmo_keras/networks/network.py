@@ -1,53 +1,129 @@
-"""What is needed to build networks: a copy of one, a dtype policy for a while, the normalisation of images."""
+"""Encoders, mixing block, core and heads as one functional graph: images to the members' logits."""
 
-import contextlib
-import logging
+import warnings
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
-_logger = logging.getLogger(__name__)
+from mixmo_keras import arguments, keras_internals, seeds
+from mixmo_keras.networks import normalization as normalizations
+from mixmo_keras.networks.backbones.backbone import Backbone
+from mixmo_keras.networks.copying import copy_network
+from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead, is_linear
 
-CIFAR_NORMALIZATION = ((0.4914, 0.4824, 0.4467), (0.2023, 0.1994, 0.2010))
-
-
-@contextlib.contextmanager
-def dtype_policy(dtype):
-    """Keras' global dtype policy for a while; `None` leaves it as it is."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(before if dtype is None else dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+SHARE = ("encoders", "heads")  # what members may have in common
 
 
-def copy_network(network: keras.Model) -> keras.Model:
-    """A network of the same layers and weights that shares nothing with the first."""
-    copied = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
-    copied.set_weights(network.get_weights())
-    return copied
+class Network(NamedTuple):
+    """The layers of a multi-input multi-output network, and its graph from `images` to `member_logits`."""
+
+    images: keras.KerasTensor  # (n, H, W, C), raw pixels from 0 to 255
+    normalize: keras.layers.Layer
+    encoders: MultiEncoder
+    mixing_block: MixingBlock
+    core: keras.Model
+    heads: MultiHead
+    member_logits: keras.KerasTensor  # (n, M, K)
 
 
-def normalization_layer(normalization, channels: int) -> keras.layers.Layer:
-    """The layer that normalises raw pixels, as `MixMo` takes `normalization`: (mean, std), `"auto"` or `None`."""
-    if normalization is None:
-        return keras.layers.Rescaling(1.0, name="normalize")
-    if isinstance(normalization, str):
-        if normalization != "auto":
-            raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
-        normalization = CIFAR_NORMALIZATION if channels == 3 else (0.5, 0.5)
-        _logger.info("normalization='auto': mean and standard deviation %s for %d channels", normalization, channels)
-    if not isinstance(normalization, (tuple, list)) or len(normalization) != 2:
-        raise ValueError(f'`normalization` must be (mean, std), "auto" or None, got {normalization!r}.')
-    mean, std = (
-        [float(v) for v in part] if hasattr(part, "__len__") else [float(part)] * channels for part in normalization
-    )
-    if len(mean) != channels or len(std) != channels:
+def build(
+    parts: Backbone,
+    num_members: int,
+    num_classes: int,
+    *,
+    share: str | None = None,
+    encoder_noise: float | None = None,
+    normalization: Any = "auto",
+    synchronized_batch_norm: bool = False,
+    seed: int,
+    copy_core: bool,
+) -> Network:
+    """Builds the network of a backbone, under Keras' global dtype policy.
+
+    Args:
+        parts: Encoder and core.
+        num_members: M ≥ 1.
+        num_classes: K ≥ 2.
+        share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to nothing.
+        encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
+            divided by M so that the core sees features of the size it knows, and disturbed by noise of this many times
+            their standard deviation, such as 0.1, so that members can part. Defaults to encoders that are initialised anew.
+        normalization: See `networks.normalization`.
+        synchronized_batch_norm: Whether batch norm takes its statistics over the rows of all replicas of a `tf.distribute`
+            strategy.
+        seed: Integer from which the initial weights of encoders and heads follow.
+        copy_core: Whether the network gets a copy of the core, as it must where the caller keeps `parts`: two models must
+            not share a core. Says also that the backbone brings its weights, which `encoder_noise` needs.
+
+    Raises:
+        ValueError: an argument is out of range, or can't be combined with another or with this backbone.
+    """
+    _check_share(share, num_members)
+    core = copy_network(parts.core) if copy_core else parts.core
+    images = keras.Input(parts.input_shape, name="images")
+    normalize = normalizations.layer(normalization, parts.input_shape[-1])
+    encoders = MultiEncoder(parts.encoder, num_members, share == "encoders", seed=seed, name="encoders")
+    if encoder_noise is not None:
+        if not copy_core:
+            raise ValueError(
+                f"`encoder_noise` (={encoder_noise!r}) is for a backbone that brings its weights: the encoder of a named "
+                "one is initialised anew."
+            )
+        _start_from_pretrained(encoders, parts.encoder, encoder_noise, seed)
+    mixing_block = MixingBlock(name="mixing_block")
+    kernel = _heads_initializer(parts.head_stddev, seed)
+    heads = MultiHead(num_members, num_classes, share == "heads", kernel_initializer=kernel, name="heads")
+    member_logits = heads(core(mixing_block(encoders(normalize(images)))))
+    if arguments.boolean("synchronized_batch_norm", synchronized_batch_norm):
+        _synchronize_batch_norm([*encoders.encoders, core])
+    return Network(images, normalize, encoders, mixing_block, core, heads, member_logits)
+
+
+def _check_share(share: str | None, num_members: int) -> None:
+    if share is None:
+        return
+    arguments.choice("share", share, SHARE, otherwise=", or None")
+    if num_members == 1:
         raise ValueError(
-            f"`normalization` must have one mean and std, or one for each of {channels} channels; got {normalization}."
+            f"`share` (={share!r}) says what several members have in common; num_members=1 has no use for it."
         )
-    if not all(value > 0 for value in std):
-        raise ValueError(f"`normalization` must have positive standard deviations, got {std}.")
-    scale = [1 / (255 * s) for s in std]
-    offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    return keras.layers.Rescaling(scale, offset, name="normalize")
+    if share == "heads":
+        warnings.warn("Members share one head: at inference all members give the same prediction.", stacklevel=4)
+
+
+def _start_from_pretrained(encoders: MultiEncoder, pretrained: keras.Model, noise: float, seed: int) -> None:
+    """Gives every member a disturbed 1/M of a pretrained encoder."""
+    noise = arguments.number("encoder_noise", noise, least=0)
+    if not is_linear(pretrained):
+        raise ValueError(
+            "`encoder_noise` needs an encoder that is one convolution without activation, whose weights can be divided "
+            "among the members; this one has more. Split right behind the first convolution: `split_at`."
+        )
+    for member, encoder in enumerate(encoders.encoders):
+        random = np.random.default_rng(seeds.derive(seed, "pretrained", member))
+        weights = [weight / encoders.num_members for weight in pretrained.get_weights()]
+        encoder.set_weights(
+            [weight + noise * weight.std() * random.standard_normal(weight.shape) for weight in weights]
+        )
+
+
+def _heads_initializer(stddev: float | None, seed: int) -> keras.initializers.Initializer:
+    seed = seeds.derive(seed, "heads")
+    if stddev is None:
+        return keras.initializers.HeNormal(seed)
+    return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
+
+
+def _synchronize_batch_norm(networks: list[keras.Model]) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`synchronized_batch_norm` is about the replicas of a tf.distribute strategy; Keras runs on "
+            f"{keras.backend.backend()!r}."
+        )
+    layers = [layer for network in networks for layer in keras_internals.flatten_layers(network)]
+    batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not batch_norms:
+        raise ValueError("`synchronized_batch_norm` is set, but the backbone has no batch norm.")
+    for layer in batch_norms:
+        layer.synchronized = True

@@ -1,13 +1,63 @@
 """Stochastic depth (Huang et al., 2016): in training a residual branch is left out for some rows, drawn for each step.
 
-`StochasticDepth` computes the branch of all rows and drops some; `TakeRows` and `AddRows` around a branch compute it for the
-rows that keep it only (efficient stochastic depth; Touvron et al., CVPR 2023).
+`StochasticDepth` computes the branch of all rows and drops some; `TakeRows` and `AddRows` around a branch compute it only
+for the rows that keep it (efficient stochastic depth; Touvron et al., CVPR 2023). A backbone is told by a `DropPath`.
 """
+
+import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
 
-from mixmo_keras import seeds
+from mixmo_keras import arguments, keras_internals, seeds
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+@dataclasses.dataclass(frozen=True)
+class DropPath:
+    """How a backbone leaves out its residual branches in training. Backbones take one as `drop_path`, or a rate.
+
+    Args:
+        rate: Probability in [0, 1) with which a row's branch is left out. Defaults to 0: no branch is.
+        ramp: Whether the rate rises evenly from branch to branch and reaches `rate` at the last. Defaults to the same rate
+            in every branch.
+        efficient: Whether a branch is computed only for the rows that keep it: always max(⌊B·(1 − rate)⌋, 1) of B rows,
+            which saves the others' compute (cosub). By default each row is dropped on its own.
+
+    Raises:
+        ValueError: a value is out of range, or `ramp` or `efficient` comes without a rate.
+    """
+
+    rate: float = 0.0
+    ramp: bool = False
+    efficient: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "rate", arguments.number("drop_path", self.rate, least=0, below=1))
+        for option, keyword in (("ramp", "drop_path_ramp"), ("efficient", "efficient_drop_path")):
+            value = arguments.boolean(keyword, getattr(self, option))
+            object.__setattr__(self, option, value)
+            if value and not self.rate:
+                raise ValueError(f"`{option}` (`{keyword}`) has no meaning without a rate of `drop_path`.")
+
+    @classmethod
+    def of(cls, value: "DropPath | float") -> "DropPath":
+        """Returns the `DropPath` of a rate; a `DropPath` is returned as it is."""
+        return value if isinstance(value, DropPath) else cls(value)
+
+    def rates(self, num_branches: int) -> list[float]:
+        """Returns the rate of each of a network's branches, from the first to the last."""
+        if not self.ramp:
+            return [self.rate] * num_branches
+        return [self.rate * (index + 1) / num_branches for index in range(num_branches)]
+
+    def get_config(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DropPath":
+        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -18,7 +68,7 @@ class StochasticDepth(keras.layers.Layer):
     step around it (`seeds.drawing`).
 
     Args:
-        rate: probability in [0, 1) with which a row's branch is left out.
+        rate: Probability in [0, 1) with which a row's branch is left out.
 
     Call arguments:
         branch: (B, ...), what the branch adds to its shortcut.
@@ -29,9 +79,7 @@ class StochasticDepth(keras.layers.Layer):
 
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"`rate` must be a probability within [0, 1), got {rate}.")
-        self.rate = rate
+        self.rate = arguments.number("rate", rate, least=0, below=1)
 
     def build(self, input_shape):
         self.built = True
@@ -55,23 +103,21 @@ class StochasticDepth(keras.layers.Layer):
 class TakeRows(keras.layers.Layer):
     """Draws the rows that a residual branch is computed for, in training: max(⌊B·(1 − rate)⌋, 1) of B, as many every time.
 
-    `AddRows` puts what the branch makes of them back. Batch norm in the branch sees these rows alone.
+    `AddRows` adds what the branch makes of them to their shortcuts. Batch norm in the branch sees these rows alone.
 
     Args:
-        rate: share in [0, 1) of rows that the branch leaves out.
+        rate: Proportion in [0, 1) of the rows that the branch leaves out.
 
     Call arguments:
         x: (B, ...).
 
     Returns:
-        The rows (k, ...) and their places (k,) in the batch; at inference x and all places.
+        The rows (k, ...) and their indices (k,) in the batch; at inference x and all indices.
     """
 
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"`rate` must be a share within [0, 1), got {rate}.")
-        self.rate = rate
+        self.rate = arguments.number("rate", rate, least=0, below=1)
 
     def build(self, input_shape):
         self.built = True
@@ -80,10 +126,11 @@ class TakeRows(keras.layers.Layer):
         num_rows = ops.shape(x)[0]
         if not training or not self.rate:
             return x, ops.arange(num_rows, dtype="int32")
-        places = ops.cast(seeds.permutations(seeds.current(), 1, num_rows)[0, : self._kept(num_rows)], "int32")
-        return ops.take(x, places, axis=0), places
+        shuffled = seeds.permutations(seeds.current(), 1, num_rows)[0]
+        indices = ops.cast(shuffled[: self._num_kept(num_rows)], "int32")
+        return ops.take(x, indices, axis=0), indices
 
-    def _kept(self, num_rows):
+    def _num_kept(self, num_rows):
         if isinstance(num_rows, int):
             return max(int(num_rows * (1 - self.rate)), 1)
         return ops.maximum(ops.cast(ops.cast(num_rows, "float32") * (1 - self.rate), "int32"), 1)
@@ -102,7 +149,7 @@ class AddRows(keras.layers.Layer):
     Call arguments:
         branch: (k, ...), of the rows taken.
         shortcut: (B, ...).
-        places: (k,), the rows' in the batch.
+        indices: (k,), which rows of the batch were taken.
 
     Returns:
         (B, ...).
@@ -111,17 +158,17 @@ class AddRows(keras.layers.Layer):
     def build(self, *input_shapes):
         self.built = True
 
-    def call(self, branch, shortcut, places, training=None):
+    def call(self, branch, shortcut, indices, training=None):
         if not training:
             return shortcut + branch
         scale = ops.cast(ops.shape(shortcut)[0], branch.dtype) / ops.cast(ops.shape(branch)[0], branch.dtype)
-        return ops.scatter_update(shortcut, places[:, None], branch * scale, reduction="add")
+        return ops.scatter_update(shortcut, indices[:, None], branch * scale, reduction="add")
 
-    def compute_output_spec(self, branch, shortcut, places, training=None):
+    def compute_output_spec(self, branch, shortcut, indices, training=None):
         return keras.KerasTensor(shortcut.shape, shortcut.dtype)
 
 
 def layers_of(network: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a network that leave something out."""
-    layers = network._flatten_layers()
+    """Returns the layers of a network that leave something out in training."""
+    layers = keras_internals.flatten_layers(network)
     return [layer for layer in layers if isinstance(layer, (StochasticDepth, TakeRows)) and layer.rate]

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mixmo_keras.version import __version__
+
 LIMITS = (
     "- It knows its classes and no others: an image of anything else gets one of them too. On such images confidence is "
     "lower and entropy and mutual information are higher, on average only.\n"
@@ -59,7 +61,6 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _versions() -> str:
-    from mixmo_keras import __version__
 
     versions = [f"mixmo_keras {__version__}", f"Keras {keras.__version__}", f"TensorFlow {tf.__version__}"]
     if commit := _commit():

@@ -11,32 +11,20 @@ What follows from a seed and the step needs no saving: initial weights, order of
                   callbacks=[preemption, ..., checkpoints])
 """
 
-import dataclasses
-import json
 import os
 import re
-import signal
 import time
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from mixmo_keras.training.monitor import check
-
-_ASK_WORKERS_EVERY = 50  # steps: they wait for each other then
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading such a file raises
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Position:
-    """Where a run stands: `epoch` epochs and `step` steps of the next one are done."""
-
-    epoch: int = 0
-    step: int = 0
+from mixmo_keras import arguments, files
+from mixmo_keras.training import distribution
+from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read, values_of, write
+from mixmo_keras.training.checks import raise_incidents
+from mixmo_keras.training.preemption import Preemption
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -54,13 +42,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, folder: str | os.PathLike, every_steps: int | None = None, keep: int = 2):
         super().__init__()
-        if every_steps is not None and every_steps < 1:
-            raise ValueError(f"`every_steps` must be at least 1, or None, got {every_steps}.")
-        if keep < 1:
-            raise ValueError(f"`keep` must be at least 1, got {keep}.")
         self.folder = Path(folder)
-        self.every_steps = every_steps
-        self.keep = keep
+        self.every_steps = None if every_steps is None else arguments.integer("every_steps", every_steps, least=1)
+        self.keep = arguments.integer("keep", keep, least=1)
         self.position = Position()
         self._seconds = 0.0
         self._started: float | None = None
@@ -91,11 +75,11 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: the files are of another model, all of them are damaged, or workers found different ones.
         """
-        files, damaged = self.files(), []
-        for position, path in reversed(files.items()):
+        saved, damaged = self.files(), []
+        for position, path in reversed(saved.items()):
             try:
                 header, arrays = read(path)
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 warnings.warn(f"Checkpoint {path} is damaged ({error}); the one before it is tried.", stacklevel=2)
                 damaged.append(path)
                 continue
@@ -103,10 +87,10 @@ class Checkpoints(keras.callbacks.Callback):
             self.position, self._seconds = position, header["seconds"]
             break
         else:
-            if files:
+            if saved:
                 raise ValueError(f"All checkpoints in {self.folder} are damaged. To start over, remove the folder.")
-        if _writes(model):
-            for half_written in self.folder.glob(".*.npz.part"):  # by a run that was killed while it wrote
+        if distribution.is_chief(distribution.of_model(model)):
+            for half_written in self.folder.glob(f"{files.PART}*.npz"):  # by a run that was killed while it wrote
                 half_written.unlink(missing_ok=True)
             for path in damaged:
                 os.replace(path, path.with_name(f"{path.name}.damaged"))
@@ -115,7 +99,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.position
 
     def _load(self, model, path: Path, header: dict, arrays: list[np.ndarray]) -> None:
-        model._build_optimizer()
+        model.build_optimizer()
         variables = _variables(model)
         expected = _described(model)
         if header["variables"] != expected:
@@ -137,13 +121,13 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-        check(self.model)
+        raise_incidents(self.model)
         path = self.folder / f"epoch-{position.epoch:04d}-step-{position.step:06d}.npz"
         variables = _variables(self.model)
         header = {"variables": _described(self.model), "seconds": self.seconds}
-        metrics = _values(self.model.metrics_variables) if metrics is None else metrics
-        arrays = _values(variables) + metrics  # every worker reads: some variables are sums over all of them
-        if _writes(self.model):
+        metrics = values_of(self.model.metrics_variables) if metrics is None else metrics
+        arrays = values_of(variables) + metrics  # every worker reads: some variables are sums over all of them
+        if distribution.is_chief(distribution.of_model(self.model)):
             write(path, header, arrays)
             for old in list(self.files().values())[: -self.keep]:
                 old.unlink(missing_ok=True)
@@ -189,68 +173,6 @@ class Checkpoints(keras.callbacks.Callback):
         self._seconds, self._started = self.seconds, None
 
 
-class Preemption(keras.callbacks.Callback):
-    """Ends a run that gets SIGTERM, as clusters send it to what must make room: saves a checkpoint and exits with 0.
-
-    A context that installs the signal's handler, and a callback to put first: see `Checkpoints.on_sigterm`. One process
-    stops after the step at hand; several workers ask each other every 50 steps.
-    """
-
-    def __init__(self, checkpoints: Checkpoints):
-        super().__init__()
-        self._checkpoints = checkpoints
-        self._received = False
-        self._epoch = self._steps_done = 0
-        self._metrics: list[np.ndarray] | None = None
-
-    def __enter__(self) -> "Preemption":
-        self._before = signal.signal(signal.SIGTERM, self._receive)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _receive(self, number, frame) -> None:
-        self._received = True
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._steps_done, self._metrics = epoch, 0, None
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._steps_done = batch + 1
-        alone = _num_workers(self.model) == 1
-        if (alone or self._steps_done % _ASK_WORKERS_EVERY == 0) and self._asked_to_stop():
-            self._stop()
-
-    def on_test_begin(self, logs=None):
-        self._metrics = _values(self.model.metrics_variables)  # of the epoch; validation will overwrite them
-
-    def on_test_batch_end(self, batch, logs=None):
-        if self._received and _num_workers(self.model) == 1:
-            self.model.stop_evaluating = True
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self._asked_to_stop():
-            self._stop()
-
-    def _asked_to_stop(self) -> bool:
-        if _num_workers(self.model) == 1:
-            return self._received
-        from mixmo_keras.training import distribution
-
-        return any(distribution.across_workers(self.model.distribute_strategy, int(self._received)))
-
-    def _stop(self) -> None:
-        if self.model.steps_to_skip:  # the newest checkpoint is further than this
-            path = self._checkpoints.files().get(self._checkpoints.position)
-        else:
-            path = self._checkpoints.save(Position(self._epoch, self._steps_done), self._metrics)
-        print(
-            f"\nSIGTERM: stopped in epoch {self._epoch + 1} after step {self._steps_done}, saved in {path}.", flush=True
-        )
-        raise SystemExit(0)
-
-
 class Skipping:
     """A train function that passes over the next `model.steps_to_skip` steps: those that a checkpoint has in it already.
 
@@ -279,32 +201,6 @@ class Skipping:
             return model.get_metrics_result(), *state
 
 
-def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
-    """Writes a header (JSON) and arrays as an npz file, beside it first and then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = {**header, "dtypes": [array.dtype.name for array in arrays]}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            named = {f"a{index}": array for index, array in enumerate(arrays)}
-            np.savez(file, header=np.array(json.dumps(header)), **named)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def read(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
-    """The header and the arrays of `write`; every array's checksum is compared on the way."""
-    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-        header = json.loads(str(file["header"]))
-        arrays = [file[f"a{index}"] for index in range(len(header["dtypes"]))]
-    # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
-    return header, [array.view(np.dtype(name)) for array, name in zip(arrays, header["dtypes"], strict=True)]
-
-
 def warm_start(model, path: str | os.PathLike) -> None:
     """Gives a model the weights of a checkpoint (`.npz`) or of a saved model (`.keras`), and nothing else of it.
 
@@ -321,7 +217,7 @@ def warm_start(model, path: str | os.PathLike) -> None:
     if suffix == ".npz":
         try:
             header, arrays = read(path)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise ValueError(f"{path} is not a checkpoint, or a damaged one: {error}") from error
         saved = {name: array for (name, _), array in zip(header["variables"], arrays, strict=False)}
     else:
@@ -329,7 +225,7 @@ def warm_start(model, path: str | os.PathLike) -> None:
         if not isinstance(other, type(model)):
             raise ValueError(f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}.")
         named = _weights(other)
-        saved = dict(zip(named, _values(named.values()), strict=True))
+        saved = dict(zip(named, values_of(named.values()), strict=True))
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
             raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}.")
@@ -349,38 +245,14 @@ def _described(model) -> list[list]:
 
 
 def _weights(model) -> dict:
-    """What the model predicts with, weights and batch norm's averages, by the names of `_described`."""
-    monitor = {id(variable) for variable in model.monitor.variables}
+    """What training changes, weights and batch norm's averages, by the names of `_described`: no temperature, no clock."""
+    others = {id(variable) for layer in (model.clock, model.incidents, model.average) for variable in layer.variables}
     named = {f"model/{index}/{variable.name}": variable for index, variable in enumerate(model.variables)}
-    return {name: variable for name, variable in named.items() if id(variable) not in monitor}
-
-
-def _values(variables) -> list[np.ndarray]:
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-
-
-def _num_workers(model) -> int:
-    if not hasattr(model, "distribute_strategy"):
-        return 1
-    from mixmo_keras.training import distribution
-
-    return distribution.num_workers(model.distribute_strategy)
-
-
-def _writes(model) -> bool:
-    if not hasattr(model, "distribute_strategy"):
-        return True
-    from mixmo_keras.training import distribution
-
-    return distribution.is_chief(model.distribute_strategy)
+    return {name: variable for name, variable in named.items() if id(variable) not in others}
 
 
 def _check_workers_agree(model, position: Position, folder: Path) -> None:
-    if _num_workers(model) == 1:
-        return
-    from mixmo_keras.training import distribution
-
-    strategy = model.distribute_strategy
+    strategy = distribution.of_model(model)
     epochs = distribution.across_workers(strategy, position.epoch)
     steps = distribution.across_workers(strategy, position.step)
     if len(set(zip(epochs, steps, strict=True))) > 1:

@@ -5,37 +5,58 @@ Stochastic depth makes two passes of the same rows two submodels z1 and z2. They
     L = λ·½[ℓ(z1, y) + ℓ(z2, y)] + (1 − λ)·½[ℓ(z1, stop(σ(z2))) + ℓ(z2, stop(σ(z1)))]
 """
 
+import dataclasses
+
+import keras
 from keras import ops
+
+from mixmo_keras import arguments
 
 TEACHING = ("softmax", "sigmoid")
 
 
-def twice(rows):
-    """Rows (B, ...) and the same again, (2B, ...); `None` stays `None`."""
-    return None if rows is None else ops.concatenate([rows, rows], axis=0)
-
-
-def co_training_loss(label_values, logits, weight: float, teaching: str):
-    """The loss of both submodels for each row of a batch.
+@keras.saving.register_keras_serializable("mixmo_keras")
+@dataclasses.dataclass(frozen=True)
+class CoTraining:
+    """Whether and how two submodels teach each other. Needs a backbone with stochastic depth.
 
     Args:
-        label_values: ℓ(z, y) of both passes, (2n,): the first n rows are z1's.
-        logits: of both passes, (2n, K).
-        weight: λ in (0, 1]: the labels' share.
+        label_share: λ in (0, 1], the labels' share of the loss.
         teaching: what ℓ and σ are between the submodels: `"softmax"` cross-entropy, as in the paper, or `"sigmoid"` binary
-            cross-entropy, the mean over classes, as in its code.
-
-    Returns:
-        (n,).
+            cross-entropy, the mean over classes, as in its code. With `"sigmoid"` the default loss is
+            `losses.SigmoidCrossEntropy`.
     """
-    first, second = ops.split(logits, 2, axis=0)
-    taught = (_taught(first, second, teaching) + _taught(second, first, teaching)) / 2
-    return weight * ops.mean(ops.stack(ops.split(label_values, 2, axis=0)), axis=0) + (1 - weight) * taught
 
+    label_share: float = 0.5
+    teaching: str = "softmax"
 
-def _taught(student, teacher, teaching: str):
-    """Cross-entropy of a student's logits (n, K) with its teacher's answers, from which no gradient flows back: (n,)."""
-    teacher = ops.stop_gradient(teacher)
-    if teaching == "softmax":
-        return -ops.sum(ops.softmax(teacher, axis=-1) * ops.log_softmax(student, axis=-1), axis=-1)
-    return ops.mean(ops.binary_crossentropy(ops.sigmoid(teacher), student, from_logits=True), axis=-1)
+    def __post_init__(self):
+        arguments.number("co_training", self.label_share, above=0, most=1, otherwise=", the labels' share of the loss")
+        arguments.choice("teaching", self.teaching, TEACHING)
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "CoTraining":
+        return cls(**config)
+
+    def values(self, label_values, logits):
+        """The loss of every row of both passes, whose mean is L.
+
+        Args:
+            label_values: ℓ(z, y) of both passes, (2n,): the first n rows are z1's.
+            logits: of both passes, (2n, K).
+
+        Returns:
+            (2n,).
+        """
+        first, second = ops.split(ops.stop_gradient(logits), 2, axis=0)
+        teachers = ops.concatenate([second, first], axis=0)  # of each row its counterpart in the other pass
+        return self.label_share * label_values + (1 - self.label_share) * self._taught(logits, teachers)
+
+    def _taught(self, students, teachers):
+        """Cross-entropy of students' logits (n, K) with the answers of their teachers' (n, K): (n,)."""
+        if self.teaching == "softmax":
+            return -ops.sum(ops.softmax(teachers, axis=-1) * ops.log_softmax(students, axis=-1), axis=-1)
+        return ops.mean(ops.binary_crossentropy(ops.sigmoid(teachers), students, from_logits=True), axis=-1)

@@ -1,4 +1,4 @@
-"""Which `tf.distribute` strategy trains, and what its workers must agree on.
+"""Which `tf.distribute` strategy trains, which replica or worker this is, and what workers must agree on.
 
 A model trains under the strategy in whose scope it is built:
 
@@ -10,11 +10,18 @@ Batch sizes are those of all replicas together. Keras 3 shards a `tf.data.Datase
 of it and keeps its part of each batch, so that all must see the same order (`datasets.batches` takes a seed).
 """
 
+from __future__ import annotations
+
+import contextlib
 import functools
 import json
 import os
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+from mixmo_keras import arguments
+
+if TYPE_CHECKING:  # imported in the functions that need it: training on JAX does without
+    import tensorflow as tf
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 
@@ -33,10 +40,11 @@ def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribut
         ValueError: unknown name, no such devices, or TF_CONFIG that can't be read or lists fewer than two workers.
         RuntimeError: TensorFlow has started, and its devices can't be divided any more.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"Unknown strategy: {name!r}. Known strategies: {', '.join(STRATEGIES)}.")
-    if num_devices is not None and num_devices < 1:
-        raise ValueError(f"`num_devices` must be at least 1, got {num_devices}.")
+    import tensorflow as tf
+
+    arguments.choice("strategy", name, STRATEGIES)
+    if num_devices is not None:
+        num_devices = arguments.integer("num_devices", num_devices, least=1)
     num_configured = len(_configured_workers())
     if name == "multi_worker" and num_configured < 2:
         raise ValueError(
@@ -54,17 +62,44 @@ def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribut
     return tf.distribute.get_strategy()
 
 
-def num_workers(strategy: tf.distribute.Strategy) -> int:
+# -- of a model ----------------------------------------------------------------------------------------------------------
+
+
+def of_model(model) -> tf.distribute.Strategy | None:
+    """The strategy in whose scope a model was built; `None` on JAX, which has no such thing."""
+    return getattr(model, "distribute_strategy", None)
+
+
+def scope(model) -> contextlib.AbstractContextManager:
+    """Where new variables of a model belong."""
+    strategy = of_model(model)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def num_replicas(model) -> int:
+    """Replicas that train a model in step."""
+    strategy = of_model(model)
+    return 1 if strategy is None else strategy.num_replicas_in_sync
+
+
+# -- of a strategy -------------------------------------------------------------------------------------------------------
+
+
+def num_workers(strategy: tf.distribute.Strategy | None) -> int:
     """Processes that train in step: 1 but under a multi-worker strategy."""
+    if strategy is None:
+        return 1
+    import tensorflow as tf
+
     resolver = strategy.cluster_resolver
     if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
     return max(len(workers(resolver.cluster_spec().as_dict())), 1)
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
+def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether this process is the one that writes files: the only one, or the first of several workers."""
-    if num_workers(strategy) == 1:
+    if strategy is None or num_workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
     if "chief" in resolver.cluster_spec().as_dict():
@@ -72,10 +107,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_id == 0
 
 
-def across_workers(strategy: tf.distribute.Strategy, value: int) -> list[int]:
+def across_workers(strategy: tf.distribute.Strategy | None, value: int) -> list[int]:
     """An integer of each worker, in every worker: all must ask at the same time, and wait for each other here."""
-    if num_workers(strategy) == 1:
+    if strategy is None or num_workers(strategy) == 1:
         return [int(value)]
+    import tensorflow as tf
+
     gathered = _gather(strategy)(tf.constant([value], tf.int64)).numpy()
     replicas_each = len(gathered) // num_workers(strategy)
     return [int(number) for number in gathered[::replicas_each]]
@@ -89,6 +126,8 @@ def workers(cluster: dict) -> list[str]:
 @functools.cache
 def _gather(strategy: tf.distribute.Strategy):
     """The function that gathers a value of each replica, traced once."""
+    import tensorflow as tf
+
     return tf.function(lambda value: strategy.gather(strategy.run(tf.identity, (value,)), axis=0))
 
 
@@ -103,6 +142,8 @@ def _configured_workers() -> list[str]:
 
 
 def _multi_worker(num_devices: int | None) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and num_devices is not None:
         _gpus(gpus, num_devices)  # checked
@@ -119,6 +160,8 @@ def _gpus(gpus: list, num_devices: int | None) -> list[str]:
 
 
 def _cpus(num_devices: int) -> list[str]:
+    import tensorflow as tf
+
     if num_devices > 1:
         (cpu,) = tf.config.list_physical_devices("CPU")
         try:

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from mixmo_keras import arguments
+
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class CrossEntropy(keras.losses.Loss):
@@ -14,9 +16,7 @@ class CrossEntropy(keras.losses.Loss):
 
     def __init__(self, label_smoothing: float = 0.0, name="cross_entropy", reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` must be within [0, 1), got {label_smoothing}.")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = arguments.number("label_smoothing", label_smoothing, least=0, below=1)
 
     def call(self, y_true, y_pred):
         num_classes = y_pred.shape[-1]
@@ -62,9 +62,26 @@ _OF_PROBABILITIES = (
 )
 
 
-def get(loss):
-    """A loss for `compile`, by name, function or object, if it fits: of logits, and one value a row."""
+def default(teaching: str | None = None, label_smoothing: float = 0.0) -> CrossEntropy:
+    """What models are compiled with unless told otherwise; by how submodels teach each other, if they do (cosub)."""
+    return SigmoidCrossEntropy(label_smoothing) if teaching == "sigmoid" else CrossEntropy(label_smoothing)
+
+
+def get(loss, soft_targets: bool = False):
+    """A loss for `compile`, by name, function or object, if it fits: of logits, one value a row, of soft labels if need be.
+
+    Raises:
+        ValueError: it doesn't.
+    """
     loss = keras.losses.get(loss)
+    if soft_targets and (
+        isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        or loss is keras.losses.sparse_categorical_crossentropy
+    ):
+        raise ValueError(
+            "MSDA makes soft labels, which a sparse loss can't take. Use the default loss, which takes integer labels "
+            "too, or keras.losses.CategoricalCrossentropy(from_logits=True)."
+        )
     of_logits = getattr(loss, "from_logits", None)
     function = getattr(loss, "fn", loss)  # what an object of Keras' wraps
     if of_logits is False or (of_logits is None and getattr(function, "__name__", None) in _OF_PROBABILITIES):
@@ -76,6 +93,11 @@ def get(loss):
     if reduction not in ("sum_over_batch_size", "mean"):
         raise ValueError(f"The loss must have reduction='sum_over_batch_size', the mean over rows, got {reduction!r}.")
     return loss
+
+
+def squeezed(labels):
+    """Integer labels (n, 1) as (n,); others as they are."""
+    return ops.squeeze(labels, axis=1) if len(labels.shape) == 2 and labels.shape[1] == 1 else labels
 
 
 def per_row(loss, targets, logits):

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from mixmo_keras import arguments
+
 
 class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate with linear warm-up and a shape over progress ∈ [0, 1], given by `factor`.
@@ -22,12 +24,8 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, base: float, warmup: float = 0.0):
-        if not base > 0:
-            raise ValueError(f"`base` must be a positive learning rate, got {base}.")
-        if not 0 <= warmup < 1:
-            raise ValueError(f"`warmup` must be a share of training within [0, 1), got {warmup}.")
-        self.base = base
-        self.warmup = warmup
+        self.base = arguments.number("base", base, above=0)
+        self.warmup = arguments.number("warmup", warmup, least=0, below=1)
         self._progress: Callable | None = None
 
     def attached(self, progress: Callable) -> "ProgressSchedule":
@@ -77,10 +75,8 @@ class StepDecay(ProgressSchedule):
         super().__init__(base, warmup)
         if any(not 0 < milestone <= 1 for milestone in milestones) or list(milestones) != sorted(milestones):
             raise ValueError(f"`milestones` must be rising shares of training within (0, 1], got {tuple(milestones)}.")
-        if not 0 < rate <= 1:
-            raise ValueError(f"`rate` must be within (0, 1], got {rate}.")
         self.milestones = tuple(milestones)
-        self.rate = rate
+        self.rate = arguments.number("rate", rate, above=0, most=1)
 
     def factor(self, progress):
         reached = progress >= np.asarray(self.milestones, "float32")

@@ -5,6 +5,8 @@ import dataclasses
 
 import keras
 
+from mixmo_keras import keras_internals
+
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
@@ -12,9 +14,9 @@ class Backbone:
     """A network in two parts, between which members are mixed.
 
     Attributes:
-        encoder: images (H, W, C) to features (h, w, c). Each member gets a copy of its own.
-        core: features (h, w, c) to a vector (F,), shared by the members.
-        head_stddev: standard deviation of the heads' initial weights; `None` for He's.
+        encoder: From images (H, W, C) to features (h, w, c). Each member gets a copy of its own.
+        core: From features (h, w, c) to a vector (F,). The members share it.
+        head_stddev: Standard deviation of the heads' initial weights. Defaults to He's.
     """
 
     encoder: keras.Model
@@ -39,8 +41,8 @@ class Backbone:
 
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
-        """The policy the encoder was built under."""
-        layers = self.encoder._flatten_layers(include_self=False)
+        """The dtype policy under which the encoder was built."""
+        layers = keras_internals.flatten_layers(self.encoder, include_self=False)
         weighted = [layer for layer in layers if layer.weights and not isinstance(layer, keras.Model)]
         return weighted[0].dtype_policy if weighted else keras.config.dtype_policy()
 

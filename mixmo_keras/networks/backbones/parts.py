@@ -1,22 +1,36 @@
 """What the residual networks here are made of, with initial weights that follow from one seed."""
 
+from collections.abc import Mapping
+
 import keras
 from keras import layers
 
-from mixmo_keras import seeds
-from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
+from mixmo_keras import arguments, seeds
+from mixmo_keras.networks.stochastic_depth import AddRows, DropPath, StochasticDepth, TakeRows
+
+
+class InitialSeeds:
+    """Seeds of a core's initial weights, one after the other; `None` each time where `seed` is `None`."""
+
+    def __init__(self, seed: int | None):
+        self._seed = None if seed is None else arguments.integer("seed", seed)
+        self._count = 0
+
+    def next(self) -> int | None:
+        seed = None if self._seed is None else seeds.derive(self._seed, "core", self._count)
+        self._count += 1
+        return seed
 
 
 class Parts:
     """Convolutions without bias, He-initialised (truncated normal, fan-in), and batch norm as the papers' code has it.
 
     Args:
-        seed: integer from which the initial weights follow, each convolution's by its number; `None` for random ones.
+        seed: Integer from which the initial weights follow, each convolution's by its number. `None` for random ones.
     """
 
     def __init__(self, seed: int | None):
-        self._seed = seed
-        self._count = 0
+        self._seeds = InitialSeeds(seed)
 
     def convolution(
         self, x, filters: int, size: int, strides: int = 1, symmetric: bool = False, name: str | None = None
@@ -26,8 +40,7 @@ class Parts:
         `symmetric` pads both sides alike, as PyTorch does; TensorFlow's "same" pads even sizes by one less at the top and
         left when strides are 2.
         """
-        seed = None if self._seed is None else seeds.derive(self._seed, "core", self._count)
-        self._count += 1
+        seed = self._seeds.next()
         if symmetric and size > 1:
             x = layers.ZeroPadding2D(size // 2, name=name and f"{name}_pad")(x)
         return layers.Conv2D(
@@ -41,10 +54,14 @@ class Parts:
         )(x)
 
     @staticmethod
+    def norm(x, name: str):
+        """Batch norm; PyTorch's momentum 0.1 is 0.9 here."""
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+
+    @staticmethod
     def norm_relu(x, name: str):
-        """Batch norm and ReLU; PyTorch's momentum 0.1 is 0.9 here."""
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-        return layers.ReLU(name=f"{name}_relu")(x)
+        """Batch norm and ReLU."""
+        return layers.ReLU(name=f"{name}_relu")(Parts.norm(x, name))
 
 
 class Branches:
@@ -55,27 +72,20 @@ class Branches:
         x = add(shortcut, x)
 
     Args:
-        rate: of every branch, or of the last one if `ramp`.
-        num_branches: how many there are.
-        ramp: whether the rate rises evenly, from rate / num_branches at the first.
-        efficient: whether a branch is computed for the rows alone that keep it.
+        drop_path: The rates of the branches, and whether one is computed only for the rows that keep it.
+        num_branches: Number of branches in the network.
     """
 
-    def __init__(self, rate: float, num_branches: int, ramp: bool, efficient: bool):
-        if not 0 <= rate < 1:
-            raise ValueError(f"`drop_path` must be a probability within [0, 1), got {rate}.")
-        if not rate and (ramp or efficient):
-            option = "drop_path_ramp" if ramp else "efficient_drop_path"
-            raise ValueError(f"`{option}` has no meaning without `drop_path`.")
-        self._rates = iter([rate * (index + 1) / num_branches if ramp else rate for index in range(num_branches)])
-        self._efficient = efficient
+    def __init__(self, drop_path: DropPath, num_branches: int):
+        self._rates = iter(drop_path.rates(num_branches))
+        self._efficient = drop_path.efficient
 
     def __call__(self, x, name: str, number: int | str = ""):
-        """What a branch begins with, and how it is added to its shortcut."""
+        """Returns what a branch begins with, and the function that adds it to its shortcut."""
         rate = next(self._rates)
         if rate and self._efficient:
-            x, places = TakeRows(rate, name=f"{name}_take{number}")(x)
-            return x, lambda shortcut, branch: AddRows(name=f"{name}_add{number}")(branch, shortcut, places)
+            x, indices = TakeRows(rate, name=f"{name}_take{number}")(x)
+            return x, lambda shortcut, branch: AddRows(name=f"{name}_add{number}")(branch, shortcut, indices)
 
         def add(shortcut, branch):
             if rate:
@@ -83,3 +93,11 @@ class Branches:
             return layers.Add(name=f"{name}_add{number}")([branch, shortcut])
 
         return x, add
+
+
+def blocks_of_groups(depth: int, known: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """Returns the number of blocks of each group in a residual network of a known depth."""
+    depth = arguments.integer("depth", depth)
+    if depth not in known:
+        raise ValueError(f"`depth` must be one of {', '.join(map(str, known))}, got {depth}.")
+    return known[depth]

@@ -3,8 +3,10 @@
 import keras
 from keras import layers
 
+from mixmo_keras import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.parts import Branches, Parts
+from mixmo_keras.networks.backbones.parts import Branches, Parts, blocks_of_groups
+from mixmo_keras.networks.stochastic_depth import DropPath
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth: blocks of each group
 
@@ -14,9 +16,7 @@ def preact_resnet(
     width: int = 1,
     input_shape: tuple[int, int, int] = (64, 64, 3),
     seed: int | None = None,
-    drop_path: float = 0.0,
-    drop_path_ramp: bool = False,
-    efficient_drop_path: bool = False,
+    drop_path: DropPath | float = 0.0,
 ) -> Backbone:
     """PreActResNet-depth-width. Encoder: a 3×3 convolution with stride 2, 64 filters, whatever the width. Core: four groups.
 
@@ -25,19 +25,15 @@ def preact_resnet(
 
     Args:
         depth: 18 or 34.
-        width: the widen factor w: the groups have 64w, 128w, 256w and 512w filters.
-        input_shape: (H, W, C) of the images.
-        seed: integer from which the initial weights follow; `None` for random ones.
-        drop_path: rate of stochastic depth, the same in every block.
-        drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
-        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
+        width: The widen factor w: the groups have 64w, 128w, 256w and 512w filters.
+        input_shape: (H, W, C) of the images. Defaults to Tiny ImageNet's.
+        seed: Integer from which the initial weights follow. Defaults to random ones.
+        drop_path: Stochastic depth in the blocks, a rate or a `DropPath`. Defaults to none.
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}, got {depth}.")
-    if width < 1:
-        raise ValueError(f"`width` must be at least 1, got {width}.")
+    blocks = blocks_of_groups(depth, BLOCKS)
+    width = arguments.integer("width", width, least=1)
     parts = Parts(seed)
-    branches = Branches(drop_path, sum(BLOCKS[depth]), drop_path_ramp, efficient_drop_path)
+    branches = Branches(DropPath.of(drop_path), sum(blocks))
 
     def block(x, filters: int, strides: int, name: str):
         shortcut = x
@@ -55,7 +51,7 @@ def preact_resnet(
 
     features = keras.Input(encoder.output_shape[1:], name="features")
     x = features
-    for group, (count, strides) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
+    for group, (count, strides) in enumerate(zip(blocks, (1, 2, 2, 2), strict=True)):
         for index in range(count):
             x = block(x, 64 * width * 2**group, strides if index == 0 else 1, f"group{group + 1}_block{index + 1}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)

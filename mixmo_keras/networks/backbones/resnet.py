@@ -4,7 +4,8 @@ import keras
 from keras import layers
 
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.parts import Branches, Parts
+from mixmo_keras.networks.backbones.parts import Branches, Parts, blocks_of_groups
+from mixmo_keras.networks.stochastic_depth import DropPath
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # depth: blocks of each group
 
@@ -13,36 +14,29 @@ def resnet(
     depth: int = 50,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     seed: int | None = None,
-    drop_path: float = 0.0,
-    drop_path_ramp: bool = False,
-    efficient_drop_path: bool = False,
+    drop_path: DropPath | float = 0.0,
 ) -> Backbone:
     """ResNet-depth. Encoder: the first 7×7 convolution with stride 2, 64 filters (MIMO, section 4.2). Core: the rest.
 
     Args:
         depth: 50, 101 or 152.
-        input_shape: (H, W, C) of the images.
-        seed: integer from which the initial weights follow; `None` for random ones.
-        drop_path: rate of stochastic depth, the same in every block.
-        drop_path_ramp: whether the rate rises from block to block, and reaches `drop_path` at the last.
-        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
+        input_shape: (H, W, C) of the images. Defaults to ImageNet's.
+        seed: Integer from which the initial weights follow. Defaults to random ones.
+        drop_path: Stochastic depth in the blocks, a rate or a `DropPath`. Defaults to none.
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}, got {depth}.")
+    blocks = blocks_of_groups(depth, BLOCKS)
     parts = Parts(seed)
-    branches = Branches(drop_path, sum(BLOCKS[depth]), drop_path_ramp, efficient_drop_path)
-
-    def norm(x, name: str):
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    branches = Branches(DropPath.of(drop_path), sum(blocks))
 
     def block(x, filters: int, strides: int, name: str):
         shortcut = x
         if x.shape[-1] != 4 * filters or strides != 1:
-            shortcut = norm(parts.convolution(x, 4 * filters, 1, strides, True, f"{name}_shortcut"), f"{name}_shortcut")
+            shortcut = parts.convolution(x, 4 * filters, 1, strides, True, f"{name}_shortcut")
+            shortcut = parts.norm(shortcut, f"{name}_shortcut")
         x, add = branches(x, name)
         x = parts.norm_relu(parts.convolution(x, filters, 1, 1, True, f"{name}_conv1"), f"{name}_1")
         x = parts.norm_relu(parts.convolution(x, filters, 3, strides, True, f"{name}_conv2"), f"{name}_2")
-        x = norm(parts.convolution(x, 4 * filters, 1, 1, True, f"{name}_conv3"), f"{name}_3")
+        x = parts.norm(parts.convolution(x, 4 * filters, 1, 1, True, f"{name}_conv3"), f"{name}_3")
         return layers.ReLU(name=f"{name}_relu")(add(shortcut, x))
 
     images = keras.Input(input_shape, name="images")
@@ -51,7 +45,7 @@ def resnet(
     features = keras.Input(encoder.output_shape[1:], name="features")
     x = parts.norm_relu(features, "stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
-    for group, (count, strides) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
+    for group, (count, strides) in enumerate(zip(blocks, (1, 2, 2, 2), strict=True)):
         for index in range(count):
             x = block(x, 64 * 2**group, strides if index == 0 else 1, f"group{group + 1}_block{index + 1}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)

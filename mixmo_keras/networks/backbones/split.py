@@ -5,8 +5,9 @@ import logging
 import keras
 from keras import layers
 
+from mixmo_keras import keras_internals
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.network import copy_network
+from mixmo_keras.networks.copying import copy_network
 
 _logger = logging.getLogger(__name__)
 
@@ -30,32 +31,14 @@ def split(model: keras.Model, at: str | None = None) -> Backbone:
     are copies: `model` itself stays as it is. Where the rest ends in a map (B, h, w, c), global average pooling is added.
 
     Args:
-        model: a functional or Sequential model from one image (H, W, C) to features; no classification head.
-        at: the name of the layer whose output is mixed, a map (B, h, w, c). `None`: the first convolution, with the
-            normalisation and activation right behind it; which layer that is gets logged.
+        model: A functional or Sequential model from one image (H, W, C) to features, without a classification head.
+        at: Name of the layer whose output is mixed, a map (B, h, w, c). Defaults to the first convolution, with the
+            normalisation and activation right behind it; the layer's name is logged.
 
     Raises:
-        TypeError: not a functional Keras model.
-        ValueError: no such layer, the layer's output is no map, or something passes the cut by.
+        ValueError: not a functional Keras model, no such layer, its output is no map, or something passes the cut by.
     """
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            raise ValueError(f"{model.name} has no input shape yet: begin it with keras.Input.")
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise TypeError(
-            f"A backbone to split must be a functional or Sequential Keras model, got {type(model).__name__}. Models whose "
-            "`call` is written in Python have no graph to cut."
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"A backbone must have one input and one output; {model.name} has {len(model.inputs)} and {len(model.outputs)}."
-        )
-    if len(model.input_shape) != 4 or None in model.input_shape[1:]:
-        raise ValueError(
-            f"A backbone must take images of one shape (H, W, C); {model.name} takes {model.input_shape[1:]}. Build it with "
-            "input_shape=(H, W, C)."
-        )
+    model = _functional(model)
     if at is None:
         at = _first_convolution(model)
         _logger.info("%s is split at %r: pass `split_at` for another layer.", model.name, at)
@@ -76,11 +59,34 @@ def split(model: keras.Model, at: str | None = None) -> Backbone:
     return Backbone(encoder, core)
 
 
+def _functional(model: keras.Model) -> keras.Model:
+    """The model as a graph from one input, images of one shape, to one output; raises where it has none."""
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise ValueError(f"{model.name} has no input shape yet: begin it with keras.Input.")
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise ValueError(
+            f"A backbone to split must be a functional or Sequential Keras model, got {type(model).__name__}. Models whose "
+            "`call` is written in Python have no graph to cut."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"A backbone must have one input and one output; {model.name} has {len(model.inputs)} and {len(model.outputs)}."
+        )
+    if len(model.input_shape) != 4 or None in model.input_shape[1:]:
+        raise ValueError(
+            f"A backbone must take images of one shape (H, W, C); {model.name} takes {model.input_shape[1:]}. Build it with "
+            "input_shape=(H, W, C)."
+        )
+    return model
+
+
 def _first_convolution(model: keras.Model) -> str:
     """Name of the first convolution's layer, or of the last of what follows it directly."""
 
     def convolves(layer) -> bool:
-        inner = layer._flatten_layers() if isinstance(layer, keras.Model) else [layer]
+        inner = keras_internals.flatten_layers(layer) if isinstance(layer, keras.Model) else [layer]
         return any(isinstance(one, layers.Conv2D) for one in inner)
 
     end = next((layer for layer in model.layers if convolves(layer)), None)
@@ -92,34 +98,27 @@ def _first_convolution(model: keras.Model) -> str:
 
 
 def _users(model: keras.Model, layer) -> list:
-    """The layers of the model that take this one's output."""
-    taken = {id(tensor) for tensor in keras.tree.flatten(layer.output)}
-    return [
-        other
-        for other in model.operations
-        if other is not layer
-        and any(
-            id(tensor) in taken for node in _nodes_in(model, other) for tensor in keras.tree.flatten(node.input_tensors)
-        )
-    ]
-
-
-def _nodes_in(model: keras.Model, operation) -> list:
-    """The calls of an operation that belong to the model's graph: its layers may have been called elsewhere too."""
-    return [node for nodes in model._nodes_by_depth.values() for node in nodes if node.operation is operation]
+    """The operations of the model that take this layer's output."""
+    outputs = {id(tensor) for tensor in keras.tree.flatten(layer.output)}
+    # calls in the model's graph alone: its layers may have been called elsewhere too
+    users = {
+        id(node.operation)
+        for node in keras_internals.nodes(model)
+        if any(id(tensor) in outputs for tensor in keras.tree.flatten(node.input_tensors))
+    }
+    return [operation for operation in model.operations if operation is not layer and id(operation) in users]
 
 
 def _check_nothing_passes_by(model: keras.Model, cut, at: str) -> None:
     """Raises where an operation behind the cut takes something from before it that is not the cut itself."""
-    inside = [node for nodes in keras.Function(model.inputs, cut)._nodes_by_depth.values() for node in nodes]
-    produced = {id(tensor): node.operation for node in inside for tensor in node.outputs}
-    for nodes in model._nodes_by_depth.values():
-        for node in nodes:
-            if any(node is other for other in inside):
-                continue
-            for tensor in keras.tree.flatten(node.input_tensors):
-                if id(tensor) in produced and tensor is not cut:
-                    raise ValueError(
-                        f"{model.name} can't be split at {at!r}: {produced[id(tensor)].name} passes it by, to "
-                        f"{node.operation.name}. Split before that connection begins or after it ends."
-                    )
+    before = keras_internals.nodes(keras.Function(model.inputs, cut))
+    producers = {id(tensor): node.operation for node in before for tensor in node.outputs}
+    for node in keras_internals.nodes(model):
+        if any(node is other for other in before):
+            continue
+        for tensor in keras.tree.flatten(node.input_tensors):
+            if id(tensor) in producers and tensor is not cut:
+                raise ValueError(
+                    f"{model.name} can't be split at {at!r}: {producers[id(tensor)].name} passes it by, to "
+                    f"{node.operation.name}. Split before that connection begins or after it ends."
+                )

@@ -3,16 +3,21 @@
 import keras
 from keras import layers
 
-from mixmo_keras import seeds
+from mixmo_keras import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.parts import Branches
+from mixmo_keras.networks.backbones.parts import Branches, InitialSeeds
+from mixmo_keras.networks.stochastic_depth import DropPath
 
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}  # width, depth, heads
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class PositionEmbedding(layers.Layer):
-    """Adds a learned vector of each position to tokens (B, n, c)."""
+    """Adds a learned vector of each position to tokens (B, n, c).
+
+    Args:
+        initializer: Of the vectors. Defaults to Keras' truncated normal.
+    """
 
     def __init__(self, initializer="truncated_normal", **kwargs):
         super().__init__(**kwargs)
@@ -36,9 +41,7 @@ def vit(
     patch: int = 4,
     input_shape: tuple[int, int, int] = (32, 32, 3),
     seed: int | None = None,
-    drop_path: float = 0.0,
-    drop_path_ramp: bool = False,
-    efficient_drop_path: bool = False,
+    drop_path: DropPath | float = 0.0,
     depth: int | None = None,
 ) -> Backbone:
     """ViT-size/patch. Encoder: the embedding of the patches. Core: position embedding, blocks, layer norm, mean over tokens.
@@ -47,44 +50,23 @@ def vit(
 
     Args:
         size: `"tiny"`, `"small"` or `"base"`: 192, 384 or 768 wide, twelve blocks, 3, 6 or 12 heads.
-        patch: side of a patch in pixels; divides the images' height and width.
-        input_shape: (H, W, C) of the images.
-        seed: integer from which the initial weights follow; `None` for random ones.
-        drop_path: rate of stochastic depth, the same in every block's two branches.
-        drop_path_ramp: whether the rate rises from branch to branch, and reaches `drop_path` at the last.
-        efficient_drop_path: whether a branch is computed for the rows alone that keep it (cosub).
-        depth: number of blocks; `None` for the size's.
+        patch: Side of a patch in pixels; divides the images' height and width.
+        input_shape: (H, W, C) of the images. Defaults to CIFAR's.
+        seed: Integer from which the initial weights follow. Defaults to random ones.
+        drop_path: Stochastic depth in the two branches of each block, a rate or a `DropPath`. Defaults to none.
+        depth: Number of blocks. Defaults to the size's.
     """
-    if size not in SIZES:
-        raise ValueError(f"`size` must be one of {', '.join(SIZES)}, got {size!r}.")
-    height, width, _ = input_shape
-    if patch < 1 or height % patch or width % patch:
+    channels, usual_depth, num_heads = SIZES[arguments.choice("size", size, SIZES)]
+    depth = usual_depth if depth is None else arguments.integer("depth", depth, least=1)
+    patch = arguments.integer("patch", patch, least=1)
+    height, width, _ = input_shape = arguments.image_shape("input_shape", input_shape)
+    if height % patch or width % patch:
         raise ValueError(f"`patch` (={patch}) must divide the images' height and width, {height}×{width}.")
-    channels, own_depth, num_heads = SIZES[size]
-    depth = own_depth if depth is None else depth
-    if depth < 1:
-        raise ValueError(f"`depth` must be at least 1, got {depth}.")
-    branches = Branches(drop_path, 2 * depth, drop_path_ramp, efficient_drop_path)
-    counter = iter(range(10**6))
+    initial_seeds = InitialSeeds(seed)
+    branches = Branches(DropPath.of(drop_path), 2 * depth)
 
     def initial(initializer=keras.initializers.GlorotUniform, **options):
-        return initializer(seed=None if seed is None else seeds.derive(seed, "core", next(counter)), **options)
-
-    def norm(x, name: str):
-        return layers.LayerNormalization(epsilon=1e-6, name=name)(x)
-
-    def block(x, name: str):
-        y, add = branches(x, name, 1)
-        y = norm(y, f"{name}_norm1")
-        attention = layers.MultiHeadAttention(
-            num_heads, channels // num_heads, kernel_initializer=initial(), name=f"{name}_attention"
-        )
-        x = add(x, attention(y, y))
-        y, add = branches(x, name, 2)
-        y = norm(y, f"{name}_norm2")
-        y = layers.Dense(4 * channels, "gelu", kernel_initializer=initial(), name=f"{name}_dense1")(y)
-        y = layers.Dense(channels, kernel_initializer=initial(), name=f"{name}_dense2")(y)
-        return add(x, y)
+        return initializer(seed=initial_seeds.next(), **options)
 
     images = keras.Input(input_shape, name="images")
     embedded = layers.Conv2D(channels, patch, patch, kernel_initializer=initial(), name="patches")(images)
@@ -94,6 +76,26 @@ def vit(
     x = layers.Reshape((-1, channels), name="tokens")(features)
     x = PositionEmbedding(initial(keras.initializers.TruncatedNormal, stddev=0.02), name="position")(x)
     for index in range(depth):
-        x = block(x, f"block{index + 1}")
-    x = layers.GlobalAveragePooling1D(name="pool")(norm(x, "norm"))
+        x = _block(x, num_heads, branches, initial, f"block{index + 1}")
+    x = layers.GlobalAveragePooling1D(name="pool")(_norm(x, "norm"))
     return Backbone(encoder, keras.Model(features, x, name="core"))
+
+
+def _block(x, num_heads: int, branches: Branches, initial, name: str):
+    """Attention and two dense layers, each a residual branch with layer norm first."""
+    channels = x.shape[-1]
+    y, add = branches(x, name, 1)
+    y = _norm(y, f"{name}_norm1")
+    attention = layers.MultiHeadAttention(
+        num_heads, channels // num_heads, kernel_initializer=initial(), name=f"{name}_attention"
+    )
+    x = add(x, attention(y, y))
+    y, add = branches(x, name, 2)
+    y = _norm(y, f"{name}_norm2")
+    y = layers.Dense(4 * channels, "gelu", kernel_initializer=initial(), name=f"{name}_dense1")(y)
+    y = layers.Dense(channels, kernel_initializer=initial(), name=f"{name}_dense2")(y)
+    return add(x, y)
+
+
+def _norm(x, name: str):
+    return layers.LayerNormalization(epsilon=1e-6, name=name)(x)

@@ -5,12 +5,12 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
+from mixmo_keras.training.objective import objective
 
 
 def train_step(model, state, data):
     """One step. `state` is Keras': values of the trainable, non-trainable, optimizer and metrics variables."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    groups = (
+    variables = (
         model.trainable_variables,
         model.non_trainable_variables,
         model.optimizer.variables,
@@ -18,41 +18,31 @@ def train_step(model, state, data):
     )
 
     def scope(*values):
-        mapping = [pair for group, some in zip(groups, values, strict=True) for pair in zip(group, some, strict=True)]
-        return keras.StatelessScope(state_mapping=mapping)
+        pairs = zip(variables, values, strict=True)
+        return keras.StatelessScope(state_mapping=[pair for one in pairs for pair in zip(*one, strict=True)])
 
-    def current(scope, group, values):
-        return [
-            value if (new := scope.get_current_value(variable)) is None else new
-            for variable, value in zip(group, values, strict=True)
-        ]
+    def after(scope, number, values):
+        """The values of a group of variables when a scope ends."""
+        now = [scope.get_current_value(variable) for variable in variables[number]]
+        return [before if value is None else value for value, before in zip(now, values, strict=True)]
 
     trainable, others, optimizer, metrics = state
 
-    def scaled_loss(trainable):
-        with scope(trainable, others, optimizer, metrics) as during:
+    def scaled_objective(trainable):
+        with scope(trainable, others, optimizer, metrics) as forward:
             step = ops.convert_to_tensor(model.step_counter)
             seed = seeds.StepSeed(model.seed, step)
-            batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
-            logits = model.training_logits(batch, seed)
-            loss = model.member_loss(batch, logits)
-            scaled = model.optimizer.scale_loss(loss)
-        return scaled, (loss, batch, logits, step, current(during, groups[1], others))
+            batch = model.make_batch(data, seed)
+            aim = objective(model, batch, seed)
+            scaled = model.optimizer.scale_loss(aim.minimised)
+        return scaled, (batch, aim, step, after(forward, 1, others))
 
-    gradients, (loss, batch, logits, step, others) = jax.grad(scaled_loss, has_aux=True)(trainable)
-    with scope(trainable, others, optimizer, metrics) as during:
-        scale = model.optimizer.scale_loss(1.0)
-        gradients = [
-            gradient if gradient is None or not rate else gradient + scale * rate * weight
-            for gradient, weight, rate in zip(gradients, trainable, model.l2_rates(), strict=True)
-        ]
-        clock = ops.convert_to_tensor(model.monitor.clock)
-    with model.monitor.reading(clock):
+    gradients, (batch, aim, step, others) = jax.grad(scaled_objective, has_aux=True)(trainable)
+    with scope(trainable, others, optimizer, metrics):
+        reading = ops.convert_to_tensor(model.clock.reading)
+    with model.clock.showing(reading):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
-    with scope(trainable, others, optimizer, metrics) as during:
-        logs = model.update_metrics(x, y, step, model.sound_loss(loss, gradients), batch, logits)
-    state = tuple(
-        current(during, group, values)
-        for group, values in zip(groups, (trainable, others, optimizer, metrics), strict=True)
-    )
-    return logs, state
+    with scope(trainable, others, optimizer, metrics) as finish:
+        logs = model.finish_step(data, step, batch, aim, gradients)
+    values = (trainable, others, optimizer, metrics)
+    return logs, tuple(after(finish, number, group) for number, group in enumerate(values))

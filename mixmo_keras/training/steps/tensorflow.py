@@ -4,55 +4,46 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import seeds
+from mixmo_keras.training.objective import objective
 
 
 def train_step(model, data):
-    """One step on one replica: forward, loss and backward compiled by XLA where asked for, then the update.
+    """One step on one replica: batch, objective and gradients compiled by XLA where asked for, then the update.
 
     Keras compiles the whole step where there is one replica. With several, XLA can't compile what they exchange, so only
     forward and backward are compiled here. Each replica has a share of the batch, which need not be equal; what all of
     them say together, gradients, batch-norm averages, loss, is the mean over the rows of the whole batch.
     """
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     replica = tf.distribute.get_replica_context()
     several = replica.num_replicas_in_sync > 1
-    num_rows = tf.shape(x)[0]
     step = tf.convert_to_tensor(model.step_counter.value)  # its value now: the update moves the variable on
     seed = seeds.StepSeed(model.seed, step, replica.replica_id_in_sync_group)
+    num_images = tf.shape(keras.utils.unpack_x_y_sample_weight(data)[0])[0]
+    share = _share_of_batch(replica, num_images) if several else tf.constant(1.0)
     weights = model.trainable_weights
 
-    def forward_backward(x, y, sample_weight, share):
-        batch = model.pair(x, y, sample_weight, seed, model.monitor.progress(step))
+    def forward_backward(data, share):
+        batch = model.make_batch(data, seed)
         with tf.GradientTape() as tape:
-            logits = model.training_logits(batch, seed)
-            loss = model.member_loss(batch, logits)
-            scaled = model.optimizer.scale_loss(loss * share)
-        gradients = tape.gradient(scaled, [weight.value for weight in weights])
-        scale = model.optimizer.scale_loss(share)
-        gradients = [
-            gradient if gradient is None or not rate else gradient + scale * rate * weight
-            for gradient, weight, rate in zip(gradients, weights, model.l2_rates(), strict=True)
-        ]
-        return model.sound_loss(loss, gradients), gradients, batch, logits
+            aim = objective(model, batch, seed)
+            scaled = model.optimizer.scale_loss(aim.minimised * share)
+        return batch, aim, tape.gradient(scaled, [weight.value for weight in weights])
 
     # batch norm that is synchronized exchanges its sums in the middle of the step
     if several and model.jit_compile and not model.synchronized_batch_norm:
         forward_backward = tf.function(forward_backward, jit_compile=True)
-    share = _share_of_batch(replica, num_rows) if several else tf.constant(1.0)
-    if several:
-        x, y, sample_weight = _at_least_one_row((x, y, sample_weight))
-    loss, gradients, batch, logits = forward_backward(x, y, sample_weight, share)
+    data = _at_least_one_row(data) if several else data
+    batch, aim, gradients = forward_backward(data, share)
     # Keras asks for one batch too many where the data end: nothing may change that does not wait for a batch
-    with tf.control_dependencies([loss]):
-        if several:
-            gradients = _summed(model, replica, gradients)
-        model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+    with tf.control_dependencies([aim.loss]):
+        summed = _sum_over_replicas(replica, gradients) if several else gradients
+        model.optimizer.apply_gradients(zip(summed, weights, strict=True))
         if several:
             _average_statistics(model, replica, share)
     if not several:
-        return model.update_metrics(x, y, step, loss, batch, logits)
+        return model.finish_step(data, step, batch, aim, gradients)
     logs = tf.cond(
-        num_rows > 0, lambda: model.update_metrics(x, y, step, loss, batch, logits), lambda: model.get_metrics_result()
+        num_images > 0, lambda: model.finish_step(data, step, batch, aim, gradients), lambda: model.get_metrics_result()
     )
     return _reducible(model, logs)
 
@@ -112,16 +103,11 @@ def _share_of_batch(replica, num_rows):
     return rows / replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
 
 
-def _summed(model, replica, gradients):
-    """The gradients summed over replicas. Keras does so after clipping and accumulating, when it is too late."""
-    model._inner_optimizer._all_reduce_sum_gradients = _as_they_are
+def _sum_over_replicas(replica, gradients):
+    """The gradients of the whole batch, before clipping. At `compile` Keras was told to leave this to us."""
     present = [gradient for gradient in gradients if gradient is not None]
     summed = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, present))
     return [None if gradient is None else next(summed) for gradient in gradients]
-
-
-def _as_they_are(gradients_and_variables):
-    return gradients_and_variables
 
 
 def _average_statistics(model, replica, share):

@@ -1,0 +1,167 @@
+"""Evaluates what recipes trained, or any saved models: what recipes/evaluate.py does."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mixmo_keras import arguments, datasets, evaluation, files
+from mixmo_keras.datasets import resizing
+from mixmo_keras.evaluation import report
+from mixmo_keras.evaluation.corruptions import CORRUPTIONS
+from mixmo_keras.models.deep_ensemble import DeepEnsemble
+from mixmo_keras.models.ensemble import Ensemble
+
+CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
+
+
+def evaluate_runs(
+    paths: Sequence[Path],
+    ensemble: bool = False,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    temperature: bool = False,
+    save_calibrated: bool = False,
+    export: Path | None = None,
+    coverage: float | None = None,
+    ood: str | None = None,
+    corruptions: str | None = None,
+    corruption_images: int | None = None,
+    output_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run, a saved model, or several as one deep ensemble; writes the report and returns its figures.
+
+    Args:
+        paths: Folders of runs, or .keras files.
+        ensemble: Whether to take the networks of all paths as one deep ensemble.
+        dataset: A dataset's name or a folder. Defaults to the runs' own.
+        data_dir: Folder of TensorFlow Datasets.
+        temperature: Whether to calibrate on the validation split.
+        save_calibrated: Whether to save the calibrated model beside the report.
+        export: Folder to export the model to, with its figures. Defaults to none.
+        coverage: Coverage of the conformal sets. Defaults to that of `evaluation.evaluate`.
+        ood: Name of a dataset of other images, to be told from the test images.
+        corruptions: `"on_the_fly"` corrupts the test images here, `"tfds"` reads CIFAR-10-C and its like.
+        corruption_images: Number of test images to corrupt. Defaults to 2000.
+        output_dir: Folder of the report. Defaults to the run's evaluation/.
+    """
+    folder = _report_folder(paths, ensemble, output_dir)
+    if save_calibrated and not temperature:
+        raise ValueError("--save-calibrated saves a model with its --temperature: pass both.")
+    name = dataset or dataset_of(paths)
+    model, model_name = load(paths, ensemble)
+    info = _info(name, data_dir, model)
+    num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
+    test, validation = (datasets.batches(datasets.load(name, split, data_dir), 256) for split in ("test", "validation"))
+    evaluated = evaluation.evaluate(
+        model,
+        test,
+        info.class_names,
+        validation=validation,
+        temperature=temperature,
+        coverage=coverage,
+        out_of_distribution=None if ood is None else out_of_distribution(ood, model.image_shape, data_dir),
+        out_of_distribution_name=ood,
+        corrupted=None if corruptions is None else corrupted(corruptions, name, data_dir, num_corrupted),
+        name=model_name,
+    )
+    page = report.write(evaluated, folder)
+    print(report.table(evaluated.figures))
+    print(f"report: {page}")
+    if save_calibrated:
+        with files.replacing(folder / "calibrated.keras") as part:
+            model.save(part)
+    if export is not None:
+        card = model_card(evaluated.figures, info)
+        print(f"exported: {model.export(export, class_names=info.class_names, card=card)}")
+    return evaluated.figures
+
+
+def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | None) -> Path:
+    if missing := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(f"There is no {missing[0]}.")
+    if len(paths) > 1 and not ensemble:
+        raise ValueError("Several paths are one deep ensemble with --ensemble, or evaluations with --compare.")
+    if output_dir is not None:
+        return output_dir
+    if ensemble or not paths[0].is_dir():
+        raise ValueError("Say where the report belongs with --output-dir: there is no run that it is of.")
+    return paths[0] / "evaluation"
+
+
+def _info(name: str, data_dir: str | None, model: Ensemble) -> datasets.Info:
+    info = datasets.info(name, data_dir)
+    if model.image_shape != info.image_shape:
+        raise ValueError(f"The model takes images {model.image_shape}, those of {name} are {info.image_shape}.")
+    return info
+
+
+def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
+    """The model of the paths and its name."""
+    saved = [path / "last.keras" if path.is_dir() else path for path in paths]
+    for file in saved:
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no {file}: pass a folder that a recipe finished, or a .keras file.")
+    models = [keras.models.load_model(file, compile=not ensemble) for file in saved]
+    for model, file in zip(models, saved, strict=True):
+        if not isinstance(model, Ensemble):
+            raise ValueError(
+                f"{file} holds a {type(model).__name__}, which has no members: evaluate a model of mixmo_keras."
+            )
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    if not ensemble:
+        return models[0], names[0]
+    seedless = {without_seed(name) for name in names}
+    name = f"{seedless.pop()}, {len(names)} networks" if len(seedless) == 1 else " + ".join(names)
+    return DeepEnsemble(models), name
+
+
+def dataset_of(paths: Sequence[Path]) -> str:
+    """The dataset that the runs say they were trained on."""
+    configs = [path / "config.json" for path in paths if (path / "config.json").is_file()]
+    names = {json.loads(config.read_text())["dataset"] for config in configs}
+    if len(names) != 1:
+        raise ValueError(f"The paths name {len(names)} datasets: pass one with --dataset.")
+    return names.pop()
+
+
+def without_seed(name: str) -> str:
+    """What runs that differ in their seed alone have in common."""
+    return re.sub(r"-seed\d+", "", name)
+
+
+def corrupted(source: str, dataset: str, data_dir: str | None, num_images: int) -> Iterator[tuple[str, int, Any]]:
+    """The first test images under every corruption at every severity: (corruption, severity, batches)."""
+    arguments.choice("corruptions", source, CORRUPTED)
+    if source == "on_the_fly":
+        test = datasets.batches(datasets.load(dataset, "test", data_dir).take(num_images), 256)
+        channels = datasets.info(dataset, data_dir).image_shape[-1]
+        names = [name for name in CORRUPTIONS if channels == 3 or name != "saturate"]
+        yield from evaluation.corrupted_batches(test, names)
+        return
+    for name, severity in datasets.corrupted_versions(dataset):
+        test = datasets.load_corrupted(dataset, name, severity, data_dir)
+        yield name, severity, datasets.batches(test.take(num_images), 256)
+
+
+def out_of_distribution(name: str, shape: tuple[int, int, int], data_dir: str | None) -> tf.data.Dataset:
+    """Batches of another dataset's test images, in the size and with the channels that a model takes."""
+    fit = resizing.to_shape(shape)
+    batches = datasets.batches(datasets.load(name, "test", data_dir), 256)
+    return batches.map(lambda images, labels: (fit(images), labels))
+
+
+def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any]:
+    """What an exported model's card says of its evaluation."""
+    ensemble, images, temperature = figures["ensemble"], figures["images"], figures["temperature"]
+    calibration = f"; temperature {temperature['value']:.4f} fitted on {temperature['fitted_on']:,} validation images."
+    return {
+        "Data": f"{info.name}: tested on {images['test']:,} images of its test split"
+        + (calibration if temperature["fitted_on"] else "."),
+        "Figures": {title: report.text(ensemble[key], form) for key, (title, form, _) in report.COLUMNS.items()},
+        "Name": figures["name"],
+    }

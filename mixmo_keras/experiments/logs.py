@@ -1,0 +1,50 @@
+"""What a run logs during `fit`, and log.csv read back."""
+
+import csv
+from pathlib import Path
+
+import keras
+
+from mixmo_keras import files
+
+
+def callbacks(folder: Path, log: list[dict], moving_average: bool = False) -> list[keras.callbacks.Callback]:
+    """What writes into a run's folder during `fit`; the first writes log.csv.
+
+    Args:
+        folder: of the run.
+        log: the epochs that the run has behind it.
+        moving_average: whether the optimizer keeps a moving average of the weights, to evaluate and save.
+    """
+    return [
+        keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
+        keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
+        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if moving_average else []),
+        keras.callbacks.ModelCheckpoint(
+            str(folder / "best.keras"),
+            monitor="val_accuracy",
+            mode="max",
+            save_best_only=True,
+            initial_value_threshold=max((row["val_accuracy"] for row in log), default=None),
+        ),
+    ]
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The epochs of a log.csv; none where there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def trimmed(path: Path, epochs: int) -> list[dict[str, float]]:
+    """The first epochs of a log.csv; drops the later ones, which a run that goes on from there will write again."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)[: epochs + 1]
+    if epochs:
+        files.write_text(path, "".join(lines))
+    else:
+        path.unlink()
+    return read(path)

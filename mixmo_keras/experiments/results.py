@@ -1,0 +1,141 @@
+"""A run's figures: measured, shown, and read back from its folder."""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixmo_keras import metrics
+from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.models.methods import defaults as method_defaults
+from mixmo_keras.version import __version__
+
+FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def validation_figures(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The last epoch and the best one in a run's log."""
+    best = max(log, key=lambda row: row["val_accuracy"])
+    return {
+        "last": {"epoch": len(log), "accuracy": log[-1]["val_accuracy"], "nll": log[-1]["val_loss"]},
+        "best": {"epoch": int(best["epoch"]) + 1, "accuracy": best["val_accuracy"]},
+    }
+
+
+def test_figures(model: Ensemble, test: tf.data.Dataset) -> dict[str, Any]:
+    """Accuracy, NLL (nats) and calibration error of each member, their mean and the ensemble; the members' diversity."""
+    member_logits = model.predict_members(test, verbose=0)
+    labels = np.concatenate([label for _, label in test.as_numpy_iterator()])
+
+    def figures_of(logits) -> dict[str, float]:
+        figures = metrics.network_figures(logits, labels)
+        return {name: figures[name] for name in FIGURES}
+
+    members = [figures_of(member_logits[:, member]) for member in range(model.num_members)]
+    figures: dict[str, Any] = {
+        "images": len(labels),
+        "members": members,
+        "members_mean": {name: float(np.mean([member[name] for member in members])) for name in FIGURES},
+        "ensemble": figures_of(model.pooled(member_logits)),
+    }
+    if len(members) > 1:
+        ratio = metrics.diversity_figures(member_logits, labels)["ratio_of_errors"]
+        figures["ratio_of_errors"] = ratio if np.isfinite(ratio) else None  # no image is wrong for both
+    return figures
+
+
+test_figures.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+
+
+def versions() -> dict[str, str]:
+    """What the run ran on."""
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "mixmo_keras": __version__,
+    }
+
+
+# -- showing -----------------------------------------------------------------------------------------------------------
+
+
+def print_table(figures: Mapping[str, Any]) -> None:
+    """Prints the figures of each member, their mean and the ensemble."""
+    test, validation = figures["test"], figures["validation"]
+    several = len(test["members"]) > 1
+    rows = [(f"member {member}", score) for member, score in enumerate(test["members"])] if several else []
+    rows += [("members' mean", test["members_mean"])] if several else []
+    rows += [("ensemble" if several else "network", test["ensemble"])]
+    print(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
+    print(f"{'':<15}{'accuracy':>10}{'NLL':>9}{'ECE':>9}")
+    for name, score in rows:
+        print(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
+    if test.get("ratio_of_errors") is not None:
+        print(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
+    print(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
+    print(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
+    print(f"trained in {figures['training_seconds']:.0f} s; SavedModel: {figures['saved_model']}")
+
+
+def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[str, Any]:
+    """What the model card says of a run, which was trained on so many images."""
+    score, defaults = figures["test"]["ensemble"], method_defaults(recipe.method)
+    settings = {name: value for name, value in recipe.settings().items() if value not in (None, False)}
+    # `None` is silent but where the method has another value, such as equal weights in place of a root
+    settings |= {name: "none" for name in defaults if defaults[name] is not None and getattr(recipe, name, 0) is None}
+    return {
+        "Data": f"{recipe.dataset}: trained on {num_images:,} images of its train split, a part of which was held out; "
+        f"tested on {figures['test']['images']:,} images.",
+        "Figures": {
+            "test accuracy": f"{score['accuracy']:.2%}",
+            "test NLL (nats)": score["nll"],
+            "test expected calibration error (15 bins)": score["ece"],
+        },
+        "Training": settings,
+    }
+
+
+# -- reading back ------------------------------------------------------------------------------------------------------
+
+
+def check_folder(recipe: Recipe) -> None:
+    """Raises where the folder holds a run with other settings, which this resolved recipe would silently replace."""
+    config = recipe.folder / "config.json"
+    if recipe.fresh or not config.exists():
+        return
+    defaults = Recipe(method=recipe.method).resolved()  # of options that the earlier run didn't know
+    refuse_other_settings(recipe.folder, "run", defaults.settings() | json.loads(config.read_text()), recipe.settings())
+
+
+def refuse_other_settings(folder: Path, kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises where a folder's run, or search, had other settings than the one that would take its place."""
+    changed = [f"{name} {before.get(name)!r} → {value!r}" for name, value in now.items() if before.get(name) != value]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a {kind} with other settings ({', '.join(changed)}). Pass another --output-dir, or --fresh to "
+            "start over in its place."
+        )
+
+
+def finished(recipe: Recipe) -> dict[str, Any] | None:
+    """The figures of a finished run with these settings, `None` where there is none."""
+    path = recipe.folder / "metrics.json"
+    if not path.exists():
+        return None
+    check_folder(recipe.resolved())
+    return json.loads(path.read_text())
+
+
+def finished_runs(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+    """The figures of the recipes whose runs are finished."""
+    return [figures for figures in map(finished, recipes) if figures is not None]

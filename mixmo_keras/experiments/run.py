@@ -1,0 +1,240 @@
+"""One run, from settings to a report: load, build, fit, evaluate, save, export. It writes into `<output_dir>/<name>/`:
+
+    config.json     the resolved settings and versions      log.csv        losses and accuracies by epoch
+    metrics.json    the final figures                       tensorboard/   the same for TensorBoard
+    last.keras      the model after the last epoch          best.keras     after the epoch best on validation data
+    checkpoints/    from which the same command goes on where the run was killed
+
+and a SavedModel into `<export_dir>/<name>/1`.
+"""
+
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mixmo_keras import datasets, files
+from mixmo_keras.experiments import logs, results
+from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
+from mixmo_keras.experiments.recipe import Default, Recipe, method_options
+from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.methods import METHODS
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.training import distribution, losses
+from mixmo_keras.training.checkpoint_files import Position
+from mixmo_keras.training.checkpoints import Checkpoints, warm_start
+from mixmo_keras.training.schedules import PUBLISHED
+
+EVALUATED_AT_ONCE = 256  # images
+
+
+def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict:
+    """Runs a recipe from data to SavedModel and returns its final figures, as in metrics.json.
+
+    A run of the same name and settings that was killed goes on from its last checkpoint.
+
+    Args:
+        recipe: its settings.
+        callbacks: further callbacks of `fit`.
+    """
+    recipe = recipe.resolved()
+    strategy = distribution.strategy(recipe.strategy, recipe.devices)
+    _check_images_a_step(recipe, strategy)
+    results.check_folder(recipe)
+
+    data = load(recipe)
+    with strategy.scope():
+        model = build(recipe, data.info)
+
+    chief = distribution.is_chief(strategy)  # of several workers one writes; the others do as it does, elsewhere
+    if chief and recipe.fresh:
+        shutil.rmtree(recipe.folder, ignore_errors=True)
+    distribution.across_workers(strategy, 0)  # waits for the chief
+    checkpoints = Checkpoints(recipe.folder / "checkpoints", every_steps=recipe.checkpoint_steps)
+    if recipe.warm_start and not checkpoints.files():
+        warm_start(model, recipe.warm_start)
+    position = checkpoints.restore(model)
+    if chief:
+        files.write_json(recipe.folder / "config.json", {**recipe.settings(), "versions": results.versions()})
+        _announce(recipe, model, position, strategy)
+
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = recipe.folder if chief else Path(elsewhere)
+        fit(recipe, model, data, checkpoints, folder, callbacks, chief)
+        with files.replacing(folder / "last.keras") as part:
+            model.save(part)
+    figures = {
+        "name": recipe.name,
+        "epochs": recipe.epochs,
+        "training_seconds": round(checkpoints.seconds, 1),
+        "validation": results.validation_figures(logs.read(recipe.folder / "log.csv")),
+        "test": results.test_figures(model, data.test),  # of the last epoch; nothing was chosen by them
+        "saved_model": str(recipe.saved_model),
+    }
+    if chief:
+        export(recipe, data, figures)
+        files.write_json(recipe.folder / "metrics.json", figures)
+        results.print_table(figures)
+    distribution.across_workers(strategy, 0)
+    return figures
+
+
+def run_missing(experiments: Mapping[str, Sequence[Recipe]], run: Callable[[Recipe], Any] = run) -> None:
+    """Runs what is not finished of several experiments, each of as many recipes that differ in their seed.
+
+    Seed by seed, so that a comparison that is stopped has whole tables.
+    """
+    for of_one_seed in zip(*experiments.values(), strict=True):
+        for recipe in of_one_seed:
+            if results.finished(recipe) is None:
+                run(recipe)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The splits of a recipe's dataset."""
+
+    info: datasets.Info
+    train: tf.data.Dataset  #       image by image
+    validation: tf.data.Dataset  #  in batches
+    test: tf.data.Dataset  #        in batches
+
+
+def load(recipe: Recipe) -> Data:
+    """The data of a recipe."""
+    info = datasets.info(recipe.dataset, recipe.data_dir)
+    train = datasets.load(recipe.dataset, "train", recipe.data_dir, whole=recipe.crop == "whole")
+    validation, test = (
+        datasets.batches(datasets.load(recipe.dataset, split, recipe.data_dir), EVALUATED_AT_ONCE)
+        for split in ("validation", "test")
+    )
+    return Data(info, train, validation, test)
+
+
+def build(recipe: Recipe, info: datasets.Info) -> MixMo:
+    """The compiled model of a resolved recipe."""
+    resolved: Any = recipe  # mypy can't know that its options have their values
+    options = {name: getattr(recipe, name) for name in method_options()}
+    model = METHODS[recipe.method](
+        recipe.backbone,
+        num_classes=info.num_classes,
+        input_shape=info.image_shape,
+        normalization=info.normalization,
+        augmentation=_augmentation(recipe),
+        already_repeated=recipe.pixel_augmentation is not None and recipe.batch_repetitions != 1,
+        msda=resolved.msda and MSDA(resolved.msda, resolved.msda_probability, resolved.msda_alpha),
+        synchronized_batch_norm=recipe.synchronized_batch_norm,
+        seed=recipe.seed,
+        dtype=recipe.dtype,
+        name=recipe.method,
+        **{name: value for name, value in options.items() if value is not Default.METHOD},
+    )
+    optimizer = keras.optimizers.SGD(
+        PUBLISHED[resolved.schedule].schedule(resolved.learning_rate),
+        momentum=0.9,
+        nesterov=True,
+        global_clipnorm=recipe.clip_norm,
+        use_ema=recipe.ema is not None,
+        ema_momentum=0.99 if recipe.ema is None else recipe.ema,
+        gradient_accumulation_steps=recipe.accumulation,
+    )
+    loss = losses.default(resolved.teaching, recipe.label_smoothing)
+    jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
+    model.compile(optimizer, loss, jit_compile=jit_compile)
+    return model
+
+
+def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.data.Dataset:
+    """The batches of all epochs from one on; of each image as many copies as the CPU augments, else one."""
+    options: dict = {}
+    if recipe.crop == "whole":
+        options["random_part"] = data.info.image_shape[:2]
+    if recipe.pixel_augmentation:
+        transform = PIXEL_AUGMENTATIONS[recipe.pixel_augmentation]()
+        options |= dict(repetitions=recipe.batch_repetitions, transform=transform)
+    return datasets.batches(
+        data.train, recipe.images_a_step, training=True, seed=recipe.seed, first_epoch=first_epoch, **options
+    )
+
+
+def fit(
+    recipe: Recipe,
+    model: MixMo,
+    data: Data,
+    checkpoints: Checkpoints,
+    folder: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    chief: bool = True,
+) -> None:
+    """Trains from the checkpoints' position to the last epoch, and logs into a folder."""
+    first_epoch = checkpoints.position.epoch
+    log = logs.trimmed(folder / "log.csv", first_epoch)
+    if chief and len(log) != first_epoch:
+        raise ValueError(
+            f"{folder / 'log.csv'} has {len(log)} epochs, but the newest checkpoint is after {first_epoch}. Pass --fresh to "
+            "start over."
+        )
+    writers = logs.callbacks(folder, log, moving_average=recipe.ema is not None)
+    with checkpoints.on_sigterm() as preemption:
+        try:
+            model.fit(
+                training_batches(recipe, data, first_epoch),
+                steps_per_epoch=datasets.steps_per_epoch(data.train, recipe.images_a_step),
+                validation_data=data.validation,
+                initial_epoch=first_epoch,
+                epochs=recipe.epochs,
+                verbose=0 if not chief else 1 if sys.stdout.isatty() else 2,
+                callbacks=[preemption, *writers, *callbacks, checkpoints],
+            )
+        except FloatingPointError as error:
+            paths = list(checkpoints.files().values())
+            advice = f" Last good checkpoint: {paths[-1]}; --warm-start takes it into a new run." if paths else ""
+            raise FloatingPointError(f"{error}{advice}") from error
+        finally:
+            writers[0].on_train_end()  # closes log.csv, which `fit` leaves open where it fails
+
+
+def export(recipe: Recipe, data: Data, figures: dict) -> None:
+    """Writes the SavedModel of a run's last.keras."""
+    # loaded without the strategy, which several workers would have to leave together
+    keras.models.load_model(recipe.folder / "last.keras").export(
+        figures["saved_model"],
+        class_names=data.info.class_names,
+        card=results.card(recipe, figures, datasets.steps_per_epoch(data.train, 1)),
+        overwrite=True,
+    )
+
+
+def _augmentation(recipe: Recipe) -> keras.layers.Layer | None:
+    """The layer that augments each copy on the device; the random part of crop="whole" was taken before."""
+    if recipe.crop == "resize":
+        return RandomResizedCrop(flip=recipe.flip)
+    padding = recipe.padding if recipe.crop == "pad" else 0
+    return PadCropFlip(padding, recipe.flip) if padding or recipe.flip else None
+
+
+def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
+    if recipe.images_a_step % strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"{recipe.images_a_step} images a step (`batch_size` / `batch_repetitions`) can't be shared out evenly to "
+            f"{strategy.num_replicas_in_sync} devices."
+        )
+
+
+def _announce(recipe: Recipe, model: MixMo, position: Position, strategy: tf.distribute.Strategy) -> None:
+    """Says on the terminal what is about to run."""
+    replicas = strategy.num_replicas_in_sync
+    print(f"{recipe.name}: {model.count_params():,} parameters; {recipe.folder}/")
+    print(f"{recipe.images_a_step} images a step, learning rate {recipe.learning_rate:g}")
+    if replicas > 1:
+        print(f"{replicas} replicas of {recipe.images_a_step // replicas} images")
+    print(model.figure())
+    if position != Position():
+        print(f"goes on after epoch {position.epoch}, step {position.step}")

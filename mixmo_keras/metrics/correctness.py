@@ -1,0 +1,91 @@
+"""How right a network is: accuracy, likelihood, Brier score."""
+
+import dataclasses
+
+import keras
+
+from mixmo_keras.metrics.figures import MeanOverImages, answers, namespace, probabilities
+from mixmo_keras.metrics.keras_metrics import NetworkMetric
+
+
+class _Accuracy(MeanOverImages):
+    def values(self, logits, labels):
+        return namespace(logits).cast(answers(logits) == labels, logits.dtype)
+
+
+def accuracy(logits, labels) -> float:
+    """Share of images whose most probable class is right."""
+    return _Accuracy().of_arrays(logits, labels)
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class Accuracy(NetworkMetric):
+    """`accuracy` as a Keras metric. Arguments as in `NetworkMetric`."""
+
+    figure = _Accuracy()
+
+
+@dataclasses.dataclass(frozen=True)
+class _TopKAccuracy(MeanOverImages):
+    k: int = 5
+
+    def values(self, logits, labels):
+        xp = namespace(logits)
+        above = logits > xp.take_along_axis(logits, labels[:, None], axis=-1)
+        return xp.cast(xp.sum(xp.cast(above, "int32"), axis=-1) < self.k, logits.dtype)
+
+
+def top_k_accuracy(logits, labels, k: int = 5) -> float:
+    """Share of images with fewer than k classes more probable than the right one; 1 where there are only k classes."""
+    return _TopKAccuracy(k).of_arrays(logits, labels)
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class TopKAccuracy(NetworkMetric):
+    """`top_k_accuracy` as a Keras metric.
+
+    Args:
+        k: As in `top_k_accuracy`. Defaults to 5.
+        of, averaging: As in `NetworkMetric`.
+    """
+
+    def __init__(self, k: int = 5, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None):
+        self.figure = _TopKAccuracy(k)
+        super().__init__(of, averaging, name, dtype)
+
+
+class _NegativeLogLikelihood(MeanOverImages):
+    def values(self, logits, labels):
+        xp = namespace(logits)
+        return -xp.take_along_axis(xp.log_softmax(logits, axis=-1), labels[:, None], axis=-1)[:, 0]
+
+
+def negative_log_likelihood(logits, labels) -> float:
+    """Mean of −log of the probability given to the right class, in nats."""
+    return _NegativeLogLikelihood().of_arrays(logits, labels)
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class NegativeLogLikelihood(NetworkMetric):
+    """`negative_log_likelihood` as a Keras metric. Arguments as in `NetworkMetric`."""
+
+    figure = _NegativeLogLikelihood()
+
+
+class _BrierScore(MeanOverImages):
+    def values(self, logits, labels):
+        xp = namespace(logits)
+        targets = xp.cast(labels[:, None] == xp.arange(logits.shape[-1], dtype="int32"), logits.dtype)
+        return xp.sum(xp.square(probabilities(logits) - targets), axis=-1)
+
+
+def brier_score(logits, labels) -> float:
+    """Mean of Σ_k (p_k − 1[k = label])²: from 0 to 2, the sum over classes as Brier (1950) has it."""
+    return _BrierScore().of_arrays(logits, labels)
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class BrierScore(NetworkMetric):
+    """`brier_score` as a Keras metric. Arguments as in `NetworkMetric`."""
+
+    figure = _BrierScore()

@@ -1,0 +1,203 @@
+"""Figures as Keras metrics: batch by batch, under any `tf.distribute` strategy, and on JAX.
+
+A metric's class names the `figure` that it streams; what it adds up are that figure's statistics. It takes labels, integers
+(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K).
+"""
+
+import dataclasses
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from mixmo_keras import arguments
+from mixmo_keras.metrics.figures import Figure
+from mixmo_keras.networks.member_average import MemberAverage
+
+_ANY_NUM_CLASSES = 1000  # of no image: most figures' statistics have the same shapes whatever K is
+
+
+class _KerasMetric(keras.metrics.Metric):
+    """A figure whose statistics are sums, in a variable each.
+
+    Attributes:
+        figure: The figure; set in `__init__`, before this class', where it has options.
+    """
+
+    figure: Figure
+
+    def __init__(self, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self._add_variables()
+
+    def _logits_of_no_image(self) -> np.ndarray:
+        """Logits (0, K) or (0, M, K) whose statistics are where the sums begin."""
+        raise NotImplementedError
+
+    def _statistics_of_no_image(self) -> dict[str, np.ndarray]:
+        return self.figure.update(self._logits_of_no_image(), np.zeros(0, "int32"), np.zeros(0))
+
+    def _add_variables(self) -> None:
+        self.statistics = {
+            name: self.add_variable(zeros.shape, "zeros", name=name)
+            for name, zeros in self._statistics_of_no_image().items()
+        }
+
+    def _rows(self, y_true, y_pred, sample_weight):
+        """Labels (rows,), logits (rows, K) or (rows, M, K) and weights (rows,) that the figure looks at."""
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels = _integer_labels(y_true)
+        weights = ops.ones(ops.shape(labels)) if sample_weight is None else ops.reshape(sample_weight, (-1,))
+        self._add(*self._rows(labels, ops.cast(y_pred, "float32"), ops.cast(weights, "float32")))
+
+    def _add(self, labels, logits, weights):
+        for name, value in self.figure.update(logits, labels, weights).items():
+            self.statistics[name].assign_add(ops.cast(value, self.statistics[name].dtype))
+
+    def result(self):
+        return self.figure.result({name: ops.convert_to_tensor(value) for name, value in self.statistics.items()})
+
+    def get_config(self):
+        return {**super().get_config(), **dataclasses.asdict(self.figure)}
+
+
+class NetworkMetric(_KerasMetric):
+    """A figure of one network's logits.
+
+    Args:
+        of: Which network, where logits are those of members: `"ensemble"`, their average; `"members"`, every member's rows
+            together; or a member's number. Defaults to `"ensemble"`.
+        averaging: How the ensemble is averaged, `"logits"` or `"probabilities"`. Defaults to `"logits"`.
+    """
+
+    num_classes = _ANY_NUM_CLASSES
+
+    def __init__(self, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None):
+        super().__init__(name, dtype)
+        if isinstance(of, numbers.Integral):
+            of = arguments.integer("of", of, least=0)
+        else:
+            arguments.choice("of", of, ("ensemble", "members"), ", or a member's number")
+        self.of, self._average = of, MemberAverage(averaging)
+
+    def _logits_of_no_image(self):
+        return np.zeros((0, self.num_classes))
+
+    def _rows(self, labels, logits, weights):
+        if len(logits.shape) == 2:
+            if self.of != "ensemble":
+                raise ValueError(f"of={self.of!r} needs logits of members (n, M, K), got shape {tuple(logits.shape)}.")
+            return labels, logits, weights
+        if self.of == "ensemble":
+            return labels, self._average(logits), weights
+        num_members = logits.shape[1]
+        if self.of == "members":
+            logits = ops.reshape(logits, (-1, logits.shape[2]))
+            return ops.repeat(labels, num_members), logits, ops.repeat(weights, num_members)
+        if self.of >= num_members:
+            raise ValueError(f"of={self.of} is no member: there are {num_members}.")
+        return labels, logits[:, self.of], weights
+
+    def get_config(self):
+        return {**super().get_config(), "of": self.of, "averaging": self._average.averaging}
+
+
+class RankedMetric(NetworkMetric):
+    """A figure that ranks all images: it keeps a row of statistics for each of them, up to `capacity` of them.
+
+    Images of `sample_weight` 0 are left out; all others count once.
+
+    Args:
+        capacity: Number of images that are kept, over all replicas; with more the result is NaN. Defaults to 50,000.
+        of, averaging: As in `NetworkMetric`.
+    """
+
+    def __init__(
+        self, capacity: int = 50_000, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None
+    ):
+        self.capacity = arguments.integer("capacity", capacity, least=1)
+        super().__init__(of, averaging, name, dtype)
+
+    def _add_variables(self):
+        # one row more than are kept: what does not fit is written there
+        shape = (self.capacity + 1,)
+        self.statistics = {
+            name: self.add_variable(shape, "zeros", name=name) for name in self._statistics_of_no_image()
+        }
+        self.count = self.add_variable((), "zeros", dtype="int32", name="count")
+
+    def _add(self, labels, logits, weights):
+        counted = ops.cast(weights > 0, "int32")
+        # replicas write to rows of their own, so that the sum over replicas holds the rows of all
+        replica, num_replicas = _replica()
+        rows = (self.count + ops.cumsum(counted) - 1) * num_replicas + replica
+        rows = ops.where(counted > 0, ops.minimum(rows, self.capacity), self.capacity + 1)
+        for name, values in self.figure.update(logits, labels, weights).items():
+            variable = self.statistics[name]
+            padded = ops.concatenate([variable, ops.zeros((1,), variable.dtype)])  # a last row for what is left out
+            values = ops.cast(values, variable.dtype)
+            variable.assign(ops.scatter_update(padded, rows[:, None], values)[:-1])
+        self.count.assign_add(ops.sum(counted))
+
+    def result(self):
+        statistics = {name: ops.convert_to_tensor(rows) for name, rows in self.statistics.items()}
+        too_many = statistics["counted"][-1] > 0
+        value = self.figure.result({name: rows[:-1] for name, rows in statistics.items()})
+        return ops.where(too_many, float("nan"), value)
+
+    def get_config(self):
+        return {**super().get_config(), "capacity": self.capacity}
+
+
+class MembersMetric(_KerasMetric):
+    """A figure of the logits of members (n, M, K)."""
+
+    def _logits_of_no_image(self):
+        return np.zeros((0, 2, _ANY_NUM_CLASSES))
+
+    def _rows(self, labels, logits, weights):
+        if len(logits.shape) != 3:
+            raise ValueError(f"Logits must be (n, M, K), of the members; got {tuple(logits.shape)}.")
+        return labels, logits, weights
+
+
+class PairsMetric(MembersMetric):
+    """A figure of pairs of members.
+
+    Args:
+        num_members: M, of at least 2: a single member has no diversity.
+    """
+
+    def __init__(self, num_members: int, name=None, dtype=None):
+        self.num_members = arguments.integer("num_members", num_members, least=2)
+        super().__init__(name, dtype)
+
+    def _logits_of_no_image(self):
+        return np.zeros((0, self.num_members, _ANY_NUM_CLASSES))
+
+    def _rows(self, labels, logits, weights):
+        if len(logits.shape) != 3 or logits.shape[1] != self.num_members:
+            raise ValueError(f"Logits must be (n, {self.num_members}, K), of the members; got {tuple(logits.shape)}.")
+        return labels, logits, weights
+
+    def get_config(self):
+        return {**super().get_config(), "num_members": self.num_members}
+
+
+def _integer_labels(labels):
+    if len(labels.shape) == 2:
+        labels = ops.argmax(labels, axis=-1) if labels.shape[1] > 1 else ops.squeeze(labels, axis=1)
+    return ops.cast(labels, "int32")
+
+
+def _replica():
+    """The index of this replica, and how many there are."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        return ops.cast(context.replica_id_in_sync_group, "int32"), context.num_replicas_in_sync
+    return 0, 1

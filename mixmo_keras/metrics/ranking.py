@@ -1,0 +1,185 @@
+"""Whether a network knows when it errs: figures that rank images by confidence."""
+
+import keras
+import numpy as np
+
+from mixmo_keras.metrics.figures import Figure, confidence_and_correctness, namespace
+from mixmo_keras.metrics.keras_metrics import RankedMetric
+
+
+class RankedFigure(Figure):
+    """A figure of all images side by side, which no sums can give.
+
+    Its statistics are rows, one for each image, and those of two sets of images are put one after the other: `confidence`;
+    `right`, 1 or 0; and `counted`, 1 or 0, as images of weight 0 are not looked at, nor are the rows of a Keras metric that
+    were not written yet.
+    """
+
+    def update(self, logits, labels, weights):
+        confidence, right = confidence_and_correctness(logits, labels)
+        counted = namespace(logits).cast(weights > 0, logits.dtype)
+        return {"confidence": confidence, "right": right, "counted": counted}
+
+
+def confidence_and_right(logits, labels) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of the most probable class (n,), and whether it is the right one (n,)."""
+    rows = RankedFigure().statistics_of(logits, labels)
+    return rows["confidence"], rows["right"] > 0
+
+
+def in_order(statistics, keys):
+    """By rising keys: the keys, the mean of `right` over equal ones, and `counted`, whose zeros come last."""
+    xp = namespace(keys)
+    right, counted = statistics["right"], statistics["counted"]
+    keys = xp.where(counted > 0, keys, float("inf"))
+    order = xp.argsort(keys)
+    keys, right, counted = (xp.take(values, order) for values in (keys, right, counted))
+    sums = xp.concatenate([xp.zeros((1,), dtype=keys.dtype), xp.cumsum(right)])
+    first, last = (xp.searchsorted(keys, keys, side=side) for side in ("left", "right"))
+    mean = (xp.take(sums, last) - xp.take(sums, first)) / xp.cast(xp.maximum(last - first, 1), keys.dtype)
+    return keys, mean, counted
+
+
+# -- detecting by a score ------------------------------------------------------------------------------------------------
+
+
+class _Detection(RankedFigure):
+    """How well low confidence finds what is wrong; NaN where nothing is, or everything."""
+
+    def result(self, statistics):
+        confidence, right, counted = (statistics[name] for name in ("confidence", "right", "counted"))
+        xp = namespace(confidence)
+        rights, wrongs = (
+            xp.sort(xp.where((counted > 0) & of_kind, confidence, float("inf"))) for of_kind in (right > 0, right == 0)
+        )
+        num_rights, num_wrongs = (xp.sum(xp.cast(xp.isfinite(values), "int32")) for values in (rights, wrongs))
+        of_wrongs = self.of_wrongs(rights, wrongs, num_rights)
+        total = xp.sum(xp.where(xp.isfinite(wrongs), of_wrongs, 0.0))
+        value = total / xp.cast(xp.maximum(num_wrongs, 1), confidence.dtype)
+        return xp.where((num_rights > 0) & (num_wrongs > 0), value, float("nan"))
+
+    def of_wrongs(self, rights, wrongs, num_rights):
+        """A value of each wrong one, whose mean is the figure. Both confidences rise, and are infinite behind the last."""
+        raise NotImplementedError
+
+
+def _number_below(values, rising, side: str = "left"):
+    """How many of `rising` are below each value, or with `side="right"` not above it."""
+    xp = namespace(values)
+    return xp.cast(xp.searchsorted(rising, values, side=side), values.dtype)
+
+
+class _ErrorAUROC(_Detection):
+    def of_wrongs(self, rights, wrongs, num_rights):
+        xp = namespace(wrongs)
+        below = (_number_below(wrongs, rights) + _number_below(wrongs, rights, "right")) / 2
+        return 1 - below / xp.cast(xp.maximum(num_rights, 1), wrongs.dtype)
+
+
+class _ErrorAUPR(_Detection):
+    def of_wrongs(self, rights, wrongs, num_rights):
+        # what is found by taking all that are no more confident
+        true_positives, false_positives = (_number_below(wrongs, rising, "right") for rising in (wrongs, rights))
+        return true_positives / (true_positives + false_positives)
+
+
+class _ErrorFPR95(_Detection):
+    def of_wrongs(self, rights, wrongs, num_rights):
+        xp = namespace(wrongs)
+        accepted_from = xp.take(rights, num_rights // 20)  # below it are at most 5 % of the right ones
+        return xp.cast(wrongs >= accepted_from, wrongs.dtype)
+
+
+def detection(scores, positives) -> dict[str, float]:
+    """How well a score tells the positives (errors, images out of distribution) from the rest.
+
+    Args:
+        scores: (n,), higher for what is more likely positive.
+        positives: (n,) booleans.
+
+    Returns:
+        `auroc`; `aupr`, the average precision of finding the positives; `fpr95`, the share of the positives that is accepted
+        where 95 % of the rest is. NaN where there is none or nothing but positives.
+    """
+    scores, positives = np.asarray(scores, "float64"), np.asarray(positives, bool)
+    if scores.ndim != 1 or scores.shape != positives.shape or not len(scores):
+        raise ValueError(
+            f"`scores` and `positives` must be (n,) both, n of at least 1, got {scores.shape} and {positives.shape}."
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"`scores` must be finite, got {scores[~np.isfinite(scores)][0]}.")
+    rows = {"confidence": -scores, "right": np.where(positives, 0.0, 1.0), "counted": np.ones(len(scores))}
+    figures = {"auroc": _ErrorAUROC(), "aupr": _ErrorAUPR(), "fpr95": _ErrorFPR95()}
+    return {name: float(figure.result(rows)) for name, figure in figures.items()}
+
+
+def misclassification_detection(logits, labels) -> dict[str, float]:
+    """`detection` of wrong answers by low confidence."""
+    confidence, right = confidence_and_right(logits, labels)
+    return detection(-confidence, ~right)
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class ErrorAUROC(RankedMetric):
+    """Area under the ROC curve of finding wrong answers by low confidence, as in `misclassification_detection`.
+
+    Arguments as in `RankedMetric`, which says what is kept.
+    """
+
+    figure = _ErrorAUROC()
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class ErrorAUPR(RankedMetric):
+    """Average precision of finding wrong answers by low confidence, as in `misclassification_detection`.
+
+    Arguments as in `RankedMetric`, which says what is kept.
+    """
+
+    figure = _ErrorAUPR()
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class ErrorFPR95(RankedMetric):
+    """Share of the wrong answers that is accepted where 95 % of the right ones are, as in `misclassification_detection`.
+
+    Arguments as in `RankedMetric`, which says what is kept.
+    """
+
+    figure = _ErrorFPR95()
+
+
+# -- risk and coverage ---------------------------------------------------------------------------------------------------
+
+
+class _AreaUnderRiskCoverage(RankedFigure):
+    def risks(self, statistics):
+        """The share of errors among the 1, 2, … most confident images, and whether there are so many."""
+        keys, right, counted = in_order(statistics, -statistics["confidence"])
+        xp = namespace(keys)
+        rank = xp.arange(1, keys.shape[0] + 1, dtype=keys.dtype)
+        return xp.cumsum(xp.where(counted > 0, 1 - right, 0.0)) / rank, counted
+
+    def result(self, statistics):
+        risks, counted = self.risks(statistics)
+        xp = namespace(risks)
+        return xp.sum(risks * counted) / xp.maximum(xp.sum(counted), 1.0)
+
+
+def risk_coverage(logits, labels) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage 1/n, …, 1 and the share of errors among so many most confident images; equal confidences in any order."""
+    figure = _AreaUnderRiskCoverage()
+    risks, _ = figure.risks(figure.statistics_of(logits, labels))
+    return np.arange(1, len(risks) + 1) / len(risks), risks
+
+
+def area_under_risk_coverage(logits, labels) -> float:
+    """AURC: the mean risk over coverages (Geifman and El-Yaniv, 2017); lower is better, 0 without errors."""
+    return _AreaUnderRiskCoverage().of_arrays(logits, labels)
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class AreaUnderRiskCoverage(RankedMetric):
+    """`area_under_risk_coverage` as a Keras metric. Arguments as in `RankedMetric`, which says what is kept."""
+
+    figure = _AreaUnderRiskCoverage()

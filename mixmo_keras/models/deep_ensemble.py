@@ -1,0 +1,96 @@
+"""Several trained networks as one."""
+
+import keras
+from keras import ops
+
+from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.training import losses
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class DeepEnsemble(Ensemble):
+    """Several trained models as one (Lakshminarayanan et al., 2017): M·N members of N networks, averaged.
+
+    It predicts, evaluates, calibrates, saves and exports as each of them does; it is not trained itself. It holds the
+    networks themselves: a change of their weights is a change of the ensemble.
+
+    Args:
+        models: models of this package of the same image shape and classes. Their own temperatures are not used.
+        averaging: `"probabilities"`, as is usual between networks, or `"logits"`.
+        temperature: as in `MixMo`.
+        temperature_applies_to: as in `MixMo`.
+
+    Example:
+
+    ```python
+    ensemble = mixmo_keras.DeepEnsemble([keras.models.load_model(path) for path in paths])
+    ensemble.calibrate(validation)
+    ensemble.evaluate(test)
+    ```
+    """
+
+    def __init__(
+        self,
+        models,
+        averaging: str = "probabilities",
+        temperature: float = 1.0,
+        temperature_applies_to: str = "ensemble",
+        name: str | None = None,
+    ):
+        models = list(models)
+        if not models:
+            raise ValueError("`models` is empty: an ensemble needs a network at least.")
+        for model in models:
+            if not isinstance(model, Ensemble):
+                raise TypeError(f"`models` must be models of mixmo_keras, got {type(model).__name__}.")
+            shape = (model.image_shape, model.num_classes)
+            if shape != (models[0].image_shape, models[0].num_classes):
+                raise ValueError(
+                    f"`models` must have the same image shape and classes; {models[0].name} has {models[0].image_shape} and "
+                    f"{models[0].num_classes}, {model.name} {model.image_shape} and {model.num_classes}."
+                )
+        if len(set(map(id, models))) < len(models):
+            raise ValueError("`models` has a model twice: it would only weigh more.")
+        images = keras.Input(models[0].image_shape, name="images")
+        networks = []
+        for number, model in enumerate(models):
+            logits = ops.cast(model._member_logits, "float32")
+            networks.append(keras.Model(model.inputs, logits, name=f"network{number}"))
+        member_logits = ops.concatenate([network(images) for network in networks], axis=1)
+        average = MemberAverage(averaging, temperature, temperature_applies_to, dtype="float32", name="average")
+        super().__init__(images, average(member_logits), name=name)
+        self.__dict__["__networks"] = models  # past Keras' tracking and saving: twice, and with their optimizers
+        self._member_logits = member_logits
+        self.average = average
+        self.image_shape, self.num_classes = models[0].image_shape, models[0].num_classes
+        self.num_members = sum(model.num_members for model in models)
+        self.compile(loss=losses.CrossEntropy(), metrics=["accuracy"])
+
+    def networks(self) -> list[Ensemble]:
+        """The models that it was made of."""
+        return list(self.__dict__["__networks"])
+
+    def fit(self, *arguments, **options):
+        raise TypeError("A DeepEnsemble is not trained: train its networks one by one, each with a seed of its own.")
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def get_config(self):
+        average = self.average
+        configs = [keras.saving.serialize_keras_object(model) for model in self.networks()]
+        for config in configs:
+            config.pop("compile_config", None)  # they are loaded for inference
+        return {
+            "models": configs,
+            "averaging": average.averaging,
+            "temperature": average.temperature,
+            "temperature_applies_to": average.temperature_applies_to,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        models = [keras.saving.deserialize_keras_object(model, custom_objects) for model in config["models"]]
+        return cls(**{**config, "models": models})

@@ -1,0 +1,223 @@
+"""The papers' methods, with flat keywords: each is a `MixMo` whose settings they are sorted into.
+
+`defaults` says which keywords a method has and what they are by default, for command lines and tables.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+
+from mixmo_keras import arguments
+from mixmo_keras.mixing.batch import Batching
+from mixmo_keras.mixing.mixing import Mixing
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks import backbones
+from mixmo_keras.networks.stochastic_depth import DropPath
+from mixmo_keras.training import schedules
+from mixmo_keras.training.co_training import CoTraining
+from mixmo_keras.training.objective import L2
+
+# keyword: the argument of MixMo that it belongs to, and what it is called there
+KEYWORDS = {
+    "batch_repetitions": ("batching", "repetitions"),
+    "already_repeated": ("batching", "already_repeated"),
+    "augmentation": ("batching", "augmentation"),
+    "input_repetition": ("batching", "input_repetition"),
+    "msda": ("batching", "msda"),
+    "drop_path": ("drop_path", "rate"),
+    "drop_path_ramp": ("drop_path", "ramp"),
+    "efficient_drop_path": ("drop_path", "efficient"),
+    "co_training": ("co_training", "label_share"),
+    "teaching": ("co_training", "teaching"),
+    "l2": ("l2", "rate"),
+    "l2_normalization": ("l2", "normalization"),
+}
+_SETTINGS = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
+_OF_SEVERAL_MEMBERS = ("num_members", "input_repetition")  # keywords without a meaning for one member
+
+AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
+
+
+def build(
+    backbone: AnyBackbone,
+    mixing: Mixing | None,
+    split_at: str | None = None,
+    share_encoders: bool = False,
+    share_heads: bool = False,
+    **options,
+) -> MixMo:
+    """A `MixMo` of flat keywords.
+
+    Args:
+        backbone: As in `MixMo`.
+        mixing: How members are mixed; `None` sums them.
+        split_at: Name of the layer of a Keras model behind which members are mixed; see `backbones.split`. Defaults to the
+            first convolution and what follows it directly.
+        share_encoders: Whether all members use one encoder; an ablation of the paper.
+        share_heads: Whether all members use one head; an ablation of the paper.
+        **options: `KEYWORDS`, and the other arguments of `MixMo`.
+    """
+    if isinstance(backbone, keras.Model):
+        backbone = backbones.split(backbone, split_at)
+    elif split_at is not None:
+        raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
+    if share_encoders and share_heads:
+        raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
+    share = "encoders" if share_encoders else "heads" if share_heads else None
+    settings: dict[str, dict[str, Any]] = {name: {} for name in _SETTINGS}
+    for keyword in options.keys() & KEYWORDS.keys():
+        argument, field = KEYWORDS[keyword]
+        settings[argument][field] = options.pop(keyword)
+    if settings["co_training"].get("label_share") is None:
+        teaching = settings["co_training"].get("teaching", CoTraining.teaching)
+        if teaching != CoTraining.teaching:
+            raise ValueError(f"`teaching` (={teaching!r}) has no meaning without `co_training`.")
+        co_training = None
+    else:
+        co_training = CoTraining(**settings["co_training"])
+    return MixMo(
+        backbone,
+        share=share,
+        batching=Batching(mixing=mixing, **settings["batching"]),
+        drop_path=DropPath(**settings["drop_path"]),
+        co_training=co_training,
+        l2=L2(**settings["l2"]),
+        **options,
+    )
+
+
+def CutMixMo(  # noqa: N802, as keras.applications names its models
+    backbone: AnyBackbone = "wrn28_10",
+    mask=Mixing.mask,
+    probability: float | Callable = Mixing.probability,
+    decay_start: float | None = Mixing.decay_start,
+    alpha: float | None = Mixing.alpha,
+    weight_root: float | None = Mixing.weight_root,
+    unmixing: bool | Callable = Mixing.unmixing,
+    **options,
+) -> MixMo:
+    """Cut-MixMo, the paper's best: patches of one member's features in the others'.
+
+    Args:
+        backbone: As in `MixMo`.
+        mask: As the arguments that follow, of `Mixing`.
+        probability: p of the binary mask.
+        decay_start: Share of training after which p falls to 0.
+        alpha: α of the mixing ratios.
+        weight_root: r of the loss weights; `None` for equal weights.
+        unmixing: Whether masks move towards showing all members.
+        **options: Of `Batching` (`batch_repetitions`, `already_repeated`, `augmentation`, `input_repetition`, `msda`), of
+            stochastic depth (`drop_path`, `drop_path_ramp`, `efficient_drop_path`), of co-training (`co_training`,
+            `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`, `share_encoders`, `share_heads`, and `MixMo`'s own.
+    """
+    return build(backbone, Mixing(mask, probability, decay_start, alpha, weight_root, unmixing), **options)
+
+
+def LinearMixMo(  # noqa: N802
+    backbone: AnyBackbone = "wrn28_10",
+    alpha: float | None = Mixing.alpha,
+    weight_root: float | None = Mixing.weight_root,
+    unmixing: bool | Callable = Mixing.unmixing,
+    **options,
+) -> MixMo:
+    """Linear-MixMo: the members' features interpolated, as in MixUp. Arguments as in `CutMixMo`."""
+    return build(backbone, Mixing("linear", alpha=alpha, weight_root=weight_root, unmixing=unmixing), **options)
+
+
+MIMO_SETTINGS: dict[str, dict[str, Any]] = {
+    "cifar": dict(
+        num_members=3,
+        input_repetition=0.0,
+        batch_repetitions=4,
+        l2=3e-4,
+        l2_normalization=True,
+        schedule=schedules.PUBLISHED["mimo"].of(128),  # images a step, of 512 rows
+    ),
+    "imagenet": dict(
+        num_members=2,
+        input_repetition=0.6,
+        batch_repetitions=2,
+        l2=1e-4,
+        l2_normalization=False,  # kernels and biases only
+        schedule=schedules.PUBLISHED["mimo_imagenet"].of(2048),  # of 4,096 rows
+    ),
+}
+
+
+def MIMO(backbone: AnyBackbone = "wrn28_10", settings: str = "cifar", **options) -> MixMo:  # noqa: N802
+    """MIMO (Havasi et al., ICLR 2021): the members' features summed, equal weights, probabilities averaged.
+
+    Args:
+        backbone: As in `MixMo`.
+        settings: The paper's hyper-parameters, `"cifar"` or `"imagenet"`: M, ρ, b, L2 and the learning rate, for 128 and for
+            2,048 images a batch. See `MIMO_SETTINGS`.
+        **options: As in `CutMixMo`, in place of the settings'. `mixing` is MixMo's and refused.
+    """
+    arguments.choice("settings", settings, MIMO_SETTINGS)
+    if "mixing" in options:
+        raise ValueError(
+            "`mixing` has no meaning for MIMO, which sums its members: use CutMixMo, LinearMixMo or MixMo."
+        )
+    return build(backbone, None, **{"averaging": "probabilities", **MIMO_SETTINGS[settings], **options})
+
+
+def SingleNetwork(backbone: AnyBackbone = "wrn28_10", batch_repetitions: int = 1, **options) -> MixMo:  # noqa: N802
+    """The plain network through the same code: one member, nothing mixed. Arguments as in `CutMixMo`."""
+    return build(backbone, None, num_members=1, batch_repetitions=batch_repetitions, **options)
+
+
+def CoSub(  # noqa: N802
+    backbone: AnyBackbone = "wrn28_10",
+    drop_path: float = 0.2,
+    co_training: float = CoTraining.label_share,
+    teaching: str = CoTraining.teaching,
+    batch_repetitions: int = 1,
+    **options,
+) -> MixMo:
+    """cosub (Touvron et al., CVPR 2023): one network, of which stochastic depth makes two submodels that teach each other.
+
+    A step's rows, after mixing and augmentation, pass twice, so that it costs two steps of the single network.
+
+    Args:
+        backbone: As in `MixMo`.
+        drop_path: Rate of stochastic depth, the same in every block of a named backbone. A backbone of one's own brings its
+            own: pass 0.
+        co_training: λ, the labels' share of the loss.
+        teaching: `"softmax"` cross-entropy (the paper) or `"sigmoid"` binary cross-entropy (its code).
+        batch_repetitions: As in `Batching`.
+        **options: As in `CutMixMo`.
+    """
+    cosub = dict(drop_path=drop_path, co_training=co_training, teaching=teaching)
+    return SingleNetwork(backbone, batch_repetitions, **cosub, **options)
+
+
+METHODS: dict[str, Callable[..., MixMo]] = {
+    "cut_mixmo": CutMixMo,
+    "linear_mixmo": LinearMixMo,
+    "mimo": MIMO,
+    "single": SingleNetwork,
+    "cosub": CoSub,
+}
+
+
+def defaults(method: str) -> dict[str, Any]:
+    """The keywords of a method, but for `backbone` and what belongs to a data set or a run, with their defaults.
+
+    Args:
+        method: A name in `METHODS`.
+    """
+    function = METHODS[arguments.choice("method", method, METHODS)]
+    several = inspect.signature(MixMo).parameters["num_members"].default
+    of_settings = {keyword: getattr(_SETTINGS[name], field) for keyword, (name, field) in KEYWORDS.items()}
+    of_signature = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD and name not in ("backbone", "settings")
+    }
+    found = {"num_members": several, **of_settings, "co_training": None, **of_signature}
+    if method == "mimo":
+        found |= {name: value for name, value in MIMO_SETTINGS["cifar"].items() if name != "schedule"}
+    left_out = _OF_SEVERAL_MEMBERS if method in ("single", "cosub") else ()
+    return {name: value for name, value in found.items() if name not in left_out}

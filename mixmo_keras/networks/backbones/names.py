@@ -1,0 +1,85 @@
+"""Backbones by name: one table, and `get`, which takes whatever a model's `backbone` may be."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+
+import keras
+
+from mixmo_keras import arguments
+from mixmo_keras.networks.backbones.backbone import Backbone
+from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
+from mixmo_keras.networks.backbones.resnet import resnet
+from mixmo_keras.networks.backbones.split import split
+from mixmo_keras.networks.backbones.vit import vit
+from mixmo_keras.networks.backbones.wide_resnet import wide_resnet
+from mixmo_keras.networks.stochastic_depth import DropPath
+
+# how a name is written, with the function's arguments in <>: the function
+FAMILIES: dict[str, Callable[..., Backbone]] = {
+    "wrn<depth>_<width>": wide_resnet,
+    "preact_resnet<depth>_<width>": preact_resnet,
+    "resnet<depth>": resnet,
+    "vit_<size><patch>": vit,
+}
+
+
+def get(
+    backbone: str | Backbone | keras.Model,
+    input_shape: tuple[int, int, int] | None,
+    seed: int | None,
+    drop_path: DropPath | float = 0.0,
+) -> Backbone:
+    """Returns the backbone of a name or of a Keras model; a `Backbone` is checked and returned as it is.
+
+    Args:
+        backbone: A name such as `"wrn28_10"`, a `Backbone`, or a functional Keras model, which is split behind its first
+            convolution (`split` cuts it elsewhere).
+        input_shape: (H, W, C) of the images. For a name, `None` means its function's default: CIFAR's (32, 32, 3), Tiny
+            ImageNet's (64, 64, 3) for `preact_resnet`, ImageNet's (224, 224, 3) for `resnet`. For anything else it is the
+            network's, and naming another raises.
+        seed: Integer from which a named backbone's initial weights follow.
+        drop_path: Stochastic depth of a named backbone. Any other brings its own.
+
+    Raises:
+        ValueError: no such name, no backbone, another image shape, or `drop_path` for a backbone that is built already.
+    """
+    drop_path = DropPath.of(drop_path)
+    if input_shape is not None:
+        input_shape = arguments.image_shape("input_shape", input_shape)
+    if isinstance(backbone, str):
+        return _build(backbone, input_shape, seed, drop_path)
+    expected = "a name, a functional Keras model or a mixmo_keras.backbones.Backbone"
+    arguments.instance("backbone", backbone, (keras.Model, Backbone), expected)
+    if drop_path.rate:
+        raise ValueError(
+            f"`drop_path` (={drop_path.rate}) is for a named backbone: build yours with it, such as "
+            "backbones.wide_resnet(28, 10, drop_path=0.2), or with `StochasticDepth` layers."
+        )
+    if isinstance(backbone, keras.Model):
+        backbone = split(backbone)
+    if input_shape is not None and input_shape != backbone.input_shape:
+        raise ValueError(
+            f"`input_shape` (={input_shape}) differs from the backbone's, {backbone.input_shape}. "
+            "Leave `input_shape` out, or build the backbone for it."
+        )
+    return backbone
+
+
+def _build(name: str, input_shape: tuple[int, int, int] | None, seed: int | None, drop_path: DropPath) -> Backbone:
+    for form, function in FAMILIES.items():
+        parameters = inspect.signature(function).parameters
+        if match := re.fullmatch(_pattern(form, parameters), name):
+            sizes = {key: parameters[key].annotation(value) for key, value in match.groupdict().items()}
+            shape = {} if input_shape is None else {"input_shape": input_shape}
+            return function(**sizes, **shape, seed=seed, drop_path=drop_path)
+    raise ValueError(
+        f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, preact_resnet18_2, resnet50 and "
+        "vit_tiny4."
+    )
+
+
+def _pattern(form: str, parameters: Mapping[str, inspect.Parameter]) -> str:
+    """The regular expression of a family's names: digits for an integer, letters for a string."""
+    characters = {int: r"\d", str: "[a-z]"}
+    return re.sub(r"<(\w+)>", lambda found: f"(?P<{found[1]}>{characters[parameters[found[1]].annotation]}+)", form)

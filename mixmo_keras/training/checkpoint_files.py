@@ -1,0 +1,45 @@
+"""A checkpoint as a file: a header in JSON and arrays, whole or not there."""
+
+import dataclasses
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mixmo_keras import files
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading such a file raises
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Position:
+    """Where a run stands: `epoch` epochs and `step` steps of the next one are done."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
+    """Writes a header (JSON) and arrays as an npz file."""
+    header = {**header, "dtypes": [array.dtype.name for array in arrays]}
+    with files.replacing(path) as part, open(part, "wb") as file:
+        named = {f"a{index}": array for index, array in enumerate(arrays)}
+        np.savez(file, header=np.array(json.dumps(header)), **named)  # type: ignore[arg-type]
+
+
+def read(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
+    """The header and the arrays of `write`; every array's checksum is compared on the way."""
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        header = json.loads(str(file["header"]))
+        arrays = [file[f"a{index}"] for index in range(len(header["dtypes"]))]
+    # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
+    return header, [array.view(np.dtype(name)) for array, name in zip(arrays, header["dtypes"], strict=True)]
+
+
+def values_of(variables) -> list[np.ndarray]:
+    """Copies of variables' values."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]

@@ -1,0 +1,67 @@
+"""What a model's `compile` and `fit` must see to, so that Keras' training loop does what the step needs."""
+
+import contextlib
+
+import keras
+
+from mixmo_keras import keras_internals
+from mixmo_keras.training import distribution, schedules, steps
+from mixmo_keras.training.checks import IncidentsCallback
+from mixmo_keras.training.progress import ClockCallback
+
+
+def check(model, optimizer, options: dict) -> None:
+    """Raises for options of `compile` that can't be combined with the model or its strategy."""
+    if options.get("loss_weights") is not None:
+        raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
+    if distribution.num_replicas(model) == 1:
+        return
+    inner = keras_internals.inner_optimizer(keras.optimizers.get(optimizer))
+    if getattr(inner, "gradient_accumulation_steps", None):
+        raise ValueError(
+            "Keras' optimizers can't accumulate gradients under several replicas of a tf.distribute strategy: leave "
+            "`gradient_accumulation_steps` out. More rows a step, or more replicas, do the same."
+        )
+    if options.get("jit_compile") is True and model.synchronized_batch_norm:
+        raise ValueError(
+            "jit_compile=True can't be combined with synchronized_batch_norm=True under several replicas: XLA can't "
+            "compile what they exchange in the middle of a step."
+        )
+
+
+def prepare(model, options: dict) -> None:
+    """Attaches a compiled model's schedule to its progress, and settles XLA and the all-reduce under several replicas."""
+    if distribution.num_replicas(model) > 1:
+        keras_internals.leave_all_reduce_to_the_step(model.optimizer)
+        if options.get("jit_compile", "auto") == "auto" and not model.run_eagerly:
+            model.jit_compile = steps.has_accelerator()  # Keras leaves XLA off under every strategy
+    schedule = keras_internals.learning_rate_schedule(model.optimizer)
+    if isinstance(schedule, schedules.ProgressSchedule):  # a copy: another model may use it too
+        keras_internals.set_learning_rate_schedule(model.optimizer, schedule.attached(model.clock.progress))
+
+
+@contextlib.contextmanager
+def replicas_apart(model):
+    """Keeps Keras from compiling what replicas exchange, which XLA can't: the train step compiles the rest by itself."""
+    jit_compile = model.jit_compile
+    if distribution.num_replicas(model) > 1:
+        model.jit_compile = False
+    try:
+        yield
+    finally:
+        model.jit_compile = jit_compile
+
+
+def with_own_callbacks(callbacks):
+    """The callbacks of `fit` or `evaluate` behind those that watch the model, so that they never see a broken one."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(callback, IncidentsCallback) for callback in callbacks.callbacks):
+            raise ValueError(
+                "`callbacks` must be a list of callbacks, for the model to add its own; got a CallbackList."
+            )
+        return callbacks  # of a `fit` that is watched already
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [ClockCallback(), IncidentsCallback(), *callbacks]

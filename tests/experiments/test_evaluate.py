@@ -1,0 +1,149 @@
+"""recipes/evaluate.py: on runs and files, as a deep ensemble, side by side; what it refuses."""
+
+import csv
+import json
+
+import evaluate
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+import tiny
+
+import mixmo_keras
+from mixmo_keras import datasets, files
+from mixmo_keras.datasets import registry
+from mixmo_keras.experiments import Recipe, build
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two folders as the digits recipe leaves them, of networks that were not trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    folders = []
+    for seed in (0, 1):
+        settings = Recipe(dataset="digits", method="cut_mixmo", backbone="wrn10_1", seed=seed, output_dir=str(folder))
+        settings = settings.resolved()
+        files.write_json(settings.folder / "config.json", settings.settings())
+        build(settings, datasets.info("digits")).save(settings.folder / "last.keras")
+        folders.append(settings.folder)
+    return folders
+
+
+def main(*arguments):
+    return evaluate.main([str(argument) for argument in arguments])
+
+
+def test_a_run_with_everything(runs, capsys):
+    figures = main(
+        runs[0], "--temperature", "--save-calibrated", "--corruptions", "on_the_fly", "--corruption-images", 20
+    )
+    folder = runs[0] / "evaluation"
+    assert {path.name for path in folder.iterdir()} == {
+        "metrics.json",
+        "metrics.csv",
+        "report.html",
+        "calibrated.keras",
+    }
+    assert json.loads((folder / "metrics.json").read_text()) == figures
+    assert figures["images"] == {"test": 360, "validation": 180}
+    assert "saturate" not in figures["corruptions"]["accuracy"]  # the digits are grey
+    assert len(figures["corruptions"]["accuracy"]) == 11
+    assert [one["name"] for one in figures["classes"]] == list("0123456789")
+    printed = capsys.readouterr().out
+    assert f"report: {folder / 'report.html'}" in printed
+    calibrated = keras.models.load_model(folder / "calibrated.keras")
+    assert calibrated.temperature == pytest.approx(figures["temperature"]["value"])
+    images, labels = next(iter(datasets.batches(datasets.load("digits", "test"), 360).as_numpy_iterator()))
+    assert calibrated.evaluate(images, labels, verbose=0)[0] == pytest.approx(figures["ensemble"]["nll"], rel=1e-3)
+
+
+def test_other_images_are_brought_to_the_models_size(runs):
+    with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_reachable", lambda url: True)
+        figures = main(runs[0], "--ood", "cifar10", "--output-dir", runs[0].parent / "ood")
+    assert figures["out_of_distribution"]["images"] == 30  # 32×32 in colour, shown as 8×8 grey
+    assert set(figures["out_of_distribution"]["measures"]) == {
+        "max_probability",
+        "entropy",
+        "energy",
+        "mutual_information",
+    }
+
+
+def test_cifar_10_c_by_tfds(tmp_path):
+    model = mixmo_keras.CutMixMo("wrn10_1", num_classes=10)
+    model.save(tmp_path / "model.keras")
+    with tfds.testing.mock_data(num_examples=4), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_reachable", lambda url: True)
+        patch.setattr(datasets, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
+        figures = main(
+            tmp_path / "model.keras", "--dataset", "cifar10", "--corruptions", "tfds", "--output-dir", tmp_path / "out"
+        )
+        assert list(figures["corruptions"]["accuracy"]) == ["fog"]
+        assert figures["corruptions"]["images"] == 4
+        with pytest.raises(ValueError, match="There is no 'rain' at severity 1 of cifar10"):
+            datasets.load_corrupted("cifar10", "rain", 1)
+    assert len(datasets.corrupted_versions("cifar10")) == 19 * 5
+    with pytest.raises(ValueError, match="TFDS has no corrupted digits"):
+        datasets.corrupted_versions("digits")
+
+
+def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
+    for run in runs:
+        main(run)
+    figures = main(*runs, "--ensemble", "--output-dir", tmp_path / "deep")
+    assert figures["name"] == "digits-cut_mixmo-wrn10_1, 2 networks"
+    assert len(figures["members"]) == 4
+    text = main("--compare", *runs, tmp_path / "deep", "--output-dir", tmp_path / "comparison")
+    assert text in capsys.readouterr().out
+    lines = (tmp_path / "comparison/comparison.md").read_text().splitlines()
+    assert len(lines) == 4  # head, rule, the two seeds, the ensemble
+    single = [json.loads((run / "evaluation/metrics.json").read_text())["ensemble"]["accuracy"] for run in runs]
+    assert f"| {np.mean(single):.2%} ± {np.std(single, ddof=1):.2%} |" in lines[2]
+    assert lines[2].endswith("| 2 |")
+    rows = list(csv.DictReader((tmp_path / "comparison/comparison.csv").read_text().splitlines()))
+    assert float(rows[0]["accuracy"]) == pytest.approx(np.mean(single))
+    other = tmp_path / "other"
+    other.mkdir()
+    content = json.loads((runs[0] / "evaluation/metrics.json").read_text())
+    content["images"]["test"] = 7
+    (other / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=r"different test sets, of \[7, 360\] images"):
+        main("--compare", runs[0], other, "--output-dir", tmp_path / "no")
+
+
+@pytest.fixture
+def strange_file(tmp_path):
+    path = tmp_path / "plain.keras"
+    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(path)
+    return path
+
+
+def test_what_is_refused(runs, tmp_path, strange_file):
+    tiny.model(num_classes=10).save(tmp_path / "colour.keras")
+    tiny.model(num_classes=3, input_shape=(8, 8, 1)).save(tmp_path / "three.keras")
+    out = ("--output-dir", tmp_path / "out")
+    for arguments, message in [
+        ((tmp_path / "nothing",), "There is no .*nothing"),
+        ((runs[0], runs[1]), "Several paths are one deep ensemble with --ensemble"),
+        ((runs[0], runs[1], "--ensemble"), "Say where the report belongs with --output-dir"),
+        ((runs[0], "--save-calibrated"), "pass both"),
+        ((strange_file, "--dataset", "digits", *out), "holds a Sequential, which has no members"),
+        ((tmp_path / "colour.keras", *out), "The paths name 0 datasets: pass one with --dataset"),
+        (
+            (tmp_path / "colour.keras", "--dataset", "digits", *out),
+            r"images \(8, 8, 3\), those of digits are \(8, 8, 1\)",
+        ),
+        ((tmp_path / "three.keras", "--dataset", "digits", *out), "The dataset has 10 classes, the model 3"),
+        ((runs[0], "--corruptions", "tfds"), "TFDS has no corrupted digits"),
+        (("--compare", tmp_path, *out), "holds no evaluation"),
+        ((tmp_path, "--dataset", "digits", *out), "There is no .*last.keras: pass a folder that a recipe finished"),
+    ]:
+        with pytest.raises(SystemExit, match=f"error: .*{message}"):
+            main(*arguments)
+    assert not (tmp_path / "out").exists()
+    zero = (runs[0], "--corruptions", "on_the_fly", "--corruption-images", 0)
+    for arguments in (("--compare", runs[0], "--temperature"), (runs[0], "--corruption-images", 5), zero):
+        with pytest.raises(SystemExit, match="2"):
+            main(*arguments)

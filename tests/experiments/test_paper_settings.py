@@ -1,0 +1,171 @@
+"""The recipes' resolved settings against the papers' tables, and two steps of every method of every recipe."""
+
+import dataclasses
+import os
+
+import cifar10
+import cifar100
+import cosub
+import digits
+import imagenet
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import tiny_imagenet
+
+from mixmo_keras import datasets
+from mixmo_keras.datasets import registry
+from mixmo_keras.experiments import Recipe, build
+from mixmo_keras.experiments.recipe import Default
+from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
+from mixmo_keras.training.schedules import PUBLISHED
+
+# as published: Ramé et al. 2021 (CIFAR: section 4.1; Tiny ImageNet: appendix), Havasi et al. 2021 (appendix), per epoch
+CIFAR = dict(backbone="wrn28_10", epochs=300, batch_size=64, l2=3e-4, padding=4, flip=True, crop="pad")
+PAPERS = {
+    "MixMo, CIFAR-100": (
+        cifar100.RECIPE,
+        CIFAR
+        | dict(method="cut_mixmo", num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, probability=0.5),
+        dict(rate=0.1 / (2 * 4), decay=(101, 201, 226), factor=0.1, warmup=1),
+    ),
+    "MixMo, CIFAR-10": (
+        cifar10.RECIPE,
+        CIFAR | dict(method="cut_mixmo", num_members=2, batch_repetitions=4),
+        dict(rate=0.1 / (2 * 4), decay=(101, 201, 226), factor=0.1, warmup=1),
+    ),
+    "vanilla, CIFAR-100": (
+        dataclasses.replace(cifar100.RECIPE, method="single"),
+        CIFAR | dict(batch_repetitions=1),
+        dict(rate=0.1 / 2, decay=(101, 201, 226), factor=0.1, warmup=1),
+    ),
+    "MixMo, Tiny ImageNet": (
+        tiny_imagenet.RECIPE,
+        dict(backbone="preact_resnet18_1", epochs=1200, batch_size=100, batch_repetitions=4, padding=4, flip=True)
+        | dict(l2=1e-4 / 2),  # weight decay in the gradient is twice L2's factor
+        dict(rate=0.2 / 4, decay=(600, 900), factor=0.1, warmup=1),
+    ),
+    "MIMO, CIFAR": (
+        dataclasses.replace(cifar10.RECIPE, method="mimo", epochs=250, batch_size=512),
+        dict(num_members=3, input_repetition=0.0, batch_repetitions=4, batch_size=512, l2=3e-4, l2_normalization=True),
+        dict(rate=0.1, decay=(100, 200, 225), factor=0.1, warmup=1),
+    ),
+    "MIMO, ImageNet": (
+        imagenet.RECIPE,
+        dict(backbone="resnet50", num_members=2, input_repetition=0.6, batch_repetitions=2, batch_size=4096, epochs=150)
+        | dict(l2=1e-4, l2_normalization=False, crop="whole"),
+        dict(rate=0.8, decay=(50, 100, 133), factor=0.1, warmup=5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(PAPERS))
+def test_resolved_settings_are_the_published_ones(name):
+    given, expected, schedule = PAPERS[name]
+    resolved = given.resolved()
+    assert {key: getattr(resolved, key) for key in expected} == expected
+    assert resolved.learning_rate == pytest.approx(schedule["rate"])
+    rates = PUBLISHED[resolved.schedule].schedule(resolved.learning_rate)
+
+    def rate(epoch):
+        return float(rates.at(epoch / resolved.epochs))
+
+    assert rate(schedule["warmup"] / 2) == pytest.approx(schedule["rate"] / 2, rel=1e-3)
+    for number, epoch in enumerate(schedule["decay"]):
+        assert rate(epoch - 0.01) == pytest.approx(schedule["rate"] * schedule["factor"] ** number, rel=1e-3)
+        assert rate(epoch + 0.01) == pytest.approx(schedule["rate"] * schedule["factor"] ** (number + 1), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "changes", "rate"),
+    [
+        (cifar100.RECIPE, dict(batch_repetitions=1), 0.1 / 2),
+        (cifar100.RECIPE, dict(batch_size=256), 4 * 0.1 / (2 * 4)),
+        (tiny_imagenet.RECIPE, dict(batch_repetitions=1), 0.2),
+        (tiny_imagenet.RECIPE, dict(batch_repetitions=2), 0.2 / 2),
+        (tiny_imagenet.RECIPE, dict(schedule="cosine"), 0.05 * 25 / 64),
+        (imagenet.RECIPE, dict(batch_size=1024), 0.8 / 4),
+        (imagenet.RECIPE, dict(batch_size=1024, learning_rate=0.3), 0.3),
+    ],
+)
+def test_the_learning_rate_follows_the_images_of_a_step(given, changes, rate):
+    assert dataclasses.replace(given, **changes).resolved().learning_rate == pytest.approx(rate)
+
+
+def test_mimos_own_schedule_is_the_recipes():
+    for settings, schedule in (("cifar", "mimo"), ("imagenet", "mimo_imagenet")):
+        own = MIMO_SETTINGS[settings]["schedule"]
+        assert PUBLISHED[schedule].schedule(own.base).get_config() == own.get_config()
+
+
+@pytest.mark.parametrize("crop", ["resize", "whole"])
+def test_padding_has_no_meaning_where_parts_are_brought_to_size(crop):
+    with pytest.raises(ValueError, match=rf"`padding` \(=2\) has no meaning with crop='{crop}'"):
+        dataclasses.replace(imagenet.RECIPE, crop=crop, padding=2).resolved()
+
+
+def test_a_scaled_run_is_the_run_in_short():
+    whole, short = (dataclasses.replace(cifar100.RECIPE, scale=scale).resolved() for scale in (1.0, 0.05))
+    assert (short.epochs, short.scale) == (15, 1.0)
+    assert dataclasses.replace(whole, epochs=15) == short  # decay and warm-up are shares of the epochs
+    assert short.resolved() == short
+    with pytest.raises(ValueError, match=r"`scale` must be a number within \(0, 1\], got 1.5"):
+        dataclasses.replace(cifar100.RECIPE, scale=1.5).resolved()
+
+
+# -- two steps of every method -----------------------------------------------------------------------------------------
+
+MODULES = dict(
+    cifar10=cifar10, cifar100=cifar100, tiny_imagenet=tiny_imagenet, imagenet=imagenet, cosub=cosub, digits=digits
+)
+SMALL = {"imagenet": "resnet50", "tiny_imagenet": "preact_resnet18_1"}
+
+
+def two_steps(given: Recipe, info: datasets.Info, train) -> None:
+    """Builds a recipe's model and trains it for two steps of two images on real or mock data."""
+    given = given.resolved()
+    given = dataclasses.replace(given, batch_size=2 * given.batch_repetitions)
+    model = build(given, info)
+    part = info.image_shape[:2] if given.crop == "whole" else None
+    data = datasets.batches(train.take(4), 2, training=True, first_epoch=0, random_part=part)
+    losses = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert int(model.step_counter.numpy()) == 2
+
+
+def data_of(dataset: str):
+    """What is here of a dataset: the real one, or a mock."""
+    folder = os.environ.get("MIXMO_DATA_DIR")
+    real = dataset == "digits" or (folder and os.path.isdir(os.path.join(folder, dataset)))
+    if real:
+        return datasets.info(dataset, folder), datasets.load(dataset, "train", folder).take(4)
+    if dataset == "tiny_imagenet":  # its builder is ours, and knows its classes from the archive alone
+        info = datasets.Info(dataset, (64, 64, 3), tuple(map(str, range(200))), (0.5, 0.5))
+        source = "cifar100"
+    else:
+        info, source = None, dataset
+    with tfds.testing.mock_data(num_examples=500), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_reachable", lambda url: True)
+        patch.delenv("MIXMO_DATA_DIR", raising=False)
+        train = datasets.load(source, "train", whole=dataset == "imagenet2012").take(4)
+        if info is None:
+            return datasets.info(source), train
+        return info, train.map(lambda image, label: (tf.tile(image, (2, 2, 1)), label))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "digits"])
+def test_two_steps_of_every_method(name, method):
+    given = MODULES[name].RECIPE
+    info, train = data_of(given.dataset)
+    changes = dict(method=method, backbone="wrn10_1", batch_repetitions=Default.METHOD, learning_rate=0.01)
+    two_steps(dataclasses.replace(given, **changes), info, train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(MODULES))
+def test_two_steps_with_the_recipes_own_network(name):
+    given = MODULES[name].RECIPE
+    info, train = data_of(given.dataset)
+    two_steps(given, info, train)

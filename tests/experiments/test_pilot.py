@@ -1,0 +1,129 @@
+"""Pilots: gains by hand, verdicts that say what the numbers say, runs that go on."""
+
+import json
+
+import numpy as np
+import pytest
+import search as search_recipe
+from tiny_search import TRAIN, VALIDATION, backbone
+
+from mixmo_keras import pilot
+
+
+def made(finals: dict, images=(1000, 400)):
+    """Findings whose last accuracies by (variant, width) are given, one for each seed."""
+    runs = [
+        dict(variant=variant, width=width, seed=seed, accuracy=[value / 2, value], nll=[2.0, 1.0])
+        for (variant, width), values in finals.items()
+        for seed, value in enumerate(values)
+    ]
+    return {"images": list(images), "epochs": 2, "runs": runs}
+
+
+def of(single, two, unmixed, width):
+    return {
+        ("one member", width): single,
+        ("two members", width): two,
+        ("two members, unmixing", width): unmixed,
+    }
+
+
+def test_gains_by_hand():
+    found = made(of([0.6, 0.62], [0.5, 0.54], [0.61, 0.61], 1))
+    plain, unmixed = pilot.gains(found)
+    assert plain["gain"] == pytest.approx(0.52 - 0.61)
+    of_images = (0.52 * 0.48 + 0.61 * 0.39) / 400
+    of_seeds = (0.0008 + 0.0002) / 2  # variances of the seeds over their number
+    assert plain["error"] == pytest.approx(np.sqrt(of_images + of_seeds))
+    assert unmixed["gain"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("finals", "parts"),
+    [
+        (
+            of([0.6, 0.6], [0.4, 0.4], [0.5, 0.5], 1),
+            ["Two members do not pay here: at best -10.0", "a second width would show"],
+        ),
+        (of([0.6, 0.6], [0.8, 0.8], [0.7, 0.7], 1), ["Two members pay here: +20.0", "(400"]),
+        (of([0.6, 0.6], [0.6, 0.61], [0.6, 0.6], 1), ["It can't be said: +0.5"]),
+        (
+            of([0.6] * 2, [0.4] * 2, [0.4] * 2, 1) | of([0.7] * 2, [0.6] * 2, [0.6] * 2, 2),
+            # the gain goes from −20 to −10 points in one doubling: one more doubling
+            [
+                "each doubling of the width changes the gain by +10.0 ±",
+                "even at a width of about 4 (3 to",
+                "not a measurement",
+            ],
+        ),
+        (
+            of([0.6] * 2, [0.5] * 2, [0.5] * 2, 1) | of([0.7] * 2, [0.5] * 2, [0.5] * 2, 2),
+            ["no sure sign that a wider network would help"],
+        ),
+        (of([0.9] * 2, [0.5] * 2, [0.5] * 2, 1), ["From epoch 1 to epoch 2", "longer training helps one member more"]),
+        (of([0.6] * 2, [0.59] * 2, [0.6] * 2, 1), ["a change within the error of"]),
+        (
+            of([0.5] * 2, [0.9] * 2, [0.5] * 2, 1),
+            ["went from +20.0 to +40.0 points: longer training helps two members"],
+        ),
+        (of([0.6], [0.4], [0.5], 1), ["With one seed the errors count validation images alone"]),
+    ],
+)
+def test_verdicts(finals, parts):
+    text = pilot.verdict(made(finals))
+    for part in parts:
+        assert part.replace("(400", "judged on 400") in text, text
+
+
+def run(tmp_path, lines, **options):
+    return pilot.run(
+        backbone,
+        TRAIN,
+        VALIDATION,
+        widths=[1, 2],
+        epochs=2,
+        seeds=[0],
+        rows=16,
+        folder=tmp_path,
+        report=lines.append,
+        num_classes=10,
+        augmentation=None,
+        **options,
+    )
+
+
+def test_runs_and_goes_on(tmp_path):
+    lines: list[str] = []
+    found = run(tmp_path, lines)
+    assert len(lines) == 6
+    assert lines[0].startswith("one member, width 1, seed 0: accuracy ")
+    assert found["images"] == [64, 64]
+    assert [len(one["accuracy"]) for one in found["runs"]] == [2] * 6
+    files = sorted(tmp_path.iterdir())
+    files[0].unlink()  # as if a kill had come before it
+    assert run(tmp_path, lines) == found  # the same numbers from the same seeds
+    assert len(lines) == 7
+    text = pilot.table(found)
+    assert len(text.splitlines()) == 4
+    figure = pilot.plot(found)
+    assert [axis.get_title() for axis in figure.axes] == ["width 1", "width 2"]
+    assert [len(axis.lines) for axis in figure.axes] == [3, 3]
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"`rows` \(=15\) must be divisible by `batch_repetitions` \(=2\)"):
+        pilot.run(str, TRAIN, VALIDATION, [1], rows=15)
+    with pytest.raises(ValueError, match="A pilot needs a width and a seed at least"):
+        pilot.run(str, TRAIN, VALIDATION, [])
+    with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1, got 0"):
+        pilot.run(str, TRAIN, VALIDATION, [1], epochs=0)
+
+
+def test_recipe(tmp_path, capsys):
+    arguments = ["--dataset", "digits", "--pilot", "--widths", "1", "--seeds", "0", "--rows", "32"]
+    arguments += ["--images", "64", "--epochs", "1"]
+    found = search_recipe.main([*arguments, "--output-dir", str(tmp_path)])
+    folder = tmp_path / "digits-pilot"
+    assert json.loads((folder / "pilot.json").read_text()) == found
+    assert (folder / "pilot.png").exists()
+    assert pilot.verdict(found) in capsys.readouterr().out

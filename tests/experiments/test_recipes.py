@@ -1,0 +1,371 @@
+"""Recipes: the command line, the resolved settings, and a whole run on the digits and on (mock) CIFAR."""
+
+import csv
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cifar10
+import cifar100
+import digits
+import imagenet
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mixmo_keras import datasets, files
+from mixmo_keras.datasets import registry
+from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run
+from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
+from mixmo_keras.experiments.recipe import Default
+from mixmo_keras.models.methods import METHODS, defaults
+
+RECIPES = Path(cifar100.__file__).parent
+TINY = dict(backbone="wrn10_1", epochs=2)
+
+
+@pytest.mark.parametrize("module", [digits, cifar10, cifar100])
+def test_help_names_every_option(module, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse(module.RECIPE, module.__doc__, ["--help"])
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(Recipe):
+        assert "--" + field.name.replace("_", "-") in text
+    assert module.__doc__.splitlines()[0] in text
+
+
+def test_the_papers_settings_are_the_defaults():
+    resolved = cifar100.RECIPE.resolved()
+    assert (resolved.backbone, resolved.epochs, resolved.batch_size) == ("wrn28_10", 300, 64)
+    assert (resolved.num_members, resolved.batch_repetitions, resolved.l2) == (2, 4, 3e-4)
+    assert (resolved.alpha, resolved.weight_root, resolved.probability) == (2.0, 3.0, 0.5)
+    assert resolved.learning_rate == pytest.approx(0.0125)  # 0.1/(2b)
+    single = dataclasses.replace(cifar100.RECIPE, method="single").resolved()
+    assert (single.batch_repetitions, single.num_members) == (1, Default.METHOD)
+    assert single.settings()["num_members"] is None
+    assert single.learning_rate == pytest.approx(0.05)
+
+
+def test_the_command_line_changes_the_recipe():
+    changed = parse(
+        digits.RECIPE,
+        "",
+        shlex.split("--method linear_mixmo --num-members 3 --alpha 1.5 --no-flip --epochs 7 --data-dir d"),
+    )
+    assert changed == dataclasses.replace(
+        digits.RECIPE, method="linear_mixmo", num_members=3, alpha=1.5, flip=False, epochs=7, data_dir="d"
+    )
+
+
+def test_none_is_a_value_where_it_means_something():
+    """Equal weights are no root; the method's own root is what is not given."""
+    equal = parse(digits.RECIPE, "", shlex.split("--weight-root none --alpha None --learning-rate none"))
+    assert (equal.weight_root, equal.alpha, equal.learning_rate) == (None, None, None)
+    assert equal.num_members is Default.METHOD
+    resolved = equal.resolved()
+    assert (resolved.weight_root, resolved.alpha, resolved.num_members) == (None, None, 2)
+    assert resolved.settings()["weight_root"] is None
+    assert resolved.resolved() == resolved
+    mixing = build(dataclasses.replace(resolved, backbone="wrn10_1"), datasets.info("digits")).batching.mixing
+    assert (mixing.weight_root, mixing.alpha, mixing.probability) == (None, None, 0.5)
+    assert digits.RECIPE.resolved().weight_root == 3.0
+    without = parse(Recipe(method="cosub", msda="cutmix"), "", shlex.split("--co-training none --msda none"))
+    assert (without.co_training, without.msda) == (None, None)
+    with pytest.raises(SystemExit, match="2"):
+        parse(digits.RECIPE, "", ["--num-members", "none"])
+
+
+def test_a_run_with_equal_weights_is_another_run_than_one_with_a_root(tmp_path):
+    equal = dataclasses.replace(digits.RECIPE, weight_root=None, output_dir=str(tmp_path))
+    config = tmp_path / equal.name / "config.json"
+    files.write_json(config, equal.resolved().settings())
+    results.check_folder(equal.resolved())
+    with pytest.raises(ValueError, match=r"other settings \(weight_root None → 3.0\)"):
+        results.check_folder(dataclasses.replace(equal, weight_root=3.0).resolved())
+    figures = {"test": {"images": 360, "ensemble": dict(accuracy=0.9, nll=0.5, ece=0.1)}}
+    assert results.card(equal.resolved(), figures, 1257)["Training"]["weight_root"] == "none"
+
+
+def test_numbers_of_numpy_become_pythons():
+    given = dataclasses.replace(digits.RECIPE, epochs=np.int64(3), ema=np.float32(0.5), batch_repetitions=np.int64(2))
+    resolved = given.resolved()
+    assert [type(value) for value in (resolved.epochs, resolved.ema, resolved.batch_repetitions)] == [int, float, int]
+    json.dumps(resolved.settings())
+
+
+def test_defaults_are_the_librarys(capsys):
+    """Each stands in one place, and the help prints it."""
+    for method in METHODS:
+        resolved, own = Recipe(method=method).resolved(), defaults(method)
+        for name in ("num_members", "weight_root", "alpha", "mask", "drop_path", "co_training", "l2", "teaching"):
+            assert getattr(resolved, name) == own.get(name, Default.METHOD)
+    with pytest.raises(SystemExit, match="0"):
+        parse(digits.RECIPE, "", ["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "(default: the method's: cut_mixmo 2, linear_mixmo 2, mimo 3)" in printed
+    assert "λ of L2 regularisation (default: 0.0003)" in printed
+    assert "cosine (default: cosine)" in printed  # of the schedules; the digits' own
+
+
+def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
+    single = parse(imagenet.RECIPE, "", shlex.split("--method single"))
+    assert (single.num_members, single.input_repetition) == (Default.METHOD, Default.METHOD)
+    assert single.batch_repetitions == 2
+    assert single.resolved().epochs == 150
+    given = parse(imagenet.RECIPE, "", shlex.split("--method single --num-members 2"))
+    with pytest.raises(ValueError, match=r"`num_members` \(=2\) has no meaning for method 'single'"):
+        given.resolved()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(method="mixno"), "`method` must be one of cut_mixmo, linear_mixmo, mimo, single, cosub, got 'mixno'"),
+        (
+            dict(schedule="line"),
+            "`schedule` must be one of mixmo, tiny_imagenet, mimo, mimo_imagenet, cosine, got 'line'",
+        ),
+        (dict(dataset="mnust"), "`dataset` must be one of digits, .*, got 'mnust'"),
+        (
+            dict(batch_size=64, batch_repetitions=3),
+            r"`batch_size` \(=64\) must be divisible by `batch_repetitions` \(=3\)",
+        ),
+        (dict(method="single", num_members=2), r"`num_members` \(=2\) has no meaning for method 'single'"),
+        (dict(method="linear_mixmo", probability=0.5), "`probability` .* has no meaning for method 'linear_mixmo'"),
+        (dict(msda_alpha=0.5), r"`msda_alpha` \(=0.5\) has no meaning without `msda`"),
+        (dict(method="mimo", mask="cow"), r"`mask` \(=cow\) has no meaning for method 'mimo'"),
+        (dict(epochs=0), "`epochs` must be an integer of at least 1, got 0"),
+        (dict(epochs="3"), "`epochs` must be an integer of at least 1, got '3'"),
+        (dict(learning_rate=float("nan")), "`learning_rate` must be a positive number, got nan"),
+        (dict(clip_norm=0), "`clip_norm` must be a positive number, got 0"),
+        (dict(flip=1), "`flip` must be True or False, got 1"),
+        (dict(ema=1.5), r"`ema` must be a number within \(0, 1\), got 1.5"),
+        (dict(batch_repetitions=0), "`batch_repetitions` must be an integer of at least 1, got 0"),
+        (dict(mask="linear"), "`mask` must be one of cutmix, .*, got 'linear'"),
+        (dict(msda="cutout"), "`msda` must be one of cutmix, mixup, got 'cutout'"),
+        (dict(method="single", weight_root=None), r"`weight_root` \(=None\) has no meaning for method 'single'"),
+        (dict(strategy="fast"), "`strategy` must be one of auto, none, mirrored, multi_worker, got 'fast'"),
+        (dict(warm_start="nowhere.npz"), "`warm_start`: there is no file nowhere.npz"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(digits.RECIPE, **changes).resolved()
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_whole_run(tmp_path, capsys, method):
+    small = dataclasses.replace(
+        digits.RECIPE, method=method, output_dir=str(tmp_path / "runs"), export_dir=str(tmp_path / "served"), **TINY
+    )
+    figures = run(small)
+    folder = tmp_path / "runs" / small.name
+    files = {"config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "best.keras", "checkpoints"}
+    assert files == {path.name for path in folder.iterdir()}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["method"] == method
+    assert config["learning_rate"] == pytest.approx(0.05)
+    assert config["versions"]["keras"] == keras.__version__
+    assert json.loads((folder / "metrics.json").read_text()) == figures
+
+    with open(folder / "log.csv") as file:
+        log = list(csv.DictReader(file))
+    assert [row["epoch"] for row in log] == ["0", "1"]
+    assert float(log[1]["loss"]) < float(log[0]["loss"])
+
+    # the figures, from the saved model with NumPy
+    images, labels = (np.stack(part) for part in zip(*datasets.load("digits", "test").as_numpy_iterator(), strict=True))
+    loaded = keras.models.load_model(folder / "last.keras")
+    probabilities = softmax(loaded.predict(images, verbose=0))
+    assert figures["test"]["ensemble"]["accuracy"] == pytest.approx(np.mean(probabilities.argmax(-1) == labels))
+    nll = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert figures["test"]["ensemble"]["nll"] == pytest.approx(nll, abs=1e-5)
+    members = softmax(loaded.predict_members(images, verbose=0)).argmax(-1)
+    for member, score in enumerate(figures["test"]["members"]):
+        assert score["accuracy"] == pytest.approx(np.mean(members[:, member] == labels))
+    served = tf.saved_model.load(figures["saved_model"]).signatures["serving_default"]
+    answer = served(images=tf.constant(images, "float32"))
+    np.testing.assert_allclose(answer["probabilities"], probabilities, atol=1e-5)
+
+    table = capsys.readouterr().out
+    assert f"{figures['test']['ensemble']['accuracy']:.2%}" in table
+    assert ("member 1" in table) == (method not in ("single", "cosub"))
+
+
+def in_folder(folder, **changes):
+    folders = dict(output_dir=str(folder / "runs"), export_dir=str(folder / "served"))
+    return dataclasses.replace(digits.RECIPE, **folders, **TINY, **changes)
+
+
+class Die(keras.callbacks.Callback):
+    """Kills a run after so many steps."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_run_goes_on_with_every_option(tmp_path, capsys):
+    options = dict(ema=0.9, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3)
+    whole, broken = (in_folder(tmp_path / name) for name in ("whole", "broken"))
+    whole, broken = (dataclasses.replace(one, **options) for one in (whole, broken))
+    figures = run(whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, callbacks=[Die(100)])
+    assert "epoch-0001-step-000000" in str(list((tmp_path / "broken").glob("runs/*/checkpoints/*")))
+    log = next((tmp_path / "broken").glob("runs/*/log.csv"))
+    log.write_text(log.read_text() + "1,0.5,half a ro")  # as if it had died a little later
+    capsys.readouterr()
+    again = run(broken)
+    assert "goes on after epoch 1, step 0" in capsys.readouterr().out
+    assert again["test"] == figures["test"]
+    assert again["validation"] == figures["validation"]
+    assert again["training_seconds"] > 0
+    for name in ("last.keras", "best.keras"):
+        models = [keras.models.load_model(Path(one.output_dir) / one.name / name) for one in (whole, broken)]
+        assert all(np.array_equal(a, b) for a, b in zip(*(model.get_weights() for model in models), strict=True))
+    assert log.read_text() == (Path(whole.output_dir) / whole.name / "log.csv").read_text()
+
+    # ended: nothing to train; without its log: refused; --fresh: from the start
+    assert run(broken)["test"] == figures["test"]
+    log.unlink()
+    with pytest.raises(ValueError, match=r"log.csv has 0 epochs, but the newest checkpoint is after 3. Pass --fresh"):
+        run(broken)
+    capsys.readouterr()
+    fresh = run(dataclasses.replace(broken, fresh=True))
+    assert "goes on" not in capsys.readouterr().out
+    assert fresh["validation"] == figures["validation"]
+
+
+def test_options_reach_the_optimizer_and_the_model():
+    one = dataclasses.replace(digits.RECIPE, ema=0.9, clip_norm=1.5, accumulation=2, jit_compile=True, **TINY)
+    one = dataclasses.replace(one, synchronized_batch_norm=True)
+    model = build(one.resolved(), datasets.info("digits"))
+    optimizer = model.optimizer
+    assert (optimizer.use_ema, optimizer.ema_momentum) == (True, 0.9)
+    assert (optimizer.global_clipnorm, optimizer.gradient_accumulation_steps) == (1.5, 2)
+    assert model.jit_compile
+    assert model.synchronized_batch_norm
+    plain = build(dataclasses.replace(digits.RECIPE, **TINY).resolved(), datasets.info("digits"))
+    assert not plain.optimizer.use_ema
+    assert not plain.jit_compile  # no GPU here
+
+
+def test_a_run_that_diverges_names_its_last_good_checkpoint(tmp_path):
+    diverging = dataclasses.replace(in_folder(tmp_path), learning_rate=1e9, checkpoint_steps=1)
+    with pytest.raises(FloatingPointError, match=r"at step \d+ .*Last good checkpoint: .*npz; --warm-start takes it"):
+        run(diverging)
+
+
+def test_a_warm_start_begins_with_the_weights_of_another_run(tmp_path):
+    first = run(in_folder(tmp_path / "first"))
+    (checkpoint,) = (tmp_path / "first").glob("runs/*/checkpoints/epoch-0002-*.npz")
+    warm = dataclasses.replace(in_folder(tmp_path / "warm", warm_start=str(checkpoint)), learning_rate=1e-9)
+    assert run(warm)["test"]["ensemble"]["accuracy"] == pytest.approx(first["test"]["ensemble"]["accuracy"], abs=0.03)
+    log = logs.read(next((tmp_path / "warm").glob("runs/*/log.csv")))
+    assert [row["epoch"] for row in log] == [0, 1]  # from the start, not after the other's epochs
+
+
+def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):
+    small = dataclasses.replace(digits.RECIPE, output_dir=str(tmp_path), epochs=7)
+    folder = tmp_path / small.name
+    folder.mkdir()
+    before = dataclasses.replace(small, epochs=3).resolved()
+    files.write_json(folder / "config.json", before.settings())
+    with pytest.raises(ValueError, match=r"holds a run with other settings \(epochs 3 → 7\)"):
+        run(small)
+    results.check_folder(dataclasses.replace(small, fresh=True).resolved())
+    results.check_folder(before)
+    # a run from before an option was there had its default
+    known = json.loads((folder / "config.json").read_text())
+    del known["drop_path"], known["teaching"]
+    files.write_json(folder / "config.json", known)
+    results.check_folder(before)
+    with pytest.raises(ValueError, match=r"drop_path 0.0 → 0.1"):
+        results.check_folder(dataclasses.replace(before, drop_path=0.1))
+
+
+def test_names_tell_methods_apart():
+    changes = (
+        {},
+        dict(mask="cow"),
+        dict(msda="mixup"),
+        dict(unmixing=True),
+        dict(co_training=0.5, drop_path=0.1),
+        dict(drop_path=0.1),
+        dict(seed=1),
+        dict(method="mimo"),
+        dict(pixel_augmentation="augmix"),
+    )
+    changed = [dataclasses.replace(digits.RECIPE, **change) for change in changes]
+    assert len({recipe.name for recipe in changed}) == len(changes)
+    assert [recipe.resolved().name for recipe in changed] == [recipe.name for recipe in changed]
+
+
+@pytest.mark.parametrize("augmentation", list(PIXEL_AUGMENTATIONS))
+def test_pixel_augmentation_gives_each_copy_its_own_draw(augmentation):
+    transform = PIXEL_AUGMENTATIONS[augmentation]()
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype("uint8")
+    augmented = transform(tf.constant(np.repeat(image, 16, axis=0))).numpy()
+    assert len({copy.tobytes() for copy in augmented}) > 8  # not one draw for the batch
+    assert augmented.min() >= 0
+    assert augmented.max() <= 255
+
+
+def test_a_run_with_pixel_augmentation(tmp_path):
+    arguments = "--pixel-augmentation randaugment --msda cutmix --backbone wrn10_1 --epochs 1 --no-flip"
+    with tfds.testing.mock_data(num_examples=32), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_reachable", lambda url: True)
+        patch.chdir(tmp_path)
+        figures = main(cifar10.RECIPE, "", arguments.split())
+    assert figures["name"] == "cifar10-cut_mixmo-randaugment-msda_cutmix-wrn10_1-seed0"
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    weights = []
+    for seed, folder in ((3, "a"), (3, "b"), (4, "c")):
+        small = dataclasses.replace(
+            digits.RECIPE, seed=seed, output_dir=str(tmp_path / folder), export_dir=str(tmp_path / folder), **TINY
+        )
+        run(small)
+        weights.append(keras.models.load_model(tmp_path / folder / small.name / "last.keras").get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+
+
+def test_cifar100_through_mock_data(tmp_path):
+    with tfds.testing.mock_data(num_examples=48), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_reachable", lambda url: True)
+        arguments = ["--backbone", "wrn10_1", "--epochs", "1", "--output-dir", "runs", "--export-dir", "served"]
+        patch.chdir(tmp_path)
+        figures = main(cifar100.RECIPE, cifar100.__doc__, arguments)
+        assert len(figures["test"]["members"]) == 2
+        served = tf.saved_model.load(figures["saved_model"]).signatures["serving_default"]
+        assert served(images=tf.zeros((2, 32, 32, 3)))["probabilities"].shape == (2, 100)
+
+
+def test_cifar100_without_data_ends_in_one_line(tmp_path):
+    command = [sys.executable, str(RECIPES / "cifar100.py"), "--data-dir", str(tmp_path)]
+    environment = {"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path), "PYTHONPATH": str(RECIPES.parent)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if ended.returncode == 0:
+        pytest.skip("CIFAR-100 could be downloaded here")
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: Dataset 'cifar100' is not prepared in")
+    assert "--data-dir" in last
+    assert "Traceback" not in ended.stderr

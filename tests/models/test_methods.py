@@ -1,0 +1,717 @@
+"""Every method whole: forward, loss and gradient against `oracle.py` on the same draws, saving, what is refused."""
+
+import contextlib
+import itertools
+import json
+import warnings
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+import tiny
+from keras import layers, ops
+
+from mixmo_keras import MIMO, MSDA, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks
+from mixmo_keras.mixing import mixing, msda
+from mixmo_keras.mixing.pairing import row_of_each_member
+from mixmo_keras.mixing.ratios import loss_weights
+from mixmo_keras.models.methods import MIMO_SETTINGS
+from mixmo_keras.networks.backbones import Backbone, wide_resnet
+from mixmo_keras.seeds import StepSeed
+from mixmo_keras.training.losses import CrossEntropy
+from mixmo_keras.training.objective import objective
+
+K = tiny.NUM_CLASSES
+COMMON = dict(num_classes=K, input_shape=tiny.SHAPE, batch_repetitions=2, augmentation=None, seed=7)
+NEVER_LINEAR = dict(probability=1.0, decay_start=None)
+METHODS = {
+    "CutMixMo": (CutMixMo, dict(NEVER_LINEAR)),
+    "CutMixMo, channel": (CutMixMo, dict(NEVER_LINEAR, mask="channel", weight_root=1.0)),
+    "CutMixMo, FMix": (CutMixMo, dict(NEVER_LINEAR, mask="fmix", weight_root=None)),
+    "CutMixMo, PatchUp": (CutMixMo, dict(NEVER_LINEAR, mask="patchup_soft", alpha=1.0)),
+    "CutMixMo, unmixing": (CutMixMo, dict(NEVER_LINEAR, unmixing=True)),
+    "LinearMixMo": (LinearMixMo, {}),
+    "MIMO": (MIMO, {}),
+    "MIMO, repeated": (MIMO, dict(input_repetition=0.5)),
+    "SingleNetwork": (SingleNetwork, {}),
+}
+ALONE = [("SingleNetwork", 1), ("MIMO", 1), ("CutMixMo", 1), ("LinearMixMo", 1)]
+TOGETHER = [(name, m) for name in METHODS for m in (2, 3) if name != "SingleNetwork"]
+MSDAS = [None, MSDA("cutmix", 0.7), MSDA("mixup", 0.7)]
+
+
+def make(name, num_members=2, backbone="wrn10_1", **options) -> MixMo:
+    """A method on WRN-10-1 at 8×8 with random batch-norm weights and statistics."""
+    function, own = METHODS[name]
+    if name != "SingleNetwork":
+        own = own | dict(num_members=num_members)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="One member has nobody to mix with")  # has a test of its own
+        model = function(backbone, **COMMON | own | options)
+    randomize(model)
+    return model
+
+
+def randomize(model):
+    """Batch norm starts as the identity and heads without a bias, which would hide faults."""
+    random = np.random.default_rng(0)
+    for part in (model.core, model.heads):
+        part.set_weights([w + random.uniform(0.1, 0.5, w.shape) if w.ndim == 1 else w for w in part.get_weights()])
+
+
+def data(n=4, shape=tiny.SHAPE):
+    random = np.random.default_rng(1)
+    return random.uniform(0, 255, (n, *shape)).astype("float32"), random.integers(0, K, n)
+
+
+def array(tensor):
+    return np.asarray(ops.convert_to_numpy(tensor), "float64")
+
+
+def close(actual, expected, tolerance=1e-5):
+    """Relative to the largest value: float32 sums have errors of that size."""
+    actual, expected = array(actual), np.asarray(expected, "float64")
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+def drawn(model, x, y, seed, progress):
+    """The rows of one step in NumPy: what the package draws, applied by the oracle.
+
+    Returns:
+        images, targets, masks or None, loss weights; labels of the members' own images (B, M, K).
+    """
+    count, tiles, members = len(x), model.batching.repetitions, model.num_members
+    rows = np.tile(np.asarray(x, "float64"), (tiles, 1, 1, 1))
+    labels = np.tile(np.eye(K)[y] if np.ndim(y) == 1 else y, (tiles, 1))
+    if model.augment is not None:
+        rows = oracle.augmented(
+            rows, *(np.asarray(part) for part in model.augment.draw(seed.fork("augment"), len(rows)))
+        )
+    places = row_of_each_member(seed.fork("pair"), len(rows), members, model.batching.input_repetition)
+    images, own = rows[np.asarray(places)], labels[np.asarray(places)]
+    member_masks, weights, targets = None, np.ones((len(rows), members)), own
+    if model.batching.mixing is not None:
+        size = model.encoders.encoders[0].output_shape[1:]
+        member_masks = array(mixing.draw_masks(model.batching.mixing, seed, len(rows), members, size, progress))
+        weights = oracle.loss_weights(member_masks, model.batching.mixing.weight_root)
+    if model.batching.msda is not None:
+        draw = msda.draw(model.batching.msda, seed.fork("msda"), places, count, x.shape[1:])
+        partners, pixels = np.asarray(draw.partners), array(draw.pixel_masks)
+        images = oracle.blended(images, rows[partners], pixels)
+        targets = oracle.targets(own, labels[partners], oracle.visible_shares(pixels, member_masks))
+    return images, targets, member_masks, weights, own
+
+
+def step(model, x, y, step=0, progress=0.3, sample_weight=None):
+    """A step's batch, logits and loss as the train step computes them."""
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    seed = StepSeed(model.seed, step)
+    batch = model.make_batch((x, y, sample_weight), seed, model.draw(len(x), seed, progress))
+    aim = objective(model, batch, seed)
+    return batch, aim.logits, aim.loss
+
+
+def check_step(model, x, y, number=0, progress=0.3, smoothing=0.0, **network):
+    weights = oracle.weights_of(model)  # before the moving statistics move
+    batch, logits, loss = step(model, x, y, number, progress)
+    images, targets, member_masks, loss_weights, own = drawn(model, x, y, StepSeed(model.seed, number), progress)
+    close(batch.images, images)
+    close(batch.loss_weights, loss_weights)
+    given = array(batch.targets)
+    close(np.eye(K)[given.astype(int)] if given.ndim == 2 else given, targets)
+    labels = array(batch.labels)
+    close(np.eye(K)[labels.astype(int)] if labels.ndim == 2 else labels, own)
+    expected = oracle.member_logits(weights, images, member_masks, training=True, **network)
+    close(logits, expected)
+    close(loss, oracle.loss(oracle.cross_entropy(targets, expected, smoothing), loss_weights))
+    return batch
+
+
+# -- against the oracle ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", MSDAS, ids=lambda choice: choice.method if choice else "no MSDA")
+@pytest.mark.parametrize(("name", "num_members"), ALONE + TOGETHER)
+def test_the_whole_step(name, num_members, choice):
+    model = make(name, num_members, msda=choice)
+    x, y = data()
+    batches = [check_step(model, x, y, 0), check_step(model, x, np.eye(K, dtype="float32")[y], 1)]
+    if model.batching.mixing is not None and num_members > 1:  # the draws show what they should
+        weights = np.concatenate([array(batch.loss_weights) for batch in batches])
+        assert (np.ptp(weights) > 0.1) == (model.batching.mixing.weight_root is not None)
+    if choice is not None:
+        soft = np.concatenate([array(batch.targets).max(-1) for batch in batches])
+        assert 0.1 < np.mean(soft < 1 - 1e-6) < 1
+
+
+@pytest.mark.parametrize("name", ["CutMixMo", "MIMO, repeated"])
+def test_the_whole_step_with_augmentation(name):
+    model = make(name, 2, msda="cutmix", augmentation="pad_crop_flip")
+    check_step(model, *data())
+
+
+def test_a_deeper_and_wider_network():
+    model = make("CutMixMo", 2, "wrn16_2")
+    check_step(model, *data(), depth=16)
+    expected = oracle.member_logits(oracle.weights_of(model), same(data()[0], 2), depth=16)
+    close(model.predict_members(data()[0], verbose=0), expected)
+
+
+def downsampling() -> Backbone:
+    """16×16 images to 8×8 features by the encoder's stride, as in PreActResNet on Tiny ImageNet."""
+    images = keras.Input((16, 16, 3))
+    encoder = keras.Model(images, layers.Conv2D(16, 3, 2, padding="same", use_bias=False)(images))
+    return Backbone(encoder, wide_resnet(10, 1, (8, 8, 3), seed=0).core)
+
+
+@pytest.mark.parametrize("name", ["CutMixMo", "CutMixMo, channel", "LinearMixMo", "MIMO"])
+@pytest.mark.parametrize("choice", MSDAS[1:], ids=["cutmix", "mixup"])
+def test_labels_follow_the_visible_area_where_the_encoder_downsamples(name, choice):
+    model = make(name, 3, downsampling(), input_shape=None, msda=choice)
+    check_step(model, *data(shape=(16, 16, 3)), encoder_stride=2)
+
+
+def same(x, num_members):
+    return np.repeat(x[:, None], num_members, 1).astype("float64")
+
+
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+@pytest.mark.parametrize(("name", "num_members"), [("SingleNetwork", 1), ("MIMO", 2), ("CutMixMo", 3)])
+def test_inference(name, num_members, averaging):
+    model = make(name, num_members, averaging=averaging)
+    x, y = data(5)
+    members = oracle.member_logits(oracle.weights_of(model), same(x, num_members))
+    ensemble = oracle.average(members, averaging)
+    close(model.predict_members(x, verbose=0), members)
+    close(model.predict(x, verbose=0), ensemble)
+    figures = model.evaluate(x, y, verbose=0, return_dict=True)
+    close(figures["loss"], oracle.cross_entropy(np.eye(K)[y], ensemble).mean())
+    assert figures["accuracy"] == pytest.approx(np.mean(ensemble.argmax(-1) == y))
+
+
+def test_defaults_of_averaging():
+    for name in METHODS:
+        assert make(name).average.averaging == ("probabilities" if name.startswith("MIMO") else "logits"), name
+
+
+@pytest.mark.parametrize(
+    ("name", "num_members", "options"),
+    [
+        ("CutMixMo", 2, dict(msda="cutmix", augmentation="pad_crop_flip")),
+        ("CutMixMo, channel", 3, dict(unmixing=lambda progress: 0.5)),
+        ("LinearMixMo", 3, dict(msda="mixup")),
+        ("MIMO", 2, dict(settings="imagenet")),
+        ("SingleNetwork", 1, dict(msda="cutmix")),
+    ],
+)
+def test_the_gradient_of_one_train_step(name, num_members, options):
+    """A step of SGD at rate 1 moves every weight by the oracle's slope of loss + λ·Σ‖W‖², found by differences."""
+    model = make(name, num_members, **options | dict(l2=0.01))
+    model.compile(keras.optimizers.SGD(1.0))
+    x, y = data()
+    before = oracle.weights_of(model)
+    images, targets, member_masks, loss_weights, _ = drawn(model, x, y, StepSeed(model.seed, 0), -1.0)
+    logged = model.train_on_batch(x, y, return_dict=True)
+    after = oracle.weights_of(model)
+
+    def loss(weights):
+        logits = oracle.member_logits(weights, images, member_masks, training=True)
+        return oracle.loss(oracle.cross_entropy(targets, logits), loss_weights)
+
+    close(logged["loss"], loss(before))
+    spared = ("gamma", "beta") if options.get("settings") == "imagenet" else ()
+
+    def whole(weights):
+        return loss(weights) + 0.01 * oracle.l2(weights, spared)
+
+    random = np.random.default_rng(0)
+    for key, value in before.items():
+        if "moving" in key:
+            continue
+        moved = value - after[key]
+        # along the step and across it, both of length 1
+        direction = sum(v / np.linalg.norm(v) for v in (moved, random.normal(size=value.shape)))
+        ahead, behind = (whole(before | {key: value + h * direction}) for h in (1e-6, -1e-6))
+        expected = pytest.approx((ahead - behind) / 2e-6, rel=1e-3, abs=1e-6)
+        assert np.sum(moved * direction) == expected, key
+
+
+def test_moving_statistics_move_by_a_tenth():
+    model = make("CutMixMo")
+    x, y = data()
+    before = oracle.weights_of(model)
+    images, _, member_masks, *_ = drawn(model, x, y, StepSeed(model.seed, 0), 0.3)
+    step(model, x, y)
+    kernels = [before[f"encoder_{m}/conv/kernel"] for m in range(2)]
+    images = (images / 255 - oracle.MEAN) / oracle.STD
+    features = np.stack([oracle.convolution(images[:, m], kernels[m]) for m in range(2)], 1)
+    first = oracle.mixed(features, member_masks)
+    after = oracle.weights_of(model)
+    for part, value in (("moving_mean", first.mean((0, 1, 2))), ("moving_variance", first.var((0, 1, 2)))):
+        key = f"group1_block1_1_bn/{part}"
+        close(after[key], 0.9 * before[key] + 0.1 * value)
+
+
+def test_sample_weights():
+    model = make("CutMixMo", 2, msda="cutmix")
+    x, y = data()
+    weight = np.array([0.0, 1.0, 2.5, 0.3], "float32")
+    before = oracle.weights_of(model)
+    _, _, loss = step(model, x, y, sample_weight=weight)
+    images, targets, member_masks, loss_weights, _ = drawn(model, x, y, StepSeed(model.seed, 0), 0.3)
+    places = np.asarray(row_of_each_member(StepSeed(model.seed, 0).fork("pair"), 8, 2))
+    values = oracle.cross_entropy(targets, oracle.member_logits(before, images, member_masks, training=True))
+    close(loss, oracle.loss(values, loss_weights * np.tile(weight, 2)[places]))
+
+
+@pytest.mark.parametrize("shape", [(4, K), (4, 2)])
+def test_sample_weights_of_another_shape_are_refused(shape):
+    model = make("CutMixMo")
+    with pytest.raises(ValueError, match=rf"`sample_weight` must be \(n,\), one for each image, got .*{shape[1]}\)"):
+        model.train_on_batch(*data(), sample_weight=np.ones(shape, "float32"))
+    with pytest.raises(ValueError, match="`sample_weight` must be"):
+        model.evaluate(*data(), sample_weight=np.ones(shape, "float32"), verbose=0)
+
+
+# -- training, saving, resuming ----------------------------------------------------------------------------------------
+
+
+class SaveAfter(keras.callbacks.Callback):
+    """Saves after the first epoch, and notes what the model predicts then."""
+
+    def __init__(self, path, x):
+        super().__init__()
+        self.path, self.x, self.losses = path, x, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.model.save(self.path)
+            self.predictions = self.model.predict_members(self.x, verbose=0)
+
+
+QUICK = [
+    ("CutMixMo", 2, "cutmix"),
+    ("CutMixMo", 3, None),
+    ("CutMixMo, unmixing", 2, None),
+    ("LinearMixMo", 2, None),
+    ("LinearMixMo", 1, "mixup"),
+    ("MIMO, repeated", 3, "cutmix"),
+    ("SingleNetwork", 1, None),
+]
+EVERY = [
+    *itertools.product(["CutMixMo", "LinearMixMo", "MIMO"], [1, 2, 3], [None, "cutmix"]),
+    *itertools.product(["CutMixMo, unmixing", "MIMO, repeated"], [2, 3], [None, "mixup"]),
+    *itertools.product(["SingleNetwork"], [1], [None, "cutmix", "mixup"]),
+]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in EVERY if case not in QUICK]
+
+
+@pytest.mark.filterwarnings("ignore:One member has nobody to mix with")
+@pytest.mark.parametrize(("name", "num_members", "choice"), [*QUICK, *SLOW])
+def test_training_resumes_where_it_was(tmp_path, name, num_members, choice):
+    x, y = data(8)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    # p decays and the rate falls within the two epochs: both must go on where they were
+    decay = dict(probability=0.8, decay_start=0.2) if name == "CutMixMo" else {}
+    model = make(name, num_members, msda=choice, augmentation="pad_crop_flip", **decay)
+    before = model.get_weights()
+    path = tmp_path / "model.keras"
+    saved = SaveAfter(path, x)
+    model.fit(batches, epochs=2, verbose=0, callbacks=[saved])
+    assert len(saved.losses) == 4
+    assert np.isfinite(saved.losses).all()
+    assert not tiny.equal_weights(before, model)
+    loaded = keras.saving.load_model(path)
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_array_equal(loaded.predict_members(x, verbose=0), saved.predictions)
+    loaded.fit(batches, epochs=2, initial_epoch=1, verbose=0)
+    assert tiny.equal_weights(loaded, model)
+    assert tiny.equal_weights(
+        [array(v) for v in loaded.optimizer.variables], [array(v) for v in model.optimizer.variables]
+    )
+
+
+def test_eight_members_train():
+    model = make("CutMixMo", 8, msda="cutmix")
+    assert np.isfinite(model.train_on_batch(*data())).all()
+    assert model.predict_members(data()[0], verbose=0).shape == (4, 8, K)
+
+
+# -- MIMO ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_rows", [1000, 7])
+@pytest.mark.parametrize("repetition", [0.0, 0.25, 0.6, 1.0])
+def test_input_repetition(repetition, num_rows):
+    places = np.asarray(row_of_each_member(StepSeed(3), num_rows, 3, repetition))
+    for member in range(3):
+        assert sorted(places[:, member]) == list(range(num_rows))
+    alike = (places == places[:, :1]).all(1)
+    count = round(num_rows * repetition)
+    assert alike[num_rows - count :].all()
+    # the others are shuffled by each member on its own, among themselves: alike by chance only, once in n² rows
+    assert alike.sum() <= count + (num_rows == 7)
+    moving = {tuple(sorted(column)) for column in places[: num_rows - count].T}
+    assert len(moving) == 1
+
+
+def test_which_images_repeat_is_drawn_anew():
+    repeated = np.stack([np.asarray(row_of_each_member(StepSeed(0, step), 10, 2, 0.6))[4:, 0] for step in range(200)])
+    counts = np.bincount(repeated.ravel(), minlength=10) / 200
+    # binomial: five standard errors
+    np.testing.assert_allclose(counts, 0.6, atol=5 * np.sqrt(0.6 * 0.4 / 200))
+
+
+def test_pairs_without_repetition_meet_by_chance():
+    alike = [np.equal(*np.asarray(row_of_each_member(StepSeed(0, step), 20, 2)).T).sum() for step in range(300)]
+    assert abs(np.mean(alike) - 1) < 5 * np.sqrt(1 / 300)  # fixed points of a permutation: mean 1, variance 1
+
+
+@pytest.mark.parametrize("choice", [None, "cutmix"])
+def test_repeated_rows_show_one_image(choice):
+    model = make("MIMO, repeated", 3, augmentation="pad_crop_flip", msda=choice)
+    x, y = data()
+    batch, *_ = step(model, x, y)
+    images, labels = array(batch.images), array(batch.labels)
+    assert (labels[4:] == labels[4:, :1]).all()
+    if choice is None:  # one copy, augmented once; MSDA is every member's own
+        assert (images[4:] == images[4:, :1]).all()
+
+
+def test_repeating_everything_warns():
+    with pytest.warns(UserWarning, match=r"input_repetition=1 always shows the same image.* MIMO uses 0 on CIFAR"):
+        make("MIMO", input_repetition=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "epochs", "rate", "milestones", "warmup"),
+    [
+        ("cifar", (3, 0.0, 4, 3e-4, True), 250, 0.1, (100, 200, 225), 1),
+        ("imagenet", (2, 0.6, 2, 1e-4, False), 150, 0.8, (50, 100, 133), 5),
+    ],
+)
+def test_settings_are_the_papers(settings, expected, epochs, rate, milestones, warmup):
+    model = MIMO("wrn10_1", settings, num_classes=K, input_shape=tiny.SHAPE)
+    batching, l2 = model.batching, model.l2
+    assert (model.num_members, batching.input_repetition, batching.repetitions, l2.rate, l2.normalization) == expected
+    assert (model.batching.mixing, model.average.averaging) == (None, "probabilities")
+    schedule = model.schedule
+    assert schedule.base == rate
+    np.testing.assert_allclose(np.array([*schedule.milestones, schedule.warmup]) * epochs, [*milestones, warmup])
+    assert schedule.rate == 0.1
+    optimizer = model.optimizer
+    assert (type(optimizer).__name__, optimizer.momentum, optimizer.nesterov) == ("SGD", 0.9, True)
+    covered = {weight.name: model.l2.covers(weight) for weight in model.trainable_weights}
+    assert covered == {"kernel": True, "bias": True} | dict.fromkeys(("gamma", "beta"), settings == "cifar")
+
+
+def test_settings_can_be_replaced_and_are_not_shared():
+    model = make("MIMO", 2, l2=0.0, averaging="logits")
+    assert (model.num_members, model.l2.rate, model.average.averaging) == (2, 0.0, "logits")
+    assert MIMO_SETTINGS["cifar"]["num_members"] == 3
+    assert MIMO_SETTINGS["cifar"]["schedule"]._progress is None
+
+
+# -- unmixing, probability as a function -------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("test")
+def square(progress):
+    return progress**2
+
+
+@keras.saving.register_keras_serializable("test")
+def falling(progress):
+    return 1.0 - progress
+
+
+@pytest.mark.parametrize("num_members", [1, 2, 3, 5])
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_unmix(num_members, channels, rate):
+    member_masks = (
+        np.random.default_rng(0).dirichlet(np.ones(num_members), (2, 3, 3, channels)).transpose(0, 4, 1, 2, 3)
+    )
+    unmixed = array(mixing.unmix(ops.convert_to_tensor(member_masks.astype("float32")), rate))
+    moved = member_masks + rate * (1 - member_masks)
+    np.testing.assert_allclose(unmixed, moved / moved.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(unmixed.sum(1), 1, rtol=1e-5)
+    if rate in (0, 1):
+        np.testing.assert_allclose(unmixed, 1 / num_members if rate else member_masks, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("unmixing", "progress", "rate"),
+    [
+        (True, -1.0, 0),  # before any `fit`
+        (True, 0.0, 0),
+        (True, 0.5, 0.5),
+        (True, 1.0, 1),
+        (square, 0.5, 0.25),
+        (lambda progress: 7.0, 0.5, 1),  # clipped
+        (False, 1.0, 0),
+    ],
+)
+@pytest.mark.parametrize("mask", ["cutmix", "channel", "linear"])
+def test_unmixing_follows_progress(mask, unmixing, progress, rate):
+    options = dict(NEVER_LINEAR) if mask != "linear" else {}
+    arguments = (StepSeed(0), 6, 3, (4, 4, 8), progress)
+    plain = array(mixing.draw_masks(Mixing(mask, **options), *arguments))
+    unmixed = mixing.draw_masks(Mixing(mask, **options, unmixing=unmixing), *arguments)
+    close(unmixed, (plain + rate * (1 - plain)) / (1 + 2 * rate))
+    close(mixing.visible_ratios(unmixed), array(unmixed).mean((2, 3, 4)))
+    close(loss_weights(mixing.visible_ratios(unmixed), 3.0), oracle.loss_weights(array(unmixed), 3.0))
+
+
+def test_unmixed_to_the_end_training_is_inference():
+    model = make("CutMixMo, unmixing", 3)
+    batch, *_ = step(model, *data(), progress=1.0)
+    image = batch.images[:, 0]
+    alike = ops.repeat(image[:, None], 3, axis=1)
+    close(model.member_logits(alike, batch.masks), array(model.member_logits(image)))
+    close(batch.loss_weights, np.ones((8, 3)))
+
+
+def test_probability_as_a_function_of_progress():
+    choice = Mixing(probability=falling)
+    assert [float(choice.mask_probability(p)) for p in (-1.0, 0.0, 0.25, 1.0)] == [1, 1, 0.75, 0]
+
+    def share_of_binary(progress):
+        draws = [mixing.draw_masks(choice, StepSeed(0, step), 2, 2, (4, 4, 1), progress) for step in range(40)]
+        return np.mean([np.isin(array(draw), (0, 1)).all() for draw in draws])
+
+    assert share_of_binary(0.0) == 1
+    assert share_of_binary(1.0) == 0
+    assert 0.2 < share_of_binary(0.5) < 0.8
+    for decay_start in (None, 0.5):
+        with pytest.raises(ValueError, match="`decay_start` has no meaning beside a function `probability`"):
+            Mixing(probability=falling, decay_start=decay_start)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [Mixing(probability=falling, unmixing=square), Mixing(masks.cow, unmixing=True), Mixing(masks.linear)],
+)
+def test_functions_round_trip(tmp_path, choice):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(choice)))
+    assert keras.saving.deserialize_keras_object(config) == choice
+    model = tiny.model(choice)
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").mixing == choice
+
+
+# -- losses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", [None, "cutmix"])
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_label_smoothing(choice, averaging):
+    model = make("CutMixMo", 2, msda=choice, averaging=averaging)
+    model.compile(loss=CrossEntropy(0.1))
+    x, y = data()
+    ensemble = oracle.average(oracle.member_logits(oracle.weights_of(model), same(x, 2)), averaging)
+    close(model.evaluate(x, y, verbose=0)[0], oracle.cross_entropy(np.eye(K)[y], ensemble, 0.1).mean())
+    check_step(model, x, y, smoothing=0.1)
+
+
+def focal(targets, logits):
+    probability = np.clip(np.exp(oracle.log_softmax(logits)), 1e-7, 1 - 1e-7)  # Keras' epsilon
+    return -(0.25 * (1 - probability) ** 2 * targets * np.log(probability)).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "values"),
+    [
+        (keras.losses.CategoricalFocalCrossentropy(from_logits=True), focal),
+        (keras.losses.MeanSquaredError(), lambda targets, logits: ((targets - logits) ** 2).mean(-1)),
+        ("mean_squared_error", lambda targets, logits: ((targets - logits) ** 2).mean(-1)),
+        (
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2),
+            lambda targets, logits: oracle.cross_entropy(targets, logits, 0.2),
+        ),
+    ],
+    ids=["focal", "mean squared error", "by name", "Keras' cross-entropy"],
+)
+@pytest.mark.parametrize("choice", [None, "mixup"])
+def test_other_losses(loss, values, choice):
+    model = make("CutMixMo", 2, msda=choice)
+    model.compile(keras.optimizers.SGD(0.1), loss=loss)
+    x, y = data()
+    one_hot = np.eye(K, dtype="float32")[y]
+    before = oracle.weights_of(model)
+    images, targets, member_masks, weights, _ = drawn(model, x, one_hot, StepSeed(model.seed, 0), -1.0)
+    expected = values(targets, oracle.member_logits(before, images, member_masks, training=True))
+    ensemble = oracle.member_logits(before, same(x, 2)).mean(1)
+    close(model.evaluate(x, one_hot, verbose=0)[0], values(one_hot, ensemble).mean())
+    close(model.train_on_batch(x, one_hot)[0], oracle.loss(expected, weights))
+
+
+# -- metrics ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", [None, "cutmix"])
+@pytest.mark.parametrize("form", ["integers", "a column", "one-hot"])
+def test_metrics_see_the_labels_as_they_were_given(form, choice):
+    model = make("CutMixMo", 2, msda=choice)
+    top = keras.metrics.TopKCategoricalAccuracy if form == "one-hot" else keras.metrics.SparseTopKCategoricalAccuracy
+    model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy", top(2, name="top")])
+    x, y = data()
+    labels = {"integers": y, "a column": y[:, None], "one-hot": np.eye(K, dtype="float32")[y]}[form]
+    before = oracle.weights_of(model)
+    images, _, member_masks, _, own = drawn(model, x, y, StepSeed(model.seed, 0), -1.0)
+    logits = oracle.member_logits(before, images, member_masks, training=True)
+    best = np.argsort(-logits, -1)
+    right = best == own.argmax(-1)[..., None]
+    ensemble = np.argsort(-oracle.member_logits(before, same(x, 2)).mean(1), -1) == y[:, None]
+    for figures, by_rank in (
+        (model.evaluate(x, labels, verbose=0, return_dict=True), ensemble),
+        (model.train_on_batch(x, labels, return_dict=True), right),
+    ):
+        assert figures["accuracy"] == pytest.approx(by_rank[..., 0].mean())
+        assert figures["top"] == pytest.approx(by_rank[..., :2].any(-1).mean())
+
+
+# -- shared parts ----------------------------------------------------------------------------------------
+
+
+def shared(part, num_members=3, **options):
+    """A model with one encoder or one head for all."""
+    expected = pytest.warns(UserWarning, match="at inference all members give the same prediction")
+    with expected if part == "share_heads" else contextlib.nullcontext():
+        return make("CutMixMo", num_members, **{part: True}, **options)
+
+
+@pytest.mark.parametrize(("part", "size"), [("share_encoders", 9 * 3 * 16), ("share_heads", 64 * K + K)])
+@pytest.mark.parametrize("num_members", [2, 3])
+def test_shared_parts_have_fewer_parameters(part, size, num_members):
+    apart = make("CutMixMo", num_members).count_params()
+    assert shared(part, num_members).count_params() == apart - (num_members - 1) * size
+
+
+def test_shared_parts_do_the_same():
+    x = data()[0]
+    encoders, heads = shared("share_encoders"), shared("share_heads")
+    features = array(encoders.encoders(x))
+    np.testing.assert_array_equal(features, features[:, [1, 2, 0]])
+    paired = array(encoders.encoders(ops.convert_to_tensor(same(x, 3).astype("float32"))))
+    close(paired, features)
+    logits = heads.predict_members(x, verbose=0)
+    np.testing.assert_array_equal(logits, logits[:, [1, 2, 0]])
+    members = encoders.predict_members(x, verbose=0)
+    assert np.abs(members - members[:, [1, 2, 0]]).min() > 0  # heads still differ
+    expected = oracle.member_logits(oracle.weights_of(encoders), same(x, 3))
+    close(members, expected)
+    check_step(encoders, *data())
+
+
+@pytest.mark.filterwarnings("ignore:share_heads=True")
+@pytest.mark.parametrize("part", ["share_encoders", "share_heads"])
+def test_shared_parts_train_and_round_trip(tmp_path, part):
+    model = shared(part, msda="cutmix")
+    x, y = data()
+    for _ in range(2):
+        assert np.isfinite(model.train_on_batch(x, y)).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert tiny.equal_weights(loaded, model)
+    np.testing.assert_array_equal(loaded.predict_members(x, verbose=0), model.predict_members(x, verbose=0))
+
+
+# -- what makes no sense ----------------------------------------------------------------------------------------
+
+
+def method(function, **options):
+    return function(tiny.backbone(), num_classes=K, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: method(MIMO, input_repetition=1.1),
+            ValueError,
+            r"`input_repetition` must be within \[0, 1\], got 1.1",
+        ),
+        (lambda: method(MIMO, input_repetition=-0.1), ValueError, r"`input_repetition` must be within \[0, 1\]"),
+        (lambda: method(MIMO, input_repetition=float("nan")), ValueError, r"`input_repetition` must be within"),
+        (lambda: method(MIMO, mixing=Mixing()), ValueError, "`mixing` has no meaning for MIMO, which sums"),
+        (
+            lambda: method(MIMO, settings="svhn"),
+            ValueError,
+            "Unknown settings: 'svhn'. Known settings: cifar, imagenet",
+        ),
+        (
+            lambda: method(CutMixMo, msda="cutout"),
+            ValueError,
+            "Unknown MSDA method: 'cutout'. Known methods: cutmix, mixup",
+        ),
+        (lambda: method(CutMixMo, msda=0.5), TypeError, "`msda` must be a mixmo_keras.MSDA, a method's name or None"),
+        (lambda: method(CutMixMo, mask="linear", probability=0.7), ValueError, "no meaning for mask='linear'"),
+        (lambda: method(CutMixMo, mask="linear", probability=square), ValueError, "no meaning for mask='linear'"),
+        (
+            lambda: method(CutMixMo, share_encoders=True, share_heads=True),
+            ValueError,
+            "`share_encoders` and `share_heads` together leave nothing that tells members apart",
+        ),
+        *(
+            (lambda option=option: method(SingleNetwork, **option), ValueError, "num_members=1 has no use for them")
+            for option in (dict(share_encoders=True), dict(share_heads=True), dict(input_repetition=0.5))
+        ),
+        (lambda: method(MixMo, mixing="cutmix"), TypeError, "`mixing` must be a mixmo_keras.Mixing or None, got str"),
+        (lambda: method(SingleNetwork, num_members=2), TypeError, "num_members"),
+        (lambda: method(LinearMixMo, mask="cutmix"), TypeError, "mask"),
+        (lambda: method(CutMixMo, unmixing=0.5), TypeError, "`unmixing` must be True, False or a function.*got 0.5"),
+        (
+            lambda: method(CutMixMo, msda="cutmix").compile(
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            ),
+            ValueError,
+            "MSDA makes soft labels, which a sparse loss can't take. Use the default loss",
+        ),
+        (lambda: CutMixMo(uneven(), msda="cutmix"), ValueError, r"\(3, 3\) must divide the images' size \(8, 8\)"),
+    ],
+)
+def test_combinations_that_make_no_sense(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def uneven() -> Backbone:
+    """8×8 images to 3×3 features, of which no whole number of pixels are under one."""
+    images, features = keras.Input((8, 8, 3)), keras.Input((3, 3, 4))
+    encoder = keras.Model(images, layers.Conv2D(4, 3, 2, padding="valid")(images))
+    return Backbone(encoder, keras.Model(features, layers.GlobalAveragePooling2D()(features)))
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_sizes_that_do_not_divide_matter_only_under_a_mask(name):
+    expected = pytest.raises(ValueError, match="must divide") if METHODS[name][0] in (CutMixMo, LinearMixMo) else None
+    with expected or contextlib.nullcontext():
+        make(name, 2, uneven(), msda="cutmix")
+    assert make(name, 2, uneven()).num_classes == K
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: method(LinearMixMo, alpha=None), "`weight_root` changes nothing. Pass weight_root=None"),
+        (lambda: method(CutMixMo, num_members=1), "pass mixing=None, or use SingleNetwork. `mixing` changes nothing"),
+        (lambda: method(CutMixMo, share_heads=True), "share_heads=True: at inference all members give the same"),
+        (lambda: method(CutMixMo, input_repetition=1.0), "input_repetition=1 always shows the same image"),
+    ],
+)
+def test_degenerate_choices_warn(call, message):
+    with pytest.warns(UserWarning, match=message):
+        call()
+
+
+def test_a_sparse_loss_is_fine_without_msda():
+    model = make("CutMixMo")
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    check_step(model, *data())

@@ -1,0 +1,317 @@
+"""WRN against a count by hand and a forward pass in NumPy; what makes a backbone."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import layers
+
+import mixmo_keras
+from mixmo_keras import backbones
+from mixmo_keras.networks.backbones import Backbone, names, wide_resnet
+
+
+def wrn_parameters(depth, width, num_members, num_classes, channels=3):
+    """Trainable parameters, counted from the paper's table: encoders, blocks, final batch norm, heads."""
+    total, inputs = num_members * 9 * channels * 16, 16
+    for outputs in (16 * width, 32 * width, 64 * width):
+        for block in range((depth - 4) // 6):
+            total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs * outputs
+            if block == 0 and (inputs != outputs or outputs != 16 * width):  # shortcut where the shape changes
+                total += inputs * outputs
+            inputs = outputs
+    return total + 2 * inputs + num_members * (inputs + 1) * num_classes
+
+
+@pytest.mark.parametrize("num_members", [1, 3])
+@pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2)])
+def test_number_of_parameters(depth, width, num_members):
+    model = tiny.model(backbone=f"wrn{depth}_{width}", input_shape=(8, 8, 3), num_members=num_members)
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert trainable == wrn_parameters(depth, width, num_members, tiny.NUM_CLASSES)
+
+
+def test_the_papers_network_has_the_papers_parameters():
+    model = mixmo_keras.CutMixMo()  # every default: WRN-28-10, M = 2, CIFAR-100
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 36_601_416
+    assert wrn_parameters(28, 10, 2, 100) == 36_601_416
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 100)
+
+
+def layer_table(core, kind):
+    return {layer.name: layer for layer in core.layers if isinstance(layer, kind)}
+
+
+def test_strides_and_shortcuts():
+    core = wide_resnet(16, 2).core
+    convolutions = layer_table(core, layers.Conv2D)
+    strided = {name for name, layer in convolutions.items() if layer.strides == (2, 2)}
+    assert strided == {f"group{g}_block1_{part}" for g in (2, 3) for part in ("conv2", "shortcut")}
+    assert {name for name in convolutions if "shortcut" in name} == {f"group{g}_block1_shortcut" for g in (1, 2, 3)}
+    assert all(layer.padding == "same" and not layer.use_bias for layer in convolutions.values())
+    norms = layer_table(core, layers.BatchNormalization).values()
+    assert {(layer.momentum, layer.epsilon) for layer in norms} == {(0.9, 1e-5)}
+    # He, truncated normal, fan-in
+    kernel = convolutions["group3_block2_conv1"].kernel
+    assert np.std(kernel) == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
+    # where the shape stays, the shortcut is the input itself: WRN-10-1's first block
+    assert "group1_block1_shortcut" not in layer_table(wide_resnet(10, 1).core, layers.Conv2D)
+
+
+def convolution(x, kernel, stride):
+    """ "Same" padding as in TensorFlow: with stride 2 on even sizes one row and column more, at the bottom and right."""
+    size = kernel.shape[0]
+    height, width = x.shape[1] // stride, x.shape[2] // stride
+    padding = max((height - 1) * stride + size - x.shape[1], 0)
+    low = padding // 2
+    x = np.pad(x, ((0, 0), (low, padding - low), (low, padding - low), (0, 0)))
+    return sum(
+        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride] @ kernel[i, j]
+        for i in range(size)
+        for j in range(size)
+    )
+
+
+@pytest.mark.parametrize(("depth", "width"), [(10, 1), (10, 2), (16, 1)])
+def test_forward_pass(depth, width):
+    core = wide_resnet(depth, width, (8, 8, 3), seed=0).core
+    random = np.random.default_rng(0)
+    core.set_weights([w + random.uniform(0.1, 0.5, w.shape) if w.ndim == 1 else w for w in core.get_weights()])
+    weights = {w.path: np.asarray(w, "float64") for w in core.weights}
+
+    def norm_relu(x, name):
+        gamma, beta, mean, variance = (
+            weights[f"{name}_bn/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        return np.maximum(gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta, 0)
+
+    features = random.normal(size=(2, 8, 8, 16))
+    x = features
+    for group in (1, 2, 3):
+        for block in range(1, (depth - 4) // 6 + 1):
+            name, stride = f"group{group}_block{block}", 2 if group > 1 and block == 1 else 1
+            y = convolution(norm_relu(x, f"{name}_1"), weights[f"{name}_conv1/kernel"], 1)
+            y = convolution(norm_relu(y, f"{name}_2"), weights[f"{name}_conv2/kernel"], stride)
+            shortcut = weights.get(f"{name}_shortcut/kernel")  # of the raw input
+            x = y + (x if shortcut is None else convolution(x, shortcut, stride))
+    expected = norm_relu(x, "final").mean((1, 2))
+    np.testing.assert_allclose(core(features.astype("float32")), expected, rtol=1e-4, atol=1e-4)
+
+
+def preact_parameters(width, num_members, num_classes):
+    """Trainable parameters of PreActResNet-18-w, counted from the paper's table: encoders, blocks, heads."""
+    total, inputs = num_members * 9 * 3 * 64, 64
+    for group, outputs in enumerate(64 * width * 2**group for group in range(4)):
+        for block in range(2):
+            total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs * outputs
+            if block == 0 and (inputs != outputs or group):
+                total += inputs * outputs
+            inputs = outputs
+    return total + num_members * (inputs + 1) * num_classes
+
+
+@pytest.mark.parametrize(("width", "num_members"), [(1, 1), (1, 3), (2, 2), (3, 1)])
+def test_number_of_parameters_of_preact_resnet(width, num_members):
+    encoder, core = (getattr(backbones.preact_resnet(18, width), part) for part in ("encoder", "core"))
+    of_encoder, of_core = (sum(int(np.prod(w.shape)) for w in part.trainable_weights) for part in (encoder, core))
+    heads = num_members * (512 * width + 1) * 200
+    assert num_members * of_encoder + of_core + heads == preact_parameters(width, num_members, 200)
+
+
+def test_preact_resnet_pads_both_sides_and_starts_its_heads_small():
+    model = mixmo_keras.CutMixMo("preact_resnet18_1", num_classes=200, augmentation=None, seed=0)
+    assert model.image_shape == (64, 64, 3)
+    assert model.encoders.encoders[0].output_shape == (None, 32, 32, 64)
+    assert model.core.output_shape == (None, 512)
+    assert np.std(model.heads.dense.kernel) == pytest.approx(0.01, rel=0.02)
+    # a lone bright pixel at the bottom right corner: what pads on both sides sees it in one place, "same" would in another
+    x = np.zeros((1, 4, 4, 3), "float32")
+    x[0, 3, 3] = 1
+    encoder = backbones.preact_resnet(18, 1, (4, 4, 3), seed=0).encoder
+    kernel = np.asarray(encoder.get_layer("conv").kernel)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.stack(
+        [[np.tensordot(padded[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3], kernel, 3) for j in (0, 1)] for i in (0, 1)]
+    )
+    np.testing.assert_allclose(encoder(x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def count(network) -> int:
+    return sum(int(np.prod(w.shape)) for w in network.trainable_weights)
+
+
+def test_resnet50_has_the_known_number_of_parameters():
+    parts = backbones.resnet(50)
+    assert parts.encoder.output_shape == (None, 112, 112, 64)
+    assert parts.core.output_shape == (None, 2048)
+    assert count(parts.encoder) + count(parts.core) + 2049 * 1000 == 25_557_032  # of every implementation with K = 1000
+    strided = {layer.name for layer in parts.core.layers if getattr(layer, "strides", None) in ((2, 2),)}
+    assert strided == {"stem_pool", *(f"group{g}_block1_{part}" for g in (2, 3, 4) for part in ("conv2", "shortcut"))}
+
+
+def test_vit():
+    parts = backbones.get("vit_tiny4", None, 0)
+    assert parts.encoder.output_shape == (None, 8, 8, 192)
+    c, tokens = 192, 64
+    block = 4 * (c * c + c) + (c * 4 * c + 4 * c) + (4 * c * c + c) + 4 * c  # attention, two dense layers, two norms
+    assert count(parts.core) == tokens * c + 12 * block + 2 * c
+    assert count(parts.encoder) == 4 * 4 * 3 * c + c
+    # the positions matter: shuffled patches give another answer, as they would not without an embedding
+    small = backbones.vit("tiny", 4, (8, 8, 3), seed=0, depth=1)
+    features = np.random.default_rng(0).normal(size=(1, 2, 2, 192)).astype("float32")
+    answer = small.core(features)
+    assert np.abs(answer - small.core(features[:, ::-1])).max() > 1e-4
+    positions = small.core.get_layer("position").positions
+    positions.assign(np.zeros(positions.shape))
+    np.testing.assert_allclose(small.core(features), small.core(features[:, ::-1]), rtol=1e-3, atol=1e-4)
+    again = backbones.vit("tiny", 4, (8, 8, 3), seed=0, depth=1)
+    assert not tiny.equal_weights(small.core, again.core)
+    positions.assign(again.core.get_layer("position").positions)
+    assert tiny.equal_weights(small.core, again.core)
+
+
+def test_a_vit_trains_saves_and_fuses(tmp_path):
+    parts = backbones.vit("tiny", 4, tiny.SHAPE, seed=0, depth=1, drop_path=0.2)
+    model = tiny.model(backbone=parts, co_training=0.5, learning_rate=0.01)
+    x, y = tiny.data()
+    assert np.isfinite(model.fit(x, y, batch_size=4, verbose=0).history["loss"]).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_allclose(model.fused().predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+
+
+def test_initial_weights_follow_from_the_seed():
+    first, again, other = (wide_resnet(10, 1, (8, 8, 3), seed) for seed in (1, 1, 2))
+    assert tiny.equal_weights(first.core, again.core)
+    assert not tiny.equal_weights(first.core, other.core)
+    kernels = [w.tobytes() for w in first.core.get_weights() if w.ndim == 4]
+    assert len(set(kernels)) == len(kernels)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 16, 3), (7, 9, 2), (1, 1, 3)])
+def test_any_image_shape(shape):
+    backbone = backbones.get("wrn10_1", shape, 0)
+    assert backbone.input_shape == shape
+    assert backbone.core(backbone.encoder(np.zeros((2, *shape), "float32"))).shape == (2, 64)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "message"),
+    [
+        ("vgg16", None, "Unknown backbone: 'vgg16'. Known names: wrn<depth>_<width>"),
+        ("wrn28", None, "Unknown backbone: 'wrn28'"),
+        ("wrn28_10_1", None, "Unknown backbone"),
+        ("wrn12_1", None, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),
+        ("wrn4_1", None, "`depth` must be 6n . 4 .* got 4"),
+        ("wrn10_0", None, "`width` must be an integer of at least 1, got 0"),
+        ("preact_resnet18_0", None, "`width` must be an integer of at least 1, got 0"),
+        ("preact_resnet20_1", None, "`depth` must be one of 18, 34, got 20"),
+        ("resnet18", None, "`depth` must be one of 50, 101, 152, got 18"),
+        ("vit_huge4", None, "`size` must be one of tiny, small, base, got 'huge'"),
+        ("vit_tiny5", None, r"`patch` \(=5\) must divide the images' height and width, 32×32"),
+        (None, None, "`backbone` must be a name, a functional Keras model or .*Backbone, got None"),
+        (wide_resnet, None, "`backbone` must be a name.* got <function wide_resnet"),
+        ("wrn10_1", (8, 8), r"`input_shape` must be \(height, width, channels\), integers .* got \(8, 8\)"),
+        (tiny.backbone(), (8, 8, 1), r"differs from the backbone's, \(8, 8, 3\)"),
+    ],
+)
+def test_bad_input(backbone, shape, message):
+    with pytest.raises(ValueError, match=message):
+        mixmo_keras.MixMo(backbone, input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: backbones.wide_resnet(10.0), "`depth` must be an integer, got 10.0"),
+        (lambda: backbones.wide_resnet(10, float("nan")), "`width` must be an integer of at least 1, got nan"),
+        (lambda: backbones.wide_resnet(10, 1, seed="0"), "`seed` must be an integer, got '0'"),
+        (lambda: backbones.wide_resnet(10, 1, drop_path="0.2"), r"`drop_path` must be a number within .* got '0.2'"),
+        (lambda: backbones.resnet("50"), "`depth` must be an integer, got '50'"),
+        (lambda: backbones.vit(patch=0), "`patch` must be an integer of at least 1, got 0"),
+        (lambda: backbones.vit(depth=0), "`depth` must be an integer of at least 1, got 0"),
+        (lambda: backbones.get(tiny.backbone(), None, 0, 0.2), r"`drop_path` \(=0.2\) is for a named backbone"),
+    ],
+)
+def test_bad_arguments_of_the_functions(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_numpy_numbers_are_numbers():
+    parts = backbones.wide_resnet(np.int64(10), np.int32(1), np.array([8, 8, 3]), np.int64(1), np.float32(0.25))
+    assert parts.input_shape == (8, 8, 3)
+    assert tiny.equal_weights(parts.core, wide_resnet(10, 1, (8, 8, 3), 1, 0.25).core)
+
+
+def test_every_family_has_a_name():
+    """A name's arguments reach the function; `get` gives what the function gives."""
+    for name, function, arguments in (
+        ("wrn10_2", backbones.wide_resnet, dict(depth=10, width=2)),
+        ("preact_resnet18_1", backbones.preact_resnet, dict(depth=18, width=1)),
+        ("resnet50", backbones.resnet, dict(depth=50)),
+        ("vit_tiny4", backbones.vit, dict(size="tiny", patch=4)),
+    ):
+        by_name, built = backbones.get(name, (8, 8, 3), 1), function(**arguments, input_shape=(8, 8, 3), seed=1)
+        assert tiny.equal_weights(by_name.core, built.core), name
+    assert len(names.FAMILIES) == 4, "a row for every family"
+
+
+def test_a_keras_model_is_split_at_its_first_convolution():
+    network = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="first"), layers.Conv2D(6, 3)])
+    assert backbones.get(network, None, 0).encoder.layers[-1].name == "first"
+    with pytest.raises(ValueError, match=r"`input_shape` \(=\(8, 8, 1\)\) differs from the backbone's, \(8, 8, 3\)"):
+        backbones.get(network, (8, 8, 1), 0)
+
+
+def test_parts_that_do_not_fit():
+    images, vector = keras.Input((8, 8, 3)), keras.Input((4,))
+    encoder = keras.Model(images, layers.Conv2D(4, 3)(images))
+    core = tiny.backbone().core
+    with pytest.raises(
+        ValueError, match=r"encoder's output \(None, 6, 6, 4\) must be a map .* core's input \(None, 8, 8, 4\)"
+    ):
+        Backbone(encoder, core)
+    with pytest.raises(ValueError, match=r"encoder's output \(None, 4\) must be a map"):
+        Backbone(keras.Model(vector, layers.Dense(4)(vector)), core)
+    features = keras.Input((6, 6, 4))
+    with pytest.raises(
+        ValueError, match=r"core must end in a vector \(B, F\), as after pooling; it ends in \(None, 4, 4, 2\)"
+    ):
+        Backbone(encoder, keras.Model(features, layers.Conv2D(2, 3)(features)))
+
+
+def test_round_trip_through_json():
+    backbone = tiny.backbone()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(backbone)))
+    for _ in range(2):  # a configuration may be used again
+        copy = keras.saving.deserialize_keras_object(config)
+        assert copy.input_shape == backbone.input_shape
+        assert [w.shape for w in copy.core.weights] == [w.shape for w in backbone.core.weights]
+
+
+def test_two_models_of_one_backbone_share_nothing():
+    backbone = tiny.backbone()
+    first, second = (tiny.model(backbone=backbone, seed=seed) for seed in (1, 2))
+    assert tiny.equal_weights(first.core, backbone.core)  # its weights are kept, as pretrained ones must be
+    before = second.get_weights()
+    first.fit(*tiny.data(), verbose=0)
+    assert tiny.equal_weights(before, second)
+    assert not tiny.equal_weights(first.core, backbone.core)
+
+
+def test_dtype_is_the_backbones():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = tiny.backbone()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = tiny.model(backbone=backbone)
+    assert model.dtype_policy.name == backbone.dtype_policy.name == model.heads.dtype_policy.name == "mixed_bfloat16"
+    with pytest.raises(ValueError, match=r"`dtype` \(='float16'\) differs from the policy .* 'mixed_bfloat16'"):
+        tiny.model(backbone=backbone, dtype="float16")
+    assert mixmo_keras.MixMo.from_config(model.get_config()).dtype_policy.name == "mixed_bfloat16"

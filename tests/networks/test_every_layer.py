@@ -1,0 +1,102 @@
+"""Every layer of the package through the same five checks. A new layer is one row of the table."""
+
+import keras
+import layer_harness
+import numpy as np
+import pytest
+from layer_harness import Case
+
+import mixmo_keras
+from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
+from mixmo_keras.networks.backbones.vit import PositionEmbedding
+from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
+from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
+
+
+def numbers(*shape) -> np.ndarray:
+    """Between 0.1 and 1, as no value is special then."""
+    return np.random.default_rng(0).uniform(0.1, 1, shape).astype("float32")
+
+
+def encoders(shared: bool = False, **options) -> MultiEncoder:
+    images = keras.Input((4, 6, 3))
+    encoder = keras.Model(images, keras.layers.Conv2D(2, 3, padding="same", **options)(images))
+    return MultiEncoder(encoder, 3, shared, seed=0, **options)
+
+
+def branch_of_some_rows(layer: keras.layers.Layer, case: Case) -> keras.Model:
+    """`TakeRows`, a dense layer, `AddRows`, one of which is the layer."""
+    take = layer if isinstance(layer, TakeRows) else TakeRows(0.5)
+    add = layer if isinstance(layer, AddRows) else AddRows()
+    shortcut = keras.Input((3,))
+    rows, indices = take(shortcut)
+    return keras.Model(shortcut, add(keras.layers.Dense(3)(rows), shortcut, indices))
+
+
+MEMBERS, IMAGES = numbers(2, 3, 4, 6, 3), numbers(2, 4, 6, 3)
+CASES = {
+    "MultiEncoder": Case(encoders, (MEMBERS,), (2, 3, 4, 6, 2)),
+    "MultiEncoder, one image": Case(encoders, (IMAGES,), (2, 3, 4, 6, 2)),
+    "MultiEncoder, shared": Case(lambda **o: encoders(shared=True, **o), (MEMBERS,), (2, 3, 4, 6, 2)),
+    "MixingBlock": Case(MixingBlock, (MEMBERS,), (2, 4, 6, 3)),
+    "MixingBlock, masks": Case(MixingBlock, (MEMBERS, numbers(2, 3, 4, 6, 1)), (2, 4, 6, 3)),
+    "MultiHead": Case(lambda **o: MultiHead(3, 5, **o), (numbers(2, 6),), (2, 3, 5)),
+    "MultiHead, shared": Case(lambda **o: MultiHead(3, 5, shared=True, **o), (numbers(2, 6),), (2, 3, 5)),
+    "MemberAverage": Case(lambda **o: MemberAverage(temperature=2.0, **o), (numbers(2, 3, 5),), (2, 5)),
+    "MemberAverage, probabilities": Case(
+        lambda **o: MemberAverage("probabilities", 2.0, "members", **o), (numbers(2, 3, 5),), (2, 5)
+    ),
+    "StochasticDepth": Case(lambda **o: StochasticDepth(0.5, **o), (numbers(8, 3),), (8, 3)),
+    "TakeRows": Case(lambda **o: TakeRows(0.5, **o), (numbers(4, 3),), ((2, 3), (2,)), branch_of_some_rows),
+    "AddRows": Case(
+        AddRows,
+        (numbers(2, 3), numbers(4, 3), np.array([3, 1], "int32")),
+        (4, 3),
+        branch_of_some_rows,
+    ),
+    "PositionEmbedding": Case(PositionEmbedding, (numbers(2, 4, 3),), (2, 4, 3)),
+    "PadCropFlip": Case(lambda **o: PadCropFlip(2, **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
+    "RandomResizedCrop": Case(RandomResizedCrop, (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
+}
+every_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+
+
+@every_layer
+def test_shape(case):
+    layer_harness.shape(case)
+
+
+@every_layer
+def test_serialization(case, tmp_path):
+    layer_harness.serialization(case, tmp_path)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_mixed_precision(case, dtype):
+    layer_harness.mixed_precision(case, dtype)
+
+
+@every_layer
+def test_gradient(case):
+    layer_harness.gradient(case)
+
+
+@every_layer
+def test_one_fit(case):
+    layer_harness.one_fit(case)
+
+
+def test_the_table_has_every_layer():
+    registered = keras.saving.get_custom_objects()
+    called = {
+        kind.__name__
+        for name, kind in registered.items()
+        if name.startswith("mixmo_keras>")
+        and issubclass(kind, keras.layers.Layer)
+        and not issubclass(kind, (keras.Model, keras.metrics.Metric))
+        and kind.call is not keras.layers.Layer.call
+    }
+    assert called == {name.split(",")[0] for name in CASES}
+    assert mixmo_keras.MultiEncoder in registered.values()

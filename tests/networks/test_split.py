@@ -1,0 +1,158 @@
+"""Any functional model, cut in two: put together again, the parts say what it says."""
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import layers
+
+import mixmo_keras
+from mixmo_keras import backbones
+
+APPLICATIONS = [
+    "ResNet50",
+    "ResNet50V2",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "ConvNeXtTiny",
+    "MobileNet",
+    "MobileNetV2",
+    "DenseNet121",
+    "VGG16",
+    "NASNetMobile",
+]
+
+
+def network(pool=True):
+    """Convolution, batch norm, ReLU; a residual block; batch norm's statistics away from their start."""
+    images = keras.Input((8, 8, 3), name="pixels")
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(images)
+    x = layers.BatchNormalization(name="stem_bn")(x)
+    x = layers.ReLU(name="stem_relu")(x)
+    y = layers.Conv2D(4, 3, padding="same", name="inner")(x)
+    x = layers.Add(name="add")([x, y])
+    x = layers.Conv2D(6, 3, 2, name="last")(x)
+    if pool:
+        x = layers.GlobalMaxPooling2D()(x)
+    model = keras.Model(images, x, name="own")
+    random = np.random.default_rng(0)
+    model.set_weights([w + random.uniform(0.1, 0.5, w.shape) for w in model.get_weights()])
+    return model
+
+
+def rejoined(parts, images):
+    return keras.ops.convert_to_numpy(parts.core(parts.encoder(images, training=False), training=False))
+
+
+def answer(model, images):
+    features = keras.ops.convert_to_numpy(model(images, training=False))
+    return features.mean((1, 2)) if features.ndim == 4 else features
+
+
+IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("at", ["stem", "stem_bn", "stem_relu", "add"])
+@pytest.mark.parametrize("pool", [True, False])
+def test_the_parts_say_what_the_model_says(at, pool):
+    model = network(pool)
+    parts = backbones.split(model, at)
+    np.testing.assert_array_equal(rejoined(parts, IMAGES), answer(model, IMAGES))
+    before = model.get_weights()
+    parts.core.set_weights([w + 1 for w in parts.core.get_weights()])  # copies
+    assert tiny.equal_weights(model, before)
+
+
+def test_a_cut_is_found_and_said(caplog):
+    with caplog.at_level("INFO", logger="mixmo_keras"):
+        parts = backbones.split(network())
+    assert "own is split at 'stem_relu': pass `split_at` for another layer" in caplog.text
+    assert [layer.name for layer in parts.encoder.layers] == ["pixels", "stem", "stem_bn", "stem_relu"]
+
+
+def test_a_connection_that_passes_the_cut_by_is_named():
+    with pytest.raises(
+        ValueError, match=r"own can't be split at 'inner': stem_relu passes it by, to add\. Split before"
+    ):
+        backbones.split(network(), "inner")
+
+
+def test_what_can_not_be_split():
+    class Own(keras.Model):
+        pass
+
+    two = keras.Model([a := keras.Input((8, 8, 3)), b := keras.Input((8, 8, 3))], layers.Add()([a, b]))
+    dense = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])
+    open_size = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(3, 3)])
+    for model, at, message in (
+        (Own(), None, "must be a functional or Sequential Keras model, got Own"),
+        (
+            keras.Sequential([layers.Conv2D(3, 3)]),
+            None,
+            "has no input shape yet: begin it with keras.Input",
+        ),
+        (two, None, "must have one input and one output; .* has 2 and 1"),
+        (dense, None, "has no convolution to split behind"),
+        (open_size, None, r"must take images of one shape \(H, W, C\); .* takes \(None, None, 3\)"),
+        (network(), "stm", "own has no layer 'stm'. Its first layers are pixels, stem, stem_bn"),
+        (dense, dense.layers[0].name, r"must name a layer whose output is a map"),
+        (network(pool=False), "last", "own ends at 'last': nothing is left for the members to share"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            backbones.split(model, at)
+    with pytest.raises(ValueError, match=r"`split_at` .* is for a Keras model as the backbone, got 'wrn10_1'"):
+        mixmo_keras.CutMixMo("wrn10_1", split_at="conv")
+
+
+@pytest.mark.parametrize("split_at", [None, "add"])
+def test_a_split_model_trains_saves_and_loads(split_at, tmp_path):
+    whole = network()
+    model = mixmo_keras.CutMixMo(whole, num_classes=5, split_at=split_at, batch_repetitions=2, seed=0)
+    kernels = [np.asarray(encoder.get_layer("stem").kernel) for encoder in model.encoders.encoders]
+    assert not np.array_equal(*kernels)  # each initialised anew
+    assert np.array_equal(model.core.get_layer("last").kernel, whole.get_layer("last").kernel)  # kept
+    x, y = tiny.data()
+    history = model.fit(x, y, batch_size=4, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_allclose(model.fused().predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_sequential_model():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, activation="relu", name="first"),
+            layers.Conv2D(6, 3),
+            layers.Flatten(),
+        ]
+    )
+    parts = backbones.split(model)
+    assert parts.encoder.layers[-1].name == "first"
+    np.testing.assert_array_equal(rejoined(parts, IMAGES), answer(model, IMAGES))
+
+
+def application(name):
+    return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_keras_applications(name):
+    model = application(name)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(rejoined(backbones.split(model), images), answer(model, images))
+    ensemble = mixmo_keras.CutMixMo(model, num_classes=5, batch_repetitions=1, seed=0)
+    history = ensemble.fit(images.repeat(4, 0), np.arange(8) % 5, batch_size=4, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert int(ensemble.step_counter) == 2
+
+
+def test_a_cut_of_ones_own_choice_in_an_application():
+    model = application("MobileNet")
+    parts = backbones.split(model, "conv1_relu")
+    assert parts.encoder.output_shape == (None, 16, 16, 32)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(rejoined(parts, images), answer(model, images))

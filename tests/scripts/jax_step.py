@@ -1,0 +1,74 @@
+"""The step on JAX, without TensorFlow: python jax_step.py GIVEN.npz DTYPE ..."""
+
+import sys
+
+
+class NoTensorFlow:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+assert "tensorflow" not in sys.modules  # not imported where it is there ...
+sys.meta_path.insert(0, NoTensorFlow())  # ... and not needed
+
+import jax
+import keras
+import numpy as np
+import tiny
+
+from mixmo_keras import schedules
+from mixmo_keras.mixing.batch import Batch
+from mixmo_keras.training.objective import members_loss
+
+assert keras.backend.backend() == "jax"
+X, Y = tiny.data()
+
+# two backends, one loss, and one gradient
+given = np.load(sys.argv[1])
+model = tiny.model(num_members=3)
+model.set_weights([given[f"weight{i}"] for i in range(len(model.weights))])
+batch = Batch(*(given.get(name, None) for name in Batch._fields))
+logits = model.member_logits(batch.images, batch.masks, training=True)
+print(float(members_loss(model.loss, batch, logits)))
+
+
+def loss(trainable):
+    with keras.StatelessScope(state_mapping=list(zip(model.trainable_variables, trainable, strict=True))):
+        return members_loss(model.loss, batch, model.member_logits(batch.images, batch.masks, training=True))
+
+
+gradients = jax.grad(loss)([variable.value for variable in model.trainable_variables])
+np.savez(sys.argv[1] + ".gradients.npz", *map(np.asarray, gradients))
+
+for dtype in sys.argv[2:]:
+    named = dict(backbone="wrn10_1", input_shape=tiny.SHAPE) if dtype != "float32" else {}
+    model = tiny.model(l2=0.01, dtype=dtype, **named)
+    model.compile(keras.optimizers.SGD(schedules.StepDecay(0.1, warmup=0, milestones=(0.6,))))
+    images = X.astype("float32")
+    start = [np.array(w) for w in model.trainable_weights]
+    # L2 alone: rows without weight have no gradient, so that w becomes w − rate·2λ·w
+    model.fit(images, Y, sample_weight=np.zeros(8), batch_size=8, verbose=0)
+    for before, after in zip(start, model.trainable_weights, strict=True):
+        np.testing.assert_allclose(after, before * (1 - 0.1 * 2 * 0.01), rtol=1e-5)
+    # then for real: two steps, of which the second has a tenth of the rate
+    options = dict(sample_weight=np.ones(8), batch_size=8, verbose=0)
+    history = model.fit(images, Y, epochs=2, validation_data=(images, Y), **options).history
+    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}, history
+    assert np.isfinite(history["loss"]).all(), history
+    assert all(
+        np.abs(np.array(w) - 0.998 * v).max() > 1e-6 for v, w in zip(start, model.trainable_weights, strict=True)
+    )
+    assert np.isclose(float(model.optimizer.learning_rate), 0.01)
+    assert int(model.step_counter.value) == 3
+    logits = model.predict(images, verbose=0)
+    assert np.isclose(model.evaluate(images, Y, verbose=0)[1], (logits.argmax(1) == Y).mean())
+    # what the step notes comes back, from inside an epoch
+    try:
+        model.fit(images * np.float32("nan"), Y, **options)
+    except FloatingPointError as error:
+        assert "at step 4" in str(error), error
+    else:
+        assert dtype == "mixed_float16"  # whose loss scaling skips such a step; ReLU hides NaN from the loss
+assert "tensorflow" not in sys.modules
+print("done")

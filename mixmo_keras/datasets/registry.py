@@ -184,7 +184,6 @@ def tensorflow_dataset(
         size: (H, W) that images of several sizes are brought to, by `resizing.center_crop`.
         border: Number of pixels cut off on every side after resizing, see `resizing.center_crop`. Defaults to 0.
     """
-    crop = resizing.center_crop(size, border) if size else lambda image: image
 
     def describe(data_dir: str | None) -> Info:
         about = _prepared(name, archive, data_dir).info
@@ -199,6 +198,7 @@ def tensorflow_dataset(
         if size and whole:
             return dataset
         shape = describe(data_dir).image_shape
+        crop = resizing.center_crop(size, border) if size else lambda image: image
         return dataset.map(
             lambda image, label: (tf.ensure_shape(crop(image), shape), label), num_parallel_calls=tf.data.AUTOTUNE
         )

@@ -2,7 +2,9 @@
 
 import json
 import re
+import tomllib
 import xml.dom.minidom
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 import mixmo_keras
 from mixmo_keras import calibration, evaluation, metrics, report
 
+ROOT = Path(__file__).parents[2]
 NAMES = tuple(f"class {number} <&>" for number in range(tiny.NUM_CLASSES))
 X, Y = tiny.data(60)
 HELD_X, HELD_Y = tiny.data(70, seed=1)
@@ -119,6 +122,16 @@ def test_report(whole, tmp_path):
     assert "mine-seed0: 60 test images" in table
     assert "fitted on 70 validation images" in table
     assert "told from 60 images of negatives" in table
+
+
+def test_data_files_are_installed_with_the_package():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    listed = {Path(*package.split("."), name) for package, names in packages.items() for name in names}
+    there = {
+        path.relative_to(ROOT) for path in (ROOT / "mixmo_keras").rglob("*.*") if path.suffix not in (".py", ".pyc")
+    }
+    assert report.TEMPLATE.relative_to(ROOT) in there
+    assert there == listed
 
 
 def test_a_single_network_without_anything_fitted(tmp_path):

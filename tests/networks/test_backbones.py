@@ -225,6 +225,11 @@ def test_bad_input(backbone, shape, message):
         mixmo_keras.MixMo(backbone, input_shape=shape)
 
 
+def networks():
+    parts = tiny.backbone()
+    return parts.encoder, parts.core
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -232,6 +237,15 @@ def test_bad_input(backbone, shape, message):
         (lambda: backbones.wide_resnet(10, float("nan")), "`width` must be an integer of at least 1, got nan"),
         (lambda: backbones.wide_resnet(10, 1, seed="0"), "`seed` must be an integer, got '0'"),
         (lambda: backbones.wide_resnet(10, 1, drop_path="0.2"), r"`drop_path` must be a number within .* got '0.2'"),
+        (
+            lambda: backbones.wide_resnet(10, 1, (8, 8)),
+            r"`input_shape` must be \(height, width, channels\).*got \(8, 8\)",
+        ),
+        (lambda: backbones.preact_resnet(input_shape=(0, 8, 3)), r"`input_shape` must be .* got \(0, 8, 3\)"),
+        (lambda: backbones.resnet(input_shape=8), "`input_shape` must be .* got 8"),
+        (lambda: backbones.vit(input_shape="8"), "`input_shape` must be .* got '8'"),
+        (lambda: Backbone("wrn10_1", tiny.backbone().core), "`encoder` must be a built keras.Model, got 'wrn10_1'"),
+        (lambda: Backbone(*networks(), head_stddev=0), "`head_stddev` must be a positive number, or None .* got 0"),
         (lambda: backbones.resnet("50"), "`depth` must be an integer, got '50'"),
         (lambda: backbones.vit(patch=0), "`patch` must be an integer of at least 1, got 0"),
         (lambda: backbones.vit(depth=0), "`depth` must be an integer of at least 1, got 0"),

@@ -83,4 +83,4 @@ def parse(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]]:
 def _pattern(form: str, parameters: Mapping[str, inspect.Parameter]) -> str:
     """The regular expression of a family's names: digits for an integer, letters for a string."""
     characters = {int: r"\d", str: "[a-z]"}
-    return re.sub(r"<(\w+)>", lambda found: f"(?P<{found[1]}>{characters[parameters[found[1]].annotation]}+)", form)
+    return re.sub(r"<(\w+)>", lambda name: f"(?P<{name[1]}>{characters[parameters[name[1]].annotation]}+)", form)

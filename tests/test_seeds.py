@@ -20,6 +20,18 @@ def test_derived_seeds_are_the_same_in_every_process():
     assert all(0 <= seeds.derive(seed, "a") < 2**30 for seed in (-1, 0, 2**80))
 
 
+def test_no_seed_is_a_random_one():
+    drawn = {seeds.resolve(None) for _ in range(10)}
+    assert len(drawn) == 10
+    keras.utils.set_random_seed(1)
+    first = seeds.resolve(None)
+    keras.utils.set_random_seed(1)
+    assert seeds.resolve(None) == first
+    assert seeds.resolve(np.int64(3)) == 3
+    with pytest.raises(ValueError, match="`seed` must be an integer, got '3'"):
+        seeds.resolve("3")
+
+
 def test_derived_seeds_depend_on_every_part_of_the_path():
     paths = [(0,), (1,), (0, "a"), (0, "b"), (0, "a", 0), (0, "a", 1), (0, 0, "a"), (0, "a", "0", "b")]
     assert len({seeds.derive(*path) for path in paths}) == len(paths)

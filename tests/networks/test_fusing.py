@@ -1,10 +1,16 @@
 """The fused network says what the ensemble says, with the single network's weights."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tiny
+from keras import ops
 
+import mixmo_keras
+from mixmo_keras.networks.backbones import Backbone
+from mixmo_keras.networks.backbones.parts import Parts
 from mixmo_keras.networks.layers import is_linear
 
 X, _ = tiny.data(6)
@@ -20,23 +26,65 @@ def count(model) -> int:
     return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
 
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
-@pytest.mark.parametrize("num_members", [1, 2, 3])
-@pytest.mark.parametrize("backbone", ["tiny", "wrn10_1", "preact_resnet18_1"])
+def padded() -> Backbone:
+    """The encoder of the pre-activation ResNet, which pads by a layer of its own, before a small core."""
+    images = keras.Input(tiny.SHAPE)
+    encoder = keras.Model(images, Parts(0).convolution(images, 4, 3, 2, symmetric=True, name="conv"))
+    features = keras.Input(encoder.output_shape[1:])
+    x = keras.layers.Conv2D(6, 3, activation="relu")(features)
+    return Backbone(encoder, keras.Model(features, keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def build(backbone: str, **options) -> mixmo_keras.MixMo:
+    if backbone == "padded":
+        return tiny.model(backbone=padded(), **options)
+    return (
+        tiny.model(**options)
+        if backbone == "tiny"
+        else tiny.model(backbone=backbone, input_shape=tiny.SHAPE, **options)
+    )
+
+
+@functools.cache
+def count_of_single(backbone: str) -> tuple[int, int]:
+    """Trainable parameters of the single network, and of its head."""
+    single = build(backbone, num_members=1)
+    return count(single), count(single.heads)
+
+
+SMALL = [
+    pytest.param(backbone, num_members, averaging, id=f"{backbone}-{num_members}-{averaging}")
+    for backbone in ("tiny", "wrn10_1", "padded")
+    for num_members in (1, 2, 3)
+    for averaging in ("logits", "probabilities")
+]
+
+
+@pytest.mark.parametrize(("backbone", "num_members", "averaging"), [*SMALL, ("preact_resnet18_1", 2, "logits")])
 def test_same_logits_with_the_single_networks_weights(backbone, num_members, averaging):
-    named = {} if backbone == "tiny" else dict(backbone=backbone, input_shape=tiny.SHAPE)
-    model = randomised(tiny.model(num_members=num_members, averaging=averaging, **named))
-    single = tiny.model(num_members=1, **named)
+    model = randomised(build(backbone, num_members=num_members, averaging=averaging))
     network = model.fused()
-    expected = model.predict(X, verbose=0)
-    np.testing.assert_allclose(network.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-    apart = model.fused(members=True).predict(X, verbose=0)
+    expected = ops.convert_to_numpy(model(X))
+    np.testing.assert_allclose(network(X), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    apart = model.fused(members=True)(X)
     of_members = model.predict_members(X, verbose=0)
     np.testing.assert_allclose(apart, of_members, rtol=1e-4, atol=1e-5 * np.abs(of_members).max())
+    of_single, of_head = count_of_single(backbone)
     if averaging == "logits":
-        assert count(network) == count(single)
+        assert count(network) == of_single
     else:  # heads whose probabilities are averaged stay apart
-        assert count(network) == count(single) + (num_members - 1) * count(single.heads)
+        assert count(network) == of_single + (num_members - 1) * of_head
+
+
+@pytest.mark.parametrize("applies_to", ["ensemble", "members"])
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_the_temperature_comes_along(averaging, applies_to):
+    model = randomised(tiny.model(averaging=averaging, temperature_applies_to=applies_to))
+    before = model.fused().predict(X, verbose=0)
+    model.temperature = 2.5
+    after = model.fused().predict(X, verbose=0)
+    np.testing.assert_allclose(after, model.predict(X, verbose=0), rtol=1e-4, atol=1e-4)
+    assert np.abs(after - before).max() > 1e-2
 
 
 def test_by_hand():
@@ -44,7 +92,7 @@ def test_by_hand():
     images, features = keras.Input((1, 1, 1)), keras.Input((1, 1, 1))
     encoder = keras.Model(images, keras.layers.Conv2D(1, 1)(images))
     core = keras.Model(features, keras.layers.Flatten()(keras.layers.Conv2D(1, 1, use_bias=False)(features)))
-    backbone = tiny.mixmo_keras.backbones.Backbone(encoder, core)
+    backbone = Backbone(encoder, core)
     model = tiny.model(backbone=backbone, num_classes=2, normalization=None, augmentation=None)
     for network, (kernel, bias) in zip(model.encoders.encoders, ((2.0, 0.5), (5.0, 0.25)), strict=True):
         network.set_weights([np.full((1, 1, 1, 1), kernel), np.array([bias])])
@@ -74,7 +122,7 @@ def test_encoders_that_are_not_linear_stay(activation, caplog):
     images = keras.Input(tiny.SHAPE)
     x = keras.layers.Conv2D(4, 3, padding="same", activation=activation)(images)
     encoder = keras.Model(images, x if activation else keras.layers.BatchNormalization()(x))
-    backbone = tiny.mixmo_keras.backbones.Backbone(encoder, tiny.backbone().core)
+    backbone = Backbone(encoder, tiny.backbone().core)
     model = randomised(tiny.model(backbone=backbone))
     assert not is_linear(encoder)
     with caplog.at_level("INFO", logger="mixmo_keras"):

@@ -5,7 +5,7 @@ import dataclasses
 
 import keras
 
-from mixmo_keras import keras_internals
+from mixmo_keras import arguments, keras_internals
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -24,6 +24,11 @@ class Backbone:
     head_stddev: float | None = None
 
     def __post_init__(self):
+        for name in ("encoder", "core"):
+            arguments.instance(name, getattr(self, name), keras.Model, "a built keras.Model")
+        if self.head_stddev is not None:
+            stddev = arguments.number("head_stddev", self.head_stddev, above=0, otherwise=", or None for He's")
+            object.__setattr__(self, "head_stddev", stddev)
         produced, expected = self.encoder.output_shape, self.core.input_shape
         if len(produced) != 4 or tuple(produced[1:]) != tuple(expected[1:]):
             raise ValueError(

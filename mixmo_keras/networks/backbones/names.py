@@ -48,7 +48,9 @@ def get(
     if input_shape is not None:
         input_shape = arguments.image_shape("input_shape", input_shape)
     if isinstance(backbone, str):
-        return _build(backbone, input_shape, seed, drop_path)
+        function, sizes = parse(backbone)
+        shape = {} if input_shape is None else {"input_shape": input_shape}
+        return function(**sizes, **shape, seed=seed, drop_path=drop_path)
     expected = "a name, a functional Keras model or a mixmo_keras.backbones.Backbone"
     arguments.instance("backbone", backbone, (keras.Model, Backbone), expected)
     if drop_path.rate:
@@ -66,13 +68,12 @@ def get(
     return backbone
 
 
-def _build(name: str, input_shape: tuple[int, int, int] | None, seed: int | None, drop_path: DropPath) -> Backbone:
+def parse(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]]:
+    """Returns the function of a backbone's name and the sizes that the name says, the function's arguments."""
     for form, function in FAMILIES.items():
         parameters = inspect.signature(function).parameters
         if match := re.fullmatch(_pattern(form, parameters), name):
-            sizes = {key: parameters[key].annotation(value) for key, value in match.groupdict().items()}
-            shape = {} if input_shape is None else {"input_shape": input_shape}
-            return function(**sizes, **shape, seed=seed, drop_path=drop_path)
+            return function, {key: parameters[key].annotation(value) for key, value in match.groupdict().items()}
     raise ValueError(
         f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, preact_resnet18_2, resnet50 and "
         "vit_tiny4."
@@ -82,4 +83,4 @@ def _build(name: str, input_shape: tuple[int, int, int] | None, seed: int | None
 def _pattern(form: str, parameters: Mapping[str, inspect.Parameter]) -> str:
     """The regular expression of a family's names: digits for an integer, letters for a string."""
     characters = {int: r"\d", str: "[a-z]"}
-    return re.sub(r"<(\w+)>", lambda found: f"(?P<{found[1]}>{characters[parameters[found[1]].annotation]}+)", form)
+    return re.sub(r"<(\w+)>", lambda name: f"(?P<{name[1]}>{characters[parameters[name[1]].annotation]}+)", form)

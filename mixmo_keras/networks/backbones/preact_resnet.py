@@ -46,7 +46,7 @@ def preact_resnet(
         x = parts.convolution(x, filters, 3, 1, True, f"{name}_conv2")
         return add(shortcut, x)
 
-    images = keras.Input(input_shape, name="images")
+    images = keras.Input(arguments.image_shape("input_shape", input_shape), name="images")
     encoder = keras.Model(images, parts.convolution(images, 64, 3, 2, True, "conv"), name="encoder")
 
     features = keras.Input(encoder.output_shape[1:], name="features")

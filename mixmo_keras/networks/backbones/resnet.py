@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from mixmo_keras import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.parts import Branches, Parts, blocks_of_groups
 from mixmo_keras.networks.stochastic_depth import DropPath
@@ -39,7 +40,7 @@ def resnet(
         x = parts.norm(parts.convolution(x, 4 * filters, 1, 1, True, f"{name}_conv3"), f"{name}_3")
         return layers.ReLU(name=f"{name}_relu")(add(shortcut, x))
 
-    images = keras.Input(input_shape, name="images")
+    images = keras.Input(arguments.image_shape("input_shape", input_shape), name="images")
     encoder = keras.Model(images, parts.convolution(images, 64, 7, 2, True, "conv"), name="encoder")
 
     features = keras.Input(encoder.output_shape[1:], name="features")

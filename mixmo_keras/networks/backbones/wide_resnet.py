@@ -43,7 +43,7 @@ def wide_resnet(
         x = parts.convolution(x, filters, 3, strides, name=f"{name}_conv2")  # the stride is on the second convolution
         return add(shortcut, x)
 
-    images = keras.Input(input_shape, name="images")
+    images = keras.Input(arguments.image_shape("input_shape", input_shape), name="images")
     encoder = keras.Model(images, parts.convolution(images, 16, 3, name="conv"), name="encoder")
 
     features = keras.Input(encoder.output_shape[1:], name="features")

@@ -31,10 +31,10 @@ def check(model, optimizer, options: dict) -> None:
 
 def prepare(model, options: dict) -> None:
     """Attaches a compiled model's schedule to its progress, and settles XLA and the all-reduce under several replicas."""
-    if distribution.num_replicas(model) > 1:
+    if keras.backend.backend() == "tensorflow":  # for one replica too: TensorFlow never frees a graph that has it
         keras_internals.leave_all_reduce_to_the_step(model.optimizer)
-        if options.get("jit_compile", "auto") == "auto" and not model.run_eagerly:
-            model.jit_compile = steps.has_accelerator()  # Keras leaves XLA off under every strategy
+    if distribution.num_replicas(model) > 1 and options.get("jit_compile", "auto") == "auto" and not model.run_eagerly:
+        model.jit_compile = steps.has_accelerator()  # Keras leaves XLA off under every strategy
     schedule = keras_internals.learning_rate_schedule(model.optimizer)
     if isinstance(schedule, schedules.ProgressSchedule):  # a copy: another model may use it too
         keras_internals.set_learning_rate_schedule(model.optimizer, schedule.attached(model.clock.progress))

@@ -1,6 +1,6 @@
 """What a model trains on: images and labels by name, as `tf.data` pipelines. Needs TensorFlow."""
 
-from mixmo_keras.datasets.pipeline import batches, steps_per_epoch
+from mixmo_keras.datasets.pipeline import batches, in_memory, steps_per_epoch
 from mixmo_keras.datasets.registry import (
     DATASETS,
     SPLITS,
@@ -22,6 +22,7 @@ __all__ = [
     "batches",
     "check",
     "corrupted_versions",
+    "in_memory",
     "info",
     "load",
     "load_corrupted",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mixmo_keras import arguments
+from mixmo_keras import arguments, seeds
 from mixmo_keras.datasets import resizing
 
 MEMORY = 4 * 2**30  # bytes
@@ -19,6 +19,7 @@ def batches(
     transform: Callable | None = None,
     first_epoch: int | None = None,
     random_part: tuple[int, int] | None = None,
+    partners: int = 0,
     memory: int = MEMORY,
 ) -> tf.data.Dataset:
     """Batches from memory: decoded once, and for training shuffled anew each epoch, the last partial batch dropped.
@@ -38,6 +39,10 @@ def batches(
             another was stopped.
         random_part: For training only. (H, W): of each image a random part, drawn anew in every epoch and resized to this
             (`resizing.random_crop`). Images are read anew in every epoch, and may differ in size (`load(..., whole=True)`).
+        partners: For training only. Number of partner images that come with each image, for a model with `msda`: one for
+            each copy and member, b·M. They are drawn from the whole of the training data. In place of the images there is a
+            dictionary then: `images` (n, H, W, C), `partner_images` (n, partners, H, W, C), `partner_labels` (n, partners).
+            Defaults to none: such a model mixes the images of a batch among themselves.
         memory: Number of bytes of images that may be kept in memory. More are read anew in every epoch, and shuffled within
             a buffer of as many bytes. Defaults to 4 GiB.
 
@@ -50,10 +55,15 @@ def batches(
     seed, memory = arguments.integer("seed", seed), arguments.integer("memory", memory, least=0)
     repetitions = arguments.integer("repetitions", repetitions, least=1)
     arguments.instance("transform", transform, (Callable, type(None)), "a function of images, or None")  # type: ignore[arg-type]
+    partners = arguments.integer("partners", partners, least=0)
+    if partners and (repetitions > 1 or transform is not None):
+        raise ValueError(
+            "`partners` can't be combined with `repetitions` or `transform`, which change the images alone."
+        )
     if arguments.boolean("training", training):
-        batched = _training_batches(dataset, batch_size, seed, first_epoch, random_part, memory)
+        batched = _training_batches(dataset, batch_size, seed, first_epoch, random_part, partners, memory)
     else:
-        batched = _evaluation_batches(dataset, batch_size, first_epoch, random_part, memory)
+        batched = _evaluation_batches(dataset, batch_size, first_epoch, random_part, partners, memory)
     if repetitions > 1:
         batched = batched.map(lambda *batch: tuple(tf.concat([part] * repetitions, axis=0) for part in batch))
     if transform is not None:
@@ -69,7 +79,14 @@ def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:
     return _num_images(dataset) // arguments.integer("batch_size", batch_size, least=1)
 
 
-def _training_batches(dataset, batch_size: int, seed: int, first_epoch, random_part, memory: int) -> tf.data.Dataset:
+def in_memory(dataset: tf.data.Dataset, memory: int = MEMORY) -> bool:
+    """Whether `batches` keeps the images of `load` in memory to train on: others can't bring `partners`."""
+    return _num_images(dataset) * _bytes_per_image(dataset) <= memory and _image_spec(dataset).shape.is_fully_defined()
+
+
+def _training_batches(
+    dataset, batch_size: int, seed: int, first_epoch, random_part, partners: int, memory: int
+) -> tf.data.Dataset:
     if first_epoch is not None:
         first_epoch = arguments.integer("first_epoch", first_epoch, least=0)
     if random_part is not None:
@@ -82,12 +99,16 @@ def _training_batches(dataset, batch_size: int, seed: int, first_epoch, random_p
             f"`batch_size` (={batch_size} images) is larger than the training split ({num_images} images)."
         )
     if random_part is None and num_images * _bytes_per_image(dataset) <= memory:
-        return _shuffled(dataset, num_images, batch_size, seed, first_epoch)
+        return _shuffled(dataset, num_images, batch_size, seed, first_epoch, partners)
+    if partners:
+        raise ValueError("`partners` are gathered from images in memory; these are read anew in every epoch.")
     return _streamed(dataset, num_images, batch_size, seed, first_epoch, random_part, memory)
 
 
-def _evaluation_batches(dataset, batch_size: int, first_epoch, random_part, memory: int) -> tf.data.Dataset:
-    for name, value in (("first_epoch", first_epoch), ("random_part", random_part)):
+def _evaluation_batches(
+    dataset, batch_size: int, first_epoch, random_part, partners: int, memory: int
+) -> tf.data.Dataset:
+    for name, value in (("first_epoch", first_epoch), ("random_part", random_part), ("partners", partners or None)):
         if value is not None:
             raise ValueError(f"`{name}` is about training: it needs training=True.")
     _check_one_size(dataset)
@@ -97,18 +118,22 @@ def _evaluation_batches(dataset, batch_size: int, first_epoch, random_part, memo
 
 
 def _shuffled(
-    dataset: tf.data.Dataset, num_images: int, batch_size: int, seed: int, first_epoch: int | None
+    dataset: tf.data.Dataset, num_images: int, batch_size: int, seed: int, first_epoch: int | None, partners: int
 ) -> tf.data.Dataset:
     """Batches gathered from tensors of all images, by indices that are a permutation of them for each epoch."""
-    images_and_labels = next(iter(dataset.batch(num_images)))
+    all_images, *all_labels = next(iter(dataset.batch(num_images)))
     steps = num_images // batch_size
 
     def batch(epoch, step):
         positions = tf.cast(step, tf.int64) * batch_size + tf.range(batch_size, dtype=tf.int64)
-        key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
-        indices = tf.random.experimental.index_shuffle(positions, key, tf.constant(num_images - 1, tf.int64))
-        indices = tf.ensure_shape(indices, (batch_size,))
-        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), images_and_labels)
+        indices = tf.ensure_shape(permuted(positions, num_images, seed, epoch), (batch_size,))
+        images, *labels = (tf.gather(values, indices) for values in (all_images, *all_labels))
+        if not partners:
+            return (images, *labels)
+        key = tf.random.experimental.stateless_fold_in(_key(seed, epoch, "partners"), tf.cast(step, tf.int64))
+        others = tf.random.stateless_uniform((batch_size, partners), key, 0, num_images, tf.int64)
+        partner_images, partner_labels = (tf.gather(values, others) for values in (all_images, all_labels[0]))
+        return (dict(images=images, partner_images=partner_images, partner_labels=partner_labels), *labels)
 
     if first_epoch is not None:
         numbers = tf.data.Dataset.range(first_epoch * steps, 2**62)
@@ -154,6 +179,24 @@ def _streamed(
     epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
     one_epoch = epochs.map(lambda number: number % 2**31).flat_map(batches_of)
     return one_epoch.apply(tf.data.experimental.assert_cardinality(num_images // batch_size))
+
+
+def permuted(positions, num_images: int, seed: int, epoch):
+    """The indices of the images at some positions of an epoch: a permutation of all images, computed without storing it.
+
+    TensorFlow's shuffle of indices takes its key as it is and makes 4 rounds: orders of neighbouring seeds and epochs are
+    alike then (a correlation of .67 between one epoch and the next). A hashed key and 8 rounds make them independent.
+    """
+    key = tf.random.stateless_uniform((3,), _key(seed, epoch, "order"), minval=None, maxval=None, dtype=tf.uint32)
+    return tf.raw_ops.RandomIndexShuffle(
+        index=positions, seed=key, max_index=tf.constant(num_images - 1, tf.int64), rounds=8
+    )
+
+
+def _key(seed: int, epoch, stream: str):
+    """A key that follows from a seed, an epoch and what is drawn."""
+    pair = tf.stack([tf.constant(seeds.derive(seed, stream), tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.experimental.stateless_fold_in(pair, 0)
 
 
 def _num_images(dataset: tf.data.Dataset) -> int:

@@ -27,8 +27,10 @@ class Batching:
             and partners.
         already_repeated: whether the batches come repeated, all images and then all again, b times, as
             `datasets.batches(..., repetitions=b)` makes them to augment each copy on the CPU.
-        augmentation: a layer `(images, seed) -> images` that augments each row on its own. `"pad_crop_flip"` is CIFAR's
+        augmentation: a layer `(images, seed) -> images` that augments each image on its own. `"pad_crop_flip"` is CIFAR's
             (`augmentation.PadCropFlip()`); `None` for none.
+        shared_augmentation: whether the b copies of an image are augmented alike, as in MIMO's code. Otherwise every copy is
+            augmented on its own; with ρ = 0 for each member that sees it.
         mixing: how members are mixed. `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
@@ -37,6 +39,7 @@ class Batching:
     repetitions: int = 4
     already_repeated: bool = False
     augmentation: keras.layers.Layer | str | None = "pad_crop_flip"
+    shared_augmentation: bool = False
     mixing: Mixing | None = Mixing()
     input_repetition: float = 0.0
     msda: MSDA | str | None = None
@@ -46,6 +49,7 @@ class Batching:
             "repetitions": arguments.integer("batch_repetitions", self.repetitions, least=1),
             "already_repeated": arguments.boolean("already_repeated", self.already_repeated),
             "augmentation": augmentations.get(self.augmentation),
+            "shared_augmentation": arguments.boolean("shared_augmentation", self.shared_augmentation),
             "mixing": arguments.instance("mixing", self.mixing, (Mixing, type(None)), "a mixmo_keras.Mixing or None"),
             "input_repetition": arguments.number("input_repetition", self.input_repetition, least=0, most=1),
             "msda": msdas.get(self.msda),
@@ -54,6 +58,12 @@ class Batching:
             object.__setattr__(self, name, value)
         if self.already_repeated and self.repetitions == 1:
             raise ValueError("`already_repeated` says that images come several times: it needs batch_repetitions > 1.")
+
+        if self.shared_augmentation and (self.already_repeated or self.augmentation is None):
+            raise ValueError(
+                "`shared_augmentation` says how the model augments copies that it makes itself: it needs an `augmentation`, "
+                "and already_repeated=False."
+            )
 
     @property
     def tiles(self) -> int:
@@ -69,14 +79,59 @@ class Batching:
         return cls(**config | {name: keras.saving.deserialize_keras_object(config[name]) for name in _OBJECTS})
 
 
+class Data(NamedTuple):
+    """A batch of n images as a dataset gives it."""
+
+    images: Any  #          (n, H, W, C)
+    labels: Any  #          (n,) or (n, 1) integers, or (n, K)
+    sample_weight: Any  #   (n,), or None
+    partner_images: Any  #  (n, b·M, H, W, C), for MSDA, from the whole of the training data; or None
+    partner_labels: Any  #  (n, b·M), or None
+
+
+def unpack(data) -> Data:
+    """The parts of what a dataset gives: (images, labels), (images, labels, weights), or with partners of MSDA a dictionary
+    `{"images", "partner_images", "partner_labels"}` in place of the images, as `datasets.batches(..., partners=...)` has it.
+    """
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(images, dict):
+        return Data(images["images"], labels, sample_weight, images["partner_images"], images["partner_labels"])
+    return Data(images, labels, sample_weight, None, None)
+
+
+def check_partners(batching: Batching, data: Data, num_members: int) -> None:
+    """Raises where partners come without MSDA, or not as many as it needs.
+
+    Raises:
+        ValueError: as said.
+    """
+    if data.partner_images is None:
+        return
+    if batching.msda is None:
+        raise ValueError("The data bring partners, which are for `msda`: set it, or leave `partners` out of the data.")
+    expected = (batching.tiles * num_members, *data.images.shape[1:])
+    if tuple(data.partner_images.shape[1:]) != expected:
+        raise ValueError(
+            f"Each image must bring {expected[0]} partners, one for each copy and member, of its own shape: (n, "
+            f"{', '.join(map(str, expected))}); got {tuple(data.partner_images.shape)}."
+        )
+
+
 class Draw(NamedTuple):
     """All that is random in what a step shows: B = n·b rows, M members. (Stochastic depth draws in the network itself.)"""
 
-    row_of_each_member: Any  # (B, M) integers: whose image member m of a row sees, a permutation of the rows for each m
-    augmentation: Any  #        what `augmentation.draw` gave for B rows; None without augmentation
-    masks: Any  #               (B, M, h, w, 1 or c), summing to one over the members; None where members are summed
-    partners: Any  #            (B, M) integers: the row whose image is mixed into member m's, under MSDA; else None
-    pixel_masks: Any  #         (B, M, H, W, 1), 1 where the member's own image shows, under MSDA; else None
+    row_of_each_member: (
+        Any  #    (B, M) integers: whose image member m of a row sees, a permutation of the rows for each m
+    )
+    augmentation: (
+        Any  #          what `augmentation.draw` gave for the images it is drawn for; None without augmentation
+    )
+    masks: Any  #                 (B, M, h, w, 1 or c), summing to one over the members; None where members are summed
+    pixel_masks: Any  #           (B, M, H, W, 1), the part of a member's image that is kept, under MSDA; else None
+    partners: (
+        Any  #              (B, M) integers: whose image is mixed in; None without MSDA, or where data bring partners
+    )
+    partner_augmentation: Any  #  of B·M partners; None without MSDA or augmentation
 
 
 class Batch(NamedTuple):
@@ -95,7 +150,14 @@ class Batch(NamedTuple):
 
 
 def draw(
-    batching: Batching, seed: seeds.StepSeed, num_images, num_members: int, image_shape, feature_shape, progress=0.0
+    batching: Batching,
+    seed: seeds.StepSeed,
+    num_images,
+    num_members: int,
+    image_shape,
+    feature_shape,
+    progress=0.0,
+    with_partners: bool = False,
 ) -> Draw:
     """Draws what is random in a step.
 
@@ -107,46 +169,103 @@ def draw(
         image_shape: (H, W, C).
         feature_shape: (h, w, c) of an encoder's output.
         progress: share of training done.
+        with_partners: whether the data bring the partners of MSDA.
     """
     num_rows = num_images * batching.tiles
-    augmentation = augmentations.draw(batching.augmentation, seed.fork("augment"), num_rows)
+    num_augmented = {"images": num_images, "rows": num_rows, "members": num_rows * num_members}[_augmented(batching)]
+    augmentation = augmentations.draw(batching.augmentation, seed.fork("augment"), num_augmented)
     rows = row_of_each_member(seed.fork("pair"), num_rows, num_members, batching.input_repetition)
-    masks = partners = pixel_masks = None
+    masks = pixel_masks = partners = partner_augmentation = None
     if batching.mixing is not None:
         masks = draw_masks(batching.mixing, seed, num_rows, num_members, feature_shape, progress)
     if isinstance(batching.msda, MSDA):
-        num_distinct = num_rows // batching.repetitions
-        partners, pixel_masks = msdas.draw(batching.msda, seed.fork("msda"), rows, num_distinct, image_shape)
-    return Draw(rows, augmentation, masks, partners, pixel_masks)
+        of_msda = seed.fork("msda")
+        pixel_masks = msdas.draw_pixel_masks(batching.msda, of_msda, num_rows, num_members, image_shape)
+        if not with_partners:
+            partners = msdas.draw_partners(of_msda, rows, num_rows // batching.repetitions)
+        num_partners = num_rows * num_members
+        partner_augmentation = augmentations.draw(batching.augmentation, of_msda.fork("augment"), num_partners)
+    return Draw(rows, augmentation, masks, pixel_masks, partners, partner_augmentation)
 
 
-def assemble(batching: Batching, images, labels, sample_weight, drawn: Draw, num_classes: int) -> Batch:
-    """Repeats, augments, pairs and mixes a batch of n images into B = n·b rows as drawn. Nothing here is random.
+def _augmented(batching: Batching) -> str:
+    """What is augmented on its own: the images of the batch, their copies ("rows"), or what each member sees of a row."""
+    if batching.shared_augmentation:
+        return "images"
+    # members that are shown the same image (ρ > 0) are shown the same pixels, as in MIMO
+    return "rows" if batching.input_repetition else "members"
+
+
+def assemble(batching: Batching, data: Data, drawn: Draw, num_classes: int) -> Batch:
+    """Repeats, pairs, augments and mixes a batch of n images into B = n·b rows as drawn. Nothing here is random.
 
     Args:
         batching: the settings.
-        images: (n, H, W, C).
-        labels: (n,) integers or (n, K).
-        sample_weight: (n,), or `None`.
+        data: the batch; integer labels (n,).
         drawn: of `draw`, or a test's own.
         num_classes: K.
     """
-
-    def repeat(values):
-        return ops.tile(values, (batching.tiles, *[1] * (len(values.shape) - 1)))
-
-    rows = augmentations.apply(batching.augmentation, repeat(images), drawn.augmentation)
-    labels = repeat(labels)
-    member_images = ops.take(rows, drawn.row_of_each_member, axis=0)
-    targets = member_labels = ops.take(labels, drawn.row_of_each_member, axis=0)
+    rows_of_members = drawn.row_of_each_member
+    images = _member_images(batching, data.images, drawn)
+    targets = labels = ops.take(_repeat(data.labels, batching), rows_of_members, axis=0)
+    sample_weight = data.sample_weight
     if sample_weight is not None:
-        sample_weight = ops.take(repeat(ops.reshape(sample_weight, (-1,))), drawn.row_of_each_member, axis=0)
-    weights = ops.ones(ops.shape(drawn.row_of_each_member))
+        sample_weight = ops.take(_repeat(ops.reshape(sample_weight, (-1,)), batching), rows_of_members, axis=0)
+    weights = ops.ones(ops.shape(rows_of_members))
     if batching.mixing is not None:
         weights = loss_weights(visible_ratios(drawn.masks), batching.mixing.weight_root)
     if batching.msda is not None:
-        partner_images, partner_labels = (ops.take(values, drawn.partners, axis=0) for values in (rows, labels))
-        member_images = msdas.blend(member_images, partner_images, drawn.pixel_masks)
-        shares = msdas.visible_shares(drawn.pixel_masks, drawn.masks)
-        targets = msdas.soft_targets(member_labels, partner_labels, shares, num_classes)
-    return Batch(member_images, member_labels, targets, sample_weight, drawn.masks, weights)
+        partner_images, partner_labels = _partners(batching, data, drawn)
+        pixel_masks = drawn.pixel_masks
+        if images.shape[1] > 1:
+            pixel_masks = msdas.larger_part_to_own(pixel_masks, drawn.masks)
+        # a single network keeps the box that CutMix drew, which may be the smaller part (Yun et al., 2019)
+        shares = msdas.visible_shares(pixel_masks, drawn.masks)
+        images = msdas.blend(images, partner_images, pixel_masks)
+        targets = msdas.soft_targets(labels, partner_labels, shares, num_classes)
+    return Batch(images, labels, targets, sample_weight, drawn.masks, weights)
+
+
+def _member_images(batching: Batching, images, drawn: Draw):
+    """What each member sees of its row, augmented: (B, M, H, W, C)."""
+    augmented = _augmented(batching)
+    if augmented == "images":
+        images = _augment(batching, images, drawn.augmentation)
+    rows = _repeat(images, batching)
+    if augmented == "rows":
+        rows = _augment(batching, rows, drawn.augmentation)
+    seen = ops.take(rows, drawn.row_of_each_member, axis=0)
+    return _augment(batching, seen, drawn.augmentation) if augmented == "members" else seen
+
+
+def _partners(batching: Batching, data: Data, drawn: Draw):
+    """The images that MSDA mixes in (B, M, H, W, C), augmented on their own, and their labels (B, M) or (B, M, K)."""
+    if drawn.partners is not None:
+        rows = (_repeat(data.images, batching), _repeat(data.labels, batching))
+        images, labels = (ops.take(values, drawn.partners, axis=0) for values in rows)
+    else:
+        images, labels = (
+            _to_rows(values, batching.tiles, drawn.row_of_each_member.shape[1])
+            for values in (data.partner_images, data.partner_labels)
+        )
+    return _augment(batching, images, drawn.partner_augmentation), labels
+
+
+def _to_rows(values, tiles: int, num_members: int):
+    """Partners of each image (n, b·M, ...) as those of each row and member (n·b, M, ...); row r copies image r mod n."""
+    values = ops.reshape(values, (-1, tiles, num_members, *values.shape[2:]))
+    values = ops.swapaxes(values, 0, 1)
+    return ops.reshape(values, (-1, num_members, *values.shape[3:]))
+
+
+def _repeat(values, batching: Batching):
+    """All n and all again: row r is a copy of image r mod n."""
+    return ops.tile(values, (batching.tiles, *[1] * (len(values.shape) - 1)))
+
+
+def _augment(batching: Batching, images, drawn):
+    """Images (..., H, W, C), each on its own."""
+    if batching.augmentation is None:
+        return images
+    flat = augmentations.apply(batching.augmentation, ops.reshape(images, (-1, *images.shape[-3:])), drawn)
+    return ops.reshape(flat, (-1, *images.shape[1:]))

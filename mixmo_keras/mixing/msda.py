@@ -6,7 +6,6 @@ the label's shares follow the area that is still *visible*: a partner's patch th
 """
 
 import dataclasses
-from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -53,34 +52,41 @@ def get(msda: MSDA | str | None) -> MSDA | None:
     return MSDA(arguments.choice("msda", msda, METHODS, ", a mixmo_keras.MSDA or None"))
 
 
-class MSDADraw(NamedTuple):
-    """What is drawn for B rows of M members."""
+def draw_pixel_masks(msda: MSDA, seed: seeds.StepSeed, num_rows, num_members: int, size):
+    """Draws which pixels of a member's image are kept: (B, M, H, W, 1), 1 where the own image shows, 0 where its partner.
 
-    partners: Any  #    (B, M), the row that each member's image is mixed with
-    pixel_masks: Any  # (B, M, H, W, 1), 1 where the member's own image shows
-
-
-def draw(msda: MSDA, seed: seeds.StepSeed, row_of_each_member, num_images, size) -> MSDADraw:
-    """Draws partners and pixel masks.
-
-    The own image stays the larger part. The partner is a copy of another image than the row's own, where the batch holds
-    another one.
+    CutMix keeps a box of area λ, clipped at the borders; MixUp blends with the constant λ; λ ~ Beta(α, α). Rows that are not
+    mixed, 1 − `probability` of them for each member, keep everything. Which of the two images is the larger part is settled
+    by `larger_part_to_own`.
 
     Args:
         msda: the choice.
         seed: the step's seeds.
-        row_of_each_member: (B, M), the row that each member shows; row r is a copy of image r mod n.
-        num_images: n, distinct images of the batch.
+        num_rows: B, may be a tensor.
+        num_members: M.
         size: (H, W, C) of the images.
     """
-    row_of_each_member = ops.cast(row_of_each_member, "int32")
-    num_rows, num_members = ops.shape(row_of_each_member)[0], row_of_each_member.shape[1]
     count = num_rows * num_members
-    own_shares = ops.max(sample_ratios(seed.fork("shares"), count, 2, msda.alpha), axis=1)
+    areas = sample_ratios(seed.fork("shares"), count, 2, msda.alpha)[:, 0]
     mixed = seed.fork("mixed").uniform((count,)) < msda.probability
-    # the mask method draws the partner's part: CutMix's box is the smaller part, clipped at borders or not
-    own_masks = 1 - METHODS[msda.method](seed.fork("mask"), 1 - own_shares, size)
-    own_masks = ops.where(mixed[:, None, None, None], own_masks, ops.ones_like(own_masks))
+    kept = METHODS[msda.method](seed.fork("mask"), areas, size)
+    kept = ops.where(mixed[:, None, None, None], kept, ops.ones_like(kept))
+    return ops.reshape(kept, (num_rows, num_members, *kept.shape[1:]))
+
+
+def draw_partners(seed: seeds.StepSeed, row_of_each_member, num_images):
+    """Draws the rows whose images are mixed in, from the batch itself: integers (B, M).
+
+    A partner is a copy of another image than the member's own, where the batch holds another one. With few images a step the
+    partners are those that members are paired with too; `datasets.batches(..., partners=...)` delivers others.
+
+    Args:
+        seed: the step's seeds.
+        row_of_each_member: (B, M), the row that each member shows; row r is a copy of image r mod n.
+        num_images: n, distinct images of the batch.
+    """
+    row_of_each_member = ops.cast(row_of_each_member, "int32")
+    num_rows = ops.shape(row_of_each_member)[0]
 
     def below(limit, label):  # integers (B, M) in [0, limit)
         uniform = seed.fork(label).uniform(ops.shape(row_of_each_member))
@@ -90,8 +96,24 @@ def draw(msda: MSDA, seed: seeds.StepSeed, row_of_each_member, num_images, size)
     num_images = ops.cast(num_images, "int32")
     num_others = ops.maximum(num_images - 1, 1)
     image = (ops.mod(row_of_each_member, num_images) + 1 + below(num_others, "image")) % num_images
-    partners = image + num_images * below(ops.floor_divide(num_rows, num_images), "copy")
-    return MSDADraw(partners, ops.reshape(own_masks, (num_rows, num_members, *own_masks.shape[1:])))
+    return image + num_images * below(ops.floor_divide(num_rows, num_images), "copy")
+
+
+def larger_part_to_own(pixel_masks, mixing_masks=None):
+    """Gives every member's own image the part of its mixed image of which more is visible under MixMo's mask.
+
+    The two images swap places where the own one would show less than half (MixMo's reference implementation). So the own
+    image may lie inside the box of CutMix or outside of it.
+
+    Args:
+        pixel_masks: (B, M, H, W, 1), of `draw_pixel_masks`.
+        mixing_masks: (B, M, h, w, 1 or c), MixMo's masks; `None` where members are summed.
+
+    Returns:
+        Pixel masks of the own images (B, M, H, W, 1).
+    """
+    swapped = visible_shares(pixel_masks, mixing_masks) < 0.5
+    return ops.where(swapped[..., None, None, None], 1 - pixel_masks, pixel_masks)
 
 
 def blend(images, partners, masks):

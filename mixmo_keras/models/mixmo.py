@@ -251,23 +251,25 @@ class MixMo(Ensemble):
 
         Args:
             data: (images, labels) or (images, labels, sample weights) of n images: (n, H, W, C); (n,) or (n, 1) integers or
-                (n, K); (n,).
+                (n, K); (n,). Or with a dictionary in place of the images, see `mixing.batch.unpack`.
             seed: The step's seeds.
             drawn: What is random, if it shall not follow from `seed`: a test's own.
         """
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        checks.check_shapes(images, labels, self.image_shape, self.num_classes, sample_weight)
+        data = batches.unpack(data)
+        checks.check_shapes(data.images, data.labels, self.image_shape, self.num_classes, data.sample_weight)
+        batches.check_partners(self.batching, data, self.num_members)
         if drawn is None:
-            drawn = self.draw(ops.shape(images)[0], seed, self.clock.progress(seed.step))
-        labels = losses.squeezed(labels)
-        batch = batches.assemble(self.batching, images, labels, sample_weight, drawn, self.num_classes)
+            progress = self.clock.progress(seed.step)
+            drawn = self.draw(ops.shape(data.images)[0], seed, progress, data.partner_images is not None)
+        data = data._replace(labels=losses.squeezed(data.labels))
+        batch = batches.assemble(self.batching, data, drawn, self.num_classes)
         return batch if self.co_training is None else batch.twice()
 
-    def draw(self, num_images, seed: seeds.StepSeed, progress=0.0) -> Draw:
+    def draw(self, num_images, seed: seeds.StepSeed, progress=0.0, with_partners: bool = False) -> Draw:
         """All that is random in what a step shows, of so many images at a progress in [0, 1] of training."""
         feature_shape = self.encoders.encoders[0].output_shape[1:]
         shapes = (self.num_members, self.image_shape, feature_shape)
-        return batches.draw(self.batching, seed, num_images, *shapes, progress)
+        return batches.draw(self.batching, seed, num_images, *shapes, progress, with_partners)
 
     def member_logits(self, images, masks=None, training=False):
         """Logits of every member (B, M, K), float32.
@@ -291,7 +293,7 @@ class MixMo(Ensemble):
             aim: What was minimised.
             gradients: Of the `trainable_weights`.
         """
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, *_ = batches.unpack(data)
         loss = checks.sound_loss(self, aim.loss, gradients)
         checks.note(self, step, images, labels, loss)
         rows, member_logits = flatten_members(batch.labels, aim.logits)

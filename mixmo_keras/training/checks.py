@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals
+from mixmo_keras.mixing.batch import unpack
 from mixmo_keras.training import losses
 
 _LOSS, _LABEL, _IMAGE = range(3)  # rows of `noted`
@@ -46,7 +47,7 @@ def check_data(x, y, image_shape: tuple, num_classes: int, verb: str, kind: str 
     if hasattr(x, "element_spec"):  # a tf.data.Dataset
         if callable(getattr(x, "cardinality", None)) and int(x.cardinality()) == 0:
             raise ValueError(f"The {kind}dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+        x, y, *_ = unpack(x.element_spec)
     elif hasattr(x, "shape") and len(x.shape) and x.shape[0] == 0:
         raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
     shapes = [values.shape if hasattr(values, "shape") else None for values in (x, y) if values is not None]

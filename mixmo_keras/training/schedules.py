@@ -1,6 +1,6 @@
 """Learning rates as functions of training progress.
 
-The papers' schedules are stated in shares of training (warm-up, decay at epochs 101, 201 and 226 of 300), so these take
+The papers' schedules are stated in shares of training (warm-up, decay after epochs 100, 200 and 225 of 300), so these take
 their progress from what `fit` knows, `epochs` and steps, and need no step counts of their own. A `MixMo` model attaches
 its progress when it is compiled with such a schedule.
 """
@@ -61,7 +61,7 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
 class StepDecay(ProgressSchedule):
     """Piecewise constant: multiplied by `rate` at each milestone.
 
-    The defaults are MixMo's on CIFAR: ×0.1 at epochs 101, 201 and 226 of 300, and a warm-up of 782·b steps, which is one
+    The defaults are MixMo's on CIFAR: ×0.1 after epochs 100, 200 and 225 of 300, and a warm-up of 782·b steps, which is one
     epoch (50,000·b/64 steps). MIMO's are milestones at 100, 200 and 225 of 250.
     """
 
@@ -69,7 +69,7 @@ class StepDecay(ProgressSchedule):
         self,
         base: float,
         warmup: float = 1 / 300,
-        milestones: Sequence[float] = (101 / 300, 201 / 300, 226 / 300),
+        milestones: Sequence[float] = (100 / 300, 200 / 300, 225 / 300),
         rate: float = 0.1,
     ):
         super().__init__(base, warmup)
@@ -124,7 +124,7 @@ PUBLISHED = {
     "mixmo": Published(StepDecay, 0.05),
     # 0.2/b at 100 rows
     "tiny_imagenet": Published(
-        lambda rate: StepDecay(rate, warmup=1 / 1200, milestones=(600 / 1200, 900 / 1200)), 0.2 * 64 / 100
+        lambda rate: StepDecay(rate, warmup=1 / 1200, milestones=(599 / 1200, 899 / 1200)), 0.2 * 64 / 100
     ),
     # 0.1 for 128 images
     "mimo": Published(lambda rate: StepDecay(rate, warmup=1 / 250, milestones=(100 / 250, 200 / 250, 225 / 250)), 0.05),

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import seeds
+from mixmo_keras.mixing.batch import unpack
 from mixmo_keras.training.objective import objective
 
 
@@ -18,7 +19,7 @@ def train_step(model, data):
     several = replica.num_replicas_in_sync > 1
     step = tf.convert_to_tensor(model.step_counter.value)  # its value now: the update moves the variable on
     seed = seeds.StepSeed(model.seed, step, replica.replica_id_in_sync_group)
-    num_images = tf.shape(keras.utils.unpack_x_y_sample_weight(data)[0])[0]
+    num_images = tf.shape(unpack(data).images)[0]
     share = _share_of_batch(replica, num_images) if several else tf.constant(1.0)
     weights = model.trainable_weights
 
@@ -74,7 +75,8 @@ def one_batch(model, iterator):
     except (StopIteration, tf.errors.OutOfRangeError) as error:
         raise ValueError("The dataset is empty.") from error
     local_results = model.distribute_strategy.experimental_local_results
-    return keras.tree.map_structure(lambda part: local_results(part)[0], batch)
+    images, labels, sample_weight, *_ = unpack(keras.tree.map_structure(lambda part: local_results(part)[0], batch))
+    return (images, labels) if sample_weight is None else (images, labels, sample_weight)
 
 
 def _at_least_one_row(data):

@@ -17,7 +17,7 @@ from mixmo_keras.mixing.augmentation import PadCropFlip
 from mixmo_keras.mixing.batch import Batch
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.seeds import StepSeed
-from mixmo_keras.training.objective import members_loss
+from mixmo_keras.training.objective import members_loss, objective
 
 X, Y = tiny.data()
 ONE_HOT = np.eye(tiny.NUM_CLASSES, dtype="float32")[Y]

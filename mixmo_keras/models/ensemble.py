@@ -75,6 +75,10 @@ class Ensemble(_Network):
             raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
         return member_logits, np.concatenate(labels)
 
+    def count_params(self) -> int:
+        """Number of parameters, as `keras.Model.count_params`, less the temperature: a setting that is kept as a weight."""
+        return super().count_params() - len(self.average.weights)  # a scalar
+
     # -- temperature -----------------------------------------------------------------------------------------------------
 
     @property

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tiny
 from keras import layers, ops
 
-from mixmo_keras import MIMO, MSDA, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks
+from mixmo_keras import MIMO, MSDA, Batching, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks
 from mixmo_keras.mixing import mixing, msda
 from mixmo_keras.mixing.pairing import row_of_each_member
 from mixmo_keras.mixing.ratios import loss_weights
@@ -503,7 +503,7 @@ def test_functions_round_trip(tmp_path, choice):
     assert keras.saving.deserialize_keras_object(config) == choice
     model = tiny.model(choice)
     model.save(tmp_path / "model.keras")
-    assert keras.saving.load_model(tmp_path / "model.keras").mixing == choice
+    assert keras.saving.load_model(tmp_path / "model.keras").batching.mixing == choice
 
 
 # -- losses ----------------------------------------------------------------------------------------
@@ -610,7 +610,7 @@ def test_shared_parts_do_the_same():
     check_step(encoders, *data())
 
 
-@pytest.mark.filterwarnings("ignore:share_heads=True")
+@pytest.mark.filterwarnings("ignore:Members share one head")
 @pytest.mark.parametrize("part", ["share_encoders", "share_heads"])
 def test_shared_parts_train_and_round_trip(tmp_path, part):
     model = shared(part, msda="cutmix")
@@ -636,22 +636,30 @@ def method(function, **options):
         (
             lambda: method(MIMO, input_repetition=1.1),
             ValueError,
-            r"`input_repetition` must be within \[0, 1\], got 1.1",
+            r"`input_repetition` must be a number within \[0, 1\], got 1.1",
         ),
-        (lambda: method(MIMO, input_repetition=-0.1), ValueError, r"`input_repetition` must be within \[0, 1\]"),
-        (lambda: method(MIMO, input_repetition=float("nan")), ValueError, r"`input_repetition` must be within"),
+        (
+            lambda: method(MIMO, input_repetition=-0.1),
+            ValueError,
+            r"`input_repetition` must be a number within \[0, 1\]",
+        ),
+        (
+            lambda: method(MIMO, input_repetition=float("nan")),
+            ValueError,
+            r"`input_repetition` must be a number within",
+        ),
         (lambda: method(MIMO, mixing=Mixing()), ValueError, "`mixing` has no meaning for MIMO, which sums"),
         (
             lambda: method(MIMO, settings="svhn"),
             ValueError,
-            "Unknown settings: 'svhn'. Known settings: cifar, imagenet",
+            "`settings` must be one of cifar, imagenet, got 'svhn'",
         ),
         (
             lambda: method(CutMixMo, msda="cutout"),
             ValueError,
-            "Unknown MSDA method: 'cutout'. Known methods: cutmix, mixup",
+            r"`msda` must be one of cutmix, mixup, a mixmo_keras\.MSDA or None, got 'cutout'",
         ),
-        (lambda: method(CutMixMo, msda=0.5), TypeError, "`msda` must be a mixmo_keras.MSDA, a method's name or None"),
+        (lambda: method(CutMixMo, msda=0.5), ValueError, "`msda` must be one of cutmix, mixup"),
         (lambda: method(CutMixMo, mask="linear", probability=0.7), ValueError, "no meaning for mask='linear'"),
         (lambda: method(CutMixMo, mask="linear", probability=square), ValueError, "no meaning for mask='linear'"),
         (
@@ -660,13 +668,13 @@ def method(function, **options):
             "`share_encoders` and `share_heads` together leave nothing that tells members apart",
         ),
         *(
-            (lambda option=option: method(SingleNetwork, **option), ValueError, "num_members=1 has no use for them")
+            (lambda option=option: method(SingleNetwork, **option), ValueError, "num_members=1 has no use for it")
             for option in (dict(share_encoders=True), dict(share_heads=True), dict(input_repetition=0.5))
         ),
-        (lambda: method(MixMo, mixing="cutmix"), TypeError, "`mixing` must be a mixmo_keras.Mixing or None, got str"),
+        (lambda: Batching(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
         (lambda: method(SingleNetwork, num_members=2), TypeError, "num_members"),
         (lambda: method(LinearMixMo, mask="cutmix"), TypeError, "mask"),
-        (lambda: method(CutMixMo, unmixing=0.5), TypeError, "`unmixing` must be True, False or a function.*got 0.5"),
+        (lambda: method(CutMixMo, unmixing=0.5), ValueError, "`unmixing` must be True, False or a function.*got 0.5"),
         (
             lambda: method(CutMixMo, msda="cutmix").compile(
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -702,7 +710,7 @@ def test_sizes_that_do_not_divide_matter_only_under_a_mask(name):
     [
         (lambda: method(LinearMixMo, alpha=None), "`weight_root` changes nothing. Pass weight_root=None"),
         (lambda: method(CutMixMo, num_members=1), "pass mixing=None, or use SingleNetwork. `mixing` changes nothing"),
-        (lambda: method(CutMixMo, share_heads=True), "share_heads=True: at inference all members give the same"),
+        (lambda: method(CutMixMo, share_heads=True), "Members share one head: at inference all members give the same"),
         (lambda: method(CutMixMo, input_repetition=1.0), "input_repetition=1 always shows the same image"),
     ],
 )

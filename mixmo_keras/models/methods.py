@@ -24,6 +24,7 @@ KEYWORDS = {
     "batch_repetitions": ("batching", "repetitions"),
     "already_repeated": ("batching", "already_repeated"),
     "augmentation": ("batching", "augmentation"),
+    "shared_augmentation": ("batching", "shared_augmentation"),
     "input_repetition": ("batching", "input_repetition"),
     "msda": ("batching", "msda"),
     "drop_path": ("drop_path", "rate"),
@@ -108,7 +109,8 @@ def CutMixMo(  # noqa: N802, as keras.applications names its models
         alpha: α of the mixing ratios.
         weight_root: r of the loss weights; `None` for equal weights.
         unmixing: Whether masks move towards showing all members.
-        **options: Of `Batching` (`batch_repetitions`, `already_repeated`, `augmentation`, `input_repetition`, `msda`), of
+        **options: Of `Batching` (`batch_repetitions`, `already_repeated`, `augmentation`, `shared_augmentation`,
+            `input_repetition`, `msda`), of
             stochastic depth (`drop_path`, `drop_path_ramp`, `efficient_drop_path`), of co-training (`co_training`,
             `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`, `share_encoders`, `share_heads`, and `MixMo`'s own.
     """

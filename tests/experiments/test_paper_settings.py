@@ -28,23 +28,23 @@ PAPERS = {
         cifar100.RECIPE,
         CIFAR
         | dict(method="cut_mixmo", num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, probability=0.5),
-        dict(rate=0.1 / (2 * 4), decay=(101, 201, 226), factor=0.1, warmup=1),
+        dict(rate=0.1 / (2 * 4), decay=(100, 200, 225), factor=0.1, warmup=1),
     ),
     "MixMo, CIFAR-10": (
         cifar10.RECIPE,
         CIFAR | dict(method="cut_mixmo", num_members=2, batch_repetitions=4),
-        dict(rate=0.1 / (2 * 4), decay=(101, 201, 226), factor=0.1, warmup=1),
+        dict(rate=0.1 / (2 * 4), decay=(100, 200, 225), factor=0.1, warmup=1),
     ),
     "vanilla, CIFAR-100": (
         dataclasses.replace(cifar100.RECIPE, method="single"),
         CIFAR | dict(batch_repetitions=1),
-        dict(rate=0.1 / 2, decay=(101, 201, 226), factor=0.1, warmup=1),
+        dict(rate=0.1 / 2, decay=(100, 200, 225), factor=0.1, warmup=1),
     ),
     "MixMo, Tiny ImageNet": (
         tiny_imagenet.RECIPE,
         dict(backbone="preact_resnet18_1", epochs=1200, batch_size=100, batch_repetitions=4, padding=4, flip=True)
         | dict(l2=1e-4 / 2),  # weight decay in the gradient is twice L2's factor
-        dict(rate=0.2 / 4, decay=(600, 900), factor=0.1, warmup=1),
+        dict(rate=0.2 / 4, decay=(599, 899), factor=0.1, warmup=1),
     ),
     "MIMO, CIFAR": (
         dataclasses.replace(cifar10.RECIPE, method="mimo", epochs=250, batch_size=512),

@@ -14,7 +14,7 @@ import tiny
 from keras import layers, ops
 
 from mixmo_keras import MIMO, MSDA, Batching, CutMixMo, LinearMixMo, Mixing, MixMo, SingleNetwork, masks
-from mixmo_keras.mixing import mixing, msda
+from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.pairing import row_of_each_member
 from mixmo_keras.mixing.ratios import loss_weights
 from mixmo_keras.models.methods import MIMO_SETTINGS
@@ -77,47 +77,69 @@ def close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
 
-def drawn(model, x, y, seed, progress):
+def drawn(model, x, y, seed, progress, partners=None):
     """The rows of one step in NumPy: what the package draws, applied by the oracle.
+
+    `partners` are (images (n, b·M, H, W, C), labels (n, b·M)) that the data bring for MSDA.
 
     Returns:
         images, targets, masks or None, loss weights; labels of the members' own images (B, M, K).
     """
-    count, tiles, members = len(x), model.batching.repetitions, model.num_members
+    batching, members, tiles = model.batching, model.num_members, model.batching.repetitions
+    draw = model.draw(len(x), seed, progress, partners is not None)
+    places = np.asarray(draw.row_of_each_member)
     rows = np.tile(np.asarray(x, "float64"), (tiles, 1, 1, 1))
     labels = np.tile(np.eye(K)[y] if np.ndim(y) == 1 else y, (tiles, 1))
-    if model.augment is not None:
-        rows = oracle.augmented(
-            rows, *(np.asarray(part) for part in model.augment.draw(seed.fork("augment"), len(rows)))
-        )
-    places = row_of_each_member(seed.fork("pair"), len(rows), members, model.batching.input_repetition)
-    images, own = rows[np.asarray(places)], labels[np.asarray(places)]
+    if batching.input_repetition:  # the rows, and all members that see one see the same pixels
+        images = augmented_by(model, rows, draw.augmentation)[places]
+    else:
+        images = augmented_by(model, rows[places], draw.augmentation)
+    own = labels[places]
     member_masks, weights, targets = None, np.ones((len(rows), members)), own
-    if model.batching.mixing is not None:
-        size = model.encoders.encoders[0].output_shape[1:]
-        member_masks = array(mixing.draw_masks(model.batching.mixing, seed, len(rows), members, size, progress))
-        weights = oracle.loss_weights(member_masks, model.batching.mixing.weight_root)
-    if model.batching.msda is not None:
-        draw = msda.draw(model.batching.msda, seed.fork("msda"), places, count, x.shape[1:])
-        partners, pixels = np.asarray(draw.partners), array(draw.pixel_masks)
-        images = oracle.blended(images, rows[partners], pixels)
-        targets = oracle.targets(own, labels[partners], oracle.visible_shares(pixels, member_masks))
+    if batching.mixing is not None:
+        member_masks = array(draw.masks)
+        weights = oracle.loss_weights(member_masks, batching.mixing.weight_root)
+    if batching.msda is not None:
+        pixels = array(draw.pixel_masks)
+        if partners is None:
+            others, other_labels = rows[np.asarray(draw.partners)], labels[np.asarray(draw.partners)]
+        else:  # of row r, a copy of image r mod n, and of member m
+            index = [(row % len(x), row // len(x) * members + m) for row in range(len(rows)) for m in range(members)]
+            others = np.stack([partners[0][i] for i in index]).reshape(images.shape).astype("float64")
+            other_labels = np.eye(K)[[partners[1][i] for i in index]].reshape(own.shape)
+        if members > 1:
+            shares = oracle.visible_shares(pixels, member_masks)
+            pixels = np.where((shares < 0.5)[..., None, None, None], 1 - pixels, pixels)
+        images = oracle.blended(images, augmented_by(model, others, draw.partner_augmentation), pixels)
+        targets = oracle.targets(own, other_labels, oracle.visible_shares(pixels, member_masks))
     return images, targets, member_masks, weights, own
 
 
-def step(model, x, y, step=0, progress=0.3, sample_weight=None):
+def augmented_by(model, images, draw):
+    """Images (..., H, W, C), each as drawn."""
+    if model.augment is None:
+        return images
+    flat = images.reshape(-1, *images.shape[-3:])
+    return oracle.augmented(flat, *(np.asarray(part) for part in draw)).reshape(images.shape)
+
+
+def step(model, x, y, step=0, progress=0.3, sample_weight=None, partners=None):
     """A step's batch, logits and loss as the train step computes them."""
     x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
     seed = StepSeed(model.seed, step)
-    batch = model.make_batch((x, y, sample_weight), seed, model.draw(len(x), seed, progress))
+    images = x if partners is None else dict(images=x, partner_images=partners[0], partner_labels=partners[1])
+    draw = model.draw(len(x), seed, progress, partners is not None)
+    batch = model.make_batch((images, y, sample_weight), seed, draw)
     aim = objective(model, batch, seed)
     return batch, aim.logits, aim.loss
 
 
-def check_step(model, x, y, number=0, progress=0.3, smoothing=0.0, **network):
+def check_step(model, x, y, number=0, progress=0.3, smoothing=0.0, partners=None, **network):
     weights = oracle.weights_of(model)  # before the moving statistics move
-    batch, logits, loss = step(model, x, y, number, progress)
-    images, targets, member_masks, loss_weights, own = drawn(model, x, y, StepSeed(model.seed, number), progress)
+    batch, logits, loss = step(model, x, y, number, progress, partners=partners)
+    images, targets, member_masks, loss_weights, own = drawn(
+        model, x, y, StepSeed(model.seed, number), progress, partners
+    )
     close(batch.images, images)
     close(batch.loss_weights, loss_weights)
     given = array(batch.targets)
@@ -151,6 +173,37 @@ def test_the_whole_step(name, num_members, choice):
 def test_the_whole_step_with_augmentation(name):
     model = make(name, 2, msda="cutmix", augmentation="pad_crop_flip")
     check_step(model, *data())
+
+
+@pytest.mark.parametrize(("name", "num_members"), [("CutMixMo", 3), ("MIMO, repeated", 2), ("SingleNetwork", 1)])
+def test_the_whole_step_with_partners_from_all_data(name, num_members):
+    model = make(name, num_members, msda="cutmix", augmentation="pad_crop_flip")
+    x, y = data()
+    random = np.random.default_rng(5)
+    count = model.batching.repetitions * num_members
+    partners = random.uniform(0, 255, (4, count, *tiny.SHAPE)).astype("float32"), random.integers(0, K, (4, count))
+    check_step(model, x, y, partners=partners)
+    with pytest.raises(ValueError, match=rf"Each image must bring {count} partners, one for each copy and member"):
+        check_step(model, x, y, partners=(partners[0][:, 1:], partners[1][:, 1:]))
+    with pytest.raises(
+        ValueError, match="The data bring partners, which are for `msda`: set it, or leave `partners` out"
+    ):
+        check_step(make(name, num_members), x, y, partners=partners)
+
+
+def test_copies_that_share_their_augmentation_show_the_same_pixels():
+    shared = make("MIMO", 2, augmentation="pad_crop_flip", shared_augmentation=True, batch_repetitions=4)
+    images, labels = data(3)
+    batch = shared.make_batch((ops.convert_to_tensor(images), ops.convert_to_tensor(labels)), StepSeed(0))
+    seen = np.asarray(batch.images).reshape(-1, *tiny.SHAPE)
+    assert len({image.tobytes() for image in seen}) == 3  # of 12 rows and two members
+    apart = make("MIMO", 2, augmentation="pad_crop_flip", batch_repetitions=4)
+    batch = apart.make_batch((ops.convert_to_tensor(images), ops.convert_to_tensor(labels)), StepSeed(0))
+    seen = np.asarray(batch.images).reshape(-1, *tiny.SHAPE)
+    assert len({image.tobytes() for image in seen}) > 18  # of 24: each member its own
+    for wrong in (dict(augmentation=None), dict(already_repeated=True, batch_repetitions=2)):
+        with pytest.raises(ValueError, match="`shared_augmentation` says how the model augments copies that it makes"):
+            make("MIMO", 2, **{"augmentation": "pad_crop_flip", "shared_augmentation": True, **wrong})
 
 
 def test_a_deeper_and_wider_network():

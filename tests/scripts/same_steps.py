@@ -20,10 +20,10 @@ MASK[0, 0, 2:6, 2:7] = 1
 MASK[0, 1] = 1 - MASK[0, 0]
 
 
-def draw(num_images, seed, progress=0.0):
+def draw(num_images, seed, progress=0.0, with_partners=False):
     """Both members see the row's own image, under fixed masks."""
     rows = ops.repeat(ops.arange(num_images)[:, None], 2, axis=1)
-    return Draw(rows, None, ops.tile(MASK, (num_images, 1, 1, 1, 1)), None, None)
+    return Draw(rows, None, ops.tile(MASK, (num_images, 1, 1, 1, 1)), None, None, None)
 
 
 train = datasets.load("digits", "train").take(230)

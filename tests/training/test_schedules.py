@@ -22,12 +22,12 @@ def at(schedule, progress) -> float:
         (0.25, 0.0125),  # a quarter of the one warm-up epoch
         (0.5, 0.025),
         (1, 0.05),
-        (100.99, 0.05),
-        (101, 0.005),
-        (200.99, 0.005),
-        (201, 0.0005),
-        (225.99, 0.0005),
-        (226, 0.00005),
+        (99.99, 0.05),
+        (100, 0.005),
+        (199.99, 0.005),
+        (200, 0.0005),
+        (224.99, 0.0005),
+        (225, 0.00005),
         (300, 0.00005),
     ],
 )
@@ -63,7 +63,7 @@ def test_no_warmup_starts_at_base():
 
 def test_a_warmups_first_step_has_a_rate_and_no_fit_means_base():
     schedule = StepDecay(1.0, warmup=0.5).attached(lambda step: step / 4)  # 4 steps in all, 2 of warm-up
-    # progress 0.125, 0.375 and 0.625 with the first milestone at 101/300
+    # progress 0.125, 0.375 and 0.625 with the first milestone at 100/300
     np.testing.assert_allclose([float(schedule(step)) for step in range(3)], [0.25, 0.075, 0.1], rtol=1e-6)
     assert float(StepDecay(0.05).attached(Clock().progress)(12)) == pytest.approx(0.05)
 
@@ -82,7 +82,7 @@ def test_a_schedule_serves_two_models():
     models = [tiny.model(learning_rate=None) for _ in range(2)]
     for model in models:
         model.compile(keras.optimizers.SGD(schedule))
-    models[0].clock.reading.assign(np.array([0.5, 0, 0], "float32"))  # only the first is half done: 101/300 is past
+    models[0].clock.reading.assign(np.array([0.5, 0, 0], "float32"))  # only the first is half done: 100/300 is past
     rates = [float(ops.convert_to_numpy(model.optimizer.learning_rate)) for model in models]
     np.testing.assert_allclose(rates, [0.01, 0.1], rtol=1e-6)
 

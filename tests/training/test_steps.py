@@ -86,9 +86,9 @@ def test_steps_are_drawn_by_number_and_progress():
     model = start(compiled=dict(run_eagerly=True))
     seen, draw = [], model.draw
 
-    def watched(num_images, seed, progress):
+    def watched(num_images, seed, progress, with_partners):
         seen.append((int(seed.step), float(progress)))
-        return draw(num_images, seed, progress)
+        return draw(num_images, seed, progress, with_partners)
 
     model.draw = watched
     model.fit(dataset(), epochs=2, verbose=0)

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import mixmo_keras
 from mixmo_keras import datasets
+from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 
 
 def images_per_second(dataset, images_a_batch: int, seconds: float) -> float:
@@ -34,13 +35,6 @@ def rows_per_second(model, images, labels, batch_size: int) -> float:
     start = time.perf_counter()
     model.fit(images, labels, batch_size=batch_size, verbose=0)
     return len(images) * model.batching.repetitions / (time.perf_counter() - start)
-
-
-def randaugment(images):
-    import keras_cv
-
-    layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=0.3)
-    return layer({"images": tf.cast(images, tf.float32)}, training=True)["images"]
 
 
 def main() -> None:
@@ -72,7 +66,7 @@ def main() -> None:
             arguments.rows // b,
             training=True,
             first_epoch=0,
-            **(dict(repetitions=b, transform=randaugment) if augmented else {}),
+            **(dict(repetitions=b, transform=PIXEL_AUGMENTATIONS["randaugment"]()) if augmented else {}),
         )
         for augmented in (False, True)
         for b in (1, 4)

@@ -19,6 +19,13 @@ def _random_numbers(request):
     keras.utils.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _libraries_stay():
+    """Leaves the half million objects of TensorFlow and Keras out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _free_memory():
     """Frees the graphs of a module's models, and gives their memory back: else a process grows by megabytes a model.

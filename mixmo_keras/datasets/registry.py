@@ -20,6 +20,7 @@ import tensorflow as tf
 from mixmo_keras import arguments
 from mixmo_keras.datasets import resizing
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
+from mixmo_keras.networks import normalization as normalizations
 
 SPLITS = ("train", "validation", "test", "train+validation")
 
@@ -255,12 +256,12 @@ DATASETS = {
     "imagenet2012": tensorflow_dataset(
         "imagenet2012",
         {"train": "train[:99%]", "validation": "train[99%:]", "test": "validation", "train+validation": "train"},
-        normalization=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        normalization=normalizations.IMAGENET,
         size=(224, 224),
         border=16,
     ),
     # so have the labels of its official test split never been published
     "tiny_imagenet": tensorflow_dataset(
-        "tiny_imagenet", HELD_OUT | {"test": "validation"}, "tiny-imagenet-200.zip", (0.5, 0.5)
+        "tiny_imagenet", HELD_OUT | {"test": "validation"}, "tiny-imagenet-200.zip", normalizations.HALF
     ),
 }

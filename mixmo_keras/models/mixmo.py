@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import keras
 from keras import ops
@@ -24,6 +25,16 @@ from mixmo_keras.training.objective import L2, Objective, flatten_members
 from mixmo_keras.training.progress import Clock
 
 _OBJECTS = ("backbone", "batching", "drop_path", "co_training", "l2", "schedule")  # settings that save themselves
+_ATTRIBUTES = (
+    "num_classes",
+    "num_members",
+    "batching",
+    "co_training",
+    "l2",
+    "schedule",
+    "seed",
+    "synchronized_batch_norm",
+)
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -109,21 +120,17 @@ class MixMo(Ensemble):
         self._check_settings(batching, co_training, l2, num_members)
         if isinstance(backbone, keras.Model):
             backbone = backbones.split(backbone)
-        seed = seeds.resolve(seed)
+        seed, drop_path = seeds.resolve(seed), DropPath.of(drop_path)
+        of_network: dict[str, Any] = dict(
+            share=share, encoder_noise=encoder_noise, normalization=checked_normalization(normalization)
+        )
         with dtype_policy(_policy(dtype, backbone)):
-            parts = backbones.get(backbone, input_shape, seed, DropPath.of(drop_path))
+            parts = backbones.get(backbone, input_shape, seed, drop_path)
             _check_parts(parts, batching, co_training)
-            layers = network.build(
-                parts,
-                num_members,
-                num_classes,
-                share=share,
-                encoder_noise=encoder_noise,
-                normalization=normalization,
-                synchronized_batch_norm=synchronized_batch_norm,
-                seed=seed,
-                copy_core=parts is backbone,
+            of_training: dict[str, Any] = dict(
+                synchronized_batch_norm=synchronized_batch_norm, seed=seed, copy_core=parts is backbone
             )
+            layers = network.build(parts, num_members, num_classes, **of_network, **of_training)
             average = MemberAverage(averaging, temperature, temperature_applies_to, dtype="float32", name="average")
             super().__init__(inputs=layers.images, outputs=average(layers.member_logits), name=name)
             self.clock, self.incidents = Clock(name="clock"), checks.Incidents(name="incidents")
@@ -137,23 +144,8 @@ class MixMo(Ensemble):
         self.synchronized_batch_norm, self.seed = synchronized_batch_norm, seed
         self.expects_raw_pixels = normalization is not None
         self.steps_to_skip = 0  # of an epoch that goes on in its middle
-        self._settings = dict(
-            backbone=backbone,
-            num_classes=num_classes,
-            input_shape=None if input_shape is None else tuple(input_shape),
-            num_members=num_members,
-            share=share,
-            encoder_noise=encoder_noise,
-            batching=batching,
-            drop_path=DropPath.of(drop_path),
-            co_training=co_training,
-            l2=l2,
-            normalization=checked_normalization(normalization),
-            averaging=averaging,
-            synchronized_batch_norm=synchronized_batch_norm,
-            schedule=self.schedule,
-            seed=seed,
-        )
+        input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
+        self._network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
         self.compile()
 
     @staticmethod
@@ -222,11 +214,10 @@ class MixMo(Ensemble):
         super().load_weights(filepath, **options)
 
     def get_config(self):
-        config = dict(self._settings)
+        config = self._network_settings | {name: getattr(self, name) for name in _ATTRIBUTES}
         config |= {key: keras.saving.serialize_keras_object(config[key]) for key in _OBJECTS}
         policy = keras.dtype_policies.serialize(self.dtype_policy)
-        # the temperature may have been fitted since
-        average = dict(temperature=self.temperature, temperature_applies_to=self.average.temperature_applies_to)
+        average = {name: getattr(self.average, name) for name in ("averaging", "temperature", "temperature_applies_to")}
         return {**config, **average, "dtype": policy, "name": self.name}
 
     @classmethod

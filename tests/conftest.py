@@ -31,8 +31,8 @@ def _free_memory():
     """Frees the graphs of a module's models, and gives their memory back: else a process grows by megabytes a model.
 
     TensorFlow keeps the gradient function of every `tf.custom_gradient` that it ever traced in a registry, and with it the
-    graph. Keras' optimizers have one in each step (the sum over replicas), so no training graph would ever be freed. Each
-    has a name of its own and is needed while its graph is traced, not later.
+    graph. Keras' optimizers have one in each step (the sum over replicas, which our models leave out), and so have some of
+    its operations. Each has a name of its own and is needed while its graph is traced, not later.
     """
     yield
     from tensorflow.python.framework import ops

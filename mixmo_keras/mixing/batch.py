@@ -1,6 +1,7 @@
 """What a step shows to whom, as data: `draw` decides all that is random, `assemble` makes the rows of a step by it."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import keras
@@ -45,15 +46,20 @@ class Batching:
         checked = {
             "repetitions": arguments.integer("batch_repetitions", self.repetitions, least=1),
             "already_repeated": arguments.boolean("already_repeated", self.already_repeated),
-            "augmentation": augmentations.get(self.augmentation),
             "mixing": arguments.instance("mixing", self.mixing, (Mixing, type(None)), "a mixmo_keras.Mixing or None"),
             "input_repetition": arguments.number("input_repetition", self.input_repetition, least=0, most=1),
             "msda": msdas.get(self.msda),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        augmentations.get(self.augmentation)  # raises what is wrong
         if self.already_repeated and self.repetitions == 1:
             raise ValueError("`already_repeated` says that images come several times: it needs batch_repetitions > 1.")
+
+    @functools.cached_property
+    def augment(self) -> keras.layers.Layer | None:
+        """The layer of `augmentation`, which may be a name."""
+        return augmentations.get(self.augmentation)
 
     @property
     def tiles(self) -> int:
@@ -109,7 +115,7 @@ def draw(
         progress: share of training done.
     """
     num_rows = num_images * batching.tiles
-    augmentation = augmentations.draw(batching.augmentation, seed.fork("augment"), num_rows)
+    augmentation = augmentations.draw(batching.augment, seed.fork("augment"), num_rows)
     rows = row_of_each_member(seed.fork("pair"), num_rows, num_members, batching.input_repetition)
     masks = partners = pixel_masks = None
     if batching.mixing is not None:
@@ -135,7 +141,7 @@ def assemble(batching: Batching, images, labels, sample_weight, drawn: Draw, num
     def repeat(values):
         return ops.tile(values, (batching.tiles, *[1] * (len(values.shape) - 1)))
 
-    rows = augmentations.apply(batching.augmentation, repeat(images), drawn.augmentation)
+    rows = augmentations.apply(batching.augment, repeat(images), drawn.augmentation)
     labels = repeat(labels)
     member_images = ops.take(rows, drawn.row_of_each_member, axis=0)
     targets = member_labels = ops.take(labels, drawn.row_of_each_member, axis=0)

@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test slow lint docs lock clean
+.PHONY: demo quick test slow lint docs lock clean
 
 demo: $(VENV)/installed  ## train, compare, export, reload and serve on the digits
 	$(BIN)/python recipes/demo.py
+
+quick: $(VENV)/installed  ## the tests of pure functions, masks, metrics, losses and shapes, while you edit
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "quick and not slow"
 
 test: lint docs  ## lint, types, documentation and the tests of minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile

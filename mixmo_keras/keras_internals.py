@@ -49,7 +49,13 @@ def _unchanged(gradients_and_variables: Any) -> Any:
 
 def forget_compiled_metrics(model: keras.Model) -> None:
     """`compile` keeps the metrics of an earlier call where it is given none."""
+    _attribute(model, "_compile_metrics")
     model._compile_metrics = None
+
+
+def is_loss_tracker(model: keras.Model, metric: keras.metrics.Metric) -> bool:
+    """Whether a metric is the mean of the losses that Keras logs as `loss`, which a user's metric may be named too."""
+    return metric is _attribute(model, "_loss_tracker")
 
 
 def build_metrics(model: keras.Model, num_classes: int, iterator: Any = None, data_batch: Any = None) -> None:
@@ -68,7 +74,9 @@ def build_metrics(model: keras.Model, num_classes: int, iterator: Any = None, da
 
 def is_distributed(model: keras.Model) -> bool:
     """Whether the model was built in the scope of a `tf.distribute` strategy; public `distribute_strategy` has a default."""
-    return getattr(model, "_distribute_strategy", None) is not None
+    if keras.backend.backend() != "tensorflow":
+        return False  # other backends' models have no such attribute
+    return _attribute(model, "_distribute_strategy") is not None
 
 
 def build_symbolically(model: keras.Model, data_batch: Any) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import hashlib
 import random
+from typing import Any
 
 import keras
 from keras import ops
@@ -14,6 +15,16 @@ from mixmo_keras import arguments
 def resolve(seed: int | None) -> int:
     """Returns an integer seed as Python's, and for `None` a random one, which `keras.utils.set_random_seed` decides."""
     return random.randint(1, 10**9) if seed is None else arguments.integer("seed", seed)
+
+
+def replica() -> tuple[Any, int]:
+    """The index of the replica that computes this, and how many train in step: (0, 1) outside of a strategy, and on JAX."""
+    if keras.backend.backend() != "tensorflow":
+        return 0, 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context.replica_id_in_sync_group, context.num_replicas_in_sync
 
 
 def derive(seed: int, *path: str | int) -> int:

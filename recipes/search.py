@@ -21,6 +21,7 @@ from mixmo_keras import augmentation, datasets, files, pilot, plots, search
 from mixmo_keras.experiments.recipe import dataset_label, default_of
 from mixmo_keras.experiments.results import refuse_other_settings
 
+RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name
 LISTS = {  # option: its type, what it is, and its name in `search.Space`
     "members": (int, "numbers of members M", "num_members"),
     "widths": (int, "widths of the network", "widths"),
@@ -152,7 +153,11 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
     if rows and rows[0]["score"] is not None:
         plots.save(search.plot(rows, options.objective), folder / "results.png")
         known = options.dataset in datasets.DATASETS
-        recipe = f"recipes/{options.dataset}.py" if known else f"recipes/images.py {options.dataset}"
+        recipe = (
+            f"recipes/{RECIPES.get(options.dataset, options.dataset)}.py"
+            if known
+            else f"recipes/images.py {options.dataset}"
+        )
         fixed = {
             "batch_repetitions": options.batch_repetitions[0],
             "batch_size": options.rows,

@@ -4,11 +4,49 @@ import contextlib
 import ctypes
 import gc
 import os
+import subprocess
 import zlib
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# modules whose tests are marked `quick`, by name, wherever they lie: pure functions, masks, metrics, losses, shapes
+QUICK = {
+    *("test_arguments", "test_files", "test_keras_internals", "test_seeds"),
+    *("test_augmentation", "test_masks", "test_mixing", "test_msda"),
+    *("test_calibration", "test_keras_metrics", "test_metrics", "test_uncertainty"),
+    *("test_losses", "test_schedules"),
+    *("test_every_layer", "test_layers", "test_network", "test_normalization", "test_stochastic_depth"),
+    *("test_compare", "test_corruptions"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by `-m`
+def pytest_collection_modifyitems(items):
+    if gone := QUICK - {path.stem for path in Path(__file__).parent.rglob("test_*.py")}:
+        raise pytest.UsageError(f"tests/conftest.py: QUICK names modules that are not there: {', '.join(sorted(gone))}")
+    for item in items:
+        if item.path.stem in QUICK:
+            item.add_marker("quick")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_does_not_train(request):
+    """Under `-m quick` a test is skipped where it begins to train or starts a process: nobody has to mark it."""
+    if "quick" not in request.config.option.markexpr:
+        yield
+        return
+    import keras
+
+    def leave(*_, **__):
+        pytest.skip("trains or starts a process: runs in `make test`")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", leave)
+        patch.setattr(subprocess, "Popen", leave)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +69,8 @@ def _free_memory():
     """Frees the graphs of a module's models, and gives their memory back: else a process grows by megabytes a model.
 
     TensorFlow keeps the gradient function of every `tf.custom_gradient` that it ever traced in a registry, and with it the
-    graph. Keras' optimizers have one in each step (the sum over replicas), so no training graph would ever be freed. Each
-    has a name of its own and is needed while its graph is traced, not later.
+    graph. Keras' optimizers have one in each step (the sum over replicas, which our models leave out), and so have some of
+    its operations. Each has a name of its own and is needed while its graph is traced, not later.
     """
     yield
     from tensorflow.python.framework import ops

@@ -13,11 +13,29 @@ def network():
     return keras.Model(images, keras.layers.Flatten()(inner(images)))
 
 
-def test_methods_that_are_overridden_are_still_called():
-    for name in keras_internals.OVERRIDDEN:
-        assert callable(getattr(keras.Model, name, None)), (
-            f"Keras {keras.__version__} has no keras.Model.{name} any more."
-        )
+@pytest.mark.parametrize("name", keras_internals.OVERRIDDEN)
+def test_methods_that_are_overridden_are_still_called(name):
+    called = []
+
+    class Overriding(keras.Model):
+        pass
+
+    def counted(self, *arguments, **options):
+        called.append(name)
+        return getattr(super(Overriding, self), name)(*arguments, **options)
+
+    setattr(Overriding, name, counted)
+    images = keras.Input((4, 4, 1))
+    model = Overriding(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)))
+    model.compile("sgd", "mse")
+    model.fit(keras.ops.ones((2, 4, 4, 1)), keras.ops.ones((2, 2)), verbose=0)
+    assert called, f"Keras {keras.__version__} does not call keras.Model.{name} in `fit` any more."
+
+
+def test_the_loss_tracker_is_known_whatever_else_is_named_loss():
+    model = network()
+    model.compile("sgd", "mse", metrics=[keras.metrics.MeanAbsoluteError(name="loss")])
+    assert [keras_internals.is_loss_tracker(model, metric) for metric in model.metrics].count(True) == 1
 
 
 def test_optimizers():
@@ -38,10 +56,14 @@ def test_optimizers():
 
 
 def test_the_all_reduce_is_left_out():
-    optimizer = keras.optimizers.SGD(0.1)
-    pairs = [(1, 2)]
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow's optimizers sum over replicas")
+    optimizer, called = keras.optimizers.SGD(0.1), []
     keras_internals.leave_all_reduce_to_the_step(optimizer)
-    assert optimizer._all_reduce_sum_gradients(pairs) is pairs
+    unchanged = optimizer._all_reduce_sum_gradients
+    optimizer._all_reduce_sum_gradients = lambda pairs: called.append(1) or unchanged(pairs)
+    optimizer.apply_gradients([(keras.ops.ones((1,)), keras.Variable([1.0]))])
+    assert called, f"Keras {keras.__version__} sums gradients over replicas in another method: both sums would count."
 
 
 def test_compiled_metrics_are_forgotten():

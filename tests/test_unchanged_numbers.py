@@ -1,7 +1,8 @@
 """What every method computes, recorded: 20 steps on fixed digits give the losses, weights and predictions that they gave.
 
     python tests/test_unchanged_numbers.py --record        writes tests/data/unchanged_numbers.npz anew
-    python tests/test_unchanged_numbers.py --arrays DIR     writes all arrays, to compare two commits bit for bit
+    python tests/test_unchanged_numbers.py --arrays DIR     writes all arrays
+    python tests/test_unchanged_numbers.py --against DIR    compares with what another commit wrote there
 
 Recorded before the package was divided into rooms. A later commit that changes what is computed records anew and says why.
 """
@@ -126,6 +127,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--arrays", type=Path)
+    parser.add_argument("--against", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(configurations()), default=list(configurations()))
     chosen = parser.parse_args()
     summaries = {}
@@ -133,10 +135,16 @@ if __name__ == "__main__":
         found = numbers(one)
         summaries |= {f"{one}/{key}": value for key, value in summary(found).items()}
         print(one, summaries[f"{one}/digest"], flush=True)
+        flat = {f"{key}/{number}": array for key, group in found.items() for number, array in enumerate(group)}
         if chosen.arrays:
             chosen.arrays.mkdir(parents=True, exist_ok=True)
-            flat = {f"{key}/{number}": array for key, group in found.items() for number, array in enumerate(group)}
             np.savez(chosen.arrays / f"{one}.npz", **flat)
+        if chosen.against:
+            with np.load(chosen.against / f"{one}.npz") as before:
+                apart = {key: float(np.abs(array - before[key]).max()) for key, array in flat.items()}
+                same = all(np.array_equal(array, before[key]) for key, array in flat.items())
+            worst = max(apart, key=lambda key: apart[key])
+            print("  same bits" if same else f"  at most {apart[worst]:.1e} apart ({worst})", flush=True)
     if chosen.record:
         RECORDED.parent.mkdir(exist_ok=True)
         np.savez_compressed(RECORDED, **summaries)

@@ -33,14 +33,15 @@ def backbone(shape=SHAPE, channels: int = 4) -> mixmo_keras.backbones.Backbone:
 def model(mixing=mixmo_keras.Mixing(), learning_rate: float | None = 0.1, **options) -> mixmo_keras.MixMo:
     """A MixMo on `backbone()`; SGD with a constant rate unless `learning_rate` is None, which keeps the default."""
     defaults = dict(num_classes=NUM_CLASSES, batch_repetitions=2, l2=0.0, seed=3)
-    if not isinstance(options.get("backbone"), str):
-        options.setdefault("backbone", backbone(options.pop("input_shape", SHAPE)))
+    network = options.pop("backbone", None)
+    if network is None:
+        network = backbone(options.pop("input_shape", SHAPE))
     if options.get("num_members") == 1:
         mixing = None
-    network = methods.build(mixing=mixing, **defaults | options)
+    model = methods.build(network, mixing, **defaults | options)
     if learning_rate is not None:
-        network.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
-    return network
+        model.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
+    return model
 
 
 def data(n: int = 8, shape=SHAPE, seed: int = 0):

@@ -33,8 +33,7 @@ def validation_figures(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 def test_figures(model: Ensemble, test: tf.data.Dataset) -> dict[str, Any]:
     """Accuracy, NLL (nats) and calibration error of each member, their mean and the ensemble; the members' diversity."""
-    member_logits = model.predict_members(test, verbose=0)
-    labels = np.concatenate([label for _, label in test.as_numpy_iterator()])
+    member_logits, labels = model.predict_with_labels(test)
 
     def figures_of(logits) -> dict[str, float]:
         figures = metrics.network_figures(logits, labels)

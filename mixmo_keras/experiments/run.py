@@ -30,6 +30,7 @@ from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
+from mixmo_keras.training.compiling import default_optimizer
 from mixmo_keras.training.schedules import PUBLISHED
 
 EVALUATED_AT_ONCE = 256  # images
@@ -136,10 +137,8 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         name=recipe.method,
         **{name: value for name, value in options.items() if value is not Default.METHOD},
     )
-    optimizer = keras.optimizers.SGD(
+    optimizer = default_optimizer(
         PUBLISHED[resolved.schedule].schedule(resolved.learning_rate),
-        momentum=0.9,
-        nesterov=True,
         global_clipnorm=recipe.clip_norm,
         use_ema=recipe.ema is not None,
         ema_momentum=0.99 if recipe.ema is None else recipe.ema,

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras import arguments, seeds
 from mixmo_keras.metrics.figures import Figure
 from mixmo_keras.networks.member_average import AVERAGING, average
 
@@ -132,7 +132,8 @@ class RankedMetric(NetworkMetric):
     def _add(self, labels, logits, weights):
         counted = ops.cast(weights > 0, "int32")
         # replicas write to rows of their own, so that the sum over replicas holds the rows of all
-        replica, num_replicas = _replica()
+        replica, num_replicas = seeds.replica()
+        replica = ops.cast(replica, "int32")
         rows = (self.count + ops.cumsum(counted) - 1) * num_replicas + replica
         rows = ops.where(counted > 0, ops.minimum(rows, self.capacity), self.capacity + 1)
         for name, values in self.figure.update(logits, labels, weights).items():
@@ -191,13 +192,3 @@ def _integer_labels(labels):
     if len(labels.shape) == 2:
         labels = ops.argmax(labels, axis=-1) if labels.shape[1] > 1 else ops.squeeze(labels, axis=1)
     return ops.cast(labels, "int32")
-
-
-def _replica():
-    """The index of this replica, and how many there are."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        return ops.cast(context.replica_id_in_sync_group, "int32"), context.num_replicas_in_sync
-    return 0, 1

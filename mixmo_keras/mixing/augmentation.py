@@ -123,9 +123,9 @@ class RandomResizedCrop(Augmentation):
 def _bilinear(start, length, size: int):
     """(B, size, size): how much each pixel of an axis counts for each pixel of its enlarged part, given in shares of it."""
     centers = (ops.arange(size, dtype="float32") + 0.5) / size
-    places = (start[:, None] + length[:, None] * centers[None, :]) * size - 0.5
-    places = ops.clip(places, 0, size - 1)
-    return ops.maximum(1 - ops.abs(places[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
+    positions = (start[:, None] + length[:, None] * centers[None, :]) * size - 0.5
+    positions = ops.clip(positions, 0, size - 1)
+    return ops.maximum(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
 
 
 def _bounds(name: str, value, expected: str) -> tuple[float, float]:
@@ -166,4 +166,6 @@ def apply(augmentation: keras.layers.Layer | None, images, drawn: Any):
         return images
     if isinstance(augmentation, Augmentation):
         return augmentation.apply(images, *drawn)
-    return augmentation(images, seed=drawn)
+    return augmentation(
+        images, seed=drawn.fork("apply")
+    )  # from its start each time: the same seed gives the same images

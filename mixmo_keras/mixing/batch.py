@@ -1,6 +1,7 @@
 """What a step shows to whom, as data: `draw` decides all that is random, `assemble` makes the rows of a step by it."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import keras
@@ -48,7 +49,6 @@ class Batching:
         checked = {
             "repetitions": arguments.integer("batch_repetitions", self.repetitions, least=1),
             "already_repeated": arguments.boolean("already_repeated", self.already_repeated),
-            "augmentation": augmentations.get(self.augmentation),
             "shared_augmentation": arguments.boolean("shared_augmentation", self.shared_augmentation),
             "mixing": arguments.instance("mixing", self.mixing, (Mixing, type(None)), "a mixmo_keras.Mixing or None"),
             "input_repetition": arguments.number("input_repetition", self.input_repetition, least=0, most=1),
@@ -56,6 +56,7 @@ class Batching:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        augmentations.get(self.augmentation)  # raises what is wrong
         if self.already_repeated and self.repetitions == 1:
             raise ValueError("`already_repeated` says that images come several times: it needs batch_repetitions > 1.")
 
@@ -64,6 +65,11 @@ class Batching:
                 "`shared_augmentation` says how the model augments copies that it makes itself: it needs an `augmentation`, "
                 "and already_repeated=False."
             )
+
+    @functools.cached_property
+    def augment(self) -> keras.layers.Layer | None:
+        """The layer of `augmentation`, which may be a name."""
+        return augmentations.get(self.augmentation)
 
     @property
     def tiles(self) -> int:
@@ -173,7 +179,7 @@ def draw(
     """
     num_rows = num_images * batching.tiles
     num_augmented = {"images": num_images, "rows": num_rows, "members": num_rows * num_members}[_augmented(batching)]
-    augmentation = augmentations.draw(batching.augmentation, seed.fork("augment"), num_augmented)
+    augmentation = augmentations.draw(batching.augment, seed.fork("augment"), num_augmented)
     rows = row_of_each_member(seed.fork("pair"), num_rows, num_members, batching.input_repetition)
     masks = pixel_masks = partners = partner_augmentation = None
     if batching.mixing is not None:
@@ -184,7 +190,7 @@ def draw(
         if not with_partners:
             partners = msdas.draw_partners(of_msda, rows, num_rows // batching.repetitions)
         num_partners = num_rows * num_members
-        partner_augmentation = augmentations.draw(batching.augmentation, of_msda.fork("augment"), num_partners)
+        partner_augmentation = augmentations.draw(batching.augment, of_msda.fork("augment"), num_partners)
     return Draw(rows, augmentation, masks, pixel_masks, partners, partner_augmentation)
 
 
@@ -267,5 +273,5 @@ def _augment(batching: Batching, images, drawn):
     """Images (..., H, W, C), each on its own."""
     if batching.augmentation is None:
         return images
-    flat = augmentations.apply(batching.augmentation, ops.reshape(images, (-1, *images.shape[-3:])), drawn)
+    flat = augmentations.apply(batching.augment, ops.reshape(images, (-1, *images.shape[-3:])), drawn)
     return ops.reshape(flat, (-1, *images.shape[1:]))

@@ -90,7 +90,7 @@ class Ensemble(_Network):
     def temperature(self, value: float):
         self.average.temperature = value
 
-    def calibrate(self, x, y=None, batch_size: int = 256, temperature_applies_to: str = "ensemble") -> float:
+    def calibrate(self, x, y=None, batch_size: int = 256, temperature_applies_to: str | None = None) -> float:
         """Fits the temperature on held-out data, sets it and returns it.
 
         Args:
@@ -99,11 +99,14 @@ class Ensemble(_Network):
             batch_size: of images.
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
+                Defaults to what the model has.
         """
         return self.calibrate_on(*self.predict_with_labels(x, y, batch_size), temperature_applies_to)
 
-    def calibrate_on(self, member_logits, labels, temperature_applies_to: str = "ensemble") -> float:
+    def calibrate_on(self, member_logits, labels, temperature_applies_to: str | None = None) -> float:
         """As `calibrate`, from what `predict_with_labels` gave."""
+        if temperature_applies_to is None:
+            temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
         if temperature_applies_to == "members" and self.average.averaging == "probabilities":
             temperature = calibration.fit_member_temperature(member_logits, labels)

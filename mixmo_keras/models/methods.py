@@ -44,6 +44,7 @@ AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 def build(
     backbone: AnyBackbone,
     mixing: Mixing | None,
+    /,
     split_at: str | None = None,
     share_encoders: bool = False,
     share_heads: bool = False,
@@ -60,6 +61,8 @@ def build(
         share_heads: Whether all members use one head; an ablation of the paper.
         **options: `KEYWORDS`, and the other arguments of `MixMo`.
     """
+    if reserved := options.keys() & {"mixing", "share", *_SETTINGS} - KEYWORDS.keys():
+        raise ValueError(f"`{min(reserved)}` is an argument of MixMo, for experts: the methods have flat keywords.")
     if isinstance(backbone, keras.Model):
         backbone = backbones.split(backbone, split_at)
     elif split_at is not None:
@@ -167,6 +170,8 @@ def MIMO(backbone: AnyBackbone = "wrn28_10", settings: str = "cifar", **options)
 
 def SingleNetwork(backbone: AnyBackbone = "wrn28_10", batch_repetitions: int = 1, **options) -> MixMo:  # noqa: N802
     """The plain network through the same code: one member, nothing mixed. Arguments as in `CutMixMo`."""
+    if "num_members" in options:
+        raise ValueError(f"`num_members` (={options['num_members']!r}) has no meaning here: a single network has one.")
     return build(backbone, None, num_members=1, batch_repetitions=batch_repetitions, **options)
 
 

@@ -139,7 +139,7 @@ class MixMo(Ensemble):
         self._member_logits = layers.member_logits
         self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
         self.batching, self.co_training, self.l2 = batching, co_training, l2
-        self.augment = batching.augmentation  # Keras finds layers among attributes
+        self.augment = batching.augment  # Keras finds layers among attributes
         self.schedule = schedules.PUBLISHED["mixmo"].of() if schedule is None else schedule
         self.synchronized_batch_norm, self.seed = synchronized_batch_norm, seed
         self.expects_raw_pixels = normalization is not None
@@ -184,7 +184,7 @@ class MixMo(Ensemble):
                 there is an accelerator.
         """
         if optimizer is None:
-            optimizer = keras.optimizers.SGD(self.schedule, momentum=0.9, nesterov=True)
+            optimizer = compiling.default_optimizer(self.schedule)
         if loss is None:
             loss = losses.default(None if self.co_training is None else self.co_training.teaching)
         loss = losses.get(loss, soft_targets=self.batching.msda is not None)
@@ -290,7 +290,7 @@ class MixMo(Ensemble):
         rows, member_logits = flatten_members(batch.labels, aim.logits)
         weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
         for metric in self.metrics:
-            if metric.name == "loss":
+            if keras_internals.is_loss_tracker(self, metric):
                 metric.update_state(loss, sample_weight=ops.shape(aim.logits)[0])
         return self.compute_metrics(batch.images, rows, member_logits, weights)
 

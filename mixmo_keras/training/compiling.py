@@ -10,6 +10,11 @@ from mixmo_keras.training.checks import IncidentsCallback
 from mixmo_keras.training.progress import ClockCallback
 
 
+def default_optimizer(learning_rate, **options) -> keras.optimizers.Optimizer:
+    """The papers' optimizer: SGD with Nesterov momentum 0.9. `options` are of `keras.optimizers.SGD`."""
+    return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, **options)
+
+
 def check(model, optimizer, options: dict) -> None:
     """Raises for options of `compile` that can't be combined with the model or its strategy."""
     if options.get("loss_weights") is not None:

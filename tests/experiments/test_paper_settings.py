@@ -1,6 +1,7 @@
 """The recipes' resolved settings against the papers' tables, and two steps of every method of every recipe."""
 
 import dataclasses
+import itertools
 import os
 
 import cifar10
@@ -154,8 +155,17 @@ def data_of(dataset: str):
         return info, train.map(lambda image, label: (tf.tile(image, (2, 2, 1)), label))
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "digits"])
+# a recipe adds data and settings: every method on one of them, one method on each
+QUICK_CASES = {("digits", method) for method in METHODS} | {
+    (name, "cut_mixmo") for name in ("cifar10", "cifar100", "tiny_imagenet")
+}
+EVERY_CASE = itertools.product(("digits", "cifar10", "cifar100", "tiny_imagenet"), METHODS)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [case if case in QUICK_CASES else pytest.param(*case, marks=pytest.mark.slow) for case in EVERY_CASE],
+)
 def test_two_steps_of_every_method(name, method):
     given = MODULES[name].RECIPE
     info, train = data_of(given.dataset)

@@ -164,7 +164,10 @@ def softmax(logits):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+# the tables with and without members; tests/models trains, saves and exports every method
+@pytest.mark.parametrize(
+    "method", [m if m in ("cut_mixmo", "single") else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
+)
 def test_a_whole_run(tmp_path, capsys, method):
     small = dataclasses.replace(
         digits.RECIPE, method=method, output_dir=str(tmp_path / "runs"), export_dir=str(tmp_path / "served"), **TINY

@@ -725,7 +725,9 @@ def method(function, **options):
             for option in (dict(share_encoders=True), dict(share_heads=True), dict(input_repetition=0.5))
         ),
         (lambda: Batching(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
-        (lambda: method(SingleNetwork, num_members=2), TypeError, "num_members"),
+        (lambda: method(SingleNetwork, num_members=2), ValueError, "`num_members` .=2. has no meaning here"),
+        (lambda: method(CutMixMo, batching=Batching()), ValueError, "`batching` is an argument of MixMo, for experts"),
+        (lambda: method(LinearMixMo, mixing=None), ValueError, "`mixing` is an argument of MixMo, for experts"),
         (lambda: method(LinearMixMo, mask="cutmix"), TypeError, "mask"),
         (lambda: method(CutMixMo, unmixing=0.5), ValueError, "`unmixing` must be True, False or a function.*got 0.5"),
         (

@@ -16,9 +16,10 @@ def train_step(model, data):
     them say together, gradients, batch-norm averages, loss, is the mean over the rows of the whole batch.
     """
     replica = tf.distribute.get_replica_context()
-    several = replica.num_replicas_in_sync > 1
+    index, num_replicas = seeds.replica()
+    several = num_replicas > 1
     step = tf.convert_to_tensor(model.step_counter.value)  # its value now: the update moves the variable on
-    seed = seeds.StepSeed(model.seed, step, replica.replica_id_in_sync_group)
+    seed = seeds.StepSeed(model.seed, step, index)
     num_images = tf.shape(unpack(data).images)[0]
     share = _share_of_batch(replica, num_images) if several else tf.constant(1.0)
     weights = model.trainable_weights

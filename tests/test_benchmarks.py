@@ -184,6 +184,7 @@ def accelerator(out: Path, *options) -> list[dict]:
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_accelerator_speed(tmp_path):
     options = ("--batches", 4, "--steps", 1, "--rounds", 1, "--peak-size", 64, "--no-torch", "--dtype", "float32")
     peak, single, pair = accelerator(tmp_path / "out.jsonl", "speed", *options)

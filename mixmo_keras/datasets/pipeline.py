@@ -121,18 +121,19 @@ def _shuffled(
     dataset: tf.data.Dataset, num_images: int, batch_size: int, seed: int, first_epoch: int | None, partners: int
 ) -> tf.data.Dataset:
     """Batches gathered from tensors of all images, by indices that are a permutation of them for each epoch."""
-    all_images, *all_labels = next(iter(dataset.batch(num_images)))
+    everything = next(iter(dataset.batch(num_images)))
     steps = num_images // batch_size
 
     def batch(epoch, step):
         positions = tf.cast(step, tf.int64) * batch_size + tf.range(batch_size, dtype=tf.int64)
         indices = tf.ensure_shape(permuted(positions, num_images, seed, epoch), (batch_size,))
-        images, *labels = (tf.gather(values, indices) for values in (all_images, *all_labels))
+        gathered = tf.nest.map_structure(lambda values: tf.gather(values, indices), everything)
         if not partners:
-            return (images, *labels)
+            return gathered
         key = tf.random.experimental.stateless_fold_in(_key(seed, epoch, "partners"), tf.cast(step, tf.int64))
         others = tf.random.stateless_uniform((batch_size, partners), key, 0, num_images, tf.int64)
-        partner_images, partner_labels = (tf.gather(values, others) for values in (all_images, all_labels[0]))
+        images, *labels = gathered
+        partner_images, partner_labels = (tf.gather(values, others) for values in everything[:2])
         return (dict(images=images, partner_images=partner_images, partner_labels=partner_labels), *labels)
 
     if first_epoch is not None:

@@ -64,7 +64,7 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
     position = checkpoints.restore(model)
     if chief:
         files.write_json(recipe.folder / "config.json", {**recipe.settings(), "versions": results.versions()})
-        _announce(recipe, model, position, strategy)
+        _announce(recipe, data, model, position, strategy)
 
     with tempfile.TemporaryDirectory() as elsewhere:
         folder = recipe.folder if chief else Path(elsewhere)
@@ -155,12 +155,25 @@ def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.dat
     options: dict = {}
     if recipe.crop == "whole":
         options["random_part"] = data.info.image_shape[:2]
+    if recipe.msda and why_partners_of_the_step(recipe, data) is None:
+        resolved: Any = recipe  # mypy can't know that its options have their values
+        num_members = 1 if recipe.num_members is Default.METHOD else resolved.num_members
+        options["partners"] = resolved.batch_repetitions * num_members
     if recipe.pixel_augmentation:
         transform = PIXEL_AUGMENTATIONS[recipe.pixel_augmentation]()
         options |= dict(repetitions=recipe.batch_repetitions, transform=transform)
     return datasets.batches(
         data.train, recipe.images_a_step, training=True, seed=recipe.seed, first_epoch=first_epoch, **options
     )
+
+
+def why_partners_of_the_step(recipe: Recipe, data: Data) -> str | None:
+    """Why MSDA's partners are drawn from the images of a step; `None` where they come from all, as the papers' do."""
+    if recipe.pixel_augmentation:
+        return "the CPU augments the images alone"
+    if recipe.crop == "whole" or not datasets.in_memory(data.train):
+        return "the images are not kept in memory"
+    return None
 
 
 def fit(
@@ -227,13 +240,15 @@ def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> No
         )
 
 
-def _announce(recipe: Recipe, model: MixMo, position: Position, strategy: tf.distribute.Strategy) -> None:
+def _announce(recipe: Recipe, data: Data, model: MixMo, position: Position, strategy: tf.distribute.Strategy) -> None:
     """Says on the terminal what is about to run."""
     replicas = strategy.num_replicas_in_sync
     print(f"{recipe.name}: {model.count_params():,} parameters; {recipe.folder}/")
     print(f"{recipe.images_a_step} images a step, learning rate {recipe.learning_rate:g}")
     if replicas > 1:
         print(f"{replicas} replicas of {recipe.images_a_step // replicas} images")
+    if recipe.msda and (reason := why_partners_of_the_step(recipe, data)):
+        print(f"partners of {recipe.msda} are drawn from the images of each step: {reason}")
     print(model.figure())
     if position != Position():
         print(f"goes on after epoch {position.epoch}, step {position.step}")

@@ -224,6 +224,7 @@ class Die(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_every_option(tmp_path, capsys):
     options = dict(ema=0.9, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3)
     whole, broken = (in_folder(tmp_path / name) for name in ("whole", "broken"))
@@ -331,6 +332,7 @@ def test_pixel_augmentation_gives_each_copy_its_own_draw(augmentation):
     assert augmented.max() <= 255
 
 
+@pytest.mark.slow
 def test_a_run_with_pixel_augmentation(tmp_path):
     arguments = "--pixel-augmentation randaugment --msda cutmix --backbone wrn10_1 --epochs 1 --no-flip"
     with tfds.testing.mock_data(num_examples=32), pytest.MonkeyPatch.context() as patch:
@@ -340,6 +342,7 @@ def test_a_run_with_pixel_augmentation(tmp_path):
     assert figures["name"] == "cifar10-cut_mixmo-randaugment-msda_cutmix-wrn10_1-seed0"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     weights = []
     for seed, folder in ((3, "a"), (3, "b"), (4, "c")):

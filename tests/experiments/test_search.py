@@ -124,6 +124,7 @@ def test_every_tuner(kind, tmp_path):
     assert best.evaluate(datasets.batches(VALIDATION, 64), verbose=0)[1] == pytest.approx(scores[0])
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_without_repeating_trials(tmp_path):
     script = Path(tiny.__file__).parent / "scripts/killed_search.py"
     process = tiny.start([sys.executable, str(script), str(tmp_path / "trials"), "3"])

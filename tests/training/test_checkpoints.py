@@ -250,5 +250,6 @@ def test_bad_arguments(options, message):
         Checkpoints("anywhere", **options)
 
 
+@pytest.mark.slow
 def test_jax_resumes_exactly_too(tmp_path):
     assert tiny.script("jax_resume.py", tmp_path, backend="jax").endswith("done\n")

@@ -121,7 +121,7 @@ def test_trains_saves_loads_and_predicts_with_the_whole_network(options, tmp_pat
     np.testing.assert_allclose(model.fused().predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("efficient", [False, True])
 def test_runs_repeat(efficient, jit_compile):
     weights = []

@@ -34,7 +34,7 @@ class Checkpoints(keras.callbacks.Callback):
     every `every_steps` steps. Several workers all take part, and the first one writes: into a folder that all can read.
     Put it last among the callbacks, after those that change weights, such as `keras.callbacks.SwapEMAWeights`.
 
-    Build the model with a `seed`: what is drawn follows from it, and a model without one draws otherwise each time it is built.
+    Build the model with a `seed`: what is drawn follows from it, and without one differs each time a model is built.
 
     Args:
         folder: where the files are, `epoch-0003-step-000120.npz`; made when it is needed.

@@ -80,11 +80,11 @@ def main() -> None:
 
     rows = np.median(eaten)
     print(f"{arguments.backbone} on {keras.backend.backend()}: {rows:,.0f} rows/s, {arguments.rows} rows a step, M = 2")
-    print(f"{'':<28}{'images/s made':>15}{'images/s eaten':>16}{'ratio: median':>15}{'min':>8}")
+    print(f"{'':<32}{'images/s made':>15}{'images/s eaten':>16}{'ratio: median':>15}{'min':>8}")
     for (b, augmented), speeds in made.items():
         ratios = np.array(speeds) / (np.array(eaten) / b)
         name = f"b = {b}" + (", RandAugment by keras-cv" if augmented else "")
-        print(f"{name:<28}{np.median(speeds):>15,.0f}{rows / b:>16,.0f}{np.median(ratios):>15.1f}{ratios.min():>8.1f}")
+        print(f"{name:<32}{np.median(speeds):>15,.0f}{rows / b:>16,.0f}{np.median(ratios):>15.1f}{ratios.min():>8.1f}")
 
 
 if __name__ == "__main__":

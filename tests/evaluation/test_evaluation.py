@@ -150,7 +150,7 @@ def test_a_single_network_without_anything_fitted(tmp_path):
     ("change", "message"),
     [
         (dict(class_names=NAMES[:3]), "The dataset has 3 classes, the model 5"),
-        (dict(test=batches(X, Y + 1)), "Labels from 1 to 5 don't fit a model of 5 classes"),
+        (dict(test=batches(X, Y + 1)), "`labels` must be integers from 0 to 4, got 5"),
         (dict(test=batches(X[:, :5], Y)), r"Images must be \(n, 8, 8, 3\)"),
         (dict(test=[]), "The dataset is empty"),
         (dict(temperature=True), "A temperature is fitted on validation data, never on the test set"),

@@ -25,7 +25,7 @@ RECIPE = Recipe(
     padding=2,
     shared_augmentation=True,  # the copies of an image have the same crop and flip
     method="mimo",  # M = 3, ρ = 0, b = 4, averaged probabilities, a decay of 0.2
-    backbone="wrn28_10",
+    backbone="wrn28_10_stride_first",  # blocks have their stride on the first convolution
     epochs=250,
     batch_size=512,  # rows of all devices together: a learning rate of 0.1 for 128 images
     devices=8,

@@ -27,7 +27,7 @@ from mixmo_keras.training.schedules import PUBLISHED
 # as published: Ramé et al. 2021 (CIFAR: section 4.1; Tiny ImageNet: appendix), Havasi et al. 2021 (appendix), per epoch
 CIFAR = dict(backbone="wrn28_10", epochs=300, batch_size=64, l2=3e-4, padding=4, flip=True, crop="pad")
 MIMO = dict(method="mimo", num_members=3, input_repetition=0.0, batch_repetitions=4, averaging="probabilities")
-MIMO |= dict(batch_size=512, devices=8, epochs=250, l2=3e-4, l2_normalization=True)
+MIMO |= dict(backbone="wrn28_10_stride_first", batch_size=512, devices=8, epochs=250, l2=3e-4, l2_normalization=True)
 MIMO |= dict(crop="pad", padding=2, flip=True, shared_augmentation=True)
 IMAGENET = dict(backbone="resnet50", batch_size=4096, l2=1e-4, l2_normalization=False)
 IMAGENET |= dict(crop="whole", smallest_area=0.1, interpolation="bicubic", flip=True)

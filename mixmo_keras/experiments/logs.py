@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from mixmo_keras import files
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 
 def callbacks(folder: Path, log: list[dict], moving_average: bool = False) -> list[keras.callbacks.Callback]:
@@ -19,7 +20,7 @@ def callbacks(folder: Path, log: list[dict], moving_average: bool = False) -> li
     return [
         keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
         keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if moving_average else []),
+        *([SwapAveragedWeights()] if moving_average else []),
         keras.callbacks.ModelCheckpoint(
             str(folder / "best.keras"),
             monitor="val_accuracy",

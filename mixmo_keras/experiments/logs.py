@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from mixmo_keras import files
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 
 def callbacks(
@@ -22,7 +23,7 @@ def callbacks(
     return [
         keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
         keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if moving_average else []),
+        *([SwapAveragedWeights()] if moving_average else []),
         *([_keeping_the_best(folder / "best.keras", log)] if keep_best else []),
     ]
 

@@ -19,6 +19,7 @@ from mixmo_keras.networks.stochastic_depth import DropPath, StochasticDepth
 from mixmo_keras.training import checkpoints, distribution, losses, schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 from mixmo_keras.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = [
     "MultiHead",
     "SingleNetwork",
     "StochasticDepth",
+    "SwapAveragedWeights",
     "__version__",
     "augmentation",
     "backbones",

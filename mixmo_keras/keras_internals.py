@@ -33,6 +33,13 @@ def set_learning_rate_schedule(optimizer: keras.optimizers.Optimizer, schedule: 
     inner_optimizer(optimizer)._learning_rate = schedule
 
 
+def averaged_weights(optimizer: keras.optimizers.Optimizer) -> list[tuple]:
+    """(weight, its moving average) of each trainable weight, in a built optimizer with `use_ema=True`."""
+    inner = inner_optimizer(optimizer)
+    weights, averages = _attribute(inner, "_trainable_variables"), _attribute(inner, "_model_variables_moving_average")
+    return list(zip(weights, averages, strict=True))
+
+
 def leave_all_reduce_to_the_step(optimizer: keras.optimizers.Optimizer) -> None:
     """Keeps the optimizer from summing gradients over replicas, which the training step does before it clips them.
 

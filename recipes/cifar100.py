@@ -1,24 +1,25 @@
-"""MixMo and its baselines on CIFAR-100 with WRN-28-10 (Ramé, Sun, Cord, ICCV 2021, table 1; Havasi et al., ICLR 2021).
+"""MixMo and its baselines on CIFAR-100 with WRN-28-10 (Ramé, Sun, Cord, ICCV 2021, table 1).
 
-    python recipes/cifar100.py                                                  85.52 %  Cut-MixMo
-    python recipes/cifar100.py --msda cutmix                                    85.77 %  Cut-MixMo + CutMix
-    python recipes/cifar100.py --method linear_mixmo                            82.96 %  Linear-MixMo
-    python recipes/cifar100.py --method linear_mixmo --msda cutmix              85.36 %  Linear-MixMo + CutMix
-    python recipes/cifar100.py --method mimo --num-members 2 --schedule mixmo   82.92 %  MIMO, on this schedule
-    python recipes/cifar100.py --method single                                  81.79 %  vanilla
-    python recipes/cifar100.py --method single --msda mixup                     83.43 %  MixUp
-    python recipes/cifar100.py --method single --msda cutmix                    83.95 %  CutMix
-    python recipes/cifar100.py --method mimo --epochs 250 --batch-size 512      82.00 %  MIMO's own settings
-    python recipes/cifar100.py --backbone wrn16_2 --epochs 12                   a trial: hours on a CPU
+    python recipes/cifar100.py                                                 85.52 %  Cut-MixMo
+    python recipes/cifar100.py --msda cutmix                                   85.77 %  Cut-MixMo + CutMix
+    python recipes/cifar100.py --method linear_mixmo                           82.96 %  Linear-MixMo
+    python recipes/cifar100.py --method linear_mixmo --msda cutmix             85.36 %  Linear-MixMo + CutMix
+    python recipes/cifar100.py --method mimo --num-members 2 --averaging logits --schedule mixmo   82.92 %  MIMO
+    python recipes/cifar100.py --method single                                 81.79 %  vanilla
+    python recipes/cifar100.py --method single --msda mixup                    83.43 %  MixUp
+    python recipes/cifar100.py --method single --msda cutmix                   83.95 %  CutMix
+    python recipes/cifar100.py --backbone wrn16_2 --epochs 12                  a trial: hours on a CPU
 
-The percentages are the papers' test accuracies, trained on all 50,000 images; a tenth is held out here. Cost: 300 epochs of
-45,000 images b times through WRN-28-10, b = 4 and for the single network 1: days on one GPU. reproduce.py runs them all.
+The percentages are the paper's test accuracies, trained on all 50,000 images on one GPU: add
+`--train-split train+validation`, and `--devices 1` where there are several GPUs. Otherwise a tenth of them is held out, to
+choose and to calibrate by. Cost: 300 epochs of 45,000 images b times through WRN-28-10, b = 4 and for the single
+network 1: days on one GPU. reproduce.py runs them all; mimo.py is MIMO with its own settings.
 """
 
 from mixmo_keras.experiments import Recipe, main
 
 RECIPE = Recipe(
-    dataset="cifar100",  # 45,000 images to train on, 5,000 to validate, 10,000 to test
+    dataset="cifar100",  # 45,000 images to train on, 5,000 to validate, 10,000 to test; or 50,000 and 10,000
     crop="pad",  # random crops after padding, left-right flips: each of an image's b copies has its own
     padding=4,
     flip=True,

@@ -5,7 +5,8 @@
     python recipes/images.py photos --method single          the network without members
     python recipes/search.py --dataset photos --pilot        do two members pay on these images?
 
-A fifth of each class is kept to test on and a tenth to validate on. Takes all options of the recipes: --help lists them.
+A fifth of each class is kept to test on and a tenth to validate on, by which the exported model is calibrated unless
+--train-split train+validation trains on it. Takes all options of the recipes: --help lists them.
 Cost: 30 epochs of 2 × your images through WRN-16-4.
 """
 
@@ -25,7 +26,7 @@ RECIPE = Recipe(
 
 
 def run(arguments: list[str]) -> dict:
-    """Trains, evaluates with a temperature, and exports the calibrated model as the next version."""
+    """Trains, evaluates, with a temperature where images were held out for it, and exports that as the next version."""
     if not arguments or arguments[0].startswith("-"):
         if {"-h", "--help"} & set(arguments):
             main(RECIPE, __doc__, ["--help"])
@@ -33,7 +34,8 @@ def run(arguments: list[str]) -> dict:
     arguments = ["--dataset", *arguments]
     figures = main(RECIPE, __doc__, arguments)  # load → build → fit → evaluate → save → export
     recipe = parse(RECIPE, __doc__, arguments)
-    evaluate.main([str(recipe.folder), "--temperature", "--export", str(recipe.saved_model.parent)])  # the next version
+    temperature = ["--temperature"] if recipe.holds_out else []
+    evaluate.main([str(recipe.folder), *temperature, "--export", str(recipe.saved_model.parent)])  # the next version
     return figures
 
 

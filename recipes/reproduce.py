@@ -5,9 +5,11 @@
     python recipes/reproduce.py cifar100 --seeds 0 1 2 --data-dir DATA          runs what is missing: weeks on a GPU
     python recipes/reproduce.py tiny_imagenet --rows vanilla-w1 Cut-MixMo-w1    some of it
     python recipes/reproduce.py cifar10 --scale 0.01 --backbone wrn10_1         a trial; says that it is one
+    python recipes/reproduce.py cifar10 --train-split train                     a tenth of the training images held out
 
 Every figure of ours is read from a run's metrics.json, of the last epoch on the test split; the published ones are the
-papers'. Runs with other epochs, networks or data than the papers' are called trials, and no difference is shown.
+papers'. As there, runs train on all training images, MixMo's on one device and MIMO's of CIFAR on eight. Only of such runs a
+difference is shown: what has other epochs, networks, data or devices is called a trial, and what holds images out says so.
 """
 
 import argparse
@@ -16,10 +18,12 @@ import dataclasses
 import cifar10
 import cifar100
 import imagenet
+import mimo
 import numpy as np
 import tiny_imagenet
 
 from mixmo_keras.experiments import Recipe, finished_runs, run_missing, tables
+from mixmo_keras.experiments.recipe import TRAIN_SPLITS
 
 LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
 CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", msda_probability=0.5)
@@ -27,7 +31,8 @@ CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", ms
 METHODS = {
     "vanilla": dict(method="single"),
     "MixUp": dict(method="single", **MIXUP),
-    "MIMO": dict(method="mimo", num_members=2, schedule="mixmo"),
+    # as in MixMo's code, which averages logits for all
+    "MIMO": dict(method="mimo", num_members=2, averaging="logits", schedule="mixmo"),
     "CutMix": dict(method="single", **CUTMIX),
     "Linear-MixMo": LINEAR,
     "Cut-MixMo": CUT,
@@ -44,14 +49,20 @@ class Row:
     recipe: Recipe
 
 
+def _all_images(recipe: Recipe, **changes) -> Recipe:
+    """A recipe on all training images, as the papers' runs are: none is held out."""
+    return dataclasses.replace(recipe, train_split="train+validation", **changes)
+
+
 def _cifar(base: Recipe, published: dict[str, float]) -> dict[str, Row]:
-    return {name: Row(value, dataclasses.replace(base, **METHODS[name])) for name, value in published.items()}
+    return {name: Row(value, _all_images(base, devices=1, **METHODS[name])) for name, value in published.items()}
 
 
 def _tiny(published: dict[str, tuple]) -> dict[str, Row]:
     return {
         f"{name}-w{width}": Row(
-            value, dataclasses.replace(tiny_imagenet.RECIPE, backbone=f"preact_resnet18_{width}", **_tiny_method(name))
+            value,
+            _all_images(tiny_imagenet.RECIPE, devices=1, backbone=f"preact_resnet18_{width}", **_tiny_method(name)),
         )
         for name, values in published.items()
         for width, value in enumerate(values, start=1)
@@ -100,18 +111,19 @@ TABLES = {
         }
     ),
     "imagenet": {
-        "deterministic": Row(76.1, imagenet.RECIPE.with_method("single")),
-        "MIMO": Row(77.5, imagenet.RECIPE),
+        "deterministic": Row(
+            76.1,
+            _all_images(imagenet.RECIPE.with_method("single"), batch_repetitions=1, epochs=90, schedule="imagenet"),
+        ),
+        "MIMO": Row(77.5, _all_images(imagenet.RECIPE)),
     },
     "mimo_cifar": {
-        f"MIMO, CIFAR-{classes}": Row(
-            published, dataclasses.replace(module.RECIPE, method="mimo", epochs=250, batch_size=512)
-        )
-        for classes, module, published in ((10, cifar10, 96.4), (100, cifar100, 82.0))
+        "MIMO, CIFAR-10": Row(96.4, _all_images(mimo.RECIPE, dataset="cifar10")),
+        "MIMO, CIFAR-100": Row(82.0, _all_images(mimo.RECIPE, dataset="cifar100")),
     },
     "cifar100_widths": {
         f"{name}-w{width}": Row(
-            published, dataclasses.replace(cifar100.RECIPE, backbone=f"wrn28_{width}", **METHODS[name])
+            published, _all_images(cifar100.RECIPE, devices=1, backbone=f"wrn28_{width}", **METHODS[name])
         )
         for name, curve in {
             "vanilla": {2: 76.4, 3: 77.9, 4: 78.8, 5: 79.7, 7: 81.1, 10: 81.6},
@@ -122,22 +134,47 @@ TABLES = {
 }
 
 
-def table(rows: dict[str, Row], experiments: dict[str, list[Recipe]], trial: str | None) -> str:
-    """Published beside ours, in Markdown; what was not run says so."""
-    lines = []
+HELD_OUT = {"imagenet": "a hundredth held out"}  # of the training images, with --train-split train
+CHANGED = {  # setting: how a trial's is said, in which it differs from the paper's
+    "backbone": "{}".format,
+    "dataset": "{}".format,
+    "devices": lambda devices: f"{devices} device{'s' if devices > 1 else ''}",
+    "scale": "{:g} of the epochs".format,
+}
+
+
+def trial(row: Row, recipe: Recipe) -> list[str]:
+    """In what a recipe is another experiment than the paper's, images held out aside."""
+    ours, papers = vars(recipe), vars(row.recipe)
+    return [say(ours[name]) for name, say in CHANGED.items() if ours[name] != papers[name]]
+
+
+def difference(row: Row, recipe: Recipe, accuracies: list[float], held_out: str) -> str:
+    """The mean accuracy less the published one, or why there is none."""
+    if trial(row, recipe):
+        return "a trial"
+    return held_out if recipe.holds_out else f"{np.mean(accuracies) - row.published:+.2f}"
+
+
+def table(rows: dict[str, Row], experiments: dict[str, list[Recipe]], held_out: str) -> str:
+    """Published beside ours, in Markdown; what was not run says so, and what can't be compared has no difference."""
+    lines, trials = [], []
     for name, recipes in experiments.items():
+        trials += trial(rows[name], recipes[0])
         scores = [figures["test"]["ensemble"] for figures in finished_runs(recipes)]
         cells = ["not run", "", "", ""]
         if scores:
             accuracies = [100 * score["accuracy"] for score in scores]
             cells = [
                 tables.cell(accuracies, "{:.2f}"),
-                "a trial" if trial else f"{np.mean(accuracies) - rows[name].published:+.2f}",
+                difference(rows[name], recipes[0], accuracies, held_out),
                 *(tables.cell([score[key] for score in scores], "{:.3f}", deviation=False) for key in ("nll", "ece")),
             ]
         lines.append([name, f"{rows[name].published:.2f}", *cells, f"{len(scores)} of {len(recipes)}"])
     text = tables.markdown(["experiment", "published", "ours", "difference", "NLL", "ECE", "runs"], lines)
-    return f"{text}\n\nOurs are trials, not comparable with the published figures: {trial}." if trial else text
+    if not trials:
+        return text
+    return f"{text}\n\nTrials are not comparable with the published figures: {', '.join(dict.fromkeys(trials))}."
 
 
 def main(arguments: list[str] | None = None) -> str | None:
@@ -151,6 +188,10 @@ def main(arguments: list[str] | None = None) -> str | None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the epochs, for a trial")
     parser.add_argument("--backbone", help="another network, for a trial")
     parser.add_argument("--dataset", help="another dataset, for a trial")
+    parser.add_argument("--devices", type=int, help="another number of devices than the paper's, for a trial")
+    parser.add_argument(
+        "--train-split", choices=TRAIN_SPLITS, help="train: hold images out (default: train+validation)"
+    )
     parser.add_argument("--data-dir")
     parser.add_argument("--output-dir", default="runs/reproduce")
     options = parser.parse_args(arguments)
@@ -163,9 +204,12 @@ def main(arguments: list[str] | None = None) -> str | None:
     names = options.rows or list(rows)
     if unknown := set(names) - set(rows):
         parser.error(f"unknown experiments: {', '.join(sorted(unknown))}; known: {', '.join(rows)}")
-    changes = {name: value for name in ("backbone", "dataset") if (value := getattr(options, name)) is not None}
-    trial = ", ".join([*changes.values(), *([f"{options.scale:g} of the epochs"] if options.scale < 1 else [])]) or None
-    folder = "-".join([options.table, *changes.values(), *([f"scale{options.scale:g}"] if options.scale < 1 else [])])
+    others = ("backbone", "dataset", "devices", "train_split")
+    changes = {name: value for name in others if (value := getattr(options, name)) is not None}
+    parts = [str(changes[name]) for name in ("backbone", "dataset") if name in changes]
+    parts += [f"devices{options.devices}"] if options.devices is not None else []
+    parts += [f"scale{options.scale:g}"] if options.scale < 1 else []
+    folder = "-".join([options.table, *parts])
     common = dict(
         data_dir=options.data_dir,
         output_dir=f"{options.output_dir}/{folder}",
@@ -179,7 +223,7 @@ def main(arguments: list[str] | None = None) -> str | None:
     try:
         if not options.only_table:
             run_missing(experiments)
-        text = table(rows, experiments, trial)
+        text = table(rows, experiments, HELD_OUT.get(options.table, "a tenth held out"))
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")

@@ -1,6 +1,7 @@
 """The contract with Keras' private names: one clear sentence when an upgrade changes one."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -53,6 +54,17 @@ def test_optimizers():
     other = keras.optimizers.schedules.CosineDecay(0.2, 10)
     keras_internals.set_learning_rate_schedule(scaled, other)
     assert keras_internals.learning_rate_schedule(optimizer) is other
+
+
+def test_averages_of_weights():
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.75)
+    variable = keras.Variable([1.0])
+    optimizer.build([variable])
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones((1,))])  # 0, then -1
+    ((weight, average),) = keras_internals.averaged_weights(keras.optimizers.LossScaleOptimizer(optimizer))
+    assert weight is variable
+    np.testing.assert_allclose(average, [0.75 * 0 + 0.25 * -1])
 
 
 def test_the_all_reduce_is_left_out():

@@ -18,7 +18,7 @@ def batches(
     repetitions: int = 1,
     transform: Callable | None = None,
     first_epoch: int | None = None,
-    random_part: tuple[int, int] | None = None,
+    random_part: tuple[int, int] | Callable | None = None,
     partners: int = 0,
     memory: int = MEMORY,
 ) -> tf.data.Dataset:
@@ -38,7 +38,8 @@ def batches(
             `steps_per_epoch`. The order in an epoch follows from (seed, epoch) alone, so that a run can go on where
             another was stopped.
         random_part: For training only. (H, W): of each image a random part, drawn anew in every epoch and resized to this
-            (`resizing.random_crop`). Images are read anew in every epoch, and may differ in size (`load(..., whole=True)`).
+            (`resizing.random_crop`), or what `random_crop` gives for other bounds. Images are read anew in every epoch, and
+            may differ in size (`load(..., whole=True)`).
         partners: For training only. Number of partner images that come with each image, for a model with `msda`: one for
             each copy and member, b·M. They are drawn from the whole of the training data. In place of the images there is a
             dictionary then: `images` (n, H, W, C), `partner_images` (n, partners, H, W, C), `partner_labels` (n, partners).
@@ -90,7 +91,8 @@ def _training_batches(
     if first_epoch is not None:
         first_epoch = arguments.integer("first_epoch", first_epoch, least=0)
     if random_part is not None:
-        random_part = arguments.image_size("random_part", random_part)
+        if not callable(random_part):
+            random_part = resizing.random_crop(arguments.image_size("random_part", random_part))
     else:
         _check_one_size(dataset)
     num_images = _num_images(dataset)
@@ -155,11 +157,10 @@ def _streamed(
     batch_size: int,
     seed: int,
     first_epoch: int | None,
-    random_part: tuple[int, int] | None,
+    crop: Callable | None,
     memory: int,
 ) -> tf.data.Dataset:
     """Batches of images that are read one after the other and shuffled in a buffer, in an order of (seed, epoch)."""
-    crop = random_part and resizing.random_crop(random_part)
 
     def batches_of(epoch):
         tf.random.set_seed(1)  # this function's graph alone: the order must not depend on the user's global seed

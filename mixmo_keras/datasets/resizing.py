@@ -12,6 +12,8 @@ import tensorflow as tf
 from mixmo_keras import arguments
 from mixmo_keras.mixing.augmentation import AREA, RATIO
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
 
 def center_crop(size: tuple[int, int], border: int = 0) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function of an image (h, w, C) to its center, as large as the aspect ratio allows, as (H, W, C) uint8.
@@ -32,7 +34,9 @@ def center_crop(size: tuple[int, int], border: int = 0) -> Callable[[tf.Tensor],
     return crop
 
 
-def random_crop(size: tuple[int, int]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def random_crop(
+    size: tuple[int, int], smallest_area: float = AREA[0], interpolation: str = INTERPOLATIONS[0]
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """A function of an image (h, w, C) and a seed (2,) to a random part of the image, resized to (H, W, C) uint8.
 
     The part's fraction of the area and its width by height are drawn within `augmentation.AREA` and `RATIO`. Where ten draws
@@ -40,13 +44,17 @@ def random_crop(size: tuple[int, int]) -> Callable[[tf.Tensor, tf.Tensor], tf.Te
 
     Args:
         size: (H, W) in pixels.
+        smallest_area: The least fraction of the image's area that a part has, within (0, 1]. Defaults to that of
+            `augmentation.AREA`.
+        interpolation: How the part is resized, `"bilinear"` or `"bicubic"`; either way antialiased where it shrinks.
     """
     size = arguments.image_size("size", size)
-    resize = _resizing(size)
+    area = (arguments.number("smallest_area", smallest_area, above=0, most=AREA[1]), AREA[1])
+    resize = _resizing(size, interpolation=arguments.choice("interpolation", interpolation, INTERPOLATIONS))
 
     def crop(image, seed):
         start, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.shape(image), tf.zeros((1, 0, 4)), seed, 0.0, RATIO, AREA, 10, use_image_if_no_bounding_boxes=True
+            tf.shape(image), tf.zeros((1, 0, 4)), seed, 0.0, RATIO, area, 10, use_image_if_no_bounding_boxes=True
         )
         return tf.ensure_shape(_pixels(resize(tf.slice(image, start, extent))), (*size, image.shape[-1]))
 

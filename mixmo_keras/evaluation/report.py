@@ -96,6 +96,8 @@ def sentences(figures: dict) -> list[str]:
 
 def _of_calibration(figures: dict) -> list[str]:
     lines, temperature = [], figures["temperature"]
+    if figures.get("trained_on_validation"):
+        lines.append("trained on the validation images too, so that nothing was fitted on them")
     if temperature["fitted_on"]:
         lines.append(
             f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images"

@@ -40,7 +40,7 @@ def evaluate_runs(
         ensemble: Whether to take the networks of all paths as one deep ensemble.
         dataset: A dataset's name or a folder. Defaults to the runs' own.
         data_dir: Folder of TensorFlow Datasets.
-        temperature: Whether to calibrate on the validation split.
+        temperature: Whether to calibrate on the validation split, which must not be trained on.
         save_calibrated: Whether to save the calibrated model beside the report.
         export: Folder to export the model to, with its figures. Defaults to none.
         coverage: Coverage of the conformal sets. Defaults to that of `evaluation.evaluate`.
@@ -56,7 +56,16 @@ def evaluate_runs(
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
-    test, validation = (datasets.batches(datasets.load(name, split, data_dir), 256) for split in ("test", "validation"))
+    held_out = not trained_on_validation(paths, name)
+    if not held_out and (temperature or coverage is not None):
+        raise ValueError(
+            f"{'--temperature' if temperature else '--coverage'} is fitted on the validation images of {name}, which were "
+            "trained on here (train_split train+validation). Train with --train-split train to hold them out."
+        )
+    test, validation = (
+        datasets.batches(datasets.load(name, split, data_dir), 256) if split == "test" or held_out else None
+        for split in ("test", "validation")
+    )
     evaluated = evaluation.evaluate(
         model,
         test,
@@ -69,6 +78,7 @@ def evaluate_runs(
         corrupted=None if corruptions is None else corrupted(corruptions, name, data_dir, num_corrupted),
         name=model_name,
     )
+    evaluated.figures["trained_on_validation"] = not held_out
     page = report.write(evaluated, folder)
     print(report.table(evaluated.figures))
     print(f"report: {page}")
@@ -120,6 +130,14 @@ def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
     return DeepEnsemble(models), name
 
 
+def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
+    """Whether one of the runs was trained on the validation images of a dataset; a .keras file is its folder's run's."""
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    configs = [folder / "config.json" for folder in folders if (folder / "config.json").is_file()]
+    settings = [json.loads(config.read_text()) for config in configs]
+    return any(one.get("train_split") == "train+validation" and one.get("dataset") == dataset for one in settings)
+
+
 def dataset_of(paths: Sequence[Path]) -> str:
     """The dataset that the runs say they were trained on."""
     configs = [path / "config.json" for path in paths if (path / "config.json").is_file()]
@@ -161,7 +179,8 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
     calibration = f"; temperature {temperature['value']:.4f} fitted on {temperature['fitted_on']:,} validation images."
     return {
         "Data": f"{info.name}: tested on {images['test']:,} images of its test split"
-        + (calibration if temperature["fitted_on"] else "."),
+        + (calibration if temperature["fitted_on"] else ".")
+        + (" Trained on its validation split too." if figures.get("trained_on_validation") else ""),
         "Figures": {title: report.text(ensemble[key], form) for key, (title, form, _) in report.COLUMNS.items()},
         "Name": figures["name"],
     }

@@ -6,28 +6,36 @@ from pathlib import Path
 import keras
 
 from mixmo_keras import files
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 
-def callbacks(folder: Path, log: list[dict], moving_average: bool = False) -> list[keras.callbacks.Callback]:
+def callbacks(
+    folder: Path, log: list[dict], moving_average: bool = False, keep_best: bool = True
+) -> list[keras.callbacks.Callback]:
     """What writes into a run's folder during `fit`; the first writes log.csv.
 
     Args:
         folder: of the run.
         log: the epochs that the run has behind it.
         moving_average: whether the optimizer keeps a moving average of the weights, to evaluate and save.
+        keep_best: whether to save the model after the epoch that is best on validation data, which are measured then.
     """
     return [
         keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
         keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if moving_average else []),
-        keras.callbacks.ModelCheckpoint(
-            str(folder / "best.keras"),
-            monitor="val_accuracy",
-            mode="max",
-            save_best_only=True,
-            initial_value_threshold=max((row["val_accuracy"] for row in log), default=None),
-        ),
+        *([SwapAveragedWeights()] if moving_average else []),
+        *([_keeping_the_best(folder / "best.keras", log)] if keep_best else []),
     ]
+
+
+def _keeping_the_best(path: Path, log: list[dict]) -> keras.callbacks.Callback:
+    return keras.callbacks.ModelCheckpoint(
+        str(path),
+        monitor="val_accuracy",
+        mode="max",
+        save_best_only=True,
+        initial_value_threshold=max((row["val_accuracy"] for row in log), default=None),
+    )
 
 
 def read(path: Path) -> list[dict[str, float]]:

@@ -17,17 +17,20 @@ from typing import Any
 
 from mixmo_keras import datasets
 from mixmo_keras.arguments import boolean, choice, instance, integer, number
+from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.mixing import masks
-from mixmo_keras.mixing.augmentation import PadCropFlip
+from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
 from mixmo_keras.mixing.msda import METHODS as MSDA_METHODS
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.methods import defaults as method_defaults
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks.member_average import AVERAGING
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.schedules import PUBLISHED
 
+TRAIN_SPLITS = ("train", "train+validation")
 CROPS = ("pad", "resize", "whole")
 BINARY_MASKS = tuple(name for name in masks.MASKS if name != "linear")
 
@@ -70,6 +73,12 @@ class Data:
     """What a run learns from, and how each image is augmented."""
 
     dataset: str = option("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
+    train_split: str = option(
+        "train",
+        "images to train on: train; or train+validation, as the papers do, with none held out to choose or calibrate by",
+        choice,
+        known=TRAIN_SPLITS,
+    )
     crop: str = option(
         "pad",
         "augmentation: pad (random crop after padding), resize (random part of each copy, enlarged), or whole (random part "
@@ -83,7 +92,25 @@ class Data:
         integer,
         least=0,
     )
+    smallest_area: float | None = option(
+        None,
+        f"augmentation: least share of the image's area in a random part (default with --crop resize or whole: {AREA[0]:g})",
+        number,
+        above=0,
+        most=AREA[1],
+    )
+    interpolation: str | None = option(
+        None,
+        "augmentation: how a random part of a file is resized: "
+        + ", ".join(INTERPOLATIONS)
+        + f" (default with --crop whole: {INTERPOLATIONS[0]})",
+        choice,
+        known=INTERPOLATIONS,
+    )
     flip: bool = option(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
+    shared_augmentation: bool | Default = option(
+        Default.METHOD, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
+    )
     pixel_augmentation: str | None = option(
         None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS), choice, known=PIXEL_AUGMENTATIONS
     )
@@ -109,6 +136,9 @@ class Model:
     )
     input_repetition: float | Default = option(
         Default.METHOD, "ρ, share of rows with the same image for all members", number
+    )
+    averaging: str | Default = option(
+        Default.METHOD, "what the ensemble averages: " + ", ".join(AVERAGING), choice, known=AVERAGING
     )
     drop_path: float | Default = option(Default.METHOD, "rate of stochastic depth in every block", number)
     efficient_drop_path: bool | Default = option(
@@ -224,6 +254,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         submodels = "co_training" if chosen["co_training"] else "drop_path" if chosen["drop_path"] else None
         parts = (
             dataset_label(self.dataset),
+            None if self.holds_out else "all_images",
             self.method,
             None if chosen["mask"] == "cutmix" else chosen["mask"],
             "unmixing" if chosen["unmixing"] else None,
@@ -250,6 +281,11 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         """Images of a step of a resolved recipe, each of which is shown `batch_repetitions` times."""
         return self.batch_size // typing.cast(int, self.batch_repetitions)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether validation images are kept from training."""
+        return self.train_split == "train"
+
     def resolved(self) -> "Recipe":
         """The recipe as it runs: checked, with the method's values and the schedule's learning rate in it.
 
@@ -257,10 +293,8 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             ValueError: for unknown names, options that the method doesn't have, or a batch that b doesn't divide.
         """
         recipe = dataclasses.replace(self, **_checked(self))
-        recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe))
+        recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
         datasets.check(recipe.dataset)
-        if recipe.crop != "pad" and recipe.padding != Recipe.padding:
-            raise ValueError(f"`padding` (={recipe.padding}) has no meaning with crop={recipe.crop!r}.")
         if recipe.warm_start and not Path(recipe.warm_start).is_file():
             raise ValueError(f"`warm_start`: there is no file {recipe.warm_start}.")
         repetitions = typing.cast(int, recipe.batch_repetitions)
@@ -341,4 +375,20 @@ def _of_msda(recipe: Recipe) -> dict[str, Any]:
         if recipe.msda is None and value is not None:
             raise ValueError(f"`{name}` (={value}) has no meaning without `msda`.")
         values[name] = default if value is None and recipe.msda else value
+    return values
+
+
+def _of_crop(recipe: Recipe) -> dict[str, Any]:
+    """The values of the options of random parts; none for other crops."""
+    if recipe.crop != "pad" and recipe.padding != Recipe.padding:
+        raise ValueError(f"`padding` (={recipe.padding}) has no meaning with crop={recipe.crop!r}.")
+    values = {}
+    for name, crops, default in (
+        ("smallest_area", ("resize", "whole"), AREA[0]),
+        ("interpolation", ("whole",), INTERPOLATIONS[0]),
+    ):
+        value = getattr(recipe, name)
+        if recipe.crop not in crops and value is not None:
+            raise ValueError(f"`{name}` (={value}) has no meaning with crop={recipe.crop!r}.")
+        values[name] = default if value is None and recipe.crop in crops else value
     return values

@@ -81,8 +81,11 @@ def print_table(figures: Mapping[str, Any]) -> None:
         print(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
     if test.get("ratio_of_errors") is not None:
         print(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
-    print(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
-    print(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
+    if validation is None:
+        print("validation: none, its images were trained on")
+    else:
+        print(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
+        print(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
     print(f"trained in {figures['training_seconds']:.0f} s; SavedModel: {figures['saved_model']}")
 
 
@@ -92,8 +95,13 @@ def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[st
     settings = {name: value for name, value in recipe.settings().items() if value not in (None, False)}
     # `None` is silent but where the method has another value, such as equal weights in place of a root
     settings |= {name: "none" for name in defaults if defaults[name] is not None and getattr(recipe, name, 0) is None}
+    split = (
+        "its train split, a part of which was held out"
+        if recipe.holds_out
+        else "its train and validation splits (nothing was held out, no epoch chosen)"
+    )
     return {
-        "Data": f"{recipe.dataset}: trained on {num_images:,} images of its train split, a part of which was held out; "
+        "Data": f"{recipe.dataset}: trained on {num_images:,} images of {split}; "
         f"tested on {figures['test']['images']:,} images.",
         "Figures": {
             "test accuracy": f"{score['accuracy']:.2%}",

@@ -2,7 +2,8 @@
 
     config.json     the resolved settings and versions      log.csv        losses and accuracies by epoch
     metrics.json    the final figures                       tensorboard/   the same for TensorBoard
-    last.keras      the model after the last epoch          best.keras     after the epoch best on validation data
+    last.keras      the model after the last epoch          best.keras     after the epoch best on validation data,
+                                                                           unless these are trained on
     checkpoints/    from which the same command goes on where the run was killed
 
 and a SavedModel into `<export_dir>/<name>/1`.
@@ -12,6 +13,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,11 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import datasets, files
+from mixmo_keras.datasets import resizing
 from mixmo_keras.experiments import logs, results
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Default, Recipe, method_options
-from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing.augmentation import AREA, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
@@ -75,7 +78,8 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
         "name": recipe.name,
         "epochs": recipe.epochs,
         "training_seconds": round(checkpoints.seconds, 1),
-        "validation": results.validation_figures(logs.read(recipe.folder / "log.csv")),
+        "train_split": recipe.train_split,
+        "validation": results.validation_figures(logs.read(recipe.folder / "log.csv")) if recipe.holds_out else None,
         "test": results.test_figures(model, data.test),  # of the last epoch; nothing was chosen by them
         "saved_model": str(recipe.saved_model),
     }
@@ -103,20 +107,20 @@ class Data:
     """The splits of a recipe's dataset."""
 
     info: datasets.Info
-    train: tf.data.Dataset  #       image by image
-    validation: tf.data.Dataset  #  in batches
-    test: tf.data.Dataset  #        in batches
+    train: tf.data.Dataset  #              image by image
+    validation: tf.data.Dataset | None  #  in batches; None where they are trained on
+    test: tf.data.Dataset  #               in batches
 
 
 def load(recipe: Recipe) -> Data:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
-    train = datasets.load(recipe.dataset, "train", recipe.data_dir, whole=recipe.crop == "whole")
-    validation, test = (
-        datasets.batches(datasets.load(recipe.dataset, split, recipe.data_dir), EVALUATED_AT_ONCE)
-        for split in ("validation", "test")
-    )
-    return Data(info, train, validation, test)
+    train = datasets.load(recipe.dataset, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
+
+    def to_evaluate(split: str) -> tf.data.Dataset:
+        return datasets.batches(datasets.load(recipe.dataset, split, recipe.data_dir), EVALUATED_AT_ONCE)
+
+    return Data(info, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
 
 
 def build(recipe: Recipe, info: datasets.Info) -> MixMo:
@@ -153,10 +157,11 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
 def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.data.Dataset:
     """The batches of all epochs from one on; of each image as many copies as the CPU augments, else one."""
     options: dict = {}
+    resolved: Any = recipe  # mypy can't know that its options have their values
     if recipe.crop == "whole":
-        options["random_part"] = data.info.image_shape[:2]
+        size = data.info.image_shape[:2]
+        options["random_part"] = resizing.random_crop(size, resolved.smallest_area, resolved.interpolation)
     if recipe.msda and why_partners_of_the_step(recipe, data) is None:
-        resolved: Any = recipe  # mypy can't know that its options have their values
         num_members = 1 if recipe.num_members is Default.METHOD else resolved.num_members
         options["partners"] = resolved.batch_repetitions * num_members
     if recipe.pixel_augmentation:
@@ -193,7 +198,7 @@ def fit(
             f"{folder / 'log.csv'} has {len(log)} epochs, but the newest checkpoint is after {first_epoch}. Pass --fresh to "
             "start over."
         )
-    writers = logs.callbacks(folder, log, moving_average=recipe.ema is not None)
+    writers = logs.callbacks(folder, log, moving_average=recipe.ema is not None, keep_best=recipe.holds_out)
     with checkpoints.on_sigterm() as preemption:
         try:
             model.fit(
@@ -227,7 +232,8 @@ def export(recipe: Recipe, data: Data, figures: dict) -> None:
 def _augmentation(recipe: Recipe) -> keras.layers.Layer | None:
     """The layer that augments each copy on the device; the random part of crop="whole" was taken before."""
     if recipe.crop == "resize":
-        return RandomResizedCrop(flip=recipe.flip)
+        smallest_area = typing.cast(float, recipe.smallest_area)  # of a resolved recipe with this crop
+        return RandomResizedCrop((smallest_area, AREA[1]), flip=recipe.flip)
     padding = recipe.padding if recipe.crop == "pad" else 0
     return PadCropFlip(padding, recipe.flip) if padding or recipe.flip else None
 
@@ -247,6 +253,8 @@ def _announce(recipe: Recipe, data: Data, model: MixMo, position: Position, stra
     print(f"{recipe.images_a_step} images a step, learning rate {recipe.learning_rate:g}")
     if replicas > 1:
         print(f"{replicas} replicas of {recipe.images_a_step // replicas} images")
+    if not recipe.holds_out:
+        print("trains on the validation images too: no epoch is chosen, nothing can be calibrated on them")
     if recipe.msda and (reason := why_partners_of_the_step(recipe, data)):
         print(f"partners of {recipe.msda} are drawn from the images of each step: {reason}")
     print(model.figure())

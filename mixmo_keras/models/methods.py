@@ -36,7 +36,7 @@ KEYWORDS = {
     "l2_normalization": ("l2", "normalization"),
 }
 _SETTINGS = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
-_OF_SEVERAL_MEMBERS = ("num_members", "input_repetition")  # keywords without a meaning for one member
+_OF_SEVERAL_MEMBERS = ("num_members", "input_repetition", "averaging")  # keywords without a meaning for one member
 
 AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 
@@ -136,6 +136,7 @@ MIMO_SETTINGS: dict[str, dict[str, Any]] = {
         num_members=3,
         input_repetition=0.0,
         batch_repetitions=4,
+        averaging="probabilities",
         l2=3e-4,
         l2_normalization=True,
         schedule=schedules.PUBLISHED["mimo"].of(128),  # images a step, of 512 rows
@@ -144,6 +145,7 @@ MIMO_SETTINGS: dict[str, dict[str, Any]] = {
         num_members=2,
         input_repetition=0.6,
         batch_repetitions=2,
+        averaging="probabilities",
         l2=1e-4,
         l2_normalization=False,  # kernels and biases only
         schedule=schedules.PUBLISHED["mimo_imagenet"].of(2048),  # of 4,096 rows
@@ -157,7 +159,7 @@ def MIMO(backbone: AnyBackbone = "wrn28_10", settings: str = "cifar", **options)
     Args:
         backbone: As in `MixMo`.
         settings: The paper's hyper-parameters, `"cifar"` or `"imagenet"`: M, ρ, b, L2 and the learning rate, for 128 and for
-            2,048 images a batch. See `MIMO_SETTINGS`.
+            2,048 images a batch. See `MIMO_SETTINGS`; recipes/mimo.py has what else belongs to the paper's run on CIFAR.
         **options: As in `CutMixMo`, in place of the settings'. `mixing` is MixMo's and refused.
     """
     arguments.choice("settings", settings, MIMO_SETTINGS)
@@ -165,7 +167,7 @@ def MIMO(backbone: AnyBackbone = "wrn28_10", settings: str = "cifar", **options)
         raise ValueError(
             "`mixing` has no meaning for MIMO, which sums its members: use CutMixMo, LinearMixMo or MixMo."
         )
-    return build(backbone, None, **{"averaging": "probabilities", **MIMO_SETTINGS[settings], **options})
+    return build(backbone, None, **{**MIMO_SETTINGS[settings], **options})
 
 
 def SingleNetwork(backbone: AnyBackbone = "wrn28_10", batch_repetitions: int = 1, **options) -> MixMo:  # noqa: N802
@@ -216,14 +218,14 @@ def defaults(method: str) -> dict[str, Any]:
         method: A name in `METHODS`.
     """
     function = METHODS[arguments.choice("method", method, METHODS)]
-    several = inspect.signature(MixMo).parameters["num_members"].default
+    of_network = {name: inspect.signature(MixMo).parameters[name].default for name in ("num_members", "averaging")}
     of_settings = {keyword: getattr(_SETTINGS[name], field) for keyword, (name, field) in KEYWORDS.items()}
     of_signature = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is not parameter.VAR_KEYWORD and name not in ("backbone", "settings")
     }
-    found = {"num_members": several, **of_settings, "co_training": None, **of_signature}
+    found = {**of_network, **of_settings, "co_training": None, **of_signature}
     if method == "mimo":
         found |= {name: value for name, value in MIMO_SETTINGS["cifar"].items() if name != "schedule"}
     left_out = _OF_SEVERAL_MEMBERS if method in ("single", "cosub") else ()

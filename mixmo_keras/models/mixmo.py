@@ -18,7 +18,7 @@ from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
-from mixmo_keras.training import checks, compiling, distribution, losses, schedules, steps
+from mixmo_keras.training import checks, compiling, distribution, losses, schedules, steps, weight_averaging
 from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2, Objective, flatten_members
@@ -195,13 +195,15 @@ class MixMo(Ensemble):
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        self.build_optimizer()
 
     def build_optimizer(self):
         """Creates the optimizer's variables, as the first step would."""
-        if self.compiled and not self.optimizer.built:
+        if self.compiled:
             with distribution.scope(self):
-                self.optimizer.build(self.trainable_variables)
+                if not self.optimizer.built:
+                    self.optimizer.build(self.trainable_variables)
+                weight_averaging.build(self)
 
     def save(self, filepath, *args, **options):
         """Saves the model, as `keras.Model.save`; with the optimizer's state even before the first step."""

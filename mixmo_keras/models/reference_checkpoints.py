@@ -183,7 +183,13 @@ def _weights(model: MixMo) -> list[_Weight]:
         if [layer.name for layer in encoder.layers if layer.weights] != ["conv"]:
             raise KeyError(encoder.name)
         weights.append(_Weight([f"{there}.weight"], encoder.get_layer("conv").kernel))
+    wide = any(layer.name == "final_bn" for layer in model.core.layers)
     for layer in model.core.layers:
+        if wide and layer.name.endswith("_conv1") and layer.strides != (1, 1):
+            raise ValueError(
+                "The PyTorch implementation's wide ResNet has its strides on the second convolution of a block; this "
+                'model\'s are on the first (stride_on="first").'
+            )
         if layer.weights:
             there = _name_in_core(layer.name)
             weights += [_Weight([f"{there}.{_BATCH_NORM.get(one.name, 'weight')}"], one) for one in layer.weights]

@@ -32,7 +32,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     A file appears complete or not at all, and the last `keep` stay. Saves when an epoch begins, when training ends, and
     every `every_steps` steps. Several workers all take part, and the first one writes: into a folder that all can read.
-    Put it last among the callbacks, after those that change weights, such as `keras.callbacks.SwapEMAWeights`.
+    Put it last among the callbacks, after those that change weights, such as `SwapAveragedWeights`.
 
     Build the model with a `seed`: what is drawn follows from it, and without one differs each time a model is built.
 

@@ -56,6 +56,11 @@ def test_images_of_another_dataset_become_what_a_model_takes(shape, target):
         (lambda: resizing.center_crop(8), r"`size` must be \(height, width\), integers of at least 1, got 8"),
         (lambda: resizing.center_crop((8, 8), -1), "`border` must be an integer of at least 0, got -1"),
         (lambda: resizing.random_crop((8, 0.5)), r"`size` must be \(height, width\), .* got \(8, 0.5\)"),
+        (lambda: resizing.random_crop((8, 8), 0.0), r"`smallest_area` must be a number within \(0, 1.*\], got 0"),
+        (
+            lambda: resizing.random_crop((8, 8), 0.1, "area"),
+            "`interpolation` must be one of bilinear, bicubic, got 'area'",
+        ),
         (lambda: resizing.to_shape((8, 8)), r"`shape` must be \(height, width, channels\)"),
     ],
 )
@@ -80,6 +85,33 @@ def test_random_parts_keep_to_their_bounds_and_follow_from_the_seed():
     assert 1.2 < ratio.max() < 4 / 3 * 1.1
     tops = parts[:, 0, 0, 0] / (199 - extents[0])
     assert np.histogram(tops[extents[0] < 150], 4, (0, 1))[0].min() > 20  # everywhere
+
+
+def test_the_least_area_and_the_interpolation_of_random_parts_are_chosen():
+    image, seeds = gradient(120, 120), [(5, number) for number in range(60)]
+
+    def areas(crop):
+        parts = np.stack([crop(image, seed).numpy() for seed in seeds]).astype(float)
+        heights, widths = (parts[:, -1, -1, axis] - parts[:, 0, 0, axis] for axis in (0, 1))
+        return heights * widths * (16 / 15) ** 2 / 120**2
+
+    assert areas(resizing.random_crop((16, 16), 0.1)).min() > 0.1 * 0.9
+    assert areas(resizing.random_crop((16, 16), 0.5)).min() > 0.5 * 0.9
+    whole = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype="uint8")
+    for interpolation in ("bilinear", "bicubic"):
+        resized = resizing.random_crop((13, 11), 1.0, interpolation)(
+            whole, (1, 2)
+        ).numpy()  # no other part has this area
+        expected = tf.image.resize(whole, (13, 11), interpolation, antialias=True).numpy()
+        np.testing.assert_allclose(resized, np.clip(expected.round(), 0, 255), atol=1)
+
+
+def test_batches_take_parts_within_bounds_of_ones_own():
+    dataset = tf.data.Dataset.from_tensor_slices((np.stack([gradient(20, 20)] * 4), np.arange(4)))
+    crop = resizing.random_crop((10, 10), 1.0)
+    images, _ = next(iter(datasets.batches(dataset, 4, True, first_epoch=0, random_part=crop)))
+    whole = crop(gradient(20, 20), (0, 0)).numpy()
+    assert all((image == whole).all() for image in images.numpy())
 
 
 def test_training_batches_of_parts_follow_from_seed_and_epoch_alone():

@@ -9,8 +9,10 @@ import cifar100
 import cosub
 import digits
 import imagenet
+import mimo
 import numpy as np
 import pytest
+import reproduce
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_imagenet
@@ -19,16 +21,23 @@ from mixmo_keras import datasets
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build
 from mixmo_keras.experiments.recipe import Default
+from mixmo_keras.experiments.run import Data, training_batches
 from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
 from mixmo_keras.training.schedules import PUBLISHED
 
 # as published: Ramé et al. 2021 (CIFAR: section 4.1; Tiny ImageNet: appendix), Havasi et al. 2021 (appendix), per epoch
 CIFAR = dict(backbone="wrn28_10", epochs=300, batch_size=64, l2=3e-4, padding=4, flip=True, crop="pad")
+MIMO = dict(method="mimo", num_members=3, input_repetition=0.0, batch_repetitions=4, averaging="probabilities")
+MIMO |= dict(backbone="wrn28_10_stride_first", batch_size=512, devices=8, epochs=250, l2=3e-4, l2_normalization=True)
+MIMO |= dict(crop="pad", padding=2, flip=True, shared_augmentation=True)
+IMAGENET = dict(backbone="resnet50", batch_size=4096, l2=1e-4, l2_normalization=False)
+IMAGENET |= dict(crop="whole", smallest_area=0.1, interpolation="bicubic", flip=True)
 PAPERS = {
     "MixMo, CIFAR-100": (
         cifar100.RECIPE,
         CIFAR
-        | dict(method="cut_mixmo", num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, probability=0.5),
+        | dict(method="cut_mixmo", num_members=2, batch_repetitions=4, alpha=2.0, weight_root=3.0, probability=0.5)
+        | dict(averaging="logits", shared_augmentation=False),
         dict(rate=0.1 / (2 * 4), decay=(100, 200, 225), factor=0.1, warmup=1),
     ),
     "MixMo, CIFAR-10": (
@@ -47,16 +56,28 @@ PAPERS = {
         | dict(l2=1e-4 / 2),  # weight decay in the gradient is twice L2's factor
         dict(rate=0.2 / 4, decay=(599, 899), factor=0.1, warmup=1),
     ),
-    "MIMO, CIFAR": (
-        dataclasses.replace(cifar10.RECIPE, method="mimo", epochs=250, batch_size=512),
-        dict(num_members=3, input_repetition=0.0, batch_repetitions=4, batch_size=512, l2=3e-4, l2_normalization=True),
+    "MIMO, CIFAR": (mimo.RECIPE, MIMO, dict(rate=0.1, decay=(100, 200, 225), factor=0.2, warmup=1)),
+    "MIMO, CIFAR, the paper's text": (
+        dataclasses.replace(mimo.RECIPE, schedule="mimo_paper_text"),
+        MIMO,
         dict(rate=0.1, decay=(100, 200, 225), factor=0.1, warmup=1),
+    ),
+    "MIMO, CIFAR-100, in MixMo's table": (
+        reproduce.TABLES["cifar100"]["MIMO"].recipe,
+        CIFAR | dict(method="mimo", num_members=2, batch_repetitions=4, averaging="logits", shared_augmentation=False),
+        dict(rate=0.1 / (2 * 4), decay=(100, 200, 225), factor=0.1, warmup=1),
     ),
     "MIMO, ImageNet": (
         imagenet.RECIPE,
-        dict(backbone="resnet50", num_members=2, input_repetition=0.6, batch_repetitions=2, batch_size=4096, epochs=150)
-        | dict(l2=1e-4, l2_normalization=False, crop="whole"),
+        IMAGENET
+        | dict(method="mimo", num_members=2, input_repetition=0.6, batch_repetitions=2, epochs=150)
+        | dict(averaging="probabilities", shared_augmentation=True),
         dict(rate=0.8, decay=(50, 100, 133), factor=0.1, warmup=5),
+    ),
+    "single network, ImageNet": (
+        reproduce.TABLES["imagenet"]["deterministic"].recipe,
+        IMAGENET | dict(method="single", batch_repetitions=1, epochs=90),
+        dict(rate=1.6, decay=(30, 60, 80), factor=0.1, warmup=5),
     ),
 }
 
@@ -100,10 +121,46 @@ def test_mimos_own_schedule_is_the_recipes():
         assert PUBLISHED[schedule].schedule(own.base).get_config() == own.get_config()
 
 
-@pytest.mark.parametrize("crop", ["resize", "whole"])
-def test_padding_has_no_meaning_where_parts_are_brought_to_size(crop):
-    with pytest.raises(ValueError, match=rf"`padding` \(=2\) has no meaning with crop='{crop}'"):
-        dataclasses.replace(imagenet.RECIPE, crop=crop, padding=2).resolved()
+def test_mimos_groups_of_rows_are_64_on_each_of_8_devices():
+    resolved = mimo.RECIPE.resolved()
+    assert resolved.batch_size // resolved.devices == 64
+    assert resolved.images_a_step // resolved.devices == 16
+    on_one = dataclasses.replace(mimo.RECIPE, devices=1, batch_size=64).resolved()
+    assert on_one.learning_rate == pytest.approx(0.1 / 8)
+
+
+def test_the_papers_tables_are_of_runs_on_all_images():
+    for name, rows in reproduce.TABLES.items():
+        devices = {"mimo_cifar": 8, "imagenet": None}.get(name, 1)
+        for row in rows.values():
+            assert (row.recipe.train_split, row.recipe.devices) == ("train+validation", devices)
+    recipes = [module.RECIPE for module in MODULES.values()]
+    assert all(recipe.holds_out for recipe in recipes)  # unless it is asked for
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(crop="resize", interpolation=None, padding=2), r"`padding` \(=2\) has no meaning with crop='resize'"),
+        (dict(padding=2), r"`padding` \(=2\) has no meaning with crop='whole'"),
+        (dict(crop="pad", interpolation=None), r"`smallest_area` \(=0.1\) has no meaning with crop='pad'"),
+        (dict(crop="resize"), r"`interpolation` \(=bicubic\) has no meaning with crop='resize'"),
+        (dict(smallest_area=0), r"`smallest_area` must be a number within \(0, 1.*\], got 0"),
+        (dict(interpolation="cubic"), "`interpolation` must be one of bilinear, bicubic, got 'cubic'"),
+    ],
+)
+def test_options_of_one_crop_have_no_meaning_with_another(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(imagenet.RECIPE, **changes).resolved()
+
+
+def test_bounds_of_random_parts_have_one_default():
+    whole, enlarged, padded = (Recipe(crop=crop).resolved() for crop in ("whole", "resize", "pad"))
+    assert (whole.smallest_area, whole.interpolation) == (0.08, "bilinear")
+    assert (enlarged.smallest_area, enlarged.interpolation) == (0.08, None)
+    assert (padded.smallest_area, padded.interpolation) == (None, None)
+    small = dataclasses.replace(enlarged, smallest_area=0.3, backbone="wrn10_1", dataset="digits")
+    assert build(small, datasets.info("digits")).augment.scale == (0.3, 1.0)
 
 
 def test_a_scaled_run_is_the_run_in_short():
@@ -118,7 +175,13 @@ def test_a_scaled_run_is_the_run_in_short():
 # -- two steps of every method -----------------------------------------------------------------------------------------
 
 MODULES = dict(
-    cifar10=cifar10, cifar100=cifar100, tiny_imagenet=tiny_imagenet, imagenet=imagenet, cosub=cosub, digits=digits
+    cifar10=cifar10,
+    cifar100=cifar100,
+    tiny_imagenet=tiny_imagenet,
+    imagenet=imagenet,
+    mimo=mimo,
+    cosub=cosub,
+    digits=digits,
 )
 SMALL = {"imagenet": "resnet50", "tiny_imagenet": "preact_resnet18_1"}
 
@@ -128,8 +191,7 @@ def two_steps(given: Recipe, info: datasets.Info, train) -> None:
     given = given.resolved()
     given = dataclasses.replace(given, batch_size=2 * given.batch_repetitions)
     model = build(given, info)
-    part = info.image_shape[:2] if given.crop == "whole" else None
-    data = datasets.batches(train.take(4), 2, training=True, first_epoch=0, random_part=part)
+    data = training_batches(given, Data(info, train.take(4), None, None))
     losses = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert int(model.step_counter.numpy()) == 2

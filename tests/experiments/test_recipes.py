@@ -11,6 +11,7 @@ from pathlib import Path
 import cifar10
 import cifar100
 import digits
+import evaluate
 import imagenet
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Default
+from mixmo_keras.experiments.run import Data, training_batches, why_partners_of_the_step
 from mixmo_keras.models.methods import METHODS, defaults
 
 RECIPES = Path(cifar100.__file__).parent
@@ -128,7 +130,7 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(method="mixno"), "`method` must be one of cut_mixmo, linear_mixmo, mimo, single, cosub, got 'mixno'"),
         (
             dict(schedule="line"),
-            "`schedule` must be one of mixmo, tiny_imagenet, mimo, mimo_imagenet, cosine, got 'line'",
+            "`schedule` must be one of mixmo, tiny_imagenet, mimo, mimo_paper_text, .*, cosine, got 'line'",
         ),
         (dict(dataset="mnust"), "`dataset` must be one of digits, .*, got 'mnust'"),
         (
@@ -138,6 +140,9 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(method="single", num_members=2), r"`num_members` \(=2\) has no meaning for method 'single'"),
         (dict(method="linear_mixmo", probability=0.5), "`probability` .* has no meaning for method 'linear_mixmo'"),
         (dict(msda_alpha=0.5), r"`msda_alpha` \(=0.5\) has no meaning without `msda`"),
+        (dict(method="cosub", averaging="logits"), r"`averaging` \(=logits\) has no meaning for method 'cosub'"),
+        (dict(averaging="votes"), "`averaging` must be one of logits, probabilities, got 'votes'"),
+        (dict(train_split="test"), r"`train_split` must be one of train, train\+validation, got 'test'"),
         (dict(method="mimo", mask="cow"), r"`mask` \(=cow\) has no meaning for method 'mimo'"),
         (dict(epochs=0), "`epochs` must be an integer of at least 1, got 0"),
         (dict(epochs="3"), "`epochs` must be an integer of at least 1, got '3'"),
@@ -226,7 +231,7 @@ class Die(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_every_option(tmp_path, capsys):
-    options = dict(ema=0.9, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3)
+    options = dict(ema=0.9, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3, msda="cutmix")
     whole, broken = (in_folder(tmp_path / name) for name in ("whole", "broken"))
     whole, broken = (dataclasses.replace(one, **options) for one in (whole, broken))
     figures = run(whole)
@@ -269,6 +274,99 @@ def test_options_reach_the_optimizer_and_the_model():
     plain = build(dataclasses.replace(digits.RECIPE, **TINY).resolved(), datasets.info("digits"))
     assert not plain.optimizer.use_ema
     assert not plain.jit_compile  # no GPU here
+
+
+def test_what_the_ensemble_averages_is_a_setting():
+    averaged = {method: defaults(method).get("averaging") for method in METHODS}
+    assert averaged == dict(cut_mixmo="logits", linear_mixmo="logits", mimo="probabilities", single=None, cosub=None)
+    for method, value in (("mimo", "logits"), ("cut_mixmo", "probabilities")):
+        one = dataclasses.replace(digits.RECIPE, method=method, averaging=value, **TINY).resolved()
+        assert build(one, datasets.info("digits")).average.averaging == value
+    assert defaults("mimo")["shared_augmentation"] is False
+    alike = dataclasses.replace(digits.RECIPE, shared_augmentation=True, **TINY).resolved()
+    assert build(alike, datasets.info("digits")).batching.shared_augmentation
+
+
+# -- partners of MSDA --------------------------------------------------------------------------------------------------
+
+
+def data_of(train) -> Data:
+    return Data(datasets.info("digits"), train, None, None)
+
+
+@pytest.mark.parametrize(("method", "members"), [("cut_mixmo", 2), ("mimo", 3), ("single", 1)])
+def test_partners_come_from_all_training_images(method, members):
+    mixed = dataclasses.replace(digits.RECIPE, method=method, msda="cutmix", **TINY).resolved()
+    data = data_of(datasets.load("digits", "train"))
+    assert why_partners_of_the_step(mixed, data) is None
+    images, labels = next(iter(training_batches(mixed, data)))
+    assert images["images"].shape == (16, 8, 8, 1)
+    assert images["partner_images"].shape == (16, 2 * members, 8, 8, 1)
+    assert images["partner_labels"].shape == (16, 2 * members)
+    assert labels.shape == (16,)
+    plain, _ = next(iter(training_batches(dataclasses.replace(mixed, msda=None), data)))
+    np.testing.assert_array_equal(plain, images["images"])
+
+
+def test_where_partners_come_from_the_step_the_run_says_so(tmp_path, capsys):
+    mixed = dataclasses.replace(digits.RECIPE, msda="mixup", **TINY).resolved()
+    train = datasets.load("digits", "train")
+    too_many = tf.data.Dataset.range(10**8).map(lambda n: (tf.zeros((8, 8, 1), tf.uint8), n))
+    for changes, images, reason in (
+        (dict(pixel_augmentation="augmix"), train, "the CPU augments the images alone"),
+        (dict(crop="whole", padding=4, smallest_area=0.08, interpolation="bilinear"), train, "not kept in memory"),
+        ({}, too_many, "not kept in memory"),
+    ):
+        recipe = dataclasses.replace(mixed, **changes)
+        assert reason in why_partners_of_the_step(recipe, data_of(images))
+    whole = in_folder(tmp_path, msda="mixup", crop="whole", padding=Recipe.padding)
+    run(dataclasses.replace(whole, epochs=1))
+    assert (
+        "partners of mixup are drawn from the images of each step: the images are not kept" in capsys.readouterr().out
+    )
+    run(dataclasses.replace(in_folder(tmp_path / "memory", msda="mixup"), epochs=1))
+    assert "partners of mixup" not in capsys.readouterr().out
+
+
+# -- all training images -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_all_images_chooses_and_calibrates_nothing(tmp_path, capsys):
+    whole, broken = (in_folder(tmp_path / name, train_split="train+validation", msda="cutmix") for name in "ab")
+    figures = run(whole)
+    printed = capsys.readouterr().out
+    assert "trains on the validation images too" in printed
+    assert "validation: none, its images were trained on" in printed
+    assert {path.name for path in whole.folder.iterdir()} == {
+        "config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "checkpoints"
+    }  # fmt: skip
+    assert (figures["train_split"], figures["validation"]) == ("train+validation", None)
+    assert json.loads((whole.folder / "config.json").read_text())["train_split"] == "train+validation"
+    assert set(logs.read(whole.folder / "log.csv")[0]) == {"epoch", "accuracy", "loss"}
+    card = (whole.saved_model / "assets.extra" / "model_card.md", whole.saved_model / "model_card.md")
+    text = next(path for path in card if path.exists()).read_text()
+    assert "trained on 1,437 images of its train and validation splits (nothing was held out" in text
+
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, callbacks=[Die(100)])
+    assert run(broken)["test"] == figures["test"]
+
+    # its own validation images calibrate nothing; those of another dataset may
+    for model in (whole.folder, whole.folder / "last.keras"):
+        for option in (["--temperature"], ["--coverage", "0.8"]):
+            out = ["--dataset", "digits", "--output-dir", str(tmp_path / "no")]
+            with pytest.raises(
+                SystemExit, match=rf"error: {option[0]} is fitted on the validation images of digits, which"
+            ):
+                evaluate.main([str(model), *option, *out])
+    assert not (tmp_path / "no").exists()
+    evaluated = evaluate.main([str(whole.folder)])
+    assert evaluated["images"] == {"test": 360, "validation": 0}
+    assert "conformal" not in evaluated
+    said = "trained on the validation images too, so that nothing was fitted on them"
+    assert said in capsys.readouterr().out
+    assert said in (whole.folder / "evaluation" / "report.html").read_text()
+    assert json.loads((whole.folder / "evaluation" / "metrics.json").read_text())["trained_on_validation"]
 
 
 def test_a_run_that_diverges_names_its_last_good_checkpoint(tmp_path):
@@ -316,6 +414,7 @@ def test_names_tell_methods_apart():
         dict(seed=1),
         dict(method="mimo"),
         dict(pixel_augmentation="augmix"),
+        dict(train_split="train+validation"),
     )
     changed = [dataclasses.replace(digits.RECIPE, **change) for change in changes]
     assert len({recipe.name for recipe in changed}) == len(changes)

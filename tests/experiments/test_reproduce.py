@@ -21,6 +21,7 @@ def test_every_experiment_resolves_and_has_a_name_of_its_own(capsys):
         names = [row.recipe.resolved().name for row in rows.values()]
         assert len(set(names)) == len(names)
         assert all(60 < row.published < 100 for row in rows.values())
+        assert not any(reproduce.trial(row, row.recipe) for row in rows.values())
     reproduce.main(["--list"])
     assert "tiny_imagenet: vanilla-w1, vanilla-w2, vanilla-w3, Linear-MixMo-w1" in capsys.readouterr().out
 
@@ -35,6 +36,21 @@ def test_only_what_runs_wrote(tmp_path, capsys):
     assert "| Cut-MixMo | 85.52 | 85.50 ± 0.71 | -0.02 | 0.600 | 0.020 | 2 of 3 |" in text
     assert "| vanilla | 81.79 | not run |  |  |  | 0 of 3 |" in text
     assert text.count("not run") == len(rows) - 1
+    held_out = ["cifar100", "--only-table", "--seeds", "0", "--train-split", "train", "--output-dir", str(tmp_path)]
+    assert "| Cut-MixMo | 85.52 | not run |" in reproduce.main(held_out)  # it is another run
+    write_run(dataclasses.replace(recipe, seed=0, train_split="train"), 0.85)
+    assert "| Cut-MixMo | 85.52 | 85.00 | a tenth held out | 0.600 |" in reproduce.main(held_out)
+
+
+def test_other_devices_than_the_papers_make_a_trial(tmp_path):
+    row = reproduce.TABLES["mimo_cifar"]["MIMO, CIFAR-100"]
+    for devices, folder in ((8, "mimo_cifar-devices8"), (1, "mimo_cifar-devices1")):
+        write_run(dataclasses.replace(row.recipe, devices=devices, output_dir=str(tmp_path / folder)), 0.81)
+    arguments = ["mimo_cifar", "--only-table", "--output-dir", str(tmp_path), "--devices"]
+    text = reproduce.main([*arguments, "1"])
+    assert "| MIMO, CIFAR-100 | 82.00 | 81.00 | a trial |" in text
+    assert text.endswith("Trials are not comparable with the published figures: 1 device.")
+    assert "| MIMO, CIFAR-100 | 82.00 | 81.00 | -1.00 |" in reproduce.main([*arguments, "8"])
 
 
 def test_a_run_with_other_settings_is_not_taken(tmp_path):

@@ -147,4 +147,8 @@ def test_models_without_a_counterpart_are_refused(tmp_path):
         interop.save_reference_checkpoint(
             tiny.model(backbone="wrn10_1", input_shape=tiny.SHAPE, share_encoders=True), tmp_path / "a.ckpt"
         )
+    with pytest.raises(ValueError, match="strides on the second convolution of a block; this model's are on the first"):
+        interop.save_reference_checkpoint(
+            tiny.model(backbone="wrn10_1_stride_first", input_shape=tiny.SHAPE), tmp_path / "a.ckpt"
+        )
     assert not list(tmp_path.iterdir())

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tiny
 from keras import layers
+from scipy.special import erf
 
 import mixmo_keras
-from mixmo_keras import backbones
+from mixmo_keras import backbones, seeds
 from mixmo_keras.networks.backbones import Backbone, names, wide_resnet
+from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale
 
 
 def wrn_parameters(depth, width, num_members, num_classes, channels=3):
@@ -75,9 +77,32 @@ def convolution(x, kernel, stride):
     )
 
 
+@pytest.mark.parametrize("name", ["wrn16_2", "wrn16_2_stride_second", "wrn16_2_stride_first"])
+def test_strides_on_the_first_or_second_convolution(name):
+    parts, default = backbones.get(name, (8, 8, 3), 0), backbones.get("wrn16_2", (8, 8, 3), 0)
+    convolutions = layer_table(parts.core, layers.Conv2D)
+    strided = {layer for layer, one in convolutions.items() if one.strides == (2, 2)}
+    halving = "conv1" if name.endswith("first") else "conv2"
+    assert strided == {f"group{g}_block1_{part}" for g in (2, 3) for part in (halving, "shortcut")}
+    assert parts.core.output_shape == (None, 128)
+    assert convolutions["group2_block1_conv1"].output.shape == (None, *((4, 4) if halving == "conv1" else (8, 8)), 64)
+    # the same weights, to the last bit
+    assert [w.path for w in parts.core.weights] == [w.path for w in default.core.weights]
+    assert tiny.equal_weights(parts.core, default.core)
+    assert tiny.equal_weights(parts.encoder, default.encoder)
+
+
+def test_mimos_network_by_name_has_the_papers_parameters():
+    parts = backbones.get("wrn28_10_stride_first", None, 0)
+    for num_members, total in ((1, 36_479_194), (3, 36_492_878)):  # 36.479 M and 36.492 M in MIMO's table
+        assert num_members * count(parts.encoder) + count(parts.core) + num_members * 641 * 10 == total
+        assert wrn_parameters(28, 10, num_members, 10) == total
+
+
+@pytest.mark.parametrize("stride_on", ["second", "first"])
 @pytest.mark.parametrize(("depth", "width"), [(10, 1), (10, 2), (16, 1)])
-def test_forward_pass(depth, width):
-    core = wide_resnet(depth, width, (8, 8, 3), seed=0).core
+def test_forward_pass(depth, width, stride_on):
+    core = wide_resnet(depth, width, (8, 8, 3), seed=0, stride_on=stride_on).core
     random = np.random.default_rng(0)
     core.set_weights([w + random.uniform(0.1, 0.5, w.shape) if w.ndim == 1 else w for w in core.get_weights()])
     weights = {w.path: np.asarray(w, "float64") for w in core.weights}
@@ -93,8 +118,9 @@ def test_forward_pass(depth, width):
     for group in (1, 2, 3):
         for block in range(1, (depth - 4) // 6 + 1):
             name, stride = f"group{group}_block{block}", 2 if group > 1 and block == 1 else 1
-            y = convolution(norm_relu(x, f"{name}_1"), weights[f"{name}_conv1/kernel"], 1)
-            y = convolution(norm_relu(y, f"{name}_2"), weights[f"{name}_conv2/kernel"], stride)
+            first, second = (stride, 1) if stride_on == "first" else (1, stride)
+            y = convolution(norm_relu(x, f"{name}_1"), weights[f"{name}_conv1/kernel"], first)
+            y = convolution(norm_relu(y, f"{name}_2"), weights[f"{name}_conv2/kernel"], second)
             shortcut = weights.get(f"{name}_shortcut/kernel")  # of the raw input
             x = y + (x if shortcut is None else convolution(x, shortcut, stride))
     expected = norm_relu(x, "final").mean((1, 2))
@@ -153,6 +179,34 @@ def test_resnet50_has_the_known_number_of_parameters():
     assert strided == {"stem_pool", *(f"group{g}_block1_{part}" for g in (2, 3, 4) for part in ("conv2", "shortcut"))}
 
 
+def test_resnet50_starts_its_heads_small():
+    # small images: the heads see 2048 features whatever the size
+    model = mixmo_keras.MIMO("resnet50", 100, (32, 32, 3), num_members=2, augmentation=None, seed=0)
+    kernel = np.asarray(model.heads.dense.kernel)
+    assert kernel.shape == (2048, 200)
+    assert np.std(kernel) == pytest.approx(0.01, rel=0.01)
+    assert np.abs(kernel).max() > 0.03  # normal, not truncated at two standard deviations
+
+
+def test_resnet50_pads_both_sides_where_a_convolution_has_strides():
+    parts = backbones.resnet(50, (64, 64, 3), seed=0)
+    for network, name, size in (
+        (parts.encoder, "conv", 7),
+        *((parts.core, f"group{group}_block1_conv2", 3) for group in (2, 3, 4)),
+    ):
+        layer, pad = network.get_layer(name), network.get_layer(f"{name}_pad")
+        assert (layer.strides, layer.padding) == ((2, 2), "valid")
+        assert pad.padding == ((size // 2, size // 2),) * 2
+        assert layer.input is pad.output
+        # against NumPy: the window of the first place begins above and left of the map, whose size is even
+        random = np.random.default_rng(0)
+        x = random.normal(size=(1, 4, 4, pad.input.shape[-1])).astype("float32")
+        padded = np.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+        kernel = np.asarray(layer.kernel)
+        expected = [[np.tensordot(padded[0, i : i + size, j : j + size], kernel, 3) for j in (0, 2)] for i in (0, 2)]
+        np.testing.assert_allclose(layer(pad(x))[0], np.stack(expected), rtol=1e-3, atol=1e-4)
+
+
 def test_vit():
     parts = backbones.get("vit_tiny4", None, 0)
     assert parts.encoder.output_shape == (None, 8, 8, 192)
@@ -174,8 +228,82 @@ def test_vit():
     assert tiny.equal_weights(small.core, again.core)
 
 
-def test_a_vit_trains_saves_and_fuses(tmp_path):
-    parts = backbones.vit("tiny", 4, tiny.SHAPE, seed=0, depth=1, drop_path=0.2)
+DEIT = dict(pool="token", layer_scale=1e-4, initialization="deit")  # the network of DeiT III, which cosub trains
+
+
+def test_a_vits_default_start_is_what_it_was():
+    parts = backbones.vit("tiny", 4, (8, 8, 3), seed=5, depth=2)
+    assert not layer_table(parts.core, (ClassToken, LayerScale))
+    assert parts.head_stddev is None
+    same = backbones.vit("tiny", 4, (8, 8, 3), seed=5, depth=2, pool="mean", layer_scale=None, initialization="glorot")
+    assert tiny.equal_weights(parts.core, same.core)
+    # one seed after the other, in the order in which they were drawn before there were options
+    drawn = [seeds.derive(5, "core", number) for number in range(8)]
+    glorot, start = keras.initializers.GlorotUniform, keras.initializers.TruncatedNormal(stddev=0.02, seed=drawn[1])
+    table = {layer.name: layer for layer in (*parts.encoder.layers, *parts.core.layers)}
+    assert np.array_equal(table["patches"].kernel, glorot(drawn[0])((4, 4, 3, 192)))
+    assert np.array_equal(table["position"].positions, start((4, 192)))
+    for block, (attention, first, second) in enumerate((drawn[2:5], drawn[5:8]), start=1):
+        query = next(w for w in table[f"block{block}_attention"].weights if w.path.endswith("query/kernel"))
+        assert np.array_equal(query, glorot(attention)((192, 3, 64)))
+        assert np.array_equal(table[f"block{block}_dense1"].kernel, glorot(first)((192, 768)))
+        assert np.array_equal(table[f"block{block}_dense2"].kernel, glorot(second)((768, 192)))
+
+
+def test_deits_network_has_its_parameters_and_its_start():
+    parts = backbones.vit("small", 16, (224, 224, 3), seed=0, **DEIT)
+    assert parts.core.output_shape == (None, 384)
+    assert count(parts.encoder) + count(parts.core) + 385 * 1000 == 22_059_496  # of deit_small_patch16_LS
+    table = {layer.name: layer for layer in (*parts.encoder.layers, *parts.core.layers)}
+    kernels = [weight for weight in table["block1_attention"].weights if weight.name == "kernel"]
+    normal = [*kernels, *(table[f"block7_dense{number}"].kernel for number in (1, 2)), table["position"].positions]
+    for weight in normal:
+        assert np.std(weight) == pytest.approx(0.02, rel=0.02)
+        assert np.abs(weight).max() > 0.06  # its truncated normal cuts at ±2, not at two standard deviations
+    assert np.std(table["class_token"].token) == pytest.approx(0.02, rel=0.15)
+    query, key, value, _ = (np.asarray(kernel).ravel() for kernel in kernels)
+    assert max(abs(np.corrcoef([query, key, value])[np.triu_indices(3, 1)])) < 0.02  # drawn each on its own
+    for weight in (table["patches"].kernel, table["patches"].bias):  # PyTorch's default for a convolution
+        assert np.abs(weight).max() == pytest.approx(1 / np.sqrt(3 * 16 * 16), rel=0.02)
+        assert np.std(weight) == pytest.approx(1 / np.sqrt(3 * 3 * 16 * 16), rel=0.1)
+    for number in (1, 2):
+        assert np.array_equal(table[f"block12_scale{number}"].factors, np.full(384, 1e-4, "float32"))
+    assert parts.head_stddev == 0.02
+
+
+def test_a_vit_with_token_and_factors_against_numpy():
+    core = backbones.vit("tiny", 4, (8, 8, 3), seed=0, depth=2, **DEIT).core
+    random = np.random.default_rng(0)
+    core.set_weights([w + random.normal(size=w.shape) / 10 for w in core.get_weights()])
+    weights = {w.path: np.asarray(w, "float64") for w in core.weights}
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+
+    def dense(x, name, product="bnc,cd->bnd"):
+        return np.einsum(product, x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"]
+
+    def attention(x, name):
+        query, key, value = (dense(x, f"{name}/{part}", "bnc,chd->bnhd") for part in ("query", "key", "value"))
+        scores = np.exp(tiny.log_softmax(np.einsum("bnhd,bmhd->bhnm", query, key) / np.sqrt(64)))
+        return dense(np.einsum("bhnm,bmhd->bnhd", scores, value), f"{name}/attention_output", "bnhd,hdc->bnc")
+
+    features = random.normal(size=(3, 2, 2, 192))
+    x = features.reshape(3, 4, 192) + weights["position/positions"]
+    x = np.concatenate([np.tile(weights["class_token/token"], (3, 1, 1)), x], axis=1)  # without a position
+    for name in ("block1", "block2"):
+        x = x + weights[f"{name}_scale1/factors"] * attention(norm(x, f"{name}_norm1"), f"{name}_attention")
+        y = dense(norm(x, f"{name}_norm2"), f"{name}_dense1")
+        y = dense(y * (1 + erf(y / np.sqrt(2))) / 2, f"{name}_dense2")
+        x = x + weights[f"{name}_scale2/factors"] * y
+    expected = norm(x, "norm")[:, 0]
+    np.testing.assert_allclose(core(features.astype("float32")), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, DEIT, dict(pool="token"), dict(layer_scale=0.1)])
+def test_a_vit_trains_saves_and_fuses(options, tmp_path):
+    parts = backbones.vit("tiny", 4, tiny.SHAPE, seed=0, depth=1, drop_path=0.2, **options)
     model = tiny.model(backbone=parts, co_training=0.5, learning_rate=0.01)
     x, y = tiny.data()
     assert np.isfinite(model.fit(x, y, batch_size=4, verbose=0).history["loss"]).all()
@@ -208,6 +336,7 @@ def test_any_image_shape(shape):
         ("wrn28_10_1", None, "Unknown backbone"),
         ("wrn12_1", None, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),
         ("wrn4_1", None, "`depth` must be 6n . 4 .* got 4"),
+        ("wrn10_1_stride_third", None, "`stride_on` must be one of second, first, got 'third'"),
         ("wrn10_0", None, "`width` must be an integer of at least 1, got 0"),
         ("preact_resnet18_0", None, "`width` must be an integer of at least 1, got 0"),
         ("preact_resnet20_1", None, "`depth` must be one of 18, 34, got 20"),
@@ -249,6 +378,10 @@ def networks():
         (lambda: backbones.resnet("50"), "`depth` must be an integer, got '50'"),
         (lambda: backbones.vit(patch=0), "`patch` must be an integer of at least 1, got 0"),
         (lambda: backbones.vit(depth=0), "`depth` must be an integer of at least 1, got 0"),
+        (lambda: backbones.vit(pool="max"), "`pool` must be one of mean, token, got 'max'"),
+        (lambda: backbones.vit(layer_scale=0), "`layer_scale` must be a positive number, or None, got 0"),
+        (lambda: backbones.vit(initialization="he"), "`initialization` must be one of glorot, deit, got 'he'"),
+        (lambda: backbones.wide_resnet(10, 1, stride_on=1), "`stride_on` must be one of second, first, got 1"),
         (lambda: backbones.get(tiny.backbone(), None, 0, 0.2), r"`drop_path` \(=0.2\) is for a named backbone"),
     ],
 )
@@ -267,6 +400,7 @@ def test_numpy_numbers_are_numbers():
     ("name", "function", "sizes"),
     [
         ("wrn28_10", backbones.wide_resnet, dict(depth=28, width=10)),
+        ("wrn28_10_stride_first", backbones.wide_resnet, dict(depth=28, width=10, stride_on="first")),
         ("preact_resnet18_2", backbones.preact_resnet, dict(depth=18, width=2)),
         ("resnet50", backbones.resnet, dict(depth=50)),
         ("vit_tiny4", backbones.vit, dict(size="tiny", patch=4)),
@@ -274,7 +408,7 @@ def test_numpy_numbers_are_numbers():
 )
 def test_names(name, function, sizes):
     assert names.parse(name) == (function, sizes)
-    assert len(names.FAMILIES) == 4, "a row above for every family"
+    assert len(names.FAMILIES) == 5, "a row above for every family"
 
 
 def test_a_keras_model_is_split_at_its_first_convolution():

@@ -8,7 +8,7 @@ from layer_harness import Case
 
 import mixmo_keras
 from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
-from mixmo_keras.networks.backbones.vit import PositionEmbedding
+from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
@@ -56,6 +56,8 @@ CASES = {
         branch_of_some_rows,
     ),
     "PositionEmbedding": Case(PositionEmbedding, (numbers(2, 4, 3),), (2, 4, 3)),
+    "ClassToken": Case(ClassToken, (numbers(2, 4, 3),), (2, 5, 3)),
+    "LayerScale": Case(lambda **o: LayerScale(0.5, **o), (numbers(2, 4, 3),), (2, 4, 3)),
     "PadCropFlip": Case(lambda **o: PadCropFlip(2, **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
     "RandomResizedCrop": Case(RandomResizedCrop, (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
 }

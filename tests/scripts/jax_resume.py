@@ -4,9 +4,12 @@ import contextlib
 import sys
 
 import keras
+import numpy as np
 import tiny
 
+from mixmo_keras.training.checkpoint_files import values_of
 from mixmo_keras.training.checkpoints import Checkpoints
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 X, Y = tiny.data(40)
 
@@ -17,8 +20,11 @@ class Die(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def run(folder, *callbacks):
+def run(folder, *callbacks, ema=False):
     model = tiny.model(learning_rate=None)
+    if ema:
+        model.compile(keras.optimizers.SGD(model.schedule, 0.9, use_ema=True, ema_momentum=0.8))
+        callbacks = (*callbacks, SwapAveragedWeights())
     resuming = Checkpoints(folder, every_steps=2)
     position = resuming.restore(model)
     history = model.fit(
@@ -30,14 +36,21 @@ def run(folder, *callbacks):
         epochs=2,
         verbose=0,
         callbacks=[*callbacks, resuming],
+        validation_data=(X, Y) if ema else None,
     ).history
     return model, history
 
 
-with contextlib.suppress(KeyboardInterrupt):
-    run(sys.argv[1] + "/killed", Die())
-resumed, history = run(sys.argv[1] + "/killed")
-whole, whole_history = run(sys.argv[1] + "/whole")
-assert tiny.equal_weights(resumed, whole)
-assert history == whole_history, (history, whole_history)
+for ema in (False, True):
+    folder = f"{sys.argv[1]}/{ema}"
+    with contextlib.suppress(KeyboardInterrupt):
+        run(folder + "/killed", Die(), ema=ema)
+    resumed, history = run(folder + "/killed", ema=ema)
+    whole, whole_history = run(folder + "/whole", ema=ema)
+    assert tiny.equal_weights(resumed, whole)
+    assert tiny.equal_weights(*(values_of(model.optimizer.variables) for model in (resumed, whole)))
+    assert history == whole_history, (history, whole_history)
+statistics = {v.name: np.array(v) for v in whole.non_trainable_variables if v.name.startswith("moving")}
+averages = [np.array(v) for v in whole.optimizer.variables if v.name == "statistic_average"]
+assert tiny.equal_weights([*statistics.values()], averages)  # `fit` ends with the averages in the model
 print("done")

@@ -13,6 +13,7 @@ from keras import ops
 
 from mixmo_keras import datasets, distribution
 from mixmo_keras.mixing.batch import Draw
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 strategy = distribution.strategy(sys.argv[1], json.loads(sys.argv[2]))
 MASK = np.zeros((1, 2, 8, 8, 1), "float32")
@@ -48,7 +49,8 @@ class Note(keras.callbacks.Callback):
 
 
 few = datasets.batches(train.take(41), 40)
-history = model.fit(data, epochs=2, verbose=0, callbacks=[Note()], validation_data=few).history
+swap = SwapAveragedWeights()
+history = model.fit(data, epochs=2, verbose=0, callbacks=[Note(), swap], validation_data=few).history
 seen = data.map(lambda x, y: y)
 counts = []
 for part in strategy.experimental_distribute_dataset(seen):
@@ -63,6 +65,9 @@ print(
             labels=np.bincount(counts, minlength=10).tolist(),
             predicted=predicted.tolist(),
             members=members.tolist(),
+            statistics=np.concatenate(
+                [keras.ops.convert_to_numpy(v).ravel() for v in model.non_trainable_variables if "moving" in v.name]
+            ).tolist(),
             weights=np.concatenate([keras.ops.convert_to_numpy(v).ravel() for v in model.trainable_variables]).tolist(),
             workers=distribution.num_workers(strategy),
         )

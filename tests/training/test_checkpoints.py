@@ -13,6 +13,7 @@ import tiny
 
 from mixmo_keras import checkpoints, datasets
 from mixmo_keras.training.checkpoints import Checkpoints, Position
+from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 DATA = tf.data.Dataset.from_tensor_slices(tiny.data(44))
 STEPS, EPOCHS = 5, 3
@@ -55,7 +56,7 @@ def run(folder, *callbacks, ema=False, every_steps=2, **compiled):
     position = resuming.restore(model)
     logs = {}
     record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, values: logs.update({epoch: dict(values)}))
-    swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if ema else []
+    swap = [SwapAveragedWeights()] if ema else []
     with resuming.on_sigterm() as preemption:
         model.fit(
             datasets.batches(DATA, 8, training=True, first_epoch=position.epoch),
@@ -90,11 +91,39 @@ def test_a_killed_run_ends_as_the_one_that_was_not(step, tmp_path, whole):
     assert_same(run(tmp_path), whole)
 
 
-@pytest.mark.parametrize("options", [dict(ema=True), dict(gradient_accumulation_steps=2, global_clipnorm=0.5)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(gradient_accumulation_steps=2, global_clipnorm=0.5),
+        dict(gradient_accumulation_steps=2, ema=True),
+    ],
+)
 def test_with_averaged_weights_and_accumulated_gradients(options, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", Interrupt(die, 8), **options)
     assert_same(run(tmp_path / "killed", **options), run(tmp_path / "whole", **options))
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("averaged"), ema=True)
+
+
+# killed in an epoch, at its end, and in validation, where the averaged weights are in the model
+@pytest.mark.parametrize(
+    "when", [dict(step=1), dict(step=8), dict(step=10), dict(step=15), dict(epoch=0), dict(epoch=2)]
+)
+def test_averaged_weights_and_statistics_of_a_killed_run(when, tmp_path, averaged):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Interrupt(die, **when), ema=True)
+    assert_same(run(tmp_path, ema=True), averaged)
+
+
+@pytest.mark.parametrize("when", [dict(step=5), dict(epoch=1)])
+def test_sigterm_with_averaged_weights(when, tmp_path, averaged):
+    with pytest.raises(SystemExit):
+        run(tmp_path, Interrupt(terminate, **when), every_steps=None, ema=True)
+    assert_same(run(tmp_path, ema=True), averaged)
 
 
 def test_a_run_killed_again_and_again(tmp_path, whole):

@@ -26,7 +26,7 @@ def alone():
 def assert_same_steps(together, alone):
     assert len(alone["curve"]) == 20
     assert together["labels"] == alone["labels"]  # every image once
-    for name in ("curve", "validation", "predicted", "members", "weights"):
+    for name in ("curve", "validation", "predicted", "members", "weights", "statistics"):
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 

@@ -18,6 +18,7 @@ from mixmo_keras.networks.stochastic_depth import DropPath
 # how a name is written, with the function's arguments in <>: the function
 FAMILIES: dict[str, Callable[..., Backbone]] = {
     "wrn<depth>_<width>": wide_resnet,
+    "wrn<depth>_<width>_stride_<stride_on>": wide_resnet,
     "preact_resnet<depth>_<width>": preact_resnet,
     "resnet<depth>": resnet,
     "vit_<size><patch>": vit,

@@ -19,6 +19,10 @@ def resnet(
 ) -> Backbone:
     """ResNet-depth. Encoder: the first 7×7 convolution with stride 2, 64 filters (MIMO, section 4.2). Core: the rest.
 
+    The heads' initial weights are N(0, 0.01²), as in MIMO's code (`resnet50_mimo.py` of Uncertainty Baselines). Convolutions
+    pad both sides alike, as PyTorch's; MIMO's code does so in the first one, while its 3×3 convolutions with strides pad by
+    TensorFlow's "same": maps of even sizes at the bottom and right alone.
+
     Args:
         depth: 50, 101 or 152.
         input_shape: (H, W, C) of the images. Defaults to ImageNet's.
@@ -50,4 +54,4 @@ def resnet(
         for index in range(count):
             x = block(x, 64 * 2**group, strides if index == 0 else 1, f"group{group + 1}_block{index + 1}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return Backbone(encoder, keras.Model(features, x, name="core"))
+    return Backbone(encoder, keras.Model(features, x, name="core"), head_stddev=0.01)

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
+from mixmo_keras.training import weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -43,6 +44,7 @@ def train_step(model, state, data):
     with model.clock.showing(reading):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
     with scope(trainable, others, optimizer, metrics) as finish:
+        weight_averaging.update(model, step)
         logs = model.finish_step(data, step, batch, aim, gradients)
     values = (trainable, others, optimizer, metrics)
     return logs, tuple(after(finish, number, group) for number, group in enumerate(values))

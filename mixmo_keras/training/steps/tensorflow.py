@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from mixmo_keras import seeds
 from mixmo_keras.mixing.batch import unpack
+from mixmo_keras.training import weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -42,6 +43,7 @@ def train_step(model, data):
         model.optimizer.apply_gradients(zip(summed, weights, strict=True))
         if several:
             _average_statistics(model, replica, share)
+        weight_averaging.update(model, step)
     if not several:
         return model.finish_step(data, step, batch, aim, gradients)
     logs = tf.cond(

@@ -1,0 +1,131 @@
+"""A moving average of all that predicts: of the weights, which Keras' optimizers keep, and of batch norm's statistics.
+
+An optimizer with `use_ema=True` averages the trainable weights over the steps, w̄ ← m·w̄ + (1 − m)·w. Batch norm's moving
+mean and variance are those of the weights as they are, not of the averaged ones, so the training step keeps an average of
+them too, with the same momentum m, in variables of the optimizer, which checkpoints and saved models hold.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from mixmo_keras import keras_internals
+from mixmo_keras.training.checkpoint_files import values_of
+
+_STATISTICS = ("moving_mean", "moving_variance")  # the names of batch norm's variables
+_AVERAGE = "statistic_average"
+
+
+class SwapAveragedWeights(keras.callbacks.Callback):
+    """Puts the averaged weights, with averaged batch-norm statistics, into the model wherever they are to be judged or kept.
+
+    They are in the model during validation, from the end of an epoch until the next one begins, so that a `ModelCheckpoint`
+    behind this callback saves them, and when `fit` ends. In between, training goes on from the weights as they were, to the
+    last bit. For an optimizer with `use_ema=True`. `keras.callbacks.SwapEMAWeights` swaps trainable weights alone: they
+    would be judged with the statistics of others.
+
+    Raises:
+        ValueError: when `fit` begins, if the optimizer keeps no averages.
+
+    Example:
+
+    ```python
+    model.compile(keras.optimizers.SGD(model.schedule, 0.9, nesterov=True, use_ema=True, ema_momentum=0.999))
+    model.fit(train, validation_data=validation, epochs=300, callbacks=[SwapAveragedWeights()])
+    ```
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._put_aside: list[np.ndarray] | None = (
+            None  # the weights that train, while the averaged ones are in the model
+        )
+        self._for_test = False
+
+    def on_train_begin(self, logs=None):
+        self._put_aside, self._for_test = None, False
+        if not _averages_weights(self.model):
+            raise ValueError(
+                "SwapAveragedWeights needs an optimizer that averages weights, such as keras.optimizers.SGD(use_ema=True)."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._swap_out()
+
+    def on_test_begin(self, logs=None):
+        self._for_test = self._swap_in()
+
+    def on_test_end(self, logs=None):
+        if self._for_test:
+            self._swap_out()
+        self._for_test = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._swap_in()
+
+    def on_train_end(self, logs=None):
+        self._swap_in()  # Keras has put in the averaged weights, without statistics, if no epoch was left to train
+        self._put_aside = None
+
+    def _swap_in(self) -> bool:
+        """Puts the averaged weights into the model, and says whether they had not been there."""
+        # before the first step there is nothing to average
+        if self._put_aside is not None or not int(keras_internals.step_counter(self.model.optimizer)):
+            return False
+        variables, averages = zip(*_pairs(self.model), strict=True)
+        self._put_aside = values_of(variables)
+        _assign(variables, values_of(averages))
+        return True
+
+    def _swap_out(self) -> None:
+        if self._put_aside is not None:
+            _assign([variable for variable, _ in _pairs(self.model)], self._put_aside)
+        self._put_aside = None
+
+
+def build(model) -> None:
+    """Creates the variables for the averages of batch norm's statistics in a built optimizer that averages weights, once."""
+    if _averages_weights(model) and not _averages_of_statistics(model):
+        for statistic in _statistics(model):
+            optimizer = keras_internals.inner_optimizer(model.optimizer)
+            optimizer.add_variable(statistic.shape, dtype=statistic.dtype, name=_AVERAGE)
+
+
+def update(model, step) -> None:
+    """Averages batch norm's statistics as they are after a training step, where the optimizer averages the weights.
+
+    Args:
+        model: In training; on JAX within a scope of its variables.
+        step: The number of the training step, from 0.
+    """
+    if not _averages_weights(model):
+        return
+    optimizer = keras_internals.inner_optimizer(model.optimizer)
+    # as Keras does for the weights: the average begins with their values, anew until the first update
+    begins = ops.equal(step // (optimizer.gradient_accumulation_steps or 1), 0)
+    for statistic, average in zip(_statistics(model), _averages_of_statistics(model), strict=True):
+        momentum = ops.cast(ops.where(begins, 0.0, optimizer.ema_momentum), statistic.dtype)
+        average.assign(momentum * average + (1 - momentum) * statistic)
+
+
+def _pairs(model) -> list[tuple]:
+    """(variable, average) of each trainable weight and of batch norm's statistics."""
+    statistics = zip(_statistics(model), _averages_of_statistics(model), strict=True)
+    return [*keras_internals.averaged_weights(model.optimizer), *statistics]
+
+
+def _averages_weights(model) -> bool:
+    return bool(getattr(keras_internals.inner_optimizer(model.optimizer), "use_ema", False))
+
+
+def _statistics(model) -> list:
+    return [variable for variable in model.non_trainable_variables if variable.name in _STATISTICS]
+
+
+def _averages_of_statistics(model) -> list:
+    return [variable for variable in model.optimizer.variables if variable.name == _AVERAGE]
+
+
+def _assign(variables, values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -181,7 +181,7 @@ def test_resnet50_has_the_known_number_of_parameters():
 
 def test_resnet50_starts_its_heads_small():
     # small images: the heads see 2048 features whatever the size
-    model = mixmo_keras.MIMO("resnet50", 100, (32, 32, 3), num_members=2, augmentation=None, seed=0)
+    model = mixmo_keras.MIMO("resnet50", 100, input_shape=(32, 32, 3), num_members=2, augmentation=None, seed=0)
     kernel = np.asarray(model.heads.dense.kernel)
     assert kernel.shape == (2048, 200)
     assert np.std(kernel) == pytest.approx(0.01, rel=0.01)

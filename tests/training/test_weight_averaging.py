@@ -116,7 +116,7 @@ def test_what_keras_leaves_out():
     assert_close(values_of(ours.trainable_variables), values_of(keras_own.trainable_variables))
     moving = [values_of(trained(model))[-2:] for model in (ours, keras_own)]
     assert min(np.abs(a - b).max() for a, b in zip(*moving, strict=True)) > 1e-2
-    assert np.abs(np.subtract(*losses)).min() > 1e-3
+    assert np.abs(np.subtract(*losses)).max() > 1e-3
     predicted = [model.predict(X, verbose=0) for model in (ours, keras_own)]
     assert np.abs(predicted[0] - predicted[1]).max() > 1e-2
 

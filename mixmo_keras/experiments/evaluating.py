@@ -135,7 +135,10 @@ def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
     folders = [path if path.is_dir() else path.parent for path in paths]
     configs = [folder / "config.json" for folder in folders if (folder / "config.json").is_file()]
     settings = [json.loads(config.read_text()) for config in configs]
-    return any(one.get("train_split") == "train+validation" and one.get("dataset") == dataset for one in settings)
+    on_all = {
+        one.get("dataset", "").partition("@")[0] for one in settings if one.get("train_split") == "train+validation"
+    }
+    return dataset.partition("@")[0] in on_all  # the same images in whatever size
 
 
 def dataset_of(paths: Sequence[Path]) -> str:

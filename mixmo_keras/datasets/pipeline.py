@@ -195,6 +195,9 @@ def _streamed(
     else:
         images = epochs.flat_map(read_then_shuffle)
     batched = images.batch(batch_size, drop_remainder=True)
+    options = tf.data.Options()  # workers that train together must not share out epochs, which `AUTO` takes for files
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    batched = batched.with_options(options)
     return batched if first_epoch is not None else batched.apply(tf.data.experimental.assert_cardinality(steps))
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from mixmo_keras import arguments
-from mixmo_keras.datasets import resizing
+from mixmo_keras.datasets import orders, resizing
 
 DEFAULT_SIZE = (64, 64)
 
@@ -70,15 +70,16 @@ class ImageFolder:
     def load(self, split: str, whole: bool = False) -> tf.data.Dataset:
         """(image (H, W, C) uint8, label int64) one by one, always in the same order; `whole`: as large as in the files."""
         indices = self.indices(split)
+        paths, labels = tf.constant(self.paths[indices]), tf.constant(self.labels[indices], tf.int64)
         crop = resizing.center_crop(self.size)
 
-        def read(path, label):
-            image = tf.io.decode_image(tf.io.read_file(path), channels=self.channels, expand_animations=False)
+        def read(index):
+            file = tf.io.read_file(tf.gather(paths, index))
+            image = tf.io.decode_image(file, channels=self.channels, expand_animations=False)
             image.set_shape((None, None, self.channels))
-            return image if whole else crop(image), label
+            return image if whole else crop(image), tf.gather(labels, index)
 
-        files = tf.data.Dataset.from_tensor_slices((self.paths[indices], self.labels[indices].astype("int64")))
-        return files.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return orders.by_index(len(indices), read)
 
 
 def _is_grey(path: str) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mixmo_keras import arguments, seeds
-from mixmo_keras.datasets import resizing
+from mixmo_keras import arguments
+from mixmo_keras.datasets import orders, resizing
 
 MEMORY = 4 * 2**30  # bytes
 
@@ -44,8 +44,11 @@ def batches(
             each copy and member, b·M. They are drawn from the whole of the training data. In place of the images there is a
             dictionary then: `images` (n, H, W, C), `partner_images` (n, partners, H, W, C), `partner_labels` (n, partners).
             Defaults to none: such a model mixes the images of a batch among themselves.
-        memory: Number of bytes of images that may be kept in memory. More are read anew in every epoch, and shuffled within
-            a buffer of as many bytes. Defaults to 4 GiB.
+        memory: Number of bytes of images that may be kept in memory. More are read anew in every epoch. Those of a folder
+            come in a random permutation of all. Those of a TensorFlow Dataset come from its files in a random order,
+            shuffled within a buffer of as many bytes before they are decoded (`orders.by_file`). Those of any other
+            dataset, also one made of what `load` gave, come in its own order, shuffled within a buffer of as many bytes:
+            it must not be sorted by class. Defaults to 4 GiB.
 
     Raises:
         ValueError: no image, or fewer than a batch for training; `first_epoch` or `random_part` without training; images
@@ -124,19 +127,20 @@ def _shuffled(
 ) -> tf.data.Dataset:
     """Batches gathered from tensors of all images, by indices that are a permutation of them for each epoch."""
     everything = next(iter(dataset.batch(num_images)))
+    if partners and not isinstance(everything, tuple):
+        raise ValueError("`partners` come with labels: the dataset must give (image, label).")
     steps = num_images // batch_size
 
     def batch(epoch, step):
         positions = tf.cast(step, tf.int64) * batch_size + tf.range(batch_size, dtype=tf.int64)
-        indices = tf.ensure_shape(permuted(positions, num_images, seed, epoch), (batch_size,))
+        indices = tf.ensure_shape(orders.permuted(positions, num_images, seed, epoch), (batch_size,))
         gathered = tf.nest.map_structure(lambda values: tf.gather(values, indices), everything)
         if not partners:
             return gathered
-        key = tf.random.experimental.stateless_fold_in(_key(seed, epoch, "partners"), tf.cast(step, tf.int64))
+        key = orders.key_of_each(seed, epoch, "partners", step)
         others = tf.random.stateless_uniform((batch_size, partners), key, 0, num_images, tf.int64)
-        images, *labels = gathered
         partner_images, partner_labels = (tf.gather(values, others) for values in everything[:2])
-        return (dict(images=images, partner_images=partner_images, partner_labels=partner_labels), *labels)
+        return (dict(images=gathered[0], partner_images=partner_images, partner_labels=partner_labels), *gathered[1:])
 
     if first_epoch is not None:
         numbers = tf.data.Dataset.range(first_epoch * steps, 2**62)
@@ -160,45 +164,42 @@ def _streamed(
     crop: Callable | None,
     memory: int,
 ) -> tf.data.Dataset:
-    """Batches of images that are read one after the other and shuffled in a buffer, in an order of (seed, epoch)."""
-
-    def batches_of(epoch):
-        tf.random.set_seed(1)  # this function's graph alone: the order must not depend on the user's global seed
-        epoch_seed = tf.random.stateless_uniform((), (seed, tf.cast(epoch, tf.int32)), 0, 2**31 - 1, tf.int32)
-        images = dataset
-        if crop is not None:
-            images = dataset.enumerate().map(
-                lambda index, item: (crop(item[0], tf.stack([epoch_seed, tf.cast(index, tf.int32)])), *item[1:]),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-        buffer = max(min(num_images, memory // _bytes_per_image(images)), 1)
-        images = images.shuffle(buffer, tf.cast(epoch_seed, tf.int64), reshuffle_each_iteration=False)
-        return images.batch(batch_size, drop_remainder=True)
-
+    """Batches of images that are read anew in every epoch, in an order of (seed, epoch)."""
+    steps = num_images // batch_size
     if first_epoch is not None:
-        return tf.data.Dataset.range(first_epoch, 2**31).flat_map(batches_of)
-    epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-    one_epoch = epochs.map(lambda number: number % 2**31).flat_map(batches_of)
-    return one_epoch.apply(tf.data.experimental.assert_cardinality(num_images // batch_size))
+        epochs = tf.data.Dataset.range(first_epoch, 2**31)
+    else:
+        epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
 
+    def part(epoch, index, item):
+        if crop is None:
+            return item
+        return crop(item[0], orders.key_of_each(seed, epoch, "parts", index)), *item[1:]
 
-def permuted(positions, num_images: int, seed: int, epoch):
-    """The indices of the images at some positions of an epoch: a permutation of all images, computed without storing it.
+    def read_then_shuffle(epoch):
+        images = dataset.enumerate().map(
+            lambda index, item: part(epoch, index, item), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        buffer_size = min(memory // max(_bytes_per_image(images), 1), num_images)
+        return orders.shuffled(images, buffer_size, seed, epoch).take(steps * batch_size)
 
-    TensorFlow's shuffle of indices takes its key as it is and makes 4 rounds: orders of neighbouring seeds and epochs are
-    alike then (a correlation of .67 between one epoch and the next). A hashed key and 8 rounds make them independent.
-    """
-    key = tf.random.stateless_uniform((3,), _key(seed, epoch, "order"), minval=None, maxval=None, dtype=tf.uint32)
-    return tf.raw_ops.RandomIndexShuffle(
-        index=positions, seed=key, max_index=tf.constant(num_images - 1, tf.int64), rounds=8
-    )
+    def shuffle(epoch):
+        records = dataset.records(seed, epoch, memory).take(steps * batch_size)
+        return records.map(lambda index, record: (epoch, index, record))
 
-
-def _key(seed: int, epoch, stream: str):
-    """A key that follows from a seed, an epoch and what is drawn."""
-    pair = tf.stack([tf.constant(seeds.derive(seed, stream), tf.int64), tf.cast(epoch, tf.int64)])
-    return tf.random.experimental.stateless_fold_in(pair, 0)
+    if isinstance(dataset, orders.Reorderable):
+        images = epochs.flat_map(shuffle).map(
+            lambda epoch, index, record: part(epoch, index, dataset.read(record)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    else:
+        images = epochs.flat_map(read_then_shuffle)
+    batched = images.batch(batch_size, drop_remainder=True)
+    options = tf.data.Options()  # workers that train together must not share out epochs, which `AUTO` takes for files
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    batched = batched.with_options(options)
+    return batched if first_epoch is not None else batched.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def _num_images(dataset: tf.data.Dataset) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixmo_keras import arguments
-from mixmo_keras.datasets import resizing
+from mixmo_keras.datasets import orders, resizing
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
 from mixmo_keras.networks import normalization as normalizations
 
@@ -196,15 +196,32 @@ def tensorflow_dataset(
     def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
         builder = _prepared(name, archive, data_dir)
         dataset = builder.as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
-        if size and whole:
-            return dataset
         shape = describe(data_dir).image_shape
         crop = resizing.center_crop(size, border) if size else lambda image: image
-        return dataset.map(
-            lambda image, label: (tf.ensure_shape(crop(image), shape), label), num_parallel_calls=tf.data.AUTOTUNE
-        )
+
+        def prepare(image, label):
+            return (image, label) if size and whole else (tf.ensure_shape(crop(image), shape), label)
+
+        def parse(record):
+            example = builder.info.features.deserialize_example(record)
+            return prepare(*(example[name] for name in builder.info.supervised_keys))
+
+        dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        files = _record_files(builder, splits[split])
+        return orders.by_file(dataset, files, parse) if files else dataset
 
     return Source(describe, read)
+
+
+def _record_files(builder, split: str) -> list:
+    """The parts of TFRecord files that make a split.
+
+    None where there are none, of other formats or under `tfds.testing.mock_data`: images come in TFDS' order then.
+    """
+    if builder.info.file_format.value != "tfrecord" or not builder.info.splits:
+        return []
+    files = builder.info.splits[split].file_instructions
+    return files if all(tf.io.gfile.exists(file.filename) for file in files) else []
 
 
 def _prepared(name: str, archive: str | None, data_dir: str | None):

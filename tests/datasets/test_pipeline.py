@@ -135,3 +135,102 @@ def test_numpys_numbers_are_numbers():
     for batch, same in zip(batches.take(4), expected.take(4), strict=True):
         assert batch.numpy().tolist() == same.numpy().tolist()
     assert datasets.steps_per_epoch(dataset, np.int64(4)) == 2
+
+
+# -- partners ----------------------------------------------------------------------------------------------------------
+
+NUM_IMAGES, NUM_PARTNERS = 40, 6
+
+
+def numbered_images():
+    """Images (2, 2, 1) whose pixels are their number, labelled by ten times that."""
+    numbers = np.arange(NUM_IMAGES, dtype="int64")
+    images = np.broadcast_to(numbers[:, None, None, None], (NUM_IMAGES, 2, 2, 1)).astype("uint8")
+    return tf.data.Dataset.from_tensor_slices((images, 10 * numbers))
+
+
+def drawn_partners(count, seed=0, first_epoch=0, batch=8):
+    """(batches, batch) numbers of the images, and (batches, batch, partners) of their partners."""
+    batches = datasets.batches(
+        numbered_images(), batch, training=True, seed=seed, first_epoch=first_epoch, partners=NUM_PARTNERS
+    )
+    own, partners = [], []
+    for inputs, labels in batches.take(count).as_numpy_iterator():
+        assert sorted(inputs) == ["images", "partner_images", "partner_labels"]
+        assert inputs["images"].shape == (batch, 2, 2, 1)
+        assert inputs["partner_images"].shape == (batch, NUM_PARTNERS, 2, 2, 1)
+        assert inputs["partner_labels"].shape == (batch, NUM_PARTNERS)
+        assert inputs["partner_images"].dtype == np.uint8
+        np.testing.assert_array_equal(10 * inputs["images"][:, 0, 0, 0].astype(int), labels)
+        of_pixels = inputs["partner_images"][..., 0, 0, 0].astype(int)
+        np.testing.assert_array_equal(10 * of_pixels, inputs["partner_labels"])
+        own.append(labels // 10)
+        partners.append(of_pixels)
+    return np.stack(own), np.stack(partners)
+
+
+def test_partners_come_from_all_images_uniformly_and_independently():
+    """Bounds are five standard deviations of independent uniform draws, with replacement."""
+    own, partners = drawn_partners(400)
+    draws = partners.size  # 19,200
+    counts = np.bincount(partners.ravel(), minlength=NUM_IMAGES)
+    chi2, freedom = ((counts - draws / NUM_IMAGES) ** 2 / (draws / NUM_IMAGES)).sum(), NUM_IMAGES - 1
+    assert chi2 == pytest.approx(freedom, abs=5 * np.sqrt(2 * freedom))
+
+    def check_rate(events, probability):
+        deviation = np.sqrt(probability * (1 - probability) / events.size)
+        assert events.mean() == pytest.approx(probability, abs=5 * deviation)
+
+    check_rate(partners == own[..., None], 1 / NUM_IMAGES)  # an image is its own partner by chance alone
+    in_batch = (partners[..., None] == own[:, None, None, :]).any(axis=-1)
+    check_rate(in_batch, 8 / NUM_IMAGES)  # not drawn from the batch, nor kept out of it
+    check_rate(partners[:, :, 1:] == partners[:, :, :-1], 1 / NUM_IMAGES)  # one image's partners
+    check_rate(partners[:, 1:] == partners[:, :-1], 1 / NUM_IMAGES)  # two images' partners
+    check_rate(partners[1:] == partners[:-1], 1 / NUM_IMAGES)  # two steps'
+    check_rate(partners[5:] == partners[:-5], 1 / NUM_IMAGES)  # the same step's of two epochs
+    check_rate(drawn_partners(400, seed=1)[1] == partners, 1 / NUM_IMAGES)  # two seeds'
+
+
+def test_partners_follow_from_seed_epoch_and_step():
+    own, partners = drawn_partners(15)
+    for first_epoch in (1, 2):
+        own_again, partners_again = drawn_partners(5, first_epoch=first_epoch)
+        np.testing.assert_array_equal(own_again, own[5 * first_epoch : 5 * first_epoch + 5])
+        np.testing.assert_array_equal(partners_again, partners[5 * first_epoch : 5 * first_epoch + 5])
+    tf.random.set_seed(3)
+    np.testing.assert_array_equal(drawn_partners(5)[1], partners[:5])
+    alone = datasets.batches(numbered_images(), 8, training=True, first_epoch=0)
+    labels = np.stack([labels for _, labels in alone.take(15).as_numpy_iterator()])
+    np.testing.assert_array_equal(labels // 10, own)  # partners don't change the order of the images
+    one_epoch = datasets.batches(numbered_images(), 8, training=True, partners=NUM_PARTNERS)
+    first, second = (np.stack([inputs["partner_labels"] for inputs, _ in one_epoch]) for _ in range(2))
+    assert first.shape == (5, 8, NUM_PARTNERS)
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(partners=-1), "`partners` must be an integer of at least 0, got -1"),
+        (dict(partners=1.5), "`partners` must be an integer of at least 0, got 1.5"),
+        (dict(training=False), "`partners` is about training: it needs training=True"),
+        (dict(repetitions=2), "`partners` can't be combined with `repetitions` or `transform`"),
+        (dict(transform=lambda images: images), "`partners` can't be combined with `repetitions` or `transform`"),
+        (dict(memory=10), "`partners` are gathered from images in memory; these are read anew in every epoch"),
+        (dict(random_part=(2, 2)), "`partners` are gathered from images in memory"),
+        (dict(dataset=numbered_images().map(lambda image, label: image)), "`partners` come with labels"),
+    ],
+)
+def test_what_partners_cant_be_combined_with(change, message):
+    options = {"dataset": numbered_images(), "batch_size": 8, "training": True, "partners": 2}
+    with pytest.raises(ValueError, match=message):
+        datasets.batches(**options | change)
+
+
+def test_which_images_stay_in_memory():
+    assert datasets.in_memory(numbered_images())
+    assert datasets.in_memory(numbered_images(), memory=NUM_IMAGES * 4)
+    assert not datasets.in_memory(numbered_images(), memory=NUM_IMAGES * 4 - 1)
+    spec = (tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int64))
+    sizes = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
+    assert not datasets.in_memory(sizes)

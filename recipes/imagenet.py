@@ -1,7 +1,7 @@
 """MIMO on ImageNet with ResNet-50 (Havasi et al., ICLR 2021, table 2).
 
-    python recipes/imagenet.py                                                                        77.5 %  MIMO, M = 2
-    python recipes/imagenet.py --method single --batch-repetitions 1 --epochs 90 --schedule imagenet  76.1 %  one network
+    python recipes/imagenet.py                                                                         77.5 %  MIMO, M = 2
+    python recipes/imagenet.py --method single --batch-repetitions 1 --epochs 90 --schedule imagenet   76.1 %  single
     python recipes/imagenet.py --dtype mixed_bfloat16             on tensor cores
     python recipes/imagenet.py --scale 0.05                       a trial of 8 epochs
 

@@ -25,7 +25,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
     would be judged with the statistics of others.
 
     Raises:
-        ValueError: when `fit` begins, if the optimizer keeps no averages.
+        ValueError: when `fit` or `evaluate` begins, if the optimizer keeps no averages.
 
     Example:
 
@@ -43,16 +43,14 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         self._for_test = False
 
     def on_train_begin(self, logs=None):
+        self._check()
         self._put_aside, self._for_test = None, False
-        if not _averages_weights(self.model):
-            raise ValueError(
-                "SwapAveragedWeights needs an optimizer that averages weights, such as keras.optimizers.SGD(use_ema=True)."
-            )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._swap_out()
 
     def on_test_begin(self, logs=None):
+        self._check()
         self._for_test = self._swap_in()
 
     def on_test_end(self, logs=None):
@@ -66,6 +64,12 @@ class SwapAveragedWeights(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._swap_in()  # Keras has put in the averaged weights, without statistics, if no epoch was left to train
         self._put_aside = None
+
+    def _check(self) -> None:
+        if not _averages_weights(self.model):
+            raise ValueError(
+                "SwapAveragedWeights needs an optimizer that averages weights, such as keras.optimizers.SGD(use_ema=True)."
+            )
 
     def _swap_in(self) -> bool:
         """Puts the averaged weights into the model, and says whether they had not been there."""

@@ -73,8 +73,8 @@ class SwapAveragedWeights(keras.callbacks.Callback):
 
     def _swap_in(self) -> bool:
         """Puts the averaged weights into the model, and says whether they had not been there."""
-        # before the first step there is nothing to average
-        if self._put_aside is not None or not int(keras_internals.step_counter(self.model.optimizer)):
+        steps = int(ops.convert_to_numpy(keras_internals.step_counter(self.model.optimizer)))
+        if self._put_aside is not None or not steps:  # before the first step there is nothing to average
             return False
         variables, averages = zip(*_pairs(self.model), strict=True)
         self._put_aside = values_of(variables)

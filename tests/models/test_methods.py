@@ -443,13 +443,14 @@ def test_repeating_everything_warns():
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected", "epochs", "rate", "milestones", "warmup"),
+    ("settings", "expected", "epochs", "rate", "decay", "milestones", "warmup"),
     [
-        ("cifar", (3, 0.0, 4, 3e-4, True), 250, 0.1, (100, 200, 225), 1),
-        ("imagenet", (2, 0.6, 2, 1e-4, False), 150, 0.8, (50, 100, 133), 5),
+        # a decay of 0.2 is that of the paper's code; its text says 0.1, which is PUBLISHED["mimo_paper_text"]
+        ("cifar", (3, 0.0, 4, 3e-4, True), 250, 0.1, 0.2, (100, 200, 225), 1),
+        ("imagenet", (2, 0.6, 2, 1e-4, False), 150, 0.8, 0.1, (50, 100, 133), 5),
     ],
 )
-def test_settings_are_the_papers(settings, expected, epochs, rate, milestones, warmup):
+def test_settings_are_the_papers(settings, expected, epochs, rate, decay, milestones, warmup):
     model = MIMO("wrn10_1", settings, num_classes=K, input_shape=tiny.SHAPE)
     batching, l2 = model.batching, model.l2
     assert (model.num_members, batching.input_repetition, batching.repetitions, l2.rate, l2.normalization) == expected
@@ -457,7 +458,7 @@ def test_settings_are_the_papers(settings, expected, epochs, rate, milestones, w
     schedule = model.schedule
     assert schedule.base == rate
     np.testing.assert_allclose(np.array([*schedule.milestones, schedule.warmup]) * epochs, [*milestones, warmup])
-    assert schedule.rate == 0.1
+    assert schedule.rate == decay
     optimizer = model.optimizer
     assert (type(optimizer).__name__, optimizer.momentum, optimizer.nesterov) == ("SGD", 0.9, True)
     covered = {weight.name: model.l2.covers(weight) for weight in model.trainable_weights}

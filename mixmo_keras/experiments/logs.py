@@ -43,7 +43,8 @@ def read(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        # Keras writes columns of validation, full of "NA", where nothing is validated
+        return [{name: float(value) for name, value in row.items() if value != "NA"} for row in csv.DictReader(file)]
 
 
 def trimmed(path: Path, epochs: int) -> list[dict[str, float]]:

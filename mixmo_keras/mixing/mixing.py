@@ -22,8 +22,8 @@ class Mixing:
         mask: the binary mask's name in `masks.MASKS`, or a function like those in `masks`.
         probability: p, the probability that a batch is mixed by `mask`; otherwise it is mixed linearly. Default 0.5. Or a
             function from training progress in [0, 1] to p, which then has no other decay.
-        decay_start: the share of training after which p falls linearly to 0, by step; MixMo's code lowers it by epoch. Default
-            11/12. `None` keeps p constant.
+        decay_start: the share of training after which p falls linearly to 0, step by step, where MixMo's code lowers it by
+            epoch. Default 11/12. `None` keeps p constant.
         alpha: α > 0, the concentration of the symmetric Dirichlet distribution of the ratios κ; Beta(α, α) for two
             members. `None` for equal ratios 1/M.
         weight_root: r > 0. The loss of member i weighs w_i = M·κ_i^(1/r) / Σ_j κ_j^(1/r). `None` for equal weights, its

@@ -98,12 +98,16 @@ def subset(dataset: tf.data.Dataset, num_images: int, seed: int = 0) -> tf.data.
     cardinality = int(dataset.cardinality())
     size = cardinality if cardinality >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
     num_images = arguments.integer("num_images", num_images, least=1, most=size)
-    keep = np.zeros(size, bool)
-    keep[
-        np.random.default_rng([seeds.derive(arguments.integer("seed", seed, least=0), "subset")]).permutation(size)[
-            :num_images
-        ]
-    ] = True
-    kept = tf.constant(keep)
-    chosen = dataset.enumerate().filter(lambda index, item: tf.gather(kept, index)).map(lambda index, item: item)
+    order = np.random.default_rng(seeds.derive(arguments.integer("seed", seed, least=0), "subset")).permutation(size)
+    kept = tf.constant(np.isin(np.arange(size), order[:num_images]))
+
+    def is_kept(index, item):
+        del item
+        return tf.gather(kept, index)
+
+    def without_index(index, item):
+        del index
+        return item
+
+    chosen = dataset.enumerate().filter(is_kept).map(without_index)
     return chosen.apply(tf.data.experimental.assert_cardinality(num_images))

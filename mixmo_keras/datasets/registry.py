@@ -1,8 +1,8 @@
 """Image classification datasets by name: raw pixels and integer labels, one image at a time.
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. To add one, add a line to `DATASETS`. The
-path of a folder of class folders is a name too. `@size` behind a name is another size: `cifar10@16`, `photos@96x128`; that of
-folders is 64 pixels otherwise.
+path of a folder of class folders is a name too. `@size` behind a name is another size, such as `cifar10@16` or
+`photos@96x128`; folders have 64 pixels otherwise.
 """
 
 import dataclasses
@@ -73,8 +73,8 @@ def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, wh
     """The images of a split, one by one: (image (H, W, C) uint8, label int64), always in the same order.
 
     Args:
-        dataset: A name in `DATASETS`, or `name@size` for images brought to another size, such as `cifar10@16`; or the path of
-            a folder of class folders of images, such as `photos`, `photos@128` or `photos@96x128` (height×width), see
+        dataset: A name in `DATASETS`, or with a size, such as `cifar10@16`, for images brought to it; or the path of a
+            folder of class folders of images, such as `photos`, `photos@128` or `photos@96x128` (height×width), see
             `image_folder`.
         split: One of `SPLITS`.
         data_dir: TFDS' `data_dir`. Defaults to the environment variable `MIXMO_DATA_DIR`, else to TFDS' own default.

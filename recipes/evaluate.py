@@ -41,6 +41,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--corruptions", choices=CORRUPTED, help="made here, or CIFAR-10-C through TFDS")
     parser.add_argument("--corruption-images", type=int, help="of the test split (default: 2000)")
     parser.add_argument(
+        "--label-noise",
+        type=lambda text: text if text == "estimate" else float(text),
+        metavar="RATE",
+        help="of wrong labels among those of --temperature, or: estimate",
+    )
+    parser.add_argument(
         "--label-issues", action="store_true", help="rank the labels of the training images: which are wrong?"
     )
     parser.add_argument("--output-dir", type=Path, help="default: the run's evaluation/; to compare: runs/comparison")

@@ -66,6 +66,7 @@ def evaluate(
     num_disagreements: int = 18,
     labelled=None,
     right_labels=None,
+    label_noise: float | str | None = None,
 ) -> Evaluation:
     """Evaluates an ensemble, or a single network, on test data.
 
@@ -85,6 +86,8 @@ def evaluate(
         labelled: Batches of (images, labels), always in the same order, of which some labels may be wrong: the training
             images. They are ranked by how suspicious they are, see `label_issues`.
         right_labels: The right classes (n,) of the labelled images, where they are known.
+        label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`; see
+            `Ensemble.calibrate`. Defaults to labels that are right.
 
     Raises:
         ValueError: data that don't fit the model, a corruption without all severities, fitting without validation data.
@@ -92,13 +95,15 @@ def evaluate(
     """
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
+    if label_noise is not None and not temperature:
+        raise ValueError("`label_noise` is about the labels that a temperature is fitted on: pass temperature=True.")
     if right_labels is not None and labelled is None:
         raise ValueError("`right_labels` are those of `labelled` images: pass these too.")
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
     class_names, before = arguments.names("class_names", class_names), float(model.temperature)
     held_out = None if validation is None else model.predict_with_labels(validation)
     if temperature:
-        model.calibrate_on(*held_out)  # type: ignore[misc]
+        model.calibrate_on(*held_out, label_noise=label_noise)  # type: ignore[misc]
     member_logits, labels = model.predict_with_labels(test)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
@@ -106,8 +111,10 @@ def evaluate(
     num_validation = 0 if held_out is None else len(held_out[1])
     fitted_on = num_validation if temperature else 0
     images = {"test": len(labels), "validation": num_validation}
-    figures = {"name": name or model.name, "images": images, "parameters": model.count_params()}
+    figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
     figures["temperature"] = {"before": before, "value": float(model.temperature), "fitted_on": fitted_on}
+    if label_noise is not None:
+        figures["temperature"]["label_noise"] = label_noise
     figures |= _network_figures(model, member_logits, labels)
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:

@@ -107,8 +107,15 @@ def sentences(figures: dict) -> list[str]:
 def _of_calibration(figures: dict) -> list[str]:
     lines, temperature = [], figures["temperature"]
     if temperature["fitted_on"]:
+        noise = temperature.get("label_noise")
+        under = (
+            ""
+            if noise is None
+            else ", whose rate of wrong labels was "
+            + ("estimated with it" if noise == "estimate" else f"taken as {noise:g}")
+        )
         lines.append(
-            f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images"
+            f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images{under}"
         )
     elif temperature["value"] != 1:
         lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")

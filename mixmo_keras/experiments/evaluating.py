@@ -35,6 +35,7 @@ def evaluate_runs(
     corruptions: str | None = None,
     corruption_images: int | None = None,
     label_issues: bool = False,
+    label_noise: float | str | None = None,
     output_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run, a saved model, or several as one deep ensemble; writes the report and returns its figures.
@@ -52,6 +53,7 @@ def evaluate_runs(
         corruptions: `"on_the_fly"` corrupts the test images here, `"tfds"` reads CIFAR-10-C and its like.
         corruption_images: Number of test images to corrupt. Defaults to 2000.
         label_issues: Whether to rank the labels that the run was trained on by how suspicious they are.
+        label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`.
         output_dir: Folder of the report. Defaults to the run's evaluation/.
     """
     folder = _report_folder(paths, ensemble, output_dir)
@@ -82,6 +84,7 @@ def evaluate_runs(
         name=model_name,
         labelled=labelled,
         right_labels=right_labels,
+        label_noise=label_noise,
     )
     page = report.write(evaluated, folder)
     print(report.table(evaluated.figures))

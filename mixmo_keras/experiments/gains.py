@@ -93,6 +93,7 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
                 data_dir=base.data_dir,
                 temperature=True,
                 label_issues=key == "last",
+                label_noise="estimate" if base.label_noise else None,
                 output_dir=path,
             )
         evaluated[key] = json.loads((path / "metrics.json").read_text())

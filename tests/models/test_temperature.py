@@ -6,6 +6,7 @@ import pytest
 import tiny
 from scipy.special import softmax
 
+from mixmo_keras.metrics import calibration
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 
@@ -128,12 +129,10 @@ def test_a_broken_model():
 def test_held_out_labels_may_be_wrong():
     model = tiny.model()
     member_logits, labels = model.predict_with_labels(X, Y)
-    expected, _ = mixmo_keras.calibration.fit_temperature_under_noise(model.pooled(member_logits), labels, 0.3)
+    expected, _ = calibration.fit_temperature_under_noise(model.pooled(member_logits), labels, 0.3)
     assert model.calibrate(X, Y, label_noise=0.3) == pytest.approx(expected)
     assert model.temperature == pytest.approx(expected)
-    estimated, _ = mixmo_keras.calibration.fit_temperature_under_noise(
-        model.pooled(member_logits, calibrated=False), labels
-    )
+    estimated, _ = calibration.fit_temperature_under_noise(model.pooled(member_logits, calibrated=False), labels)
     assert model.calibrate(X, Y, label_noise="estimate") == pytest.approx(estimated)
     with pytest.raises(ValueError, match="`label_noise` must be"):
         model.calibrate(X, Y, label_noise=1.5)

@@ -114,7 +114,10 @@ def evaluate(
     figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
     figures["temperature"] = {"before": before, "value": float(model.temperature), "fitted_on": fitted_on}
     if label_noise is not None:
-        figures["temperature"]["label_noise"] = label_noise
+        of_ensemble = model.pooled(held_out[0], calibrated=False)  # type: ignore[index]
+        known = None if label_noise == "estimate" else label_noise
+        rate = calibration.fit_temperature_under_noise(of_ensemble, held_out[1], known)[1]  # type: ignore[index, arg-type]
+        figures["temperature"]["label_noise"] = {"rate": rate, "estimated": known is None}
     figures |= _network_figures(model, member_logits, labels)
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:

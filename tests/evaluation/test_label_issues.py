@@ -7,7 +7,7 @@ import pytest
 import tiny
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mixmo_keras import evaluation
+from mixmo_keras import calibration, evaluation
 from mixmo_keras.evaluation import label_issues, report
 
 
@@ -98,3 +98,16 @@ def test_a_report_with_labels_to_correct(tmp_path):
     assert "finding the 4 that are wrong" in page
     with pytest.raises(ValueError, match="`right_labels` are those of `labelled` images"):
         evaluation.evaluate(model, labelled, names, right_labels=right)
+
+
+def test_a_temperature_for_labels_of_which_some_are_wrong():
+    model, (x, y) = tiny.model(), tiny.data(40)
+    options = dict(validation=[(x, y)], temperature=True)
+    figures = evaluation.evaluate(model, [(x, y)], tuple("abcde"), label_noise="estimate", **options).figures
+    logits = model.pooled(model.predict_members(x, verbose=0), calibrated=False)
+    temperature, rate = calibration.fit_temperature_under_noise(logits, y)
+    assert figures["temperature"]["value"] == pytest.approx(temperature, rel=1e-3)
+    assert figures["temperature"]["label_noise"] == {"rate": pytest.approx(rate, abs=1e-3), "estimated": True}
+    assert "(estimated with it) are drawn anew" in report.table(figures)
+    with pytest.raises(ValueError, match="`label_noise` is about the labels that a temperature is fitted on"):
+        evaluation.evaluate(model, [(x, y)], tuple("abcde"), label_noise=0.2)

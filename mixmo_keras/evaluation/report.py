@@ -108,12 +108,8 @@ def _of_calibration(figures: dict) -> list[str]:
     lines, temperature = [], figures["temperature"]
     if temperature["fitted_on"]:
         noise = temperature.get("label_noise")
-        under = (
-            ""
-            if noise is None
-            else ", whose rate of wrong labels was "
-            + ("estimated with it" if noise == "estimate" else f"taken as {noise:g}")
-        )
+        known = "" if noise is None else "estimated with it" if noise["estimated"] else "known"
+        under = "" if noise is None else f", of whose labels a rate of {noise['rate']:.2f} ({known}) are drawn anew"
         lines.append(
             f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images{under}"
         )

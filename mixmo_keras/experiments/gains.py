@@ -6,12 +6,10 @@ Every figure is read from the files of finished runs and their evaluations, of t
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mixmo_keras import files
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import evaluate_runs
 from mixmo_keras.experiments.recipe import Recipe
@@ -21,19 +19,22 @@ from mixmo_keras.experiments.run import run
 SURE = 2  # standard errors beyond which a difference is called a gain or a loss
 LATER_NETWORKS = 100  # added to the seed of each further network of a deep ensemble
 
-# title, where it is in the figures of a row, number format, and by how much it is multiplied
+# title, where it is in the evaluations of a row, number format, and by how much it is multiplied
 COLUMNS = (
     ("accuracy %", ("last", "uncalibrated", "accuracy"), "{:.1f}", 100),
     ("stopped early %", ("early", "uncalibrated", "accuracy"), "{:.1f}", 100),
     ("each member %", ("last", "members_mean", "accuracy"), "{:.1f}", 100),
     ("NLL", ("last", "uncalibrated", "nll"), "{:.2f}", 1),
-    ("NLL, stopped early", ("early", "uncalibrated", "nll"), "{:.2f}", 1),
     ("NLL, calibrated", ("last", "ensemble", "nll"), "{:.2f}", 1),
-    ("ECE", ("last", "uncalibrated", "ece"), "{:.3f}", 1),
+    ("NLL, early, calibrated", ("early", "ensemble", "nll"), "{:.2f}", 1),
+    ("ECE, calibrated", ("last", "ensemble", "ece"), "{:.3f}", 1),
     ("AURC", ("last", "uncalibrated", "aurc"), "{:.3f}", 1),
     ("wrong labels found %", ("last", "label_issues", "margin", "found"), "{:.0f}", 100),
     ("AUROC of wrong labels", ("last", "label_issues", "margin", "auroc"), "{:.3f}", 1),
 )
+ACCURACY, STOPPED_EARLY = (title for title, *_ in COLUMNS[:2])
+
+Figures = dict[str, float | None]  # by title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def shared(rows: Mapping[str, Row], name: str) -> str:
     return next((other for other, one in rows.items() if one.networks == 1 and one.changes == row.changes), name)
 
 
-def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_read: bool = False) -> dict | None:
+def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_read: bool = False) -> Figures | None:
     """Runs and evaluates what is missing of a row and returns its figures, None where something is missing.
 
     Args:
@@ -98,11 +99,12 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
             )
         evaluated[key] = json.loads((path / "metrics.json").read_text())
     seconds = [json.loads((folder / "metrics.json").read_text())["training_seconds"] for folder in folders]
-    return {**evaluated, "training_seconds": sum(seconds)}
+    figures = {title: _value(evaluated, path, times) for title, path, _, times in COLUMNS}
+    return {**figures, "training_seconds": sum(seconds)}
 
 
-def value(figures: Mapping[str, Any], path: Sequence[str], times: float = 1) -> float | None:
-    """A number somewhere in a row's figures, times a factor; None where it can't be said."""
+def _value(figures: Mapping[str, Any], path: Sequence[str], times: float) -> float | None:
+    """A number somewhere in figures, times a factor; None where it can't be said."""
     found: Any = figures
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -125,19 +127,18 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
     return {"mean": mean, "standard_error": error, "seeds": len(each), "called": called}
 
 
-def table(measured: Mapping[str, Mapping[int, dict]]) -> str:
+def table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
     """Rows by columns, mean ± standard deviation over seeds, in Markdown."""
     lines = []
     for name, by_seed in measured.items():
-        cells = []
-        for _, path, form, times in COLUMNS:
-            values = [number for one in by_seed.values() if (number := value(one, path, times)) is not None]
-            cells.append(tables.cell(values, form))
-        lines.append([name, *cells, f"{len(by_seed)}"])
+        of_seeds = list(by_seed.values())
+        columns = [[number for one in of_seeds if (number := one[title]) is not None] for title, *_ in COLUMNS]
+        cells = [tables.cell(values, form) for values, (_, _, form, _) in zip(columns, COLUMNS, strict=True)]
+        lines.append([name, *cells, f"{len(of_seeds)}"])
     return tables.markdown(["method", *[title for title, *_ in COLUMNS], "seeds"], lines)
 
 
-def differences(measured: Mapping[str, Mapping[int, dict]], ours: str, early: bool = False) -> str:
+def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False) -> str:
     """How much more accurate, in points, one row is at its last epoch than each other, and whether that is a gain.
 
     Args:
@@ -146,30 +147,16 @@ def differences(measured: Mapping[str, Mapping[int, dict]], ours: str, early: bo
         early: Whether the others are stopped early, by the validation images. Defaults to False.
     """
     lines = []
-    of_theirs = ("early" if early else "last", "uncalibrated", "accuracy")
     for name, by_seed in measured.items():
         seeds = sorted(set(by_seed) & set(measured.get(ours, {})))
         if name == ours or not seeds:
             continue
-        accuracies = [value(measured[ours][seed], COLUMNS[0][1], 100) or 0.0 for seed in seeds]
-        others = [value(by_seed[seed], of_theirs, 100) or 0.0 for seed in seeds]
+        accuracies = [measured[ours][seed][ACCURACY] or 0.0 for seed in seeds]
+        others = [by_seed[seed][STOPPED_EARLY if early else ACCURACY] or 0.0 for seed in seeds]
         result = difference(accuracies, others)
         error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
         called = {"more": "a gain", "less": "a loss", "same": "no difference", "not known": "one seed"}[
             result["called"]
         ]
-        lines.append([f"{ours} − {name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", called])
-    return tables.markdown(["difference", "points ± standard error", f"beyond {SURE} standard errors"], lines)
-
-
-def write_figures(measured: Mapping[str, Mapping[int, dict]], path: Path) -> None:
-    """The figures that tables and pictures are made of, as JSON."""
-    kept = {
-        name: {
-            str(seed): {title: value(one, where, times) for title, where, _, times in COLUMNS}
-            | {"training_seconds": one["training_seconds"]}
-            for seed, one in by_seed.items()
-        }
-        for name, by_seed in measured.items()
-    }
-    files.write_json(path, kept)
+        lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", called])
+    return tables.markdown([f"{ours} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)

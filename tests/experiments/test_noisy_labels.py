@@ -10,7 +10,7 @@ import pytest
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import label_noise
-from mixmo_keras.experiments import Recipe, gains, splits
+from mixmo_keras.experiments import Recipe, gains, splits, tables
 
 NOISY = Recipe(dataset="digits", train_images=200, label_noise=0.5, data_seed=3)
 
@@ -49,13 +49,11 @@ def test_names_and_what_has_no_meaning():
             Recipe(dataset="digits", **changes).resolved()
 
 
-def measured(*accuracies: float, early: float = 0.5) -> dict[int, dict]:
+def measured(*accuracies: float) -> dict[str, gains.Figures]:
+    others = {title: None for title, *_ in gains.COLUMNS}
+    known = {"stopped early %": 50.0, "NLL": 1.0, "AURC": 0.2}
     return {
-        seed: {
-            "last": {"uncalibrated": {"accuracy": value, "nll": 1.0, "ece": 0.1, "aurc": 0.2}},
-            "early": {"uncalibrated": {"accuracy": early, "nll": 2.0}},
-            "training_seconds": 60.0,
-        }
+        str(seed): {**others, **known, "accuracy %": value, "training_seconds": 60.0}
         for seed, value in enumerate(accuracies)
     }
 
@@ -73,18 +71,21 @@ def test_a_difference_is_a_gain_beyond_two_standard_errors():
 
 
 def test_tables_by_hand():
-    rows = {"single": measured(0.50, 0.52), "Cut-MixMo": measured(0.60, 0.64), "MIMO": measured(0.55)}
-    lines = gains.table(rows).splitlines()
-    # no member's accuracy and no labels were measured
-    cells = ["single", "51.0 ± 1.4", "50.0 ± 0.0", "–", "1.00 ± 0.00", "2.00 ± 0.00", "–", "0.100 ± 0.000"]
-    assert lines[2] == f"| {' | '.join([*cells, '0.200 ± 0.000', '–', '–', '2'])} |"
+    rows = {"single": measured(50, 52), "Cut-MixMo": measured(60, 64), "MIMO": measured(55)}
+    cells = ["single", "51.0 ± 1.4", "50.0 ± 0.0", "–", "1.00 ± 0.00", "–", "–", "–", "0.200 ± 0.000", "–", "–", "2"]
+    assert gains.table(rows).splitlines()[2] == f"| {' | '.join(cells)} |"
     assert gains.differences(rows, "Cut-MixMo").splitlines()[2:] == [
-        "| Cut-MixMo − single | +11.0 ± 1.0 | a gain |",
-        "| Cut-MixMo − MIMO | +5.0 | one seed |",
+        "| single | +11.0 ± 1.0 | a gain |",
+        "| MIMO | +5.0 | one seed |",
     ]
-    assert "| Cut-MixMo − single, stopped early | +12.0 ± 2.0 | a gain |" in gains.differences(
-        rows, "Cut-MixMo", early=True
-    )
+    assert "| single, stopped early | +12.0 ± 2.0 | a gain |" in gains.differences(rows, "Cut-MixMo", early=True)
+
+
+def test_tables_are_put_into_their_places():
+    page = "before\n<!-- a -->\nold\n<!-- /a -->\nafter\n"
+    assert tables.put(page, "a", "new") == "before\n<!-- a -->\n\nnew\n\n<!-- /a -->\nafter\n"
+    with pytest.raises(ValueError, match="no place for 'b'"):
+        tables.put(page, "b", "new")
 
 
 def test_a_deep_ensemble_takes_the_networks_of_its_single_row():
@@ -104,18 +105,25 @@ def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(noisy_labels.SETTINGS, "digits", small)
     command = ["digits", "--rows", "Cut-MixMo", "--seeds", "2", "--output-dir", str(tmp_path)]
     assert noisy_labels.main([*command, "--only-table"]) == {}
-    figures = noisy_labels.main(command)["Cut-MixMo"][2]
-    assert (
-        figures
-        == noisy_labels.main([*command, "--only-table", "--figures", str(tmp_path / "kept.json")])["Cut-MixMo"][2]
-    )
+    monkeypatch.setattr(noisy_labels, "DOCS", tmp_path)
+    figures = noisy_labels.main(command)["Cut-MixMo"]["2"]
+    assert noisy_labels.main([*command, "--only-table", "--keep"]) == {"Cut-MixMo": {"2": figures}}
     recipe = gains.recipes(noisy_labels.ROWS["Cut-MixMo"], "Cut-MixMo", dataclasses.replace(small, label_noise=0.4), 2)[
         0
     ]
+    folder = tmp_path / "digits-wrn10_1-noise0.4/Cut-MixMo" / recipe.name
+    last, early = (json.loads((folder / f"evaluation_{key}/metrics.json").read_text()) for key in ("last", "early"))
     noisy, right = splits.noisy_labels(recipe, "train")
-    assert figures["last"]["label_issues"]["wrong"] == (noisy != right).sum()
-    assert figures["last"]["temperature"]["fitted_on"] == 9
-    assert figures["early"]["images"]["test"] == 360
-    kept = json.loads((tmp_path / "kept.json").read_text())["Cut-MixMo"]["2"]
-    assert kept["accuracy %"] == pytest.approx(100 * figures["last"]["uncalibrated"]["accuracy"])
+    assert last["label_issues"]["wrong"] == (noisy != right).sum()
+    assert last["temperature"]["fitted_on"] == 9
+    assert last["temperature"]["label_noise"]["estimated"]
+    assert figures["accuracy %"] == pytest.approx(100 * last["uncalibrated"]["accuracy"])
+    assert figures["stopped early %"] == pytest.approx(100 * early["uncalibrated"]["accuracy"])
+    places = "".join(
+        f"<!-- noisy_labels-digits-0.4-{part} -->\n<!-- /noisy_labels-digits-0.4-{part} -->\n"
+        for part in ("table", "differences", "stopped-early")
+    )
+    (tmp_path / "results.md").write_text(places)
+    noisy_labels.main(["digits", "--docs"])
+    assert gains.table({"Cut-MixMo": {"2": figures}}) in (tmp_path / "results.md").read_text()
     assert "| Cut-MixMo |" in capsys.readouterr().out

@@ -23,7 +23,7 @@ import numpy as np
 import tiny_imagenet
 
 from mixmo_keras.experiments import Recipe, finished_runs, run_missing, tables
-from mixmo_keras.experiments.recipe import TRAIN_SPLITS
+from mixmo_keras.experiments.options import TRAIN_SPLITS
 
 LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
 CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", msda_probability=0.5)

@@ -18,7 +18,8 @@ from typing import Any
 import keras
 
 from mixmo_keras import augmentation, datasets, files, pilot, plots, search
-from mixmo_keras.experiments.recipe import dataset_label, default_of
+from mixmo_keras.experiments.options import default_of
+from mixmo_keras.experiments.recipe import dataset_label
 from mixmo_keras.experiments.results import refuse_other_settings
 
 RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name

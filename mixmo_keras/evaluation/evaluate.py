@@ -13,7 +13,9 @@ import keras
 import numpy as np
 
 from mixmo_keras import arguments, metrics
+from mixmo_keras.evaluation import label_issues
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
+from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.models.ensemble import Ensemble
 
@@ -32,6 +34,10 @@ class Evaluation:
         class_names: The K classes' names.
         uncertainty: By measure, the scores of the test images (n,) and of those out of distribution (m,), or None.
         disagreement: The images that members disagree on most: their indices in the test set, and their pixels.
+        label_issues: How suspicious the labels of training images are, or None.
+        suspicious_images: The images with the most suspicious labels, or None: their indices in what was labelled, and
+            their pixels.
+        right_labels: The right classes of those training images, where they are known.
     """
 
     figures: dict[str, Any]
@@ -41,6 +47,9 @@ class Evaluation:
     class_names: tuple[str, ...]
     uncertainty: dict[str, tuple[np.ndarray, np.ndarray | None]]
     disagreement: tuple[np.ndarray, np.ndarray]
+    label_issues: LabelIssues | None = None
+    suspicious_images: tuple[np.ndarray, np.ndarray] | None = None
+    right_labels: np.ndarray | None = None
 
 
 def evaluate(
@@ -55,6 +64,9 @@ def evaluate(
     corrupted: Iterable[tuple[str, int, Any]] | None = None,
     name: str | None = None,
     num_disagreements: int = 18,
+    labelled=None,
+    right_labels=None,
+    label_noise: float | str | None = None,
 ) -> Evaluation:
     """Evaluates an ensemble, or a single network, on test data.
 
@@ -69,7 +81,13 @@ def evaluate(
         out_of_distribution_name: What to call them. Defaults to "elsewhere".
         corrupted: (corruption, severity, batches) one after the other, severities 1 to 5, as `corrupted_batches` gives.
         name: The model's name in the report. Defaults to `model.name`.
-        num_disagreements: Number of images to keep that members disagree on most. Defaults to 18.
+        num_disagreements: Number of images to keep that members disagree on most, and of those whose labels are the most
+            suspicious. Defaults to 18.
+        labelled: Batches of (images, labels), always in the same order, of which some labels may be wrong: the training
+            images. They are ranked by how suspicious they are, see `label_issues`.
+        right_labels: The right classes (n,) of the labelled images, where they are known.
+        label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`; see
+            `Ensemble.calibrate`. Defaults to labels that are right.
 
     Raises:
         ValueError: data that don't fit the model, a corruption without all severities, fitting without validation data.
@@ -77,20 +95,19 @@ def evaluate(
     """
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
+    _check_labels(temperature, labelled, right_labels, label_noise)
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
     class_names, before = arguments.names("class_names", class_names), float(model.temperature)
     held_out = None if validation is None else model.predict_with_labels(validation)
-    if temperature:
-        model.calibrate_on(*held_out)  # type: ignore[misc]
+    fitted = {"before": before, **_temperature_figures(model, held_out if temperature else None, label_noise)}
     member_logits, labels = model.predict_with_labels(test)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
 
     num_validation = 0 if held_out is None else len(held_out[1])
-    fitted_on = num_validation if temperature else 0
     images = {"test": len(labels), "validation": num_validation}
-    figures = {"name": name or model.name, "images": images, "parameters": model.count_params()}
-    figures["temperature"] = {"before": before, "value": float(model.temperature), "fitted_on": fitted_on}
+    figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
+    figures["temperature"] = fitted
     figures |= _network_figures(model, member_logits, labels)
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:
@@ -100,8 +117,25 @@ def evaluate(
     if corrupted is not None:
         figures["corruptions"] = _corruption_figures(model, corrupted)
     measures = {measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores}
-    disputed = _most_disputed(test, scores, num_disagreements)
-    return Evaluation(_for_json(figures), member_logits, logits, labels, tuple(class_names), measures, disputed)
+    dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
+    disputed = _images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements])
+    issues, suspicious = None, None
+    if labelled is not None:
+        issues = label_issues.find(model, labelled)
+        figures["label_issues"] = _label_figures(issues, right_labels)
+        suspicious = _images_at(labelled, issues.order()[:num_disagreements])
+    return Evaluation(
+        _for_json(figures),
+        member_logits,
+        logits,
+        labels,
+        tuple(class_names),
+        measures,
+        disputed,
+        issues,
+        suspicious,
+        right_labels,
+    )
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -131,7 +165,29 @@ def _check_names(name, out_of_distribution, out_of_distribution_name) -> None:
         )
 
 
+def _check_labels(temperature: bool, labelled, right_labels, label_noise: float | str | None) -> None:
+    if label_noise is not None and not temperature:
+        raise ValueError("`label_noise` is about the labels that a temperature is fitted on: pass temperature=True.")
+    if right_labels is not None and labelled is None:
+        raise ValueError("`right_labels` are those of `labelled` images: pass these too.")
+
+
 # -- figures by subject ------------------------------------------------------------------------------------------------
+
+
+def _temperature_figures(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str, Any]:
+    """Fits the temperature on held-out data (member logits, labels), None for nothing, and says what it is."""
+    if held_out is None:
+        return {"value": float(model.temperature), "fitted_on": 0}
+    member_logits, labels = held_out
+    model.calibrate_on(member_logits, labels, label_noise=label_noise)
+    figures: dict[str, Any] = {"value": float(model.temperature), "fitted_on": len(labels)}
+    if label_noise is not None:
+        known: Any = None if label_noise == "estimate" else label_noise
+        logits = model.pooled(member_logits, calibrated=False)
+        _, rate = calibration.fit_temperature_under_noise(logits, labels, known)
+        figures["label_noise"] = {"rate": rate, "estimated": known is None}
+    return figures
 
 
 def _network_figures(model: Ensemble, member_logits, labels) -> dict[str, Any]:
@@ -228,10 +284,17 @@ def _detection(name: str, scores: dict, scores_elsewhere: dict) -> dict[str, Any
     return {"dataset": name, "images": len(both) - len(values), "measures": measures}
 
 
-def _most_disputed(batches, scores: dict, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The indices and the pixels of the images of the highest mutual information."""
-    dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
-    indices = np.argsort(-dispute, kind="stable")[:count]
+def _label_figures(issues: LabelIssues, right_labels) -> dict[str, Any]:
+    """How many labels the ensemble contradicts, and where the right ones are known, how well the wrong ones are found."""
+    figures: dict[str, Any] = {
+        "images": len(issues.labels),
+        "contradicted": int((issues.predicted != issues.labels).sum()),
+    }
+    return figures if right_labels is None else figures | label_issues.detection_figures(issues, right_labels)
+
+
+def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Some indices and the pixels of the images there."""
     wanted, first = set(indices.tolist()), 0
     images_by_index: dict[int, np.ndarray] = {}
     for images, *_ in numpy_batches(batches):

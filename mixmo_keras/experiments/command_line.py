@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from mixmo_keras.experiments.recipe import GROUPS, Default, Recipe, kinds
+from mixmo_keras.experiments.options import GROUPS, Default, kinds
+from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.run import run
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.methods import defaults as method_defaults

@@ -1,5 +1,6 @@
 """Evaluates what recipes trained, or any saved models: what recipes/evaluate.py does."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from mixmo_keras import arguments, datasets, evaluation, files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
+from mixmo_keras.experiments import splits
+from mixmo_keras.experiments.options import Data
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
 
@@ -31,6 +34,8 @@ def evaluate_runs(
     ood: str | None = None,
     corruptions: str | None = None,
     corruption_images: int | None = None,
+    label_issues: bool = False,
+    label_noise: float | str | None = None,
     output_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run, a saved model, or several as one deep ensemble; writes the report and returns its figures.
@@ -47,6 +52,8 @@ def evaluate_runs(
         ood: Name of a dataset of other images, to be told from the test images.
         corruptions: `"on_the_fly"` corrupts the test images here, `"tfds"` reads CIFAR-10-C and its like.
         corruption_images: Number of test images to corrupt. Defaults to 2000.
+        label_issues: Whether to rank the labels that the run was trained on by how suspicious they are.
+        label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`.
         output_dir: Folder of the report. Defaults to the run's evaluation/.
     """
     folder = _report_folder(paths, ensemble, output_dir)
@@ -56,29 +63,25 @@ def evaluate_runs(
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
-    held_out = not trained_on_validation(paths, name)
-    if not held_out and (temperature or coverage is not None):
+    data = _data(paths, name, data_dir, label_issues)
+    if data["validation"] is None and (temperature or coverage is not None):
         raise ValueError(
             f"{'--temperature' if temperature else '--coverage'} is fitted on the validation images of {name}, which were "
             "trained on here (train_split train+validation). Train with --train-split train to hold them out."
         )
-    test, validation = (
-        datasets.batches(datasets.load(name, split, data_dir), 256) if split == "test" or held_out else None
-        for split in ("test", "validation")
-    )
     evaluated = evaluation.evaluate(
         model,
-        test,
-        info.class_names,
-        validation=validation,
+        class_names=info.class_names,
         temperature=temperature,
         coverage=coverage,
         out_of_distribution=None if ood is None else out_of_distribution(ood, model.image_shape, data_dir),
         out_of_distribution_name=ood,
         corrupted=None if corruptions is None else corrupted(corruptions, name, data_dir, num_corrupted),
         name=model_name,
+        label_noise=label_noise,
+        **data,
     )
-    evaluated.figures["trained_on_validation"] = not held_out
+    evaluated.figures["trained_on_validation"] = data["validation"] is None
     page = report.write(evaluated, folder)
     print(report.table(evaluated.figures))
     print(f"report: {page}")
@@ -89,6 +92,23 @@ def evaluate_runs(
         card = model_card(evaluated.figures, info)
         print(f"exported: {model.export(export, class_names=info.class_names, card=card)}")
     return evaluated.figures
+
+
+def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: bool) -> dict[str, Any]:
+    """The data to evaluate on: test; validation, None where it was trained on; and labels to be ranked."""
+    trained_on = data_settings(paths, name)
+
+    def batches(split: str) -> tf.data.Dataset:
+        return datasets.batches(splits.load(trained_on, split, data_dir), 256)
+
+    data: dict[str, Any] = {"test": batches("test"), "validation": None}
+    if not trained_on_validation(paths, name):
+        data["validation"] = batches("validation")
+    if label_issues:
+        data["labelled"] = batches(trained_on.train_split)
+        if trained_on.label_noise:
+            data["right_labels"] = splits.noisy_labels(trained_on, trained_on.train_split, data_dir)[1]
+    return data
 
 
 def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | None) -> Path:
@@ -132,9 +152,7 @@ def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
 
 def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
     """Whether one of the runs was trained on the validation images of a dataset; a .keras file is its folder's run's."""
-    folders = [path if path.is_dir() else path.parent for path in paths]
-    configs = [folder / "config.json" for folder in folders if (folder / "config.json").is_file()]
-    settings = [json.loads(config.read_text()) for config in configs]
+    settings = _configs(paths)
     on_all = {
         one.get("dataset", "").partition("@")[0] for one in settings if one.get("train_split") == "train+validation"
     }
@@ -143,11 +161,31 @@ def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
 
 def dataset_of(paths: Sequence[Path]) -> str:
     """The dataset that the runs say they were trained on."""
-    configs = [path / "config.json" for path in paths if (path / "config.json").is_file()]
-    names = {json.loads(config.read_text())["dataset"] for config in configs}
+    names = {config["dataset"] for config in _configs(paths)}
     if len(names) != 1:
         raise ValueError(f"The paths name {len(names)} datasets: pass one with --dataset.")
     return names.pop()
+
+
+def data_settings(paths: Sequence[Path], dataset: str) -> Data:
+    """The settings about the dataset that the runs were trained on; without runs, or of another dataset, the defaults.
+
+    Raises:
+        ValueError: several runs with other images or labels each.
+    """
+    configs = _configs(paths)
+    names = [field.name for field in dataclasses.fields(Data)]
+    settings = [Data(**{name: config[name] for name in names if name in config}) for config in configs]
+    settings = [one for one in settings if one.dataset == dataset]
+    if len({(one.train_images, one.label_noise, one.noise_kind, one.data_seed) for one in settings}) > 1:
+        raise ValueError("The runs learned from other images or labels: evaluate each by itself.")
+    return settings[0] if settings else Data(dataset=dataset)
+
+
+def _configs(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The settings of runs, and of those that .keras files lie in; nothing of files that are no run's."""
+    files = [(path if path.is_dir() else path.parent) / "config.json" for path in paths]
+    return [json.loads(file.read_text()) for file in files if file.is_file()]
 
 
 def without_seed(name: str) -> str:

@@ -23,9 +23,10 @@ import tensorflow as tf
 
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import resizing
-from mixmo_keras.experiments import logs, results
+from mixmo_keras.experiments import logs, results, splits
+from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
-from mixmo_keras.experiments.recipe import Default, Recipe, method_options
+from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.mixing.augmentation import AREA, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.methods import METHODS
@@ -115,10 +116,10 @@ class Data:
 def load(recipe: Recipe) -> Data:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
-    train = datasets.load(recipe.dataset, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
+    train = splits.load(recipe, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
 
     def to_evaluate(split: str) -> tf.data.Dataset:
-        return datasets.batches(datasets.load(recipe.dataset, split, recipe.data_dir), EVALUATED_AT_ONCE)
+        return datasets.batches(splits.load(recipe, split, recipe.data_dir), EVALUATED_AT_ONCE)
 
     return Data(info, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
 

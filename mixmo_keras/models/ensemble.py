@@ -90,7 +90,14 @@ class Ensemble(_Network):
     def temperature(self, value: float):
         self.average.temperature = value
 
-    def calibrate(self, x, y=None, batch_size: int = 256, temperature_applies_to: str | None = None) -> float:
+    def calibrate(
+        self,
+        x,
+        y=None,
+        batch_size: int = 256,
+        temperature_applies_to: str | None = None,
+        label_noise: float | str | None = None,
+    ) -> float:
         """Fits the temperature on held-out data, sets it and returns it.
 
         Args:
@@ -100,15 +107,34 @@ class Ensemble(_Network):
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
+            label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or
+                `"estimate"`: the temperature fits the right ones then (`calibration.fit_temperature_under_noise`), where it
+                is the ensemble's. Defaults to labels that are right.
         """
-        return self.calibrate_on(*self.predict_with_labels(x, y, batch_size), temperature_applies_to)
+        member_logits, labels = self.predict_with_labels(x, y, batch_size)
+        return self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
 
-    def calibrate_on(self, member_logits, labels, temperature_applies_to: str | None = None) -> float:
+    def calibrate_on(
+        self,
+        member_logits,
+        labels,
+        temperature_applies_to: str | None = None,
+        label_noise: float | str | None = None,
+    ) -> float:
         """As `calibrate`, from what `predict_with_labels` gave."""
         if temperature_applies_to is None:
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
-        if temperature_applies_to == "members" and self.average.averaging == "probabilities":
+        of_members = temperature_applies_to == "members" and self.average.averaging == "probabilities"
+        if label_noise is not None:
+            if of_members:
+                raise ValueError(
+                    "A temperature under `label_noise` is the ensemble's: pass temperature_applies_to='ensemble'."
+                )
+            rate = None if label_noise == "estimate" else label_noise
+            logits = self.pooled(member_logits, calibrated=False)
+            temperature, _ = calibration.fit_temperature_under_noise(logits, labels, rate)  # type: ignore[arg-type]
+        elif of_members:
             temperature = calibration.fit_member_temperature(member_logits, labels)
         else:
             temperature = calibration.fit_temperature(self.pooled(member_logits, calibrated=False), labels)

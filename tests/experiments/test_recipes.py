@@ -22,8 +22,8 @@ import tensorflow_datasets as tfds
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run
+from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
-from mixmo_keras.experiments.recipe import Default
 from mixmo_keras.experiments.run import Data, training_batches, why_partners_of_the_step
 from mixmo_keras.models.methods import METHODS, defaults
 

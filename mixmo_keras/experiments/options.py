@@ -1,0 +1,260 @@
+"""The options of a run in four groups: what each is, its default, its help and its check.
+
+To add an option, add a line to a group.
+"""
+
+import dataclasses
+import enum
+import functools
+import inspect
+import os
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from mixmo_keras import datasets
+from mixmo_keras.arguments import boolean, choice, instance, integer, number
+from mixmo_keras.datasets.label_noise import KINDS as NOISE_KINDS
+from mixmo_keras.datasets.label_noise import LabelNoise
+from mixmo_keras.datasets.resizing import INTERPOLATIONS
+from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
+from mixmo_keras.mixing import masks
+from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
+from mixmo_keras.mixing.msda import METHODS as MSDA_METHODS
+from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.methods import METHODS
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks.member_average import AVERAGING
+from mixmo_keras.training import distribution, losses
+from mixmo_keras.training.schedules import PUBLISHED
+
+TRAIN_SPLITS = ("train", "train+validation")
+CROPS = ("pad", "resize", "whole")
+BINARY_MASKS = tuple(name for name in masks.MASKS if name != "linear")
+
+
+class Default(enum.Enum):
+    """The default of an option that is left to the method, of which `None` may be another value: `weight_root=None`.
+
+    In a resolved recipe an option still has it where the method has no such option.
+    """
+
+    METHOD = "the method's"
+
+    def __str__(self) -> str:
+        return self.value
+
+    __repr__ = __str__
+
+
+def option(default: Any, text: str, check: Callable[..., Any] | None = None, **bounds) -> Any:
+    """A field of `Recipe` that is an option of the command line: default, help, and its check in `arguments`."""
+    check = None if check is None else functools.partial(check, **bounds)
+    return dataclasses.field(default=default, metadata={"help": text, "check": check})
+
+
+def default_of(owner: Callable, name: str) -> Any:
+    """The default of an argument where it is defined."""
+    return inspect.signature(owner).parameters[name].default
+
+
+def _path(name: str, value: Any) -> str:
+    return os.fspath(instance(name, value, (str, os.PathLike), "a path"))
+
+
+def _text(name: str, value: Any) -> str:
+    return instance(name, value, str, "a text")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a run learns from, and how each image is augmented."""
+
+    dataset: str = option("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
+    train_split: str = option(
+        "train",
+        "images to train on: train; or train+validation, as the papers do, with none held out to choose or calibrate by",
+        choice,
+        known=TRAIN_SPLITS,
+    )
+    crop: str = option(
+        "pad",
+        "augmentation: pad (random crop after padding), resize (random part of each copy, enlarged), or whole (random part "
+        "of the image as it is in its file, resized: the same for its copies)",
+        choice,
+        known=CROPS,
+    )
+    padding: int = option(
+        default_of(PadCropFlip, "padding"),
+        "augmentation: pixels of zero padding before the random crop",
+        integer,
+        least=0,
+    )
+    smallest_area: float | None = option(
+        None,
+        f"augmentation: least share of the image's area in a random part (default with --crop resize or whole: {AREA[0]:g})",
+        number,
+        above=0,
+        most=AREA[1],
+    )
+    interpolation: str | None = option(
+        None,
+        "augmentation: how a random part of a file is resized: "
+        + ", ".join(INTERPOLATIONS)
+        + f" (default with --crop whole: {INTERPOLATIONS[0]})",
+        choice,
+        known=INTERPOLATIONS,
+    )
+    flip: bool = option(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
+    shared_augmentation: bool | Default = option(
+        Default.METHOD, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
+    )
+    pixel_augmentation: str | None = option(
+        None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS), choice, known=PIXEL_AUGMENTATIONS
+    )
+    train_images: int | None = option(
+        None, "learn from so many images alone, chosen at random, and validate on as large a part", integer, least=1
+    )
+    label_noise: float = option(
+        0.0, "rate of wrong labels among those that are learned and validated by", number, least=0, most=1
+    )
+    noise_kind: str = option(
+        default_of(LabelNoise, "kind"),
+        "wrong labels: symmetric (drawn among all classes) or asymmetric (the class that it is confused with)",
+        choice,
+        known=NOISE_KINDS,
+    )
+    clean_validation: bool = option(False, "validate by right labels, which who has wrong ones lacks", boolean)
+    data_seed: int = option(0, "seed of the choice of images and of wrong labels", integer, least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is trained. Ranges of the options that are the method's are checked by the method."""
+
+    method: str = option("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
+    backbone: str = option(default_of(MixMo, "backbone"), "network, such as wrn28_10 or wrn16_2", _text)
+    num_members: int | Default = option(Default.METHOD, "M, members of the ensemble", integer)
+    weight_root: float | Default | None = option(
+        Default.METHOD, "r, root of the ratios in the loss weights; none for equal weights", number
+    )
+    alpha: float | Default | None = option(
+        Default.METHOD, "α, concentration of the mixing ratios; none for equal ratios", number
+    )
+    mask: str | Default = option(Default.METHOD, "binary mask: " + ", ".join(BINARY_MASKS), choice, known=BINARY_MASKS)
+    probability: float | Default = option(Default.METHOD, "p, probability of the binary mask", number)
+    unmixing: bool | Default = option(
+        Default.METHOD, "move the masks towards showing all members, for small networks", boolean
+    )
+    input_repetition: float | Default = option(
+        Default.METHOD, "ρ, share of rows with the same image for all members", number
+    )
+    averaging: str | Default = option(
+        Default.METHOD, "what the ensemble averages: " + ", ".join(AVERAGING), choice, known=AVERAGING
+    )
+    drop_path: float | Default = option(Default.METHOD, "rate of stochastic depth in every block", number)
+    efficient_drop_path: bool | Default = option(
+        Default.METHOD, "compute a block for the rows alone that keep it", boolean
+    )
+    co_training: float | Default | None = option(
+        Default.METHOD, "λ, the labels' share where submodels teach each other; none for one pass", number
+    )
+    teaching: str | Default = option(Default.METHOD, "how submodels teach: softmax or sigmoid", _text)
+    batch_repetitions: int | Default = option(Default.METHOD, "b, times that a step uses each image", integer, least=1)
+    msda: str | None = option(
+        None, "mixing inside each member's image: " + ", ".join(MSDA_METHODS), choice, known=MSDA_METHODS
+    )
+    msda_probability: float | None = option(
+        None, f"probability of MSDA for each image (default with --msda: {MSDA.probability:g})", number
+    )
+    msda_alpha: float | None = option(
+        None, f"α of MSDA's Beta distribution (default with --msda: {MSDA.alpha:g})", number
+    )
+    l2: float | Default = option(Default.METHOD, "λ of L2 regularisation", number)
+    l2_normalization: bool | Default = option(
+        Default.METHOD, "L2 of the scales and shifts of normalisation layers too", boolean
+    )
+    dtype: str = option("float32", "float32, mixed_bfloat16 or mixed_float16", _text)
+    synchronized_batch_norm: bool = option(
+        default_of(MixMo, "synchronized_batch_norm"), "batch norm over the rows of all devices", boolean
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the model is trained, and on what devices."""
+
+    epochs: int = option(300, "epochs; warm-up and decay scale with them", integer, least=1)
+    scale: float = option(1.0, "train for this share of the epochs, such as 0.05 for a trial", number, above=0, most=1)
+    batch_size: int = option(64, "rows a step, a multiple of b: batch_size / b images", integer, least=1)
+    learning_rate: float | None = option(
+        None,
+        "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
+        + ", ".join(f"{name} {published.rate:g}" for name, published in PUBLISHED.items())
+        + ")",
+        number,
+        above=0,
+    )
+    schedule: str | None = option(
+        None,
+        "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",
+        choice,
+        known=PUBLISHED,
+    )
+    label_smoothing: float = option(
+        default_of(losses.CrossEntropy, "label_smoothing"),
+        "share of each label that is spread over all classes",
+        number,
+        least=0,
+        below=1,
+    )
+    clip_norm: float | None = option(None, "scale gradients down to this norm of all together", number, above=0)
+    ema: float | None = option(
+        None,
+        "momentum, such as 0.999, of a moving average of the weights to evaluate and keep",
+        number,
+        above=0,
+        below=1,
+    )
+    accumulation: int | None = option(None, "steps whose gradients make one update", integer, least=2)
+    jit_compile: bool | None = option(None, "compile the step with XLA (default: where there is a GPU)", boolean)
+    strategy: str = option(
+        default_of(distribution.strategy, "name"),
+        "of tf.distribute: " + ", ".join(distribution.STRATEGIES),
+        choice,
+        known=distribution.STRATEGIES,
+    )
+    devices: int | None = option(
+        None,
+        "GPUs of this machine to train on, or without GPUs parts of its CPU (default: all GPUs)",
+        integer,
+        least=1,
+    )
+    warm_start: str | None = option(None, "begin with the weights of this checkpoint or .keras file", _path)
+    seed: int = option(0, "seed of the initial weights, shuffling, augmentation and mixing", integer, least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where a run finds and leaves things, which decides none of its figures and is not in its config.json."""
+
+    data_dir: str | None = option(
+        None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)", _path
+    )
+    output_dir: str = option("runs", "folder of the runs", _path)
+    export_dir: str = option("saved_models", "folder of the SavedModels", _path)
+    checkpoint_steps: int = option(
+        1000, "steps between checkpoints; one more is written after every epoch", integer, least=1
+    )
+    fresh: bool = option(False, "start over, in place of a run of the same name", boolean)
+
+
+GROUPS = (Data, Model, Training, Folders)
+
+
+def kinds(field: dataclasses.Field) -> tuple[type, bool]:
+    """The type of an option's values, and whether `None` is one of them."""
+    union = typing.get_args(field.type) or (field.type,)
+    (kind,) = (one for one in union if one not in (types.NoneType, Default))
+    return kind, types.NoneType in union

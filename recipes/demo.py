@@ -64,7 +64,7 @@ def evaluate(recipe: Recipe) -> evaluation.Evaluation:
         label_noise="estimate",
         num_disagreements=10,
         labelled=labelled,
-        right_labels=splits.noisy_labels(recipe, "train")[1],
+        right_labels=splits.right_labels(recipe, "train"),
     )
 
 

@@ -11,6 +11,7 @@ from mixmo_keras.datasets.registry import (
     info,
     load,
     load_corrupted,
+    load_right,
     tensorflow_dataset,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "info",
     "load",
     "load_corrupted",
+    "load_right",
     "steps_per_epoch",
     "tensorflow_dataset",
 ]

@@ -48,10 +48,12 @@ class Source:
         info: A function of the data folder, a path or None, that gives the dataset's `Info`.
         load: A function of a split, of the data folder, and of whether to leave images as large as their files have them,
             that gives the images one by one: (image (H, W, C) uint8, label int64), always in the same order.
+        right: The same with the right labels, where those of `load` are people's of which some are known to be wrong.
     """
 
     info: Callable[[str | None], Info]
     load: Callable[[str, str | None, bool], tf.data.Dataset]
+    right: Callable[[str, str | None, bool], tf.data.Dataset] | None = None
 
 
 # -- what users call ---------------------------------------------------------------------------------------------------
@@ -86,6 +88,13 @@ def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, wh
     """
     arguments.choice("split", split, SPLITS)
     return _source(dataset).load(split, _folder(data_dir), arguments.boolean("whole", whole))
+
+
+def load_right(dataset: str, split: str, data_dir: str | os.PathLike | None = None) -> tf.data.Dataset | None:
+    """The images of a split with the right labels, where `load` gives some that are known to be wrong; else None."""
+    arguments.choice("split", split, SPLITS)
+    right = _source(dataset).right
+    return None if right is None else right(split, _folder(data_dir), False)
 
 
 def corrupted_versions(dataset: str) -> list[tuple[str, int]]:
@@ -125,13 +134,14 @@ def _resized(source: Source, size: tuple[int, int]) -> Source:
         described = source.info(data_dir)
         return dataclasses.replace(described, image_shape=(*size, described.image_shape[-1]))
 
-    def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
-        dataset = source.load(split, data_dir, whole)
-        if whole:
-            return dataset
-        return dataset.map(lambda image, label: (crop(image), label), num_parallel_calls=tf.data.AUTOTUNE)
+    def resized(load):
+        def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
+            dataset = load(split, data_dir, whole)
+            return dataset if whole else orders.mapped(dataset, lambda image, label: (crop(image), label))
 
-    return Source(describe, read)
+        return read
+
+    return Source(describe, resized(source.load), source.right and resized(source.right))
 
 
 def _folder(data_dir: str | os.PathLike | None) -> str | None:
@@ -196,6 +206,7 @@ def tensorflow_dataset(
     normalization: tuple | str = "auto",
     size: tuple[int, int] | None = None,
     border: int = 0,
+    labels: str | None = None,
 ) -> Source:
     """A TensorFlow Dataset of (image, label), and what its own splits are called here.
 
@@ -207,6 +218,7 @@ def tensorflow_dataset(
         normalization: Normalization as `MixMo` takes it. Defaults to `"auto"`.
         size: (H, W) that images of several sizes are brought to, by `resizing.center_crop`.
         border: Number of pixels cut off on every side after resizing, see `resizing.center_crop`. Defaults to 0.
+        labels: TFDS' name of other labels of all but the test split, such as people's of which some are wrong.
     """
 
     def describe(data_dir: str | None) -> Info:
@@ -216,24 +228,28 @@ def tensorflow_dataset(
         class_names = metadata.get("class_names", about.features["label"].names)
         return Info(name, tuple(shape), tuple(class_names), normalization)
 
-    def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
+    def read(split: str, data_dir: str | None, whole: bool, labels: str | None = None) -> tf.data.Dataset:
         builder = _prepared(name, archive, data_dir)
-        dataset = builder.as_dataset(split=splits[split], as_supervised=True, shuffle_files=False)
+        dataset = builder.as_dataset(split=splits[split], shuffle_files=False)
+        image_key, label_key = builder.info.supervised_keys or ("image", "label")
+        keys = (image_key, labels if labels and split != "test" else label_key)
         shape = describe(data_dir).image_shape
         crop = resizing.center_crop(size, border) if size else lambda image: image
 
         def prepare(image, label):
             return (image, label) if size and whole else (tf.ensure_shape(crop(image), shape), label)
 
-        def parse(record):
-            example = builder.info.features.deserialize_example(record)
-            return prepare(*(example[name] for name in builder.info.supervised_keys))
+        def pick(example):
+            return prepare(*(example[key] for key in keys))
 
-        dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        def parse(record):
+            return pick(builder.info.features.deserialize_example(record))
+
+        dataset = dataset.map(pick, num_parallel_calls=tf.data.AUTOTUNE)
         files = _record_files(builder, splits[split])
         return orders.by_file(dataset, files, parse) if files else dataset
 
-    return Source(describe, read)
+    return Source(describe, functools.partial(read, labels=labels), read if labels else None)
 
 
 def _record_files(builder, split: str) -> list:
@@ -292,6 +308,8 @@ DATASETS = {
     "digits": digits(),
     "cifar10": tensorflow_dataset("cifar10"),
     "cifar100": tensorflow_dataset("cifar100"),
+    # labels that people gave, of each image the wrong one where three disagree (Wei et al. 2022, arXiv:2110.12088)
+    "cifar10_n": tensorflow_dataset("cifar10_n", labels="worse_label"),
     # its test split has no labels: the papers' figures are on its validation split
     "imagenet2012": tensorflow_dataset(
         "imagenet2012",

@@ -106,8 +106,7 @@ def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: 
         data["validation"] = batches("validation")
     if label_issues:
         data["labelled"] = batches(trained_on.train_split)
-        if trained_on.label_noise:
-            data["right_labels"] = splits.noisy_labels(trained_on, trained_on.train_split, data_dir)[1]
+        data["right_labels"] = splits.right_labels(trained_on, trained_on.train_split, data_dir)
     return data
 
 

@@ -23,16 +23,29 @@ def load(recipe: Data, split: str, data_dir: str | None = None, whole: bool = Fa
 
 
 def noisy_labels(recipe: Data, split: str, data_dir: str | None = None):
-    """The labels (n,) of a split's images as they are learned, and the right ones (n,)."""
+    """The labels (n,) of a split's images after `label_noise`, and those before it (n,)."""
     noise = label_noise.LabelNoise(recipe.label_noise, recipe.noise_kind, recipe.data_seed)
-    right = label_noise.labels_of(chosen(recipe, split, data_dir))
+    before = label_noise.labels_of(chosen(recipe, split, data_dir))
     info = datasets.info(recipe.dataset, data_dir)
-    return noise.labels(right, info.class_names, info.name, split), right
+    return noise.labels(before, info.class_names, info.name, split), before
+
+
+def right_labels(recipe: Data, split: str, data_dir: str | None = None):
+    """The right labels (n,) of a split's images, None where it is not known that some are wrong."""
+    known = datasets.load_right(recipe.dataset, split, data_dir)
+    if known is None and not recipe.label_noise:
+        return None
+    images = chosen(recipe, split, data_dir) if known is None else _some(recipe, known, split, data_dir)
+    return label_noise.labels_of(images)
 
 
 def chosen(recipe: Data, split: str, data_dir: str | None = None, whole: bool = False) -> tf.data.Dataset:
-    """The images of a split that a recipe uses, one by one, with their right labels."""
-    dataset = datasets.load(recipe.dataset, split, data_dir, whole)
+    """The images of a split that a recipe uses, one by one, with the dataset's labels."""
+    return _some(recipe, datasets.load(recipe.dataset, split, data_dir, whole), split, data_dir)
+
+
+def _some(recipe: Data, dataset: tf.data.Dataset, split: str, data_dir: str | None) -> tf.data.Dataset:
+    """Of the images of a split those that a recipe uses."""
     if recipe.train_images is None or split == "test":
         return dataset
     if split == "validation":  # as large beside the training images as it was

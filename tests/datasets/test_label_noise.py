@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from mixmo_keras import datasets
-from mixmo_keras.datasets import label_noise, orders
+from mixmo_keras.datasets import label_noise, orders, registry
 from mixmo_keras.datasets.label_noise import LabelNoise
+from mixmo_keras.experiments import Recipe, splits
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TEN = tuple("0123456789")
@@ -126,3 +128,23 @@ def test_streamed_images_keep_their_wrong_labels(reorderable):
         np.testing.assert_array_equal(seen[1], wrong[numbers])
         epochs.append(numbers.tolist())
     assert (epochs[0] != epochs[1]) == reorderable  # without memory to shuffle in, others come as they are
+
+
+def test_labels_that_people_gave():
+    """CIFAR-10N as TFDS mocks it: the right labels beside people's, both in the same order, in any size."""
+    with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_reachable", lambda url: True)
+        given, right = (
+            label_noise.labels_of(load("cifar10_n@16", "train")) for load in (datasets.load, datasets.load_right)
+        )
+        images = [next(iter(load("cifar10_n", "train")))[0] for load in (datasets.load, datasets.load_right)]
+        recipe = Recipe(dataset="cifar10_n", train_images=10)
+        few = splits.right_labels(recipe, "train")
+        learned = label_noise.labels_of(splits.load(recipe, "train"))
+        tested = label_noise.labels_of(datasets.load("cifar10_n", "test"))
+        assert datasets.load_right("digits", "train") is None
+        np.testing.assert_array_equal(tested, label_noise.labels_of(datasets.load_right("cifar10_n", "test")))
+    np.testing.assert_array_equal(*images)
+    assert (given != right).any()
+    assert (few != learned).any()
+    assert set(zip(learned, few, strict=True)) <= set(zip(given, right, strict=True))

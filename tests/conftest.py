@@ -49,6 +49,14 @@ def _quick_does_not_train(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _fork_server_ends():
+    yield
+    import tiny
+
+    tiny.stop_fork_server()
+
+
 @pytest.fixture(autouse=True)
 def _random_numbers(request):
     """Whatever ran before in the same process, and whatever seed it left behind."""

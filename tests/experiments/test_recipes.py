@@ -4,8 +4,6 @@ import csv
 import dataclasses
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import cifar10
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tiny
 
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
@@ -367,9 +366,7 @@ def test_cifar100_through_mock_data(tmp_path):
 
 
 def test_cifar100_without_data_ends_in_one_line(tmp_path):
-    command = [sys.executable, str(RECIPES / "cifar100.py"), "--data-dir", str(tmp_path)]
-    environment = {"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path), "PYTHONPATH": str(RECIPES.parent)}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    ended = tiny.run([RECIPES / "cifar100.py", "--data-dir", tmp_path], tmp_path, HOME=str(tmp_path))
     if ended.returncode == 0:
         pytest.skip("CIFAR-100 could be downloaded here")
     last = ended.stderr.strip().splitlines()[-1]

@@ -1,8 +1,6 @@
 """SavedModels: the same numbers in a process without the package, and never half-written."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -46,7 +44,8 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
     network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
     arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "answer.npz"]
-    subprocess.run([sys.executable, SCRIPTS / "serving_client.py", *arguments], check=True, cwd=tmp_path)
+    ended = tiny.run([SCRIPTS / "serving_client.py", *arguments], tmp_path)
+    assert ended.returncode == 0, ended.stderr[-3000:]
     answers = np.load(tmp_path / "answer.npz")
 
     members = softmax(network.predict_members(IMAGES, verbose=0).astype("float64"))
@@ -179,9 +178,7 @@ def test_litert(tmp_path):
     ],
 )
 def test_a_kill_leaves_no_version_behind(tmp_path, moment):
-    process = tiny.start([sys.executable, str(SCRIPTS / "killed_export.py"), str(tmp_path / "name"), moment])
-    process.communicate(timeout=100)
-    assert process.returncode == -9
+    assert tiny.run([SCRIPTS / "killed_export.py", tmp_path / "name", moment]).returncode == -9
     assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir())
     assert tiny.model().export(tmp_path / "name").name == "1"
 
@@ -225,6 +222,6 @@ def test_options_that_would_be_ignored(tmp_path, options, message):
 def test_the_model_kept_in_git_serves_a_digit(tmp_path):
     folder = ROOT / "saved_models" / "digits"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 1_000_000
-    command = [sys.executable, ROOT / "recipes/predict.py", ROOT / "docs/digit.png", "--saved-model", folder]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = [ROOT / "recipes/predict.py", ROOT / "docs/digit.png", "--saved-model", folder]
+    done = tiny.run(command, tmp_path)
     assert "docs/digit.png  3  confidence" in done.stdout, done.stderr

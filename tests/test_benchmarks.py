@@ -109,6 +109,7 @@ def is_quotient(ratio: float, a: float, b: float, rounding: float, of_ratio: flo
     return smallest - of_ratio <= ratio <= largest + of_ratio
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_step(run):
     lines = run("step", *SMALL, "--steps", 1, "--rounds", 1, "--settings", "default")
     speeds = {line.split("  ")[0]: numbers(line[46:]) for line in lines[2:]}
@@ -164,6 +165,7 @@ def test_inference(run):
         assert is_quotient(ratio, milliseconds, single[0], rounding=0.005)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_stochastic_depth(run):
     line = run("stochastic_depth", *SMALL, "--steps", 1, "--rounds", 1, "--rates", 0.5)[-1]
     rate, plain, efficient, ratio, _ = map(float, line.split())

@@ -329,7 +329,9 @@ def compiled_with(name):
 
 
 @pytest.mark.parametrize("how", ["default", "adam", "smoothing"])
-def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how):
+def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how, request):
+    if how != "default":
+        request.getfixturevalue("eagerly")
     model = compiled_with(how)
     model.fit(dataset(), epochs=1, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -347,6 +349,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how):
     assert tiny.equal_weights(model, copy)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # weights come without its state
 def test_weights_and_configuration(tmp_path):
     model = tiny.model(num_members=3, seed=1)
@@ -393,12 +396,14 @@ def test_any_optimizer_loss_and_metrics():
     assert logs["loss"] == pytest.approx(-(weight * tiny.log_softmax(logits)[np.arange(8), Y]).mean(), rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_no_metrics():
     model = tiny.model()
     model.compile("sgd", metrics=None)
     assert set(model.fit(dataset(), verbose=0).history) == {"loss"}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_arrays_and_datasets_train_alike():
     first, second = tiny.model(), tiny.model()
     first.fit(X, Y, batch_size=3, epochs=2, shuffle=False, verbose=0)  # the last batch is smaller
@@ -414,6 +419,7 @@ class Batches(keras.utils.PyDataset):
         return X[4 * index : 4 * index + 4], Y[4 * index : 4 * index + 4]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras' way of seeing the end
 def test_other_kinds_of_data_train_alike():
     models = [tiny.model() for _ in range(3)]
@@ -528,6 +534,7 @@ def test_bad_arguments_of_the_recipes(make, message):
         make()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_one_member_with_a_mixing_warns_once():
     message = "One member has nobody to mix with: pass mixing=None, or use SingleNetwork"
     with pytest.warns(UserWarning, match=message) as caught:
@@ -537,6 +544,11 @@ def test_one_member_with_a_mixing_warns_once():
         warnings.simplefilter("error", UserWarning)
         model.fit(dataset(X, Y), verbose=0)  # and works
         mixmo_keras.SingleNetwork(tiny.backbone())
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return tiny.model()
 
 
 @pytest.mark.parametrize("call", ["fit", "evaluate"])
@@ -551,8 +563,8 @@ def test_one_member_with_a_mixing_warns_once():
     ],
     ids=["rank", "channels", "height", "classes", "label rank"],
 )
-def test_shapes_are_checked_before_the_first_step(call, x, y, message):
-    model = tiny.model()
+def test_shapes_are_checked_before_the_first_step(call, x, y, message, untrained):
+    model = untrained
     for data in ((x, y), (dataset(x, y),)):
         with pytest.raises(ValueError, match=message):
             getattr(model, call)(*data, verbose=0)
@@ -573,6 +585,7 @@ def test_loss_weights_have_no_meaning():
         tiny.model().compile("sgd", loss_weights=[1.0])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_weights_files_hold_the_optimizer_and_nothing_twice(tmp_path):
     model = tiny.model()
     model.fit(X, Y, verbose=0)

@@ -64,6 +64,7 @@ def test_batch_norm_averages_move_by_a_tenth():
     np.testing.assert_allclose(moved["moving_variance"], 0.9 + 0.1 * mixed.var((0, 1, 2)), rtol=1e-3)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_frozen_weights_stay():
     model = start(l2=0.1)
     model.core.trainable = False

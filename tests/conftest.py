@@ -49,6 +49,25 @@ def _quick_does_not_train(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _fork_server_ends():
+    yield
+    import tiny
+
+    tiny.stop_fork_server()
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    """Models are compiled without graphs: to trace one takes as long as eight steps, and here it is not the subject."""
+    from mixmo_keras import MixMo
+
+    compile = MixMo.compile
+    monkeypatch.setattr(
+        MixMo, "compile", lambda *values, **options: compile(*values, **options | {"run_eagerly": True})
+    )
+
+
 @pytest.fixture(autouse=True)
 def _random_numbers(request):
     """Whatever ran before in the same process, and whatever seed it left behind."""
@@ -62,6 +81,7 @@ def _libraries_stay():
     """Leaves the half million objects of TensorFlow and Keras out of every later search for garbage."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # a traced graph is thousands of objects that stay
 
 
 @pytest.fixture(autouse=True, scope="module")

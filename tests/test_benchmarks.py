@@ -103,6 +103,13 @@ def numbers(line: str) -> list[float]:
     return [float(number.replace(",", "")) for number in re.findall(r"(?<=\s)[\d,]+\.?\d*(?=\s|$)", line)]
 
 
+def is_quotient(ratio: float, a: float, b: float, rounding: float, of_ratio: float = 0.001) -> bool:
+    """Whether `ratio` is a / b, where all three were rounded for a table: a machine under load makes few rows a second."""
+    smallest, largest = (a - rounding) / (b + rounding), (a + rounding) / max(b - rounding, 1e-9)
+    return smallest - of_ratio <= ratio <= largest + of_ratio
+
+
+@pytest.mark.usefixtures("eagerly")
 def test_step(run):
     lines = run("step", *SMALL, "--steps", 1, "--rounds", 1, "--settings", "default")
     speeds = {line.split("  ")[0]: numbers(line[46:]) for line in lines[2:]}
@@ -110,7 +117,8 @@ def test_step(run):
     assert set(speeds) == {"default: Cut-MixMo M=2", "default: Cut-MixMo M=2, pad-crop-flip"}
     assert plain[1:] == [1, 1, 1, 1]
     for speed, median, smallest, largest, _ in speeds.values():
-        assert median == smallest == largest == pytest.approx(speed / plain[0], rel=0.02, abs=0.002)
+        assert median == smallest == largest
+        assert is_quotient(median, speed, plain[0], rounding=0.05)
 
 
 @pytest.mark.slow
@@ -130,8 +138,8 @@ def test_pipeline(run):
     assert list(figures) == ["b = 1", "b = 4", *(f"b = {b}, RandAugment by keras-cv" for b in (1, 4))]
     for name, (made, eaten, ratio, smallest) in figures.items():
         assert ratio == smallest
-        assert made / eaten == pytest.approx(ratio, rel=0.05, abs=0.1)
-        assert eaten * int(name[4]) == pytest.approx(figures["b = 1"][1], rel=0.01, abs=4)
+        assert is_quotient(ratio, made, eaten, rounding=0.5, of_ratio=0.05)
+        assert eaten * int(name[4]) == pytest.approx(figures["b = 1"][1], abs=3)  # of as many rows
 
 
 @pytest.mark.slow
@@ -154,14 +162,15 @@ def test_inference(run):
     single = figures["single network"]
     assert single[1:] == [1, 1]
     for milliseconds, ratio, _ in figures.values():
-        assert ratio == pytest.approx(milliseconds / single[0], rel=0.02, abs=0.02)
+        assert is_quotient(ratio, milliseconds, single[0], rounding=0.005)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_stochastic_depth(run):
     line = run("stochastic_depth", *SMALL, "--steps", 1, "--rounds", 1, "--rates", 0.5)[-1]
     rate, plain, efficient, ratio, _ = map(float, line.split())
     assert rate == 0.5
-    assert ratio == pytest.approx(plain / efficient, rel=0.02, abs=0.002)
+    assert is_quotient(ratio, plain, efficient, rounding=0.05)
 
 
 # -- on an accelerator: without TensorFlow, here on the CPU ------------------------------------------------------------

@@ -1,11 +1,14 @@
 """The smallest network, data and oracles that can show a fault. Keras only: the JAX tests use it too."""
 
+import functools
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -76,26 +79,88 @@ def _output(command: list, backend: str) -> str:
 
 def script(name: str, *arguments, backend: str = "tensorflow") -> str:
     """What a file of tests/scripts prints in a process of its own."""
-    return _output([sys.executable, SCRIPTS / name, *arguments], backend)
+    if backend != "tensorflow":
+        return _output([sys.executable, SCRIPTS / name, *arguments], backend)
+    ended = run([SCRIPTS / name, *arguments])
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return ended.stdout
+
+
+class Ended(NamedTuple):
+    """A process that has ended, as `subprocess.run` describes it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(command: list, folder: Path | None = None, **environment) -> Ended:
+    """Runs a Python file with its arguments in a process of its own, in which TensorFlow is imported already."""
+    (ended,) = run_together([command], [environment], folder)
+    return ended
+
+
+def run_together(commands: list[list], environments: list[dict], folder: Path | None = None) -> list[Ended]:
+    """`run` for several processes at the same time."""
+    with tempfile.TemporaryDirectory() as outputs:
+        jobs = [
+            {
+                "command": [str(part) for part in command],
+                "environment": _environment(**environment),
+                "folder": str(folder or Path.cwd()),
+                "output": [f"{outputs}/{index}.{name}" for name in ("stdout", "stderr")],
+            }
+            for index, (command, environment) in enumerate(zip(commands, environments, strict=True))
+        ]
+        server = _fork_server()
+        server.stdin.write(json.dumps(jobs) + "\n")
+        server.stdin.flush()
+        codes = json.loads(server.stdout.readline())
+        texts = [[Path(path).read_text() for path in job["output"]] for job in jobs]
+    return [Ended(code, *printed) for code, printed in zip(codes, texts, strict=True)]
+
+
+@functools.cache
+def _fork_server() -> subprocess.Popen:
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(SCRIPTS / "fork_server.py")]
+    environment = _environment(KERAS_BACKEND="tensorflow")
+    return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+
+
+def stop_fork_server() -> None:
+    """Ends the server of `run`, if there is one, so that its processor time counts as that of the tests."""
+    if _fork_server.cache_info().currsize:
+        _fork_server().communicate()
+        _fork_server.cache_clear()
 
 
 def start(command: list, **environment) -> subprocess.Popen:
     """A process that finds the package and the tests' modules."""
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [str(part) for part in command]
+    return subprocess.Popen(command, env=_environment(**environment), **pipes)  # type: ignore[call-overload]
+
+
+def _environment(**changes: str) -> dict[str, str]:
     here = Path(__file__).parent
     paths = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, here.parent / "recipes"])),
     }
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    command = [str(part) for part in command]
-    return subprocess.Popen(command, env={**os.environ, **paths, **environment}, **pipes)  # type: ignore[call-overload]
+    return {**os.environ, **paths, **changes}
 
 
-def start_workers(command: list, count: int = 2) -> list[subprocess.Popen]:
-    """Processes that train together, on free ports of this machine."""
+def cluster(count: int = 2) -> list[dict[str, str]]:
+    """The environments of processes that train together, on free ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
     tasks = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in range(count)]
-    return [start(command, TF_CONFIG=json.dumps(task)) for task in tasks]
+    return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
+
+
+def start_workers(command: list, count: int = 2) -> list[subprocess.Popen]:
+    """Processes that train together."""
+    return [start(command, **environment) for environment in cluster(count)]

@@ -1,9 +1,6 @@
-"""`make demo`: the comparison, and the prediction served in a process without the package."""
-
-import dataclasses
+"""`make demo` as it is run; in short it is in test_recipes.py."""
 
 import demo
-import digits
 import pytest
 
 
@@ -13,12 +10,3 @@ def test_demo_reaches_its_accuracy(tmp_path, monkeypatch, capfd):
     figures = demo.demo()
     assert figures["cut_mixmo"]["test"]["ensemble"]["accuracy"] >= 0.98
     assert "a handwritten" in capfd.readouterr().out
-
-
-def test_demo_runs_from_training_to_serving(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    figures = demo.demo(dataclasses.replace(digits.RECIPE, backbone="wrn10_1", epochs=1))
-    printed = capfd.readouterr().out
-    assert set(figures) == {"cut_mixmo", "single"}
-    assert "is served as" in printed
-    assert "members' mean" in printed

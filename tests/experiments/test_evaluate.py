@@ -15,6 +15,8 @@ from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, splits
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

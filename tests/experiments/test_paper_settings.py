@@ -224,6 +224,7 @@ QUICK_CASES = {("digits", method) for method in METHODS} | {
 EVERY_CASE = itertools.product(("digits", "cifar10", "cifar100", "tiny_imagenet"), METHODS)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("name", "method"),
     [case if case in QUICK_CASES else pytest.param(*case, marks=pytest.mark.slow) for case in EVERY_CASE],

@@ -9,6 +9,8 @@ from tiny_search import TRAIN, VALIDATION, backbone
 
 from mixmo_keras import pilot
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def made(finals: dict, images=(1000, 400)):
     """Findings whose last accuracies by (variant, width) are given, one for each seed."""
@@ -97,7 +99,7 @@ def test_runs_and_goes_on(tmp_path):
     found = run(tmp_path, lines)
     assert len(lines) == 6
     assert lines[0].startswith("one member, width 1, seed 0: accuracy ")
-    assert found["images"] == [64, 64]
+    assert found["images"] == [16, 64]
     assert [len(one["accuracy"]) for one in found["runs"]] == [2] * 6
     files = sorted(tmp_path.iterdir())
     files[0].unlink()  # as if a kill had come before it
@@ -121,7 +123,7 @@ def test_errors():
 
 def test_recipe(tmp_path, capsys):
     arguments = ["--dataset", "digits", "--pilot", "--widths", "1", "--seeds", "0", "--rows", "32"]
-    arguments += ["--images", "64", "--epochs", "1"]
+    arguments += ["--images", "16", "--epochs", "1"]
     found = search_recipe.main([*arguments, "--output-dir", str(tmp_path)])
     folder = tmp_path / "digits-pilot"
     assert json.loads((folder / "pilot.json").read_text()) == found

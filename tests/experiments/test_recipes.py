@@ -1,15 +1,18 @@
 """Recipes: the command line, the resolved settings, and a whole run on the digits and on (mock) CIFAR."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
+import re
 import shlex
-import subprocess
-import sys
+import types
 from pathlib import Path
 
 import cifar10
 import cifar100
+import demo
 import digits
 import evaluate
 import imagenet
@@ -18,6 +21,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tiny
 
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
@@ -169,20 +173,58 @@ def softmax(logits):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-# the tables with and without members; tests/models trains, saves and exports every method
-@pytest.mark.parametrize(
-    "method", [m if m in ("cut_mixmo", "single") else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
-)
-def test_a_whole_run(tmp_path, capsys, method):
-    small = dataclasses.replace(
-        digits.RECIPE, method=method, output_dir=str(tmp_path / "runs"), export_dir=str(tmp_path / "served"), **TINY
-    )
-    figures = run(small)
-    folder = tmp_path / "runs" / small.name
+@dataclasses.dataclass
+class Demonstrated:
+    """What the demo leaves: its runs' recipes and figures by method, and what it printed."""
+
+    recipes: dict[str, Recipe]
+    figures: dict[str, dict]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory):
+    """The demo with a smaller network and two epochs."""
+
+    def in_a_process_of_its_own(command, check):
+        ended = tiny.run(command[1:])
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        print(ended.stdout)
+
+    folder = tmp_path_factory.mktemp("demo")
+    folders = dict(output_dir=str(folder / "runs"), export_dir=str(folder / "served"))
+    recipe = dataclasses.replace(digits.RECIPE, **folders, **TINY)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(demo, "subprocess", types.SimpleNamespace(run=in_a_process_of_its_own))
+        figures = demo.demo(recipe)
+    recipes = {method: dataclasses.replace(recipe, method=method) for method in figures}
+    return Demonstrated(recipes, figures, printed.getvalue())
+
+
+def test_the_demo_runs_from_training_to_serving(demonstrated):
+    assert set(demonstrated.figures) == {"cut_mixmo", "single"}
+    assert "is served as" in demonstrated.printed
+    assert "members' mean" in demonstrated.printed
+
+
+@pytest.mark.parametrize("method", ["cut_mixmo", "single"])  # tables with and without members
+def test_a_whole_run(demonstrated, method):
+    check_run(demonstrated.recipes[method], demonstrated.figures[method], demonstrated.printed)
+
+
+@pytest.mark.slow  # tests/models trains, saves and exports every method
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("cut_mixmo", "single")])
+def test_a_whole_run_of_other_methods(tmp_path, capsys, method):
+    small = in_folder(tmp_path, method=method)
+    check_run(small, run(small), capsys.readouterr().out)
+
+
+def check_run(small, figures, printed):
+    folder = Path(small.output_dir) / small.name
     files = {"config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "best.keras", "checkpoints"}
     assert files == {path.name for path in folder.iterdir()}
     config = json.loads((folder / "config.json").read_text())
-    assert config["method"] == method
+    assert config["method"] == small.method
     assert config["learning_rate"] == pytest.approx(0.05)
     assert config["versions"]["keras"] == keras.__version__
     assert json.loads((folder / "metrics.json").read_text()) == figures
@@ -206,9 +248,9 @@ def test_a_whole_run(tmp_path, capsys, method):
     answer = served(images=tf.constant(images, "float32"))
     np.testing.assert_allclose(answer["probabilities"], probabilities, atol=1e-5)
 
-    table = capsys.readouterr().out
+    table = re.search(rf"{small.name}: 360 test images(.*?)trained in", printed, re.DOTALL)[1]
     assert f"{figures['test']['ensemble']['accuracy']:.2%}" in table
-    assert ("member 1" in table) == (method not in ("single", "cosub"))
+    assert ("member 1" in table) == (small.method not in ("single", "cosub"))
 
 
 def in_folder(folder, **changes):
@@ -370,13 +412,14 @@ def test_a_run_that_diverges_names_its_last_good_checkpoint(tmp_path):
         run(diverging)
 
 
-def test_a_warm_start_begins_with_the_weights_of_another_run(tmp_path):
-    first = run(in_folder(tmp_path / "first"))
-    (checkpoint,) = (tmp_path / "first").glob("runs/*/checkpoints/epoch-0002-*.npz")
-    warm = dataclasses.replace(in_folder(tmp_path / "warm", warm_start=str(checkpoint)), learning_rate=1e-9)
-    assert run(warm)["test"]["ensemble"]["accuracy"] == pytest.approx(first["test"]["ensemble"]["accuracy"], abs=0.03)
-    log = logs.read(next((tmp_path / "warm").glob("runs/*/log.csv")))
-    assert [row["epoch"] for row in log] == [0, 1]  # from the start, not after the other's epochs
+@pytest.mark.usefixtures("without_export")
+def test_a_warm_start_begins_with_the_weights_of_another_run(tmp_path, demonstrated):
+    first, figures = demonstrated.recipes["cut_mixmo"], demonstrated.figures["cut_mixmo"]
+    (checkpoint,) = (Path(first.output_dir) / first.name).glob("checkpoints/epoch-0002-*.npz")
+    warm = dataclasses.replace(in_folder(tmp_path, warm_start=str(checkpoint)), learning_rate=1e-9, epochs=1)
+    assert run(warm)["test"]["ensemble"]["accuracy"] == pytest.approx(figures["test"]["ensemble"]["accuracy"], abs=0.03)
+    log = logs.read(next(tmp_path.glob("runs/*/log.csv")))
+    assert [row["epoch"] for row in log] == [0]  # from the start, not after the other's epochs
 
 
 def test_a_run_with_other_settings_is_not_replaced_in_silence(tmp_path):
@@ -449,6 +492,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert not all(np.array_equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_cifar100_through_mock_data(tmp_path):
     with tfds.testing.mock_data(num_examples=48), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
@@ -461,9 +505,7 @@ def test_cifar100_through_mock_data(tmp_path):
 
 
 def test_cifar100_without_data_ends_in_one_line(tmp_path):
-    command = [sys.executable, str(RECIPES / "cifar100.py"), "--data-dir", str(tmp_path)]
-    environment = {"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path), "PYTHONPATH": str(RECIPES.parent)}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    ended = tiny.run([RECIPES / "cifar100.py", "--data-dir", tmp_path], tmp_path, HOME=str(tmp_path))
     if ended.returncode == 0:
         pytest.skip("CIFAR-100 could be downloaded here")
     last = ended.stderr.strip().splitlines()[-1]

@@ -62,6 +62,7 @@ def test_a_run_with_other_settings_is_not_taken(tmp_path):
         reproduce.main(["cifar100", "--only-table", "--output-dir", str(tmp_path)])
 
 
+@pytest.mark.usefixtures("without_export")
 def test_a_trial_runs_and_says_that_it_is_one(tmp_path):
     arguments = ["cifar10", "--rows", "vanilla", "--dataset", "digits", "--backbone", "wrn10_1", "--scale", "0.003"]
     text = reproduce.main([*arguments, "--output-dir", str(tmp_path)])

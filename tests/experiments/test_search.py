@@ -19,6 +19,7 @@ import mixmo_keras
 from mixmo_keras import backbones, datasets, search
 
 RECIPES = Path(search_recipe.__file__).parent
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def settings(hyper, **values):
@@ -55,7 +56,7 @@ def test_a_step_has_as_many_rows_whatever_m_and_b():
     for members, repetitions in ((1, 2), (2, 4)):
         model, _ = settings(hyper, num_members=members, batch_repetitions=repetitions)
         hyper.fit(None, model, TRAIN, VALIDATION)
-        assert int(model.step_counter.numpy()) == 64 // (16 // repetitions)
+        assert int(model.step_counter.numpy()) == 16 // (16 // repetitions)
 
 
 def test_cost_by_hand():
@@ -208,7 +209,7 @@ def test_errors(make, message):
 
 SMALL = [
     *("--dataset", "digits", "--widths", "1", "--members", "1", "2", "--weight-roots", "3", "--rows", "32"),
-    *("--images", "64", "--max-trials", "2", "--epochs", "1"),
+    *("--images", "16", "--max-trials", "2", "--epochs", "1"),
 ]
 
 

@@ -1,8 +1,6 @@
 """SavedModels: the same numbers in a process without the package, and never half-written."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -13,6 +11,7 @@ import tiny
 from tensorflow_serving.apis import prediction_log_pb2
 
 import mixmo_keras
+from mixmo_keras.serving import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), dtype="uint8")
 ROOT = Path(__file__).parents[2]
@@ -35,6 +34,21 @@ def animals(tmp_path_factory):
     return model().export(tmp_path_factory.mktemp("served") / "animals")
 
 
+@pytest.fixture
+def quickly_written(monkeypatch):
+    """Versions hold a constant in place of the network, where the question is which there are."""
+
+    def write_network(model, path, verbose):
+        module = tf.Module()
+        module.numbers = tf.function(
+            lambda images: {"probabilities": images}, [tf.TensorSpec((None, *model.image_shape), tf.float32, "images")]
+        )
+        tf.saved_model.save(module, str(path))
+
+    monkeypatch.setattr(export, "write_network", write_network)
+    monkeypatch.setattr(export.Served, "signatures", lambda self: {})
+
+
 def entropy(p):
     return -(p * np.log(p)).sum(-1)
 
@@ -46,7 +60,8 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
     network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
     arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "answer.npz"]
-    subprocess.run([sys.executable, SCRIPTS / "serving_client.py", *arguments], check=True, cwd=tmp_path)
+    ended = tiny.run([SCRIPTS / "serving_client.py", *arguments], tmp_path)
+    assert ended.returncode == 0, ended.stderr[-3000:]
     answers = np.load(tmp_path / "answer.npz")
 
     members = softmax(network.predict_members(IMAGES, verbose=0).astype("float64"))
@@ -88,6 +103,7 @@ def test_bad_requests_are_clear_errors(animals):
             call()
 
 
+@pytest.mark.usefixtures("quickly_written")
 def test_versions_follow_each_other(tmp_path):
     network = tiny.model()
     assert network.export(tmp_path / "name") == tmp_path / "name" / "1"
@@ -107,6 +123,7 @@ def test_the_warm_up_is_a_request_that_the_model_answers(animals):
     assert seen == ["serving_default", "serving_bytes"]
 
 
+@pytest.mark.usefixtures("quickly_written")
 def test_model_card(tmp_path):
     network = model()
     network.temperature = 1.25
@@ -169,23 +186,19 @@ def test_litert(tmp_path):
         np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
+def test_a_kill_leaves_no_version_behind(tmp_path):
+    for moment in (
         "tensorflow.saved_model.save",  # which Keras calls first
         "tensorflow.saved_model.load",
         "tensorflow.io.TFRecordWriter",
         "os.replace",
-    ],
-)
-def test_a_kill_leaves_no_version_behind(tmp_path, moment):
-    process = tiny.start([sys.executable, str(SCRIPTS / "killed_export.py"), str(tmp_path / "name"), moment])
-    process.communicate(timeout=100)
-    assert process.returncode == -9
-    assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir())
+    ):
+        assert tiny.run([SCRIPTS / "killed_export.py", tmp_path / "name", moment]).returncode == -9, moment
+        assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir()), moment
     assert tiny.model().export(tmp_path / "name").name == "1"
 
 
+@pytest.mark.usefixtures("quickly_written")
 def test_an_existing_version_is_kept_unless_told(tmp_path):
     network = tiny.model()
     network.export(tmp_path / "1")
@@ -225,6 +238,6 @@ def test_options_that_would_be_ignored(tmp_path, options, message):
 def test_the_model_kept_in_git_serves_a_digit(tmp_path):
     folder = ROOT / "saved_models" / "digits"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 1_000_000
-    command = [sys.executable, ROOT / "recipes/predict.py", ROOT / "docs/digit.png", "--saved-model", folder]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = [ROOT / "recipes/predict.py", ROOT / "docs/digit.png", "--saved-model", folder]
+    done = tiny.run(command, tmp_path)
     assert "docs/digit.png  3  confidence" in done.stdout, done.stderr

@@ -1,7 +1,6 @@
 """Keras metrics: batch by batch the same as the functions of whole arrays, under replicas and XLA too, and on JAX."""
 
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,8 +10,6 @@ import tiny
 from metric_cases import ALL, LABELS, MEMBERS, OF_MEMBERS, OF_NETWORKS, WEIGHTS, K, M, N, pooled
 
 from mixmo_keras import metrics
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
 def streamed(metric, labels, logits, sizes=(64, 4, 100, 35)):
@@ -74,7 +71,7 @@ def test_degenerate_cases(name, case):
 
 
 def test_under_two_replicas_and_with_rows_left_out():
-    found = json.loads(tiny.python((SCRIPTS / "metrics_under_two_replicas.py").read_text()).splitlines()[-1])
+    found = json.loads(tiny.script("metrics_under_two_replicas.py").splitlines()[-1])
     for name, (_, _, function) in ALL.items():
         whole = pooled(MEMBERS) if name in OF_NETWORKS else MEMBERS
         for size, value in zip((N, 40), found[name], strict=True):
@@ -142,7 +139,7 @@ def test_errors(make, message):
 
 
 def test_on_jax():
-    found = json.loads(tiny.python((SCRIPTS / "metrics_on_jax.py").read_text(), backend="jax").splitlines()[-1])
+    found = json.loads(tiny.script("metrics_on_jax.py", backend="jax").splitlines()[-1])
     assert set(found) == set(ALL)
     for name, (_, _, function) in ALL.items():
         whole = pooled(MEMBERS) if name in OF_NETWORKS else MEMBERS

@@ -181,7 +181,7 @@ class Numbers(StepSeed):
         return ops.reshape(self.of_each[kind][first : self.taken[kind]], shape)
 
 
-@pytest.mark.parametrize("size", [(1, 1, 4), (7, 5, 2), (32, 32, 3)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1, 4), (7, 5, 2), pytest.param((32, 32, 3), marks=pytest.mark.slow)], ids=str)
 def test_compiled_masks_are_the_eager_ones(size):
     def draw_all(*numbers):  # one function, so that it compiles once
         return {mask: mixing.draw_masks(always(mask), Numbers(*numbers), 6, 3, size) for mask in ALL}

@@ -17,6 +17,7 @@ def networks():
     return [tiny.model(seed=1), tiny.model(num_members=1, seed=2), tiny.model(num_members=3, seed=3)]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("averaging", ["logits", "probabilities"])
 def test_is_the_mean_of_all_members(averaging):
     models = networks()
@@ -35,6 +36,7 @@ def test_is_the_mean_of_all_members(averaging):
     assert not np.allclose(ensemble.predict(X, verbose=0), logits)  # it holds the networks themselves
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_calibrates_saves_loads_and_serves(tmp_path):
     ensemble = mixmo_keras.DeepEnsemble(networks())
     temperature = ensemble.calibrate(X, Y)

@@ -147,9 +147,10 @@ def test_swapping_members_swaps_everything_and_keeps_the_loss():
     assert losses_of_both[0] == pytest.approx(losses_of_both[1], rel=1e-5)
 
 
-def results(labels):
+def results(labels, run_eagerly=True):
     """Weights after an epoch, its logs and an evaluation's."""
     model = tiny.model()
+    model.run_eagerly = run_eagerly
     logs = model.fit(dataset(X, labels), verbose=0).history
     return model.get_weights(), [*logs["loss"], *logs["accuracy"], *model.evaluate(X, labels, verbose=0)]
 
@@ -160,17 +161,24 @@ def results_of_integers():
 
 
 @pytest.mark.parametrize(
-    "labels",
-    [Y[:, None], Y.astype("uint8"), Y.astype("float32"), ONE_HOT, ONE_HOT.astype("uint8")],
+    ("labels", "run_eagerly"),
+    [
+        (Y[:, None], True),
+        (Y.astype("uint8"), True),
+        (Y.astype("float32"), True),
+        (ONE_HOT, True),
+        (ONE_HOT.astype("uint8"), False),  # which converts most, in a graph
+    ],
     ids=["(n, 1)", "uint8", "float", "one-hot", "one-hot uint8"],
 )
-def test_all_forms_of_labels_train_alike(labels, results_of_integers):
-    weights, logs = results(labels)
+def test_all_forms_of_labels_train_alike(labels, run_eagerly, results_of_integers):
+    weights, logs = results(labels, run_eagerly)
     np.testing.assert_allclose(logs, results_of_integers[1], rtol=1e-5)
     for first, second in zip(weights, results_of_integers[0], strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_rows_of_weight_zero_have_no_say():
     weight = np.array([1, 1, 0, 1, 0, 1, 1, 0], "float32")
     other = np.where(weight > 0, Y, (Y + 1) % 5)
@@ -185,6 +193,7 @@ def test_rows_of_weight_zero_have_no_say():
     assert evaluated[0] == evaluated[1]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_class_weight_is_a_sample_weight():
     class_weight = {label: 0.5 + label for label in range(5)}
     first, second = tiny.model(), tiny.model()
@@ -203,7 +212,8 @@ def test_class_weight_is_a_sample_weight():
 @pytest.mark.parametrize("num_members", [1, 3])
 def test_evaluate_predict_and_predict_members_agree(averaging, num_members):
     model = tiny.model(num_members=num_members, averaging=averaging)
-    model.fit(dataset(), verbose=0)
+    batch = make_batch(model)
+    model.member_logits(batch.images, batch.masks, training=True)  # moves batch norm's averages
     members = model.predict_members(X, batch_size=3, verbose=0)
     assert members.shape == (8, num_members, 5)
     assert members.dtype == "float32"
@@ -217,6 +227,7 @@ def test_evaluate_predict_and_predict_members_agree(averaging, num_members):
     np.testing.assert_allclose(model.evaluate(dataset(batch=3), verbose=0), expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_logs_are_the_members():
     model = tiny.model(num_members=3, learning_rate=0.0)
     model.core.trainable = False  # batch norm as at inference: the log can be computed afterwards
@@ -278,7 +289,7 @@ def test_a_seed_decides_every_initial_weight():
 
 
 def test_a_seed_decides_training_bit_for_bit():
-    first, again, other = wrn(1), wrn(1), tiny.model(backbone="wrn10_1", input_shape=tiny.SHAPE, seed=2)
+    first, again, other = (tiny.model(seed=seed) for seed in (1, 1, 2))
     other.set_weights(first.get_weights())  # other draws, from the same start
     for model in (first, again, other):
         model.fit(dataset(), epochs=2, verbose=0)
@@ -318,7 +329,9 @@ def compiled_with(name):
 
 
 @pytest.mark.parametrize("how", ["default", "adam", "smoothing"])
-def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how):
+def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how, request):
+    if how != "default":
+        request.getfixturevalue("eagerly")
     model = compiled_with(how)
     model.fit(dataset(), epochs=1, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -336,6 +349,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how):
     assert tiny.equal_weights(model, copy)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # weights come without its state
 def test_weights_and_configuration(tmp_path):
     model = tiny.model(num_members=3, seed=1)
@@ -382,12 +396,14 @@ def test_any_optimizer_loss_and_metrics():
     assert logs["loss"] == pytest.approx(-(weight * tiny.log_softmax(logits)[np.arange(8), Y]).mean(), rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_no_metrics():
     model = tiny.model()
     model.compile("sgd", metrics=None)
     assert set(model.fit(dataset(), verbose=0).history) == {"loss"}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_arrays_and_datasets_train_alike():
     first, second = tiny.model(), tiny.model()
     first.fit(X, Y, batch_size=3, epochs=2, shuffle=False, verbose=0)  # the last batch is smaller
@@ -403,6 +419,7 @@ class Batches(keras.utils.PyDataset):
         return X[4 * index : 4 * index + 4], Y[4 * index : 4 * index + 4]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras' way of seeing the end
 def test_other_kinds_of_data_train_alike():
     models = [tiny.model() for _ in range(3)]
@@ -517,6 +534,7 @@ def test_bad_arguments_of_the_recipes(make, message):
         make()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_one_member_with_a_mixing_warns_once():
     message = "One member has nobody to mix with: pass mixing=None, or use SingleNetwork"
     with pytest.warns(UserWarning, match=message) as caught:
@@ -526,6 +544,11 @@ def test_one_member_with_a_mixing_warns_once():
         warnings.simplefilter("error", UserWarning)
         model.fit(dataset(X, Y), verbose=0)  # and works
         mixmo_keras.SingleNetwork(tiny.backbone())
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return tiny.model()
 
 
 @pytest.mark.parametrize("call", ["fit", "evaluate"])
@@ -540,8 +563,8 @@ def test_one_member_with_a_mixing_warns_once():
     ],
     ids=["rank", "channels", "height", "classes", "label rank"],
 )
-def test_shapes_are_checked_before_the_first_step(call, x, y, message):
-    model = tiny.model()
+def test_shapes_are_checked_before_the_first_step(call, x, y, message, untrained):
+    model = untrained
     for data in ((x, y), (dataset(x, y),)):
         with pytest.raises(ValueError, match=message):
             getattr(model, call)(*data, verbose=0)
@@ -562,6 +585,7 @@ def test_loss_weights_have_no_meaning():
         tiny.model().compile("sgd", loss_weights=[1.0])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_weights_files_hold_the_optimizer_and_nothing_twice(tmp_path):
     model = tiny.model()
     model.fit(X, Y, verbose=0)

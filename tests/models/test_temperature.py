@@ -52,6 +52,7 @@ def test_setting_it_traces_nothing_anew():
     assert model.predict_function is function
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_weights_files_and_checkpoints_hold_it(tmp_path):
     model = tiny.model()
     model.temperature = 2.5
@@ -68,6 +69,7 @@ def test_weights_files_and_checkpoints_hold_it(tmp_path):
     assert started.temperature == 1  # it was fitted to other weights than those to come
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_leaves_it_alone():
     model = tiny.model()
     model.temperature = 3.0

@@ -298,6 +298,7 @@ _slow = (pytest.param(options, marks=pytest.mark.slow) for options in ({}, dict(
 
 
 @pytest.mark.parametrize("options", [DEIT, *_slow])
+@pytest.mark.usefixtures("eagerly")
 def test_a_vit_trains_saves_and_fuses(options, tmp_path):
     parts = backbones.vit("tiny", 4, tiny.SHAPE, seed=0, depth=1, drop_path=0.2, **options)
     model = tiny.model(backbone=parts, co_training=0.5, learning_rate=0.01)
@@ -440,6 +441,7 @@ def test_round_trip_through_json():
         assert [w.shape for w in copy.core.weights] == [w.shape for w in backbone.core.weights]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_two_models_of_one_backbone_share_nothing():
     backbone = tiny.backbone()
     first, second = (tiny.model(backbone=backbone, seed=seed) for seed in (1, 2))

@@ -131,6 +131,7 @@ def test_encoders_that_are_not_linear_stay(activation, caplog):
     np.testing.assert_allclose(network.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_copy_is_independent_and_saves(tmp_path):
     model = tiny.model()
     network = model.fused()

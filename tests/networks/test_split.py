@@ -145,6 +145,7 @@ def test_keras_applications(name):
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(rejoined(backbones.split(model), images), answer(model, images))
     ensemble = mixmo_keras.CutMixMo(model, num_classes=5, batch_repetitions=1, seed=0)
+    ensemble.compile(run_eagerly=True)  # two steps: tracing them would take minutes and gigabytes
     history = ensemble.fit(images.repeat(4, 0), np.arange(8) % 5, batch_size=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert int(ensemble.step_counter) == 2

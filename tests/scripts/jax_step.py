@@ -29,8 +29,6 @@ given = np.load(sys.argv[1])
 model = tiny.model(num_members=3)
 model.set_weights([given[f"weight{i}"] for i in range(len(model.weights))])
 batch = Batch(*(given.get(name, None) for name in Batch._fields))
-logits = model.member_logits(batch.images, batch.masks, training=True)
-print(float(members_loss(model.loss, batch, logits)))
 
 
 def loss(trainable):
@@ -38,7 +36,8 @@ def loss(trainable):
         return members_loss(model.loss, batch, model.member_logits(batch.images, batch.masks, training=True))
 
 
-gradients = jax.grad(loss)([variable.value for variable in model.trainable_variables])
+value, gradients = jax.jit(jax.value_and_grad(loss))([variable.value for variable in model.trainable_variables])
+print(float(value))
 np.savez(sys.argv[1] + ".gradients.npz", *map(np.asarray, gradients))
 
 for dtype in sys.argv[2:]:

@@ -35,11 +35,9 @@ def test_two_replicas_take_the_same_steps(alone):
 
 
 def test_two_workers_take_the_same_steps(alone):
-    workers = tiny.start_workers([sys.executable, tiny.SCRIPTS / "same_steps.py", "auto", "null"])
-    for worker in workers:
-        output, errors = worker.communicate(timeout=300)
-        assert worker.returncode == 0, errors[-3000:]
-        together = json.loads(output)
+    for worker in tiny.run_together([[tiny.SCRIPTS / "same_steps.py", "auto", "null"]] * 2, tiny.cluster(2)):
+        assert worker.returncode == 0, worker.stderr[-3000:]
+        together = json.loads(worker.stdout)
         assert together["workers"] == 2
         assert_same_steps(together, alone)
 
@@ -160,9 +158,11 @@ def test_what_replicas_can_not_do_is_refused():
 
 
 def test_as_many_images_as_devices_can_share(tmp_path):
-    process = tiny.start([*digits(tmp_path), "--devices", "3"])
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 1
-    assert "16 images a step (`batch_size` / `batch_repetitions`) can't be shared out evenly to 3 devices" in errors
+    _, *command = digits(tmp_path)
+    ended = tiny.run([*command, "--devices", "3"], tmp_path)
+    assert ended.returncode == 1
+    assert (
+        "16 images a step (`batch_size` / `batch_repetitions`) can't be shared out evenly to 3 devices" in ended.stderr
+    )
     assert not (tmp_path / "runs").exists()
     assert os.listdir(tmp_path) == []

@@ -10,8 +10,8 @@ from mixmo_keras import datasets
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = [
-    pytest.param(block, id=f"{page.stem}-{number}")
+BLOCKS = [  # index.md shows what README.md does
+    pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem == "index"))
     for page in PAGES
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
 ]

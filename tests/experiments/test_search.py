@@ -111,7 +111,10 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(tmp_path, capsys):
     assert "failed: MemoryError: out of memory" in text
 
 
-@pytest.mark.parametrize("kind", list(search.TUNERS))
+@pytest.mark.parametrize(
+    "kind",  # the random one goes through failed trials above
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "random")) for kind in search.TUNERS],
+)
 def test_every_tuner(kind, tmp_path):
     own = dict(max_epochs=2) if kind == "hyperband" else dict(max_trials=3)
     tuner = search.tuner(hypermodel(), kind, tmp_path / "trials", objective="accuracy", **own)

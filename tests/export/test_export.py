@@ -36,17 +36,19 @@ def animals(tmp_path_factory):
 
 @pytest.fixture
 def quickly_written(monkeypatch):
-    """Versions hold a constant in place of the network, where the question is which there are."""
+    """Versions hold no network, where the question is which there are."""
 
-    def write_network(model, path, verbose):
-        module = tf.Module()
-        module.numbers = tf.function(
-            lambda images: {"probabilities": images}, [tf.TensorSpec((None, *model.image_shape), tf.float32, "images")]
-        )
-        tf.saved_model.save(module, str(path))
+    class Nothing(tf.Module):
+        def __init__(self, *_):
+            super().__init__()
 
-    monkeypatch.setattr(export, "write_network", write_network)
-    monkeypatch.setattr(export.Served, "signatures", lambda self: {})
+        def signatures(self):
+            return {}
+
+    monkeypatch.setattr(
+        export, "write_network", lambda model, path, verbose: tf.saved_model.save(tf.Module(), str(path))
+    )
+    monkeypatch.setattr(export, "Served", Nothing)
 
 
 def entropy(p):

@@ -141,16 +141,17 @@ def averaged(tmp_path_factory):
 
 
 # killed in an epoch, at its end, and in validation, where the averaged weights are in the model
-@pytest.mark.parametrize(
-    "when", [dict(step=1), dict(step=8), dict(step=10), dict(step=15), dict(epoch=0), dict(epoch=2)]
-)
+_moments = [pytest.param(when, marks=pytest.mark.slow) for when in (*({"step": n} for n in (1, 10, 15)), {"epoch": 2})]
+
+
+@pytest.mark.parametrize("when", [dict(step=8), dict(epoch=0), *_moments])
 def test_averaged_weights_and_statistics_of_a_killed_run(when, tmp_path, averaged):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupt(die, **when), ema=True)
     assert_same(run(tmp_path, ema=True), averaged)
 
 
-@pytest.mark.parametrize("when", [dict(step=5), dict(epoch=1)])
+@pytest.mark.parametrize("when", [pytest.param(dict(step=5), marks=pytest.mark.slow), dict(epoch=1)])
 def test_sigterm_with_averaged_weights(when, tmp_path, averaged):
     with pytest.raises(SystemExit):
         run(tmp_path, Interrupt(terminate, **when), every_steps=None, ema=True)

@@ -12,6 +12,7 @@ import numpy as np
 from mixmo_keras import arguments
 from mixmo_keras.networks.copying import copy_network, dtype_policy
 from mixmo_keras.networks.layers import is_linear
+from mixmo_keras.networks.multiplexing import Answers, Seating, Temperature
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +43,29 @@ def fused(model, members: bool = False) -> keras.Model:
         else:
             logits = _copy_of(model.average, _copy_of(model.heads, features))
         return keras.Model(images, logits, name=f"{model.name}_fused")
+
+
+def multiplexed(model, network: keras.Model | None = None) -> keras.Model:
+    """Returns a copy of a `MixMo` for inference of M images a pass: encoders stay apart, the core runs once for M images.
+
+    Args:
+        model: A `MixMo` that can be multiplexed.
+        network: What `fused(model, members=True)` gave, to share its core and heads, such as in a SavedModel of both.
+            Defaults to copies.
+
+    Returns:
+        A model from raw pixels (n, H, W, C), any n, to logits (n, K), with the temperature of this mode.
+    """
+    network = fused(model, members=True) if network is None else network
+    normalize, core, heads = (network.get_layer(layer.name) for layer in (model.normalize, model.core, model.heads))
+    with dtype_policy(model.dtype_policy):
+        images = keras.Input(model.image_shape, name="images")
+        passes = Seating(model.num_members, dtype="float32", name="seating")(images)
+        features = _copy_of(model.mixing_block, _copy_of(model.encoders, normalize(passes)))
+        logits = keras.ops.cast(heads(core(features)), "float32")
+        logits = Answers(model.average.averaging, dtype="float32", name="answers")(logits, images)
+        logits = Temperature(model.multiplexed_temperature, dtype="float32", name="temperature")(logits)
+        return keras.Model(images, logits, name=f"{model.name}_multiplexed")
 
 
 def _fused_networks(ensemble, members: bool) -> keras.Model:

@@ -85,6 +85,31 @@ class Multiplexing(Ensemble):
             passes.add(check_images(images, self.image_shape))
         return passes.logits() / np.float32(self.multiplexed_temperature)
 
+    def predict_both_with_labels(
+        self, x, y=None, batch_size: int = 256, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `predict_with_labels`, and in the same pass over the data the logits (n, K) of M images a pass.
+
+        Args:
+            x: Images, or a dataset of batches of (images, labels).
+            y: Labels, if x is images.
+            batch_size: Of images.
+            seed: Draws who sits with whom, as in `predict_multiplexed`. Defaults to 0.
+
+        Returns:
+            Logits of every member (n, M, K), labels (n,), and logits of M images a pass (n, K), without temperature.
+        """
+        self.check_multiplexed()
+        passes = _Passes(self, batch_size, seed)
+
+        def noted():
+            for images, labels in iterate(x, y, batch_size):
+                yield images, labels
+                passes.add(np.asarray(images))  # which were found to be sound by now
+
+        member_logits, labels = self.predict_with_labels(noted())
+        return member_logits, labels, passes.logits()
+
     def predict_passes(self, passes, batch_size: int = PASSES_AT_ONCE) -> np.ndarray:
         """Logits (p, M, K) of passes (p, M, H, W, C) whose seats the caller filled. The temperature is not in them.
 
@@ -148,21 +173,13 @@ class Multiplexing(Ensemble):
             self.check_multiplexed()
         if not multiplexed:
             return super().calibrate(x, y, batch_size, temperature_applies_to)
-        passes = _Passes(self, batch_size, seed=0)
-
-        def noted():  # one pass over the data, which may come but once
-            for images, labels in iterate(x, y, batch_size):
-                yield images, labels
-                passes.add(np.asarray(images))
-
-        member_logits, labels = self.predict_with_labels(noted())
-        logits = passes.logits()
+        member_logits, labels, logits = self.predict_both_with_labels(x, y, batch_size)
         temperature = self.calibrate_on(member_logits, labels, temperature_applies_to)
         self.calibrate_multiplexed_on(logits, labels)
         return temperature
 
     def calibrate_multiplexed_on(self, logits, labels) -> float:
-        """Fits `multiplexed_temperature` on logits (n, K) of `predict_multiplexed` times the temperature that they had."""
+        """Fits `multiplexed_temperature` on logits (n, K) without temperature, as `predict_both_with_labels` gives them."""
         self.check_multiplexed()
         self.multiplexed_temperature = calibration.fit_temperature(logits, labels)
         return self.multiplexed_temperature

@@ -26,7 +26,7 @@ def image_of_each_seat(num_images, num_members: int):
 
 
 def answers(logits, num_images, averaging: str):
-    """The logits (n, K) of n images from their seats' (P, M, K): of an image with several seats the average.
+    """The logits (n, K), float32, of n images from their seats' (P, M, K): of an image with several seats the average.
 
     Args:
         logits: (P, M, K), of the members.
@@ -34,7 +34,7 @@ def answers(logits, num_images, averaging: str):
         averaging: `"logits"` or `"probabilities"`; the latter gives logarithms of probabilities.
     """
     num_members, num_classes = logits.shape[1:]
-    of_seats = ops.reshape(logits, (-1, num_classes))
+    of_seats = ops.reshape(ops.cast(logits, "float32"), (-1, num_classes))
     num_seats = ops.shape(of_seats)[0]
     first = num_seats - num_members
     images = ops.arange(num_images)
@@ -43,7 +43,7 @@ def answers(logits, num_images, averaging: str):
     seats = images[:, None] + again[:, None] * ops.arange(num_members)  # (n, M)
     there = seats < num_seats
     of_images = ops.take(of_seats, ops.where(there, seats, 0), axis=0)  # (n, M, K)
-    count = ops.sum(ops.cast(there, logits.dtype), axis=1, keepdims=True)
+    count = ops.sum(ops.cast(there, "float32"), axis=1, keepdims=True)
     there = there[:, :, None]
     if averaging == "logits":
         return ops.sum(ops.where(there, of_images, 0.0), axis=1) / count
@@ -88,7 +88,7 @@ class Answers(keras.layers.Layer):
         self.averaging = arguments.choice("averaging", averaging, AVERAGING)
 
     def call(self, logits, images):
-        return answers(logits, ops.shape(images)[0], self.averaging)
+        return ops.cast(answers(logits, ops.shape(images)[0], self.averaging), self.compute_dtype)
 
     def compute_output_shape(self, logits_shape, images_shape):
         return (images_shape[0], logits_shape[2])

@@ -1,4 +1,4 @@
-"""What a SavedModel computes: the numbers of the fused network and of M images a pass, and the signatures that clients call."""
+"""What a SavedModel computes, the fused network's numbers and those of M images a pass; the signatures that clients call."""
 
 from pathlib import Path
 

@@ -211,12 +211,14 @@ def jax(path, *dtypes):
     lines = tiny.script("jax_step.py", path / "given.npz", *dtypes, backend="jax").splitlines()
     assert float(lines[0]) == pytest.approx(float(loss), abs=1e-5)
     assert lines[-1] == "done"
+    multiplexed = np.load(path / "given.npz.multiplexed.npy")
+    np.testing.assert_allclose(multiplexed, model.predict_multiplexed(X[:7]), rtol=1e-5, atol=1e-5)
     with np.load(path / "given.npz.gradients.npz") as found:
         for index, gradient in enumerate(gradients):
             np.testing.assert_allclose(found[f"arr_{index}"], gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_jax_computes_the_same_loss_and_gradient_and_trains_without_tensorflow(tmp_path):
+def test_jax_computes_the_same_loss_gradient_and_answers_and_trains_without_tensorflow(tmp_path):
     jax(tmp_path, "float32")
 
 

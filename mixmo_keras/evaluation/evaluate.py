@@ -91,7 +91,7 @@ def evaluate(
     if temperature:
         model.calibrate_on(*held_out)  # type: ignore[misc]
         if multiplexed:
-            model.calibrate_multiplexed_on(held_out_multiplexed, held_out[1])
+            model.calibrate_multiplexed_on(held_out_multiplexed, held_out[1])  # type: ignore[index]
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)

@@ -166,7 +166,7 @@ def test_onnx(tmp_path, averaging):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+@pytest.mark.parametrize("averaging", ["logits", pytest.param("probabilities", marks=pytest.mark.slow)])
 def test_onnx_of_several_images_a_pass(tmp_path, averaging):
     onnxruntime = pytest.importorskip("onnxruntime")
     network = tiny.model(num_members=3, averaging=averaging)

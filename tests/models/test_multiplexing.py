@@ -129,6 +129,7 @@ def test_a_temperature_of_its_own(tmp_path):
 
 def test_files_without_it(tmp_path, two, monkeypatch):
     """Of networks that were saved before they had this temperature."""
+    two.build_optimizer()
     layer = type(two.temperature_of_multiplexed)
     with monkeypatch.context() as patch:
         patch.setattr(layer, "save_own_variables", lambda self, store: None)

@@ -58,10 +58,10 @@ CASES = {
         lambda **o: MemberAverage("probabilities", 2.0, "members", **o), (numbers(2, 3, 5),), (2, 5)
     ),
     "Seating": Case(lambda **o: Seating(3, **o), (numbers(4, 4, 6, 3),), (2, 3, 4, 6, 3), three_images_a_pass),
-    "Answers": Case(Answers, (numbers(2, 3, 5), numbers(4, 4, 6, 3)), (4, 5), three_images_a_pass),
+    "Answers": Case(Answers, (numbers(2, 3, 5), np.zeros((4, 4, 6, 3), "int32")), (4, 5), three_images_a_pass),
     "Answers, probabilities": Case(
         lambda **o: Answers("probabilities", **o),
-        (numbers(2, 3, 5), numbers(4, 4, 6, 3)),
+        (numbers(2, 3, 5), np.zeros((4, 4, 6, 3), "int32")),
         (4, 5),
         three_images_a_pass,
     ),

@@ -33,8 +33,8 @@ def export(
       of 1, 3 or 4 channels;
     - `members`: `images` as in `serving_default`;
     - `multiplexed`, `multiplexed_uint8`, `multiplexed_bytes`: the same three as the first, of a `MixMo` that can answer M
-      different images in a pass (`predict_multiplexed`): ⌈n/M⌉ passes of the core for n images, in their order. Encoders
-      are not fused there, and the file holds both: M encoders more, which are small; the core is there once.
+      different images in a pass (`predict_multiplexed`): ⌈n/M⌉ passes of the core for n images, in their order. Every
+      image has its own encoder there, and the file holds M encoders more, which are small; the core is there once.
 
     The first three give `probabilities` (n, K) of the ensemble, `label` (n,) int64, `class_name` (n,) string, `confidence`
     (n,), `predictive_entropy` (n,) and `mutual_information` (n,) in nats (`uncertainty`); those of M images a pass all but

@@ -104,6 +104,15 @@ def test_batches_and_copies_change_nothing(model, monkeypatch):
     np.testing.assert_allclose(model.predict_multiplexed(batches, batch_size=4), expected, **same)
 
 
+def test_encoders_that_cannot_be_joined_stay_apart():
+    images = keras.Input(tiny.SHAPE)
+    encoded = keras.layers.Conv2D(4, 3, activation="relu", padding="same")(images)
+    core = tiny.backbone().core
+    model = tiny.model(backbone=mixmo_keras.backbones.Backbone(keras.Model(images, encoded), core))
+    expected = model.predict_multiplexed(X[:3])
+    np.testing.assert_allclose(model.multiplexed()(X[:3].astype("float32")), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_temperature_of_its_own(tmp_path):
     model = tiny.model()
     x, y = tiny.data(20, seed=2)

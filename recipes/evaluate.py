@@ -5,12 +5,14 @@
     python recipes/evaluate.py RUN --data-dir .data --ood tiny_imagenet --corruptions on_the_fly
     python recipes/evaluate.py RUN RUN --ensemble --output-dir runs/deep-ensemble --data-dir .data
     python recipes/evaluate.py model.keras --dataset cifar10 --data-dir .data --output-dir runs/mine
+    python recipes/evaluate.py RUN --data-dir .data --label-issues
     python recipes/evaluate.py RUN --temperature --export saved_models/digits
     python recipes/evaluate.py --compare EVALUATION EVALUATION ... --output-dir runs/comparison
 
 A RUN is a folder that a recipe wrote; its last.keras is evaluated on its dataset's test split, and metrics.json, metrics.csv
-and report.html are written into RUN/evaluation/, or into --output-dir. --compare reads such folders, trains and evaluates
-nothing, and sets them side by side, with mean ± standard deviation over runs that differ in their seed alone.
+and report.html are written into RUN/evaluation/, or into --output-dir. --label-issues adds label_issues.csv, the training
+images in the order of how suspicious their labels are. --compare reads such folders, trains and evaluates nothing, and sets
+them side by side, with mean ± standard deviation over runs that differ in their seed alone.
 """
 
 import argparse
@@ -40,6 +42,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere")
     parser.add_argument("--corruptions", choices=CORRUPTED, help="made here, or CIFAR-10-C through TFDS")
     parser.add_argument("--corruption-images", type=int, help="of the test split (default: 2000)")
+    parser.add_argument(
+        "--label-noise",
+        type=lambda text: text if text == "estimate" else float(text),
+        metavar="RATE",
+        help="of wrong labels among those of --temperature, or: estimate",
+    )
+    parser.add_argument(
+        "--label-issues", action="store_true", help="rank the labels of the training images: which are wrong?"
+    )
     parser.add_argument("--output-dir", type=Path, help="default: the run's evaluation/; to compare: runs/comparison")
     options = parser.parse_args(arguments)
     if "compare" in options and (unused := set(vars(options)) - {"paths", "compare", "output_dir"}):

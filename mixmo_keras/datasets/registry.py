@@ -1,7 +1,8 @@
 """Image classification datasets by name: raw pixels and integer labels, one image at a time.
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. To add one, add a line to `DATASETS`. The
-path of a folder of class folders is a name too, with `@size` if it is not 64 pixels.
+path of a folder of class folders is a name too. `@size` behind a name is another size, such as `cifar10@16` or
+`photos@96x128`; folders have 64 pixels otherwise.
 """
 
 import dataclasses
@@ -58,8 +59,9 @@ class Source:
 
 def check(dataset: str) -> None:
     """Raises a `ValueError` where a name is neither a dataset's nor a folder's."""
-    if dataset not in DATASETS and not (isinstance(dataset, str) and os.path.isdir(_path_and_size(dataset)[0])):
-        arguments.choice("dataset", dataset, DATASETS, ", or the path of a folder of class folders")
+    name = _path_and_size(dataset)[0] if isinstance(dataset, str) else dataset
+    if name not in DATASETS and not (isinstance(name, str) and os.path.isdir(name)):
+        arguments.choice("dataset", dataset, DATASETS, ", one of them @size, or the path of a folder of class folders")
 
 
 def info(dataset: str, data_dir: str | os.PathLike | None = None) -> Info:
@@ -71,8 +73,9 @@ def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, wh
     """The images of a split, one by one: (image (H, W, C) uint8, label int64), always in the same order.
 
     Args:
-        dataset: A name in `DATASETS`; or the path of a folder of class folders of images, such as `photos`, `photos@128` or
-            `photos@96x128` (height×width), see `image_folder`.
+        dataset: A name in `DATASETS`, or with a size, such as `cifar10@16`, for images brought to it; or the path of a
+            folder of class folders of images, such as `photos`, `photos@128` or `photos@96x128` (height×width), see
+            `image_folder`.
         split: One of `SPLITS`.
         data_dir: TFDS' `data_dir`. Defaults to the environment variable `MIXMO_DATA_DIR`, else to TFDS' own default.
         whole: Whether to give images as large as their files have them, (h, w, C), where these have several sizes, and not
@@ -108,7 +111,27 @@ def load_corrupted(
 
 def _source(dataset: str) -> Source:
     check(dataset)
-    return DATASETS[dataset] if dataset in DATASETS else _image_folder(dataset)
+    if dataset in DATASETS:
+        return DATASETS[dataset]
+    name, size = _path_and_size(dataset)
+    return _resized(DATASETS[name], size) if name in DATASETS else _image_folder(dataset)
+
+
+def _resized(source: Source, size: tuple[int, int]) -> Source:
+    """A dataset whose images are brought to another size, by `resizing.center_crop`."""
+    crop = resizing.center_crop(size)
+
+    def describe(data_dir: str | None) -> Info:
+        described = source.info(data_dir)
+        return dataclasses.replace(described, image_shape=(*size, described.image_shape[-1]))
+
+    def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
+        dataset = source.load(split, data_dir, whole)
+        if whole:
+            return dataset
+        return dataset.map(lambda image, label: (crop(image), label), num_parallel_calls=tf.data.AUTOTUNE)
+
+    return Source(describe, read)
 
 
 def _folder(data_dir: str | os.PathLike | None) -> str | None:

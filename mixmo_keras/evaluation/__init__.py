@@ -1,6 +1,7 @@
 """What can be said of a trained model: all its figures, its report, images that are corrupted on purpose, pictures."""
 
+from mixmo_keras.evaluation import label_issues
 from mixmo_keras.evaluation.corruptions import corrupted_batches
 from mixmo_keras.evaluation.evaluate import Evaluation, evaluate
 
-__all__ = ["Evaluation", "corrupted_batches", "evaluate"]
+__all__ = ["Evaluation", "corrupted_batches", "evaluate", "label_issues"]

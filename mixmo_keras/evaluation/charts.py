@@ -1,6 +1,6 @@
 """An `Evaluation` in charts. Each function draws one as a matplotlib figure; `sections` says which belong into a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +40,14 @@ def sections(evaluation: Evaluation) -> list[Section]:
         if several
         else "The test images with the highest entropy; the right class first, then the answer."
     )
-    return [*chosen, Section("Most disputed images", caption, disputed_images, wide=True)]
+    chosen.append(Section("Most disputed images", caption, disputed_images, wide=True))
+    if evaluation.label_issues is not None:
+        caption = (
+            "The training images whose labels the ensemble contradicts most: the label first, then what the ensemble "
+            "says, and what is right where it is known."
+        )
+        chosen.append(Section("Most suspicious labels", caption, suspicious_labels, wide=True))
+    return chosen
 
 
 def _axes(height: float = 3.4) -> tuple[Figure, Any]:
@@ -154,18 +161,40 @@ def _map(values: np.ndarray, names: list[str], columns: list[str]) -> Figure:
 def disputed_images(evaluation: Evaluation, columns: int = 9) -> Figure:
     """The images that members disagree on most, with the right class and the members' answers."""
     indices, images = evaluation.disagreement
-    num_rows = -(-len(indices) // columns)
-    lines = 1 + min(evaluation.member_logits.shape[1], 4)
+    names, titles = evaluation.class_names, []
+    for index in indices:
+        probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
+        said = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
+        titles.append("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *said]))
+    return gallery(images, titles, columns)
+
+
+def suspicious_labels(evaluation: Evaluation, columns: int = 9) -> Figure:
+    """The training images whose labels are the most suspicious, with the label and the ensemble's answer."""
+    assert evaluation.suspicious_images is not None
+    assert evaluation.label_issues is not None
+    indices, images = evaluation.suspicious_images
+    issues, right, names, titles = evaluation.label_issues, evaluation.right_labels, evaluation.class_names, []
+    for index in indices:
+        lines = [_short(names[issues.labels[index]], 16).upper(), f"says {_short(names[issues.predicted[index]], 13)}"]
+        if right is not None:
+            label_is_right = right[index] == issues.labels[index]
+            lines.append("label is right" if label_is_right else f"is {_short(names[right[index]], 15)}")
+        titles.append("\n".join(lines))
+    return gallery(images, titles, columns)
+
+
+def gallery(images, titles: Sequence[str], columns: int = 9) -> Figure:
+    """Images with titles of the same number of lines, in rows."""
+    num_rows = -(-len(images) // columns)
+    lines = titles[0].count("\n") + 1
     figure = Figure(figsize=(1.25 * columns, num_rows * (1.3 + 0.16 * lines)), layout="constrained")
     grid = figure.subplots(num_rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, index, image in zip(grid.flat, indices, images, strict=False):
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
         axes.imshow(image.astype("uint8").squeeze(), cmap="gray", vmin=0, vmax=255)
-        names = evaluation.class_names
-        probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
-        said = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
-        axes.set_title("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *said]), fontsize=7)
+        axes.set_title(title, fontsize=7)
     return figure
 
 

@@ -13,8 +13,9 @@ import keras
 import numpy as np
 
 from mixmo_keras import arguments, metrics
-from mixmo_keras.evaluation import multiplexing
+from mixmo_keras.evaluation import label_issues, multiplexing
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
+from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.models.ensemble import Ensemble
 
@@ -34,6 +35,10 @@ class Evaluation:
         class_names: The K classes' names.
         uncertainty: By measure, the scores of the test images (n,) and of those out of distribution (m,), or None.
         disagreement: The images that members disagree on most: their indices in the test set, and their pixels.
+        label_issues: How suspicious the labels of training images are, or None.
+        suspicious_images: The images with the most suspicious labels, or None: their indices in what was labelled, and
+            their pixels.
+        right_labels: The right classes of those training images, where they are known.
     """
 
     figures: dict[str, Any]
@@ -43,6 +48,9 @@ class Evaluation:
     class_names: tuple[str, ...]
     uncertainty: dict[str, tuple[np.ndarray, np.ndarray | None]]
     disagreement: tuple[np.ndarray, np.ndarray]
+    label_issues: LabelIssues | None = None
+    suspicious_images: tuple[np.ndarray, np.ndarray] | None = None
+    right_labels: np.ndarray | None = None
 
 
 def evaluate(
@@ -58,6 +66,9 @@ def evaluate(
     corrupted: Iterable[tuple[str, int, Any]] | None = None,
     name: str | None = None,
     num_disagreements: int = 18,
+    labelled=None,
+    right_labels=None,
+    label_noise: float | str | None = None,
 ) -> Evaluation:
     """Evaluates an ensemble, or a single network, on test data.
 
@@ -74,7 +85,13 @@ def evaluate(
         out_of_distribution_name: What to call them. Defaults to "elsewhere".
         corrupted: (corruption, severity, batches) one after the other, severities 1 to 5, as `corrupted_batches` gives.
         name: The model's name in the report. Defaults to `model.name`.
-        num_disagreements: Number of images to keep that members disagree on most. Defaults to 18.
+        num_disagreements: Number of images to keep that members disagree on most, and of those whose labels are the most
+            suspicious. Defaults to 18.
+        labelled: Batches of (images, labels), always in the same order, of which some labels may be wrong: the training
+            images. They are ranked by how suspicious they are, see `label_issues`.
+        right_labels: The right classes (n,) of the labelled images, where they are known.
+        label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`; see
+            `Ensemble.calibrate`. Defaults to labels that are right.
 
     Raises:
         ValueError: data that don't fit the model, a corruption without all severities, fitting without validation data.
@@ -82,6 +99,10 @@ def evaluate(
     """
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
+    if label_noise is not None and not temperature:
+        raise ValueError("`label_noise` is about the labels that a temperature is fitted on: pass temperature=True.")
+    if right_labels is not None and labelled is None:
+        raise ValueError("`right_labels` are those of `labelled` images: pass these too.")
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
     if arguments.boolean("multiplexed", multiplexed):
         model.check_multiplexed()
@@ -89,9 +110,9 @@ def evaluate(
     held_out, held_out_multiplexed = (None, None) if validation is None else _answers(model, validation, multiplexed)
     before_multiplexed = model.multiplexed_temperature if multiplexed else None
     if temperature:
-        model.calibrate_on(*held_out)  # type: ignore[misc]
+        model.calibrate_on(*held_out, label_noise=label_noise)  # type: ignore[misc]
         if multiplexed:
-            model.calibrate_multiplexed_on(held_out_multiplexed, held_out[1])  # type: ignore[index]
+            model.calibrate_multiplexed_on(held_out_multiplexed, held_out[1], label_noise)  # type: ignore[index]
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
@@ -99,8 +120,13 @@ def evaluate(
     num_validation = 0 if held_out is None else len(held_out[1])
     fitted_on = num_validation if temperature else 0
     images = {"test": len(labels), "validation": num_validation}
-    figures = {"name": name or model.name, "images": images, "parameters": model.count_params()}
+    figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
     figures["temperature"] = {"before": before, "value": float(model.temperature), "fitted_on": fitted_on}
+    if label_noise is not None:
+        of_ensemble = model.pooled(held_out[0], calibrated=False)  # type: ignore[index]
+        known = None if label_noise == "estimate" else label_noise
+        rate = calibration.fit_temperature_under_noise(of_ensemble, held_out[1], known)[1]  # type: ignore[index, arg-type]
+        figures["temperature"]["label_noise"] = {"rate": rate, "estimated": known is None}
     figures |= _network_figures(model, member_logits, labels)
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:
@@ -121,7 +147,23 @@ def evaluate(
     measures = {measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores}
     dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
     disputed = _images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements])
-    return Evaluation(_for_json(figures), member_logits, logits, labels, tuple(class_names), measures, disputed)
+    issues, suspicious = None, None
+    if labelled is not None:
+        issues = label_issues.find(model, labelled)
+        figures["label_issues"] = _label_figures(issues, right_labels)
+        suspicious = _images_at(labelled, issues.order()[:num_disagreements])
+    return Evaluation(
+        _for_json(figures),
+        member_logits,
+        logits,
+        labels,
+        tuple(class_names),
+        measures,
+        disputed,
+        issues,
+        suspicious,
+        right_labels,
+    )
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -263,6 +305,15 @@ def _detection(name: str, scores: dict, scores_elsewhere: dict) -> dict[str, Any
         both = np.concatenate([values, scores_elsewhere[measure]])
         measures[measure] = metrics.detection(both, np.arange(len(both)) >= len(values))
     return {"dataset": name, "images": len(both) - len(values), "measures": measures}
+
+
+def _label_figures(issues: LabelIssues, right_labels) -> dict[str, Any]:
+    """How many labels the ensemble contradicts, and where the right ones are known, how well the wrong ones are found."""
+    figures: dict[str, Any] = {
+        "images": len(issues.labels),
+        "contradicted": int((issues.predicted != issues.labels).sum()),
+    }
+    return figures if right_labels is None else figures | label_issues.detection_figures(issues, right_labels)
 
 
 def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

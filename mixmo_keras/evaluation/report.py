@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from mixmo_keras import arguments, files
-from mixmo_keras.evaluation import charts
+from mixmo_keras.evaluation import charts, label_issues
 from mixmo_keras.evaluation.evaluate import Evaluation
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -73,6 +73,8 @@ def table(figures: dict) -> str:
 def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
     """Writes `metrics.json`, `metrics.csv` and `report.html` into a folder, each whole or not at all.
 
+    And `label_issues.csv`, where labels were ranked.
+
     Returns:
         The path of the HTML file.
     """
@@ -85,6 +87,13 @@ def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
     writer.writerow(["network", *COLUMNS])
     writer.writerows([[name, *[values[key] for key in COLUMNS]] for name, values in networks(figures)])
     files.write_text(folder / "metrics.csv", lines.getvalue())
+    if evaluation.label_issues is not None:
+        label_issues.write_csv(
+            evaluation.label_issues,
+            folder / "label_issues.csv",
+            evaluation.class_names,
+            right_labels=evaluation.right_labels,
+        )
     return files.write_text(folder / "report.html", page(evaluation))
 
 
@@ -100,14 +109,18 @@ def sentences(figures: dict) -> list[str]:
         *_of_multiplexing(figures),
         *_of_detection(figures),
         *_of_corruptions(figures),
+        *_of_labels(figures),
     ]
 
 
 def _of_calibration(figures: dict) -> list[str]:
     lines, temperature = [], figures["temperature"]
     if temperature["fitted_on"]:
+        noise = temperature.get("label_noise")
+        known = "" if noise is None else "estimated with it" if noise["estimated"] else "known"
+        under = "" if noise is None else f", of whose labels a rate of {noise['rate']:.2f} ({known}) are drawn anew"
         lines.append(
-            f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images"
+            f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images{under}"
         )
     elif temperature["value"] != 1:
         lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
@@ -177,6 +190,22 @@ def _of_corruptions(figures: dict) -> list[str]:
         f"under {len(corrupted['accuracy'])} corruptions at 5 severities ({corrupted['images']:,} images each): "
         f"mean accuracy {corrupted['mean_accuracy']:.2%}, mean NLL {corrupted['mean_nll']:.4f}"
     ]
+
+
+def _of_labels(figures: dict) -> list[str]:
+    if "label_issues" not in figures:
+        return []
+    issues = figures["label_issues"]
+    lines = [f"labels of {issues['images']:,} training images: {issues['contradicted']:,} are not what is predicted"]
+    if "wrong" in issues:
+        lines.append(
+            f"finding the {issues['wrong']:,} that are wrong, AUROC / average precision / found among as many:"
+        )
+        for measure in label_issues.MEASURES:
+            values = issues[measure]
+            cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "found"))
+            lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
+    return lines
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

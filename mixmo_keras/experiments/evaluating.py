@@ -1,5 +1,6 @@
 """Evaluates what recipes trained, or any saved models: what recipes/evaluate.py does."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from mixmo_keras import arguments, datasets, evaluation, files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
+from mixmo_keras.experiments import splits
+from mixmo_keras.experiments.recipe import Data
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
 
@@ -32,6 +35,8 @@ def evaluate_runs(
     ood: str | None = None,
     corruptions: str | None = None,
     corruption_images: int | None = None,
+    label_issues: bool = False,
+    label_noise: float | str | None = None,
     output_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run, a saved model, or several as one deep ensemble; writes the report and returns its figures.
@@ -49,6 +54,8 @@ def evaluate_runs(
         ood: Name of a dataset of other images, to be told from the test images.
         corruptions: `"on_the_fly"` corrupts the test images here, `"tfds"` reads CIFAR-10-C and its like.
         corruption_images: Number of test images to corrupt. Defaults to 2000.
+        label_issues: Whether to rank the labels that the run was trained on by how suspicious they are.
+        label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`.
         output_dir: Folder of the report. Defaults to the run's evaluation/.
     """
     folder = _report_folder(paths, ensemble, output_dir)
@@ -58,7 +65,14 @@ def evaluate_runs(
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
-    test, validation = (datasets.batches(datasets.load(name, split, data_dir), 256) for split in ("test", "validation"))
+    trained_on = data_settings(paths, name)
+    test, validation = (
+        datasets.batches(splits.load(trained_on, split, data_dir), 256) for split in ("test", "validation")
+    )
+    labelled, right_labels = None, None
+    if label_issues:
+        labelled = datasets.batches(splits.load(trained_on, "train", data_dir), 256)
+        right_labels = splits.noisy_labels(trained_on, "train", data_dir)[1] if trained_on.label_noise else None
     evaluated = evaluation.evaluate(
         model,
         test,
@@ -71,6 +85,9 @@ def evaluate_runs(
         out_of_distribution_name=ood,
         corrupted=None if corruptions is None else corrupted(corruptions, name, data_dir, num_corrupted),
         name=model_name,
+        labelled=labelled,
+        right_labels=right_labels,
+        label_noise=label_noise,
     )
     page = report.write(evaluated, folder)
     print(report.table(evaluated.figures))
@@ -125,11 +142,31 @@ def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
 
 def dataset_of(paths: Sequence[Path]) -> str:
     """The dataset that the runs say they were trained on."""
-    configs = [path / "config.json" for path in paths if (path / "config.json").is_file()]
-    names = {json.loads(config.read_text())["dataset"] for config in configs}
+    names = {config["dataset"] for config in _configs(paths)}
     if len(names) != 1:
         raise ValueError(f"The paths name {len(names)} datasets: pass one with --dataset.")
     return names.pop()
+
+
+def data_settings(paths: Sequence[Path], dataset: str) -> Data:
+    """The settings about the dataset that the runs were trained on; without runs, or of another dataset, the defaults.
+
+    Raises:
+        ValueError: several runs with other images or labels each.
+    """
+    configs = _configs(paths)
+    names = [field.name for field in dataclasses.fields(Data)]
+    settings = [Data(**{name: config[name] for name in names if name in config}) for config in configs]
+    settings = [one for one in settings if one.dataset == dataset]
+    if len({(one.train_images, one.label_noise, one.noise_kind, one.data_seed) for one in settings}) > 1:
+        raise ValueError("The runs learned from other images or labels: evaluate each by itself.")
+    return settings[0] if settings else Data(dataset=dataset)
+
+
+def _configs(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The settings of runs, and of those that .keras files lie in; nothing of files that are no run's."""
+    files = [(path if path.is_dir() else path.parent) / "config.json" for path in paths]
+    return [json.loads(file.read_text()) for file in files if file.is_file()]
 
 
 def without_seed(name: str) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 
 from mixmo_keras import datasets
 from mixmo_keras.arguments import boolean, choice, instance, integer, number
+from mixmo_keras.datasets.label_noise import KINDS as NOISE_KINDS
+from mixmo_keras.datasets.label_noise import LabelNoise
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.augmentation import PadCropFlip
@@ -87,6 +89,20 @@ class Data:
     pixel_augmentation: str | None = option(
         None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS), choice, known=PIXEL_AUGMENTATIONS
     )
+    train_images: int | None = option(
+        None, "learn from so many images alone, chosen at random, and validate on as large a part", integer, least=1
+    )
+    label_noise: float = option(
+        0.0, "rate of wrong labels among those that are learned and validated by", number, least=0, most=1
+    )
+    noise_kind: str = option(
+        default_of(LabelNoise, "kind"),
+        "wrong labels: symmetric (drawn among all classes) or asymmetric (the class that it is confused with)",
+        choice,
+        known=NOISE_KINDS,
+    )
+    clean_validation: bool = option(False, "validate by right labels, which who has wrong ones lacks", boolean)
+    data_seed: int = option(0, "seed of the choice of images and of wrong labels", integer, least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,6 +240,9 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         submodels = "co_training" if chosen["co_training"] else "drop_path" if chosen["drop_path"] else None
         parts = (
             dataset_label(self.dataset),
+            self.train_images and f"{self.train_images}images",
+            self._wrong_labels,
+            self.data_seed and f"data{self.data_seed}",
             self.method,
             None if chosen["mask"] == "cutmix" else chosen["mask"],
             "unmixing" if chosen["unmixing"] else None,
@@ -233,7 +252,15 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             self.backbone,
             f"seed{self.seed}",
         )
-        return "-".join(part for part in parts if part)
+        return "-".join(str(part) for part in parts if part)
+
+    @property
+    def _wrong_labels(self) -> str | None:
+        """The wrong labels' part of the name."""
+        if not self.label_noise:
+            return None
+        kind = "" if self.noise_kind == Recipe.noise_kind else f"_{self.noise_kind}"
+        return f"noise{self.label_noise:g}{kind}" + ("-clean_validation" if self.clean_validation else "")
 
     @property
     def folder(self) -> Path:
@@ -261,6 +288,12 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         datasets.check(recipe.dataset)
         if recipe.crop != "pad" and recipe.padding != Recipe.padding:
             raise ValueError(f"`padding` (={recipe.padding}) has no meaning with crop={recipe.crop!r}.")
+        if not recipe.label_noise and (recipe.clean_validation or recipe.noise_kind != Recipe.noise_kind):
+            raise ValueError("`clean_validation` and `noise_kind` have no meaning without `label_noise`.")
+        if recipe.data_seed and not (recipe.label_noise or recipe.train_images):
+            raise ValueError(
+                f"`data_seed` (={recipe.data_seed}) has no meaning without `label_noise` or `train_images`."
+            )
         if recipe.warm_start and not Path(recipe.warm_start).is_file():
             raise ValueError(f"`warm_start`: there is no file {recipe.warm_start}.")
         repetitions = typing.cast(int, recipe.batch_repetitions)

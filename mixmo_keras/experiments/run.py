@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import datasets, files
-from mixmo_keras.experiments import logs, results
+from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Default, Recipe, method_options
 from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
@@ -111,9 +111,9 @@ class Data:
 def load(recipe: Recipe) -> Data:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
-    train = datasets.load(recipe.dataset, "train", recipe.data_dir, whole=recipe.crop == "whole")
+    train = splits.load(recipe, "train", recipe.data_dir, whole=recipe.crop == "whole")
     validation, test = (
-        datasets.batches(datasets.load(recipe.dataset, split, recipe.data_dir), EVALUATED_AT_ONCE)
+        datasets.batches(splits.load(recipe, split, recipe.data_dir), EVALUATED_AT_ONCE)
         for split in ("validation", "test")
     )
     return Data(info, train, validation, test)

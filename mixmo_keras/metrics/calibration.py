@@ -58,6 +58,57 @@ def fit_member_temperature(member_logits, labels) -> float:
     return float(np.exp(best.x)) if best.fun < nll(0.0) else 1.0
 
 
+def fit_temperature_under_noise(logits, labels, label_noise: float | None = None) -> tuple[float, float]:
+    """The temperature T and the rate ε of wrong labels that minimise the NLL of (1 − ε) softmax(logits / T) + ε / K.
+
+    That is what held-out labels follow of which a share ε was drawn anew among all K classes. A temperature that is fitted
+    as if they were right makes the network as unsure as the labels are (the forward correction of Patrini et al. 2017,
+    arXiv:1609.03683, applied to calibration). Of few images every error may pass for a wrong label, and no temperature would
+    be low enough then: so one more image counts whose label is right and not the network's answer but its second, by the
+    margin that half of the images exceed, as one error in n + 1 is the least to expect.
+
+    Errors of the network that look like wrong labels raise ε where it is not known. T is found within `TEMPERATURES`, on a
+    grid of its logarithm in steps of a fifth that golden section refines.
+
+    Args:
+        logits: (n, K).
+        labels: (n,), of which some are wrong.
+        label_noise: ε where it is known, within [0, 1). Defaults to the one that fits best.
+
+    Returns:
+        T and ε.
+    """
+    logits, labels = _checked(logits, labels)
+    num_classes = logits.shape[-1]
+    if label_noise is not None:
+        label_noise = arguments.number("label_noise", label_noise, least=0, below=1)
+
+    second, first = np.sort(logits, axis=-1)[:, -2:].T
+    middle = int(np.argsort(first - second)[len(labels) // 2])
+
+    def of_label(log_temperature: float) -> np.ndarray:
+        return softmax(logits / np.exp(log_temperature), axis=-1)[np.arange(len(labels)), labels]
+
+    def nll(rate: float, probabilities: np.ndarray) -> float:
+        return float(-np.log(np.maximum((1 - rate) * probabilities + rate / num_classes, 1e-300)).sum())
+
+    def best_rate(probabilities: np.ndarray) -> float:
+        if label_noise is not None:
+            return label_noise
+        return float(minimize_scalar(nll, bounds=(0, 1), args=(probabilities,), method="bounded").x)
+
+    def objective(log_temperature: float) -> float:
+        probabilities = of_label(log_temperature)
+        of_second = np.sort(log_softmax(logits[middle] / np.exp(log_temperature)))[-2]
+        return nll(best_rate(probabilities), probabilities) - of_second
+
+    lowest, highest = np.log(TEMPERATURES)
+    grid = np.arange(lowest, highest, 0.2)
+    nearest = grid[int(np.argmin([objective(place) for place in grid]))]
+    refined = minimize_scalar(objective, bounds=(nearest - 0.2, nearest + 0.2), method="bounded")
+    return float(np.exp(refined.x)), best_rate(of_label(refined.x))
+
+
 def calibrated_negative_log_likelihood(logits, labels, seed: int = 0) -> float:
     """NLL_c of the MixMo paper: of each half of the images under the temperature fitted on the other half.
 

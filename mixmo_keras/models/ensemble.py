@@ -107,7 +107,14 @@ class Ensemble(_Network):
     def temperature(self, value: float):
         self.average.temperature = value
 
-    def calibrate(self, x, y=None, batch_size: int = 256, temperature_applies_to: str | None = None) -> float:
+    def calibrate(
+        self,
+        x,
+        y=None,
+        batch_size: int = 256,
+        temperature_applies_to: str | None = None,
+        label_noise: float | str | None = None,
+    ) -> float:
         """Fits the temperature on held-out data, sets it and returns it.
 
         Args:
@@ -117,18 +124,33 @@ class Ensemble(_Network):
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
+            label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or
+                `"estimate"`: the temperature fits the right ones then (`calibration.fit_temperature_under_noise`), where it
+                is the ensemble's. Defaults to labels that are right.
         """
-        return self.calibrate_on(*self.predict_with_labels(x, y, batch_size), temperature_applies_to)
+        member_logits, labels = self.predict_with_labels(x, y, batch_size)
+        return self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
 
-    def calibrate_on(self, member_logits, labels, temperature_applies_to: str | None = None) -> float:
+    def calibrate_on(
+        self,
+        member_logits,
+        labels,
+        temperature_applies_to: str | None = None,
+        label_noise: float | str | None = None,
+    ) -> float:
         """As `calibrate`, from what `predict_with_labels` gave."""
         if temperature_applies_to is None:
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
-        if temperature_applies_to == "members" and self.average.averaging == "probabilities":
+        of_members = temperature_applies_to == "members" and self.average.averaging == "probabilities"
+        if label_noise is not None and of_members:
+            raise ValueError(
+                "A temperature under `label_noise` is the ensemble's: pass temperature_applies_to='ensemble'."
+            )
+        if of_members:
             temperature = calibration.fit_member_temperature(member_logits, labels)
         else:
-            temperature = calibration.fit_temperature(self.pooled(member_logits, calibrated=False), labels)
+            temperature = fit_temperature(self.pooled(member_logits, calibrated=False), labels, label_noise)
         self.temperature = temperature
         if temperature_applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
             self.average.temperature_applies_to = temperature_applies_to
@@ -186,6 +208,14 @@ class Ensemble(_Network):
         from mixmo_keras.serving.export import export  # needs TensorFlow
 
         return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose)
+
+
+def fit_temperature(logits, labels, label_noise: float | str | None = None) -> float:
+    """The temperature of logits (n, K) on labels of which none are wrong, a share of them, or one that is estimated too."""
+    if label_noise is None:
+        return calibration.fit_temperature(logits, labels)
+    rate = None if label_noise == "estimate" else label_noise
+    return calibration.fit_temperature_under_noise(logits, labels, rate)[0]  # type: ignore[arg-type]
 
 
 def check_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:

@@ -8,8 +8,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import arguments
-from mixmo_keras.metrics import calibration
-from mixmo_keras.models.ensemble import Ensemble, check_images, iterate
+from mixmo_keras.models.ensemble import Ensemble, check_images, fit_temperature, iterate
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.multiplexing import Temperature, answers, image_of_each_seat
@@ -153,6 +152,7 @@ class Multiplexing(Ensemble):
         y=None,
         batch_size: int = 256,
         temperature_applies_to: str | None = None,
+        label_noise: float | str | None = None,
         multiplexed: bool | None = None,
     ) -> float:
         """Fits the temperature on held-out data, sets it and returns it; and `multiplexed_temperature` beside it.
@@ -164,6 +164,8 @@ class Multiplexing(Ensemble):
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
+            label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or `"estimate"`, as
+                in `Ensemble.calibrate`. Defaults to labels that are right.
             multiplexed: whether to fit `multiplexed_temperature` too, on images whose partners are drawn at random: 1/M
                 passes more. Defaults to whether the model can do it.
         """
@@ -172,16 +174,16 @@ class Multiplexing(Ensemble):
         elif arguments.boolean("multiplexed", multiplexed):
             self.check_multiplexed()
         if not multiplexed:
-            return super().calibrate(x, y, batch_size, temperature_applies_to)
+            return super().calibrate(x, y, batch_size, temperature_applies_to, label_noise)
         member_logits, labels, logits = self.predict_both_with_labels(x, y, batch_size)
-        temperature = self.calibrate_on(member_logits, labels, temperature_applies_to)
-        self.calibrate_multiplexed_on(logits, labels)
+        temperature = self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
+        self.calibrate_multiplexed_on(logits, labels, label_noise)
         return temperature
 
-    def calibrate_multiplexed_on(self, logits, labels) -> float:
+    def calibrate_multiplexed_on(self, logits, labels, label_noise: float | str | None = None) -> float:
         """Fits `multiplexed_temperature` on logits (n, K) without temperature, as `predict_both_with_labels` gives them."""
         self.check_multiplexed()
-        self.multiplexed_temperature = calibration.fit_temperature(logits, labels)
+        self.multiplexed_temperature = fit_temperature(logits, labels, label_noise)
         return self.multiplexed_temperature
 
     # -- inference and serving -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import tiny
 import mixmo_keras
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
-from mixmo_keras.experiments import Recipe, build
+from mixmo_keras.experiments import Recipe, build, splits
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,24 @@ def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
     (other / "metrics.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=r"different test sets, of \[7, 360\] images"):
         main("--compare", runs[0], other, "--output-dir", tmp_path / "no")
+
+
+def test_the_labels_that_a_run_learned_from(runs, tmp_path):
+    folder, settings = tmp_path / "run", json.loads((runs[0] / "config.json").read_text())
+    settings |= dict(train_images=100, label_noise=0.5, data_seed=4)
+    files.write_json(folder / "config.json", settings)
+    (folder / "last.keras").symlink_to((runs[0] / "last.keras").resolve())
+    figures = main(folder, "--label-issues")
+    recipe = Recipe(dataset="digits", train_images=100, label_noise=0.5, data_seed=4)
+    noisy, right = splits.noisy_labels(recipe, "train")
+    with open(folder / "evaluation/label_issues.csv", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
+    assert [int(row["labelled"]) for row in rows] == noisy.tolist()
+    assert [int(row["right"]) for row in rows] == right.tolist()
+    assert figures["label_issues"]["wrong"] == (noisy != right).sum()
+    assert figures["images"] == {"test": 360, "validation": 14}
+    with pytest.raises(SystemExit, match="learned from other images or labels"):
+        main(folder, runs[0], "--ensemble", "--output-dir", tmp_path / "both")
 
 
 @pytest.fixture

@@ -135,3 +135,37 @@ def test_thr_sets_by_hand():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_temperature_and_rate_of_wrong_labels_are_found_together():
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(4000, 5))
+    right = (softmax(logits, axis=-1).cumsum(-1) > random.random((4000, 1))).argmax(-1)
+    wrong = np.where(random.random(4000) < 0.4, random.integers(0, 5, 4000), right)
+    temperature, rate = calibration.fit_temperature_under_noise(3 * logits, wrong)
+    # over draws they have standard deviations of .14 and .018
+    assert temperature == pytest.approx(3, abs=0.6)
+    assert rate == pytest.approx(0.4, abs=0.06)
+    known, same = calibration.fit_temperature_under_noise(3 * logits, wrong, label_noise=0.4)
+    assert (known, same) == (pytest.approx(3, abs=0.5), 0.4)
+    without, none = calibration.fit_temperature_under_noise(3 * logits, right, label_noise=0.0)
+    assert (without, none) == (pytest.approx(calibration.fit_temperature(3 * logits, right), rel=1e-3), 0.0)
+    # believed to be right, they make it less sure than it should be
+    assert calibration.fit_temperature(3 * logits, wrong) > 6
+    with pytest.raises(ValueError, match="`label_noise` must be"):
+        calibration.fit_temperature_under_noise(logits, wrong, label_noise=1.0)
+
+
+def test_a_network_that_is_right_on_few_images_is_not_made_sure_without_end():
+    logits = np.full((20, 4), 0.0)
+    right = np.arange(20) % 4
+    logits[np.arange(20), right] = 5.0
+    wrong = np.where(np.arange(20) < 6, (right + 1) % 4, right)
+    temperature, rate = calibration.fit_temperature_under_noise(logits, wrong, 0.4)
+    # with the probability p of an answer, log(.6 p + .1) counts for the 14 labels that are the answer, log(.2 (1 - p) + .1)
+    # for the 6 others, and log((1 - p) / 3) once for the error that is expected at least
+    p = np.linspace(0.3, 0.9999, 20000)
+    counted = 14 * np.log(0.6 * p + 0.1) + 6 * np.log(0.2 * (1 - p) + 0.1) + np.log((1 - p) / 3)
+    best = p[counted.argmax()]
+    assert np.exp(5 / temperature) / (np.exp(5 / temperature) + 3) == pytest.approx(best, abs=1e-3)
+    assert rate == 0.4

@@ -6,6 +6,7 @@ import pytest
 import tiny
 from scipy.special import softmax
 
+from mixmo_keras.metrics import calibration
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 
@@ -123,3 +124,17 @@ def test_a_broken_model():
     with pytest.raises(FloatingPointError, match="40 of 40 images have NaN logits"):
         model.calibrate(X, Y)
     assert model.temperature == 1
+
+
+def test_held_out_labels_may_be_wrong():
+    model = tiny.model()
+    member_logits, labels = model.predict_with_labels(X, Y)
+    expected, _ = calibration.fit_temperature_under_noise(model.pooled(member_logits), labels, 0.3)
+    assert model.calibrate(X, Y, label_noise=0.3) == pytest.approx(expected)
+    assert model.temperature == pytest.approx(expected)
+    estimated, _ = calibration.fit_temperature_under_noise(model.pooled(member_logits, calibrated=False), labels)
+    assert model.calibrate(X, Y, label_noise="estimate") == pytest.approx(estimated)
+    with pytest.raises(ValueError, match="`label_noise` must be"):
+        model.calibrate(X, Y, label_noise=1.5)
+    with pytest.raises(ValueError, match="under `label_noise` is the ensemble's"):
+        tiny.model(averaging="probabilities").calibrate(X, Y, temperature_applies_to="members", label_noise=0.1)

@@ -1,0 +1,149 @@
+"""Which labels are wrong? The images of a labelled set, ranked by how an ensemble disagrees with the labels that they have.
+
+A network that was trained long enough has learned wrong labels by heart and agrees with them. Members that never see an
+image alone don't, so that their answers to the images that they were trained on can be held against the labels.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.special import log_softmax
+
+from mixmo_keras import arguments, files, metrics
+from mixmo_keras.models.ensemble import Ensemble
+
+RANKED_BY = "margin"
+MEASURES = ("self_confidence", "margin", "agreement")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelIssues:
+    """How suspicious the label of each of n images is, by three measures. Higher is more suspicious.
+
+    Attributes:
+        labels: The labels that the images have (n,).
+        predicted: The most probable class (n,) of the ensemble.
+        suspicion: By measure (n,). `self_confidence`: one less the probability p of the label. `margin`: the highest
+            probability of another class, less p (Northcutt et al. 2021, arXiv:1911.00068; -1 to 1). `agreement`: the
+            share of members whose most probable class is the one other class that most of them name.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    suspicion: dict[str, np.ndarray]
+
+    def order(self, by: str = RANKED_BY) -> np.ndarray:
+        """The indices (n,) of the images, the most suspicious first; what is equal, by the margin, then as it came."""
+        arguments.choice("by", by, MEASURES)
+        return np.lexsort((-self.suspicion["margin"], -self.suspicion[by]))
+
+
+def rank(member_logits, logits, labels) -> LabelIssues:
+    """Compares an ensemble's answers with the labels that the images have.
+
+    Args:
+        member_logits: The members' logits (n, M, K).
+        logits: The ensemble's logits (n, K).
+        labels: The labels (n,) that may be wrong.
+
+    Raises:
+        ValueError: shapes that don't fit each other, or labels that are no classes.
+    """
+    member_logits, logits = np.asarray(member_logits, "float64"), np.asarray(logits, "float64")
+    if member_logits.ndim != 3 or logits.shape != member_logits[:, 0].shape or not len(logits):
+        raise ValueError(
+            "`member_logits` must be (n, M, K) and `logits` (n, K), n at least 1, got "
+            f"{member_logits.shape} and {logits.shape}."
+        )
+    num_images, num_classes = logits.shape
+    labels = arguments.labels("labels", labels, num_classes, num_images)
+    probabilities = np.exp(log_softmax(logits, axis=-1))
+    images = np.arange(num_images)
+    of_label = probabilities[images, labels]
+    of_others, votes = probabilities.copy(), _votes(member_logits)
+    of_others[images, labels] = votes[images, labels] = -np.inf
+    suspicion = {
+        "self_confidence": 1 - of_label,
+        "margin": of_others.max(-1) - of_label,
+        "agreement": votes.max(-1),
+    }
+    return LabelIssues(labels, logits.argmax(-1), suspicion)
+
+
+def find(model: Ensemble, x, y=None, batch_size: int = 256) -> LabelIssues:
+    """`rank` of the images that a model answers, which may be those that it was trained on.
+
+    Args:
+        model: A trained `MixMo` or `DeepEnsemble`.
+        x: Images (n, H, W, C), raw pixels; or batches of (images, labels), always in the same order.
+        y: The labels (n,) that may be wrong, if x is images.
+        batch_size: Number of images in a batch, if x is images.
+    """
+    arguments.instance("model", model, Ensemble, "a model of mixmo_keras, such as MixMo or DeepEnsemble")
+    member_logits, labels = model.predict_with_labels(x, y, batch_size)
+    return rank(member_logits, model.pooled(member_logits), labels)
+
+
+def detection_figures(issues: LabelIssues, right_labels) -> dict[str, float | int | dict]:
+    """How well the wrong labels are found, where it is known which they are.
+
+    Args:
+        issues: What `rank` or `find` gave.
+        right_labels: The right classes (n,).
+
+    Returns:
+        `wrong`, the number of wrong labels; by measure, `auroc` and `aupr` (average precision) of finding them, as
+        `metrics.detection`, and `found`, the share of them among as many images that are ranked first.
+    """
+    wrong = issues.labels != np.asarray(right_labels)
+    figures: dict = {"images": len(wrong), "wrong": int(wrong.sum())}
+    for measure in MEASURES:
+        detected = metrics.detection(issues.suspicion[measure], wrong)
+        first = issues.order(measure)[: figures["wrong"]]
+        found = float(wrong[first].mean()) if len(first) else float("nan")
+        figures[measure] = {"auroc": detected["auroc"], "aupr": detected["aupr"], "found": found}
+    return figures
+
+
+def write_csv(
+    issues: LabelIssues,
+    path: str | os.PathLike,
+    class_names: Sequence[str],
+    names: Sequence[str] | None = None,
+    right_labels=None,
+) -> Path:
+    """Writes a table to correct labels by, the most suspicious first, whole or not at all.
+
+    Its columns are the image's index in its split, its file where there are `names`, the class that it is labelled as, the
+    class that the ensemble predicts, the three measures, and the right class where it is known.
+
+    Args:
+        issues: What `rank` or `find` gave.
+        path: The file.
+        class_names: The names of the K classes.
+        names: The images' names (n,), such as those of their files.
+        right_labels: The right classes (n,).
+    """
+    class_names = arguments.names("class_names", class_names)
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    known = right_labels is not None
+    writer.writerow(
+        ["index", *(["file"] if names else []), "labelled", "predicted", *MEASURES, *(["right"] if known else [])]
+    )
+    for index in issues.order():
+        classes = [class_names[issues.labels[index]], class_names[issues.predicted[index]]]
+        measures = [f"{issues.suspicion[measure][index]:.6f}" for measure in MEASURES]
+        right = [class_names[right_labels[index]]] if known else []
+        writer.writerow([index, *([names[index]] if names else []), *classes, *measures, *right])
+    return files.write_text(Path(path), lines.getvalue())
+
+
+def _votes(member_logits: np.ndarray) -> np.ndarray:
+    """The share of members (n, K) whose most probable class is each class."""
+    return (member_logits.argmax(-1)[:, :, None] == np.arange(member_logits.shape[-1])).mean(1)

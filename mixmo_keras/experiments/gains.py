@@ -1,0 +1,162 @@
+"""Methods beside each other on the same images and labels, over seeds: what each gains on a rival, and how sure that is.
+
+Every figure is read from the files of finished runs and their evaluations, of the last epoch but where a column says so.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mixmo_keras.experiments import tables
+from mixmo_keras.experiments.evaluating import evaluate_runs
+from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.experiments.results import finished
+from mixmo_keras.experiments.run import run
+
+SURE = 2  # standard errors beyond which a difference is called a gain or a loss
+LATER_NETWORKS = 100  # added to the seed of each further network of a deep ensemble
+
+# title, where it is in the evaluations of a row, number format, and by how much it is multiplied
+COLUMNS = (
+    ("accuracy %", ("last", "uncalibrated", "accuracy"), "{:.1f}", 100),
+    ("stopped early %", ("early", "uncalibrated", "accuracy"), "{:.1f}", 100),
+    ("each member %", ("last", "members_mean", "accuracy"), "{:.1f}", 100),
+    ("NLL", ("last", "uncalibrated", "nll"), "{:.2f}", 1),
+    ("NLL, calibrated", ("last", "ensemble", "nll"), "{:.2f}", 1),
+    ("NLL, early, calibrated", ("early", "ensemble", "nll"), "{:.2f}", 1),
+    ("ECE, calibrated", ("last", "ensemble", "ece"), "{:.3f}", 1),
+    ("AURC", ("last", "uncalibrated", "aurc"), "{:.3f}", 1),
+    ("wrong labels found %", ("last", "label_issues", "margin", "found"), "{:.0f}", 100),
+    ("AUROC of wrong labels", ("last", "label_issues", "margin", "auroc"), "{:.3f}", 1),
+)
+ACCURACY, STOPPED_EARLY = (title for title, *_ in COLUMNS[:2])
+
+Figures = dict[str, float | None]  # by title
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method: the settings that it changes in a recipe, and of how many networks it is a deep ensemble."""
+
+    changes: Mapping[str, Any]
+    networks: int = 1
+
+
+def recipes(row: Row, name: str, base: Recipe, seed: int) -> list[Recipe]:
+    """The runs of a row for one seed, which is also that of the data: of the choice of images and of wrong labels."""
+    base = dataclasses.replace(base, data_seed=seed, **row.changes)
+    folder = f"{base.output_dir}/{name.replace(' ', '_')}"
+    seeds = [seed + LATER_NETWORKS * network for network in range(row.networks)]
+    return [dataclasses.replace(base, seed=one, output_dir=folder) for one in seeds]
+
+
+def shared(rows: Mapping[str, Row], name: str) -> str:
+    """The row in whose folder the networks of a row are: a deep ensemble takes those of the row with the same settings."""
+    row = rows[name]
+    if row.networks == 1:
+        return name
+    return next((other for other, one in rows.items() if one.networks == 1 and one.changes == row.changes), name)
+
+
+def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_read: bool = False) -> Figures | None:
+    """Runs and evaluates what is missing of a row and returns its figures, None where something is missing.
+
+    Args:
+        rows: The rows by name.
+        name: The row.
+        base: The recipe that rows change.
+        seed: The seed.
+        only_read: Whether to run and evaluate nothing. Defaults to False.
+    """
+    of_row = recipes(rows[name], shared(rows, name), base, seed)
+    for recipe in of_row:
+        if finished(recipe) is None:
+            if only_read:
+                return None
+            run(recipe)
+    folders = [recipe.folder for recipe in of_row]
+    together = len(folders) > 1
+    into = folders[0].parent / f"{folders[0].name}-of{len(folders)}" if together else folders[0]
+    last = [folder / "last.keras" for folder in folders]
+    best = [folder / "best.keras" for folder in folders]
+    evaluated = {}
+    for key, saved in (("last", last), ("early", best)):
+        path = into / f"evaluation_{key}"
+        if not (path / "metrics.json").is_file():
+            if only_read:
+                return None
+            evaluate_runs(
+                saved,
+                ensemble=together,
+                data_dir=base.data_dir,
+                temperature=True,
+                label_issues=key == "last",
+                label_noise="estimate" if base.label_noise else None,
+                output_dir=path,
+            )
+        evaluated[key] = json.loads((path / "metrics.json").read_text())
+    seconds = [json.loads((folder / "metrics.json").read_text())["training_seconds"] for folder in folders]
+    figures = {title: _value(evaluated, path, times) for title, path, _, times in COLUMNS}
+    return {**figures, "training_seconds": sum(seconds)}
+
+
+def _value(figures: Mapping[str, Any], path: Sequence[str], times: float) -> float | None:
+    """A number somewhere in figures, times a factor; None where it can't be said."""
+    found: Any = figures
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else times * found
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """The mean difference over seeds that both have, its standard error, and what it may be called.
+
+    Args:
+        ours: By seed.
+        theirs: By seed, of the same length.
+    """
+    each = np.asarray(ours) - np.asarray(theirs)
+    mean = float(each.mean())
+    error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
+    called = "not known"
+    if error is not None:
+        called = "same" if abs(mean) <= SURE * error else "more" if mean > 0 else "less"
+    return {"mean": mean, "standard_error": error, "seeds": len(each), "called": called}
+
+
+def table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
+    """Rows by columns, mean ± standard deviation over seeds, in Markdown."""
+    lines = []
+    for name, by_seed in measured.items():
+        of_seeds = list(by_seed.values())
+        columns = [[number for one in of_seeds if (number := one[title]) is not None] for title, *_ in COLUMNS]
+        cells = [tables.cell(values, form) for values, (_, _, form, _) in zip(columns, COLUMNS, strict=True)]
+        lines.append([name, *cells, f"{len(of_seeds)}"])
+    return tables.markdown(["method", *[title for title, *_ in COLUMNS], "seeds"], lines)
+
+
+def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False) -> str:
+    """How much more accurate, in points, one row is at its last epoch than each other, and whether that is a gain.
+
+    Args:
+        measured: Figures by row and seed.
+        ours: The row.
+        early: Whether the others are stopped early, by the validation images. Defaults to False.
+    """
+    lines = []
+    for name, by_seed in measured.items():
+        seeds = sorted(set(by_seed) & set(measured.get(ours, {})))
+        if name == ours or not seeds:
+            continue
+        accuracies = [measured[ours][seed][ACCURACY] or 0.0 for seed in seeds]
+        others = [by_seed[seed][STOPPED_EARLY if early else ACCURACY] or 0.0 for seed in seeds]
+        result = difference(accuracies, others)
+        error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
+        called = {"more": "a gain", "less": "a loss", "same": "no difference", "not known": "one seed"}[
+            result["called"]
+        ]
+        lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", called])
+    return tables.markdown([f"{ours} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)

@@ -1,0 +1,43 @@
+"""The images and labels of a recipe: a dataset's splits, some of their images, and some of their labels wrong."""
+
+import tensorflow as tf
+
+from mixmo_keras import datasets
+from mixmo_keras.datasets import label_noise
+from mixmo_keras.experiments.recipe import Data
+
+
+def load(recipe: Data, split: str, data_dir: str | None = None, whole: bool = False) -> tf.data.Dataset:
+    """The images of a split one by one, with the labels that the recipe has them learned or measured by.
+
+    Args:
+        recipe: The recipe, or its group of settings about data.
+        split: One of `datasets.SPLITS`.
+        data_dir: TFDS' `data_dir`.
+        whole: As in `datasets.load`.
+    """
+    dataset = chosen(recipe, split, data_dir, whole)
+    if not recipe.label_noise or split == "test" or (split == "validation" and recipe.clean_validation):
+        return dataset
+    return label_noise.with_labels(dataset, noisy_labels(recipe, split, data_dir)[0])
+
+
+def noisy_labels(recipe: Data, split: str, data_dir: str | None = None):
+    """The labels (n,) of a split's images as they are learned, and the right ones (n,)."""
+    noise = label_noise.LabelNoise(recipe.label_noise, recipe.noise_kind, recipe.data_seed)
+    right = label_noise.labels_of(chosen(recipe, split, data_dir))
+    info = datasets.info(recipe.dataset, data_dir)
+    return noise.labels(right, info.class_names, info.name, split), right
+
+
+def chosen(recipe: Data, split: str, data_dir: str | None = None, whole: bool = False) -> tf.data.Dataset:
+    """The images of a split that a recipe uses, one by one, with their right labels."""
+    dataset = datasets.load(recipe.dataset, split, data_dir, whole)
+    if recipe.train_images is None or split == "test":
+        return dataset
+    if split == "validation":  # as large beside the training images as it was
+        of_all = datasets.steps_per_epoch(datasets.load(recipe.dataset, "train", data_dir), 1)
+        num_images = max(recipe.train_images * datasets.steps_per_epoch(dataset, 1) // of_all, 1)
+    else:
+        num_images = recipe.train_images
+    return label_noise.subset(dataset, num_images, recipe.data_seed)

@@ -1,0 +1,118 @@
+"""Where some labels are wrong: members beside what else helps a network that learns from them. Runs what is missing.
+
+    python recipes/noisy_labels.py digits --seeds 0 1 2 3 4                 a minute or two a run on one core
+    python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --data-dir DATA    15 to 20 minutes a run
+    python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --only-table       what there is
+    python recipes/noisy_labels.py cifar10 --docs                           the tables of docs/results.md, from what was kept
+
+All rows of a table have the same images, wrong labels, network, rows a step and steps; two networks cost twice. The labels
+of the validation images, by which trainings are stopped early and calibrated, are as wrong as those of the training images;
+those of the test images are right.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import digits
+
+from mixmo_keras import files
+from mixmo_keras.experiments import Recipe, gains, tables
+
+DOCS = Path(__file__).parents[1] / "docs"
+CUTMIX = dict(msda="cutmix", msda_probability=1.0, msda_alpha=1.0)
+ROWS = {
+    "single": gains.Row(dict(method="single")),
+    "single + label smoothing": gains.Row(dict(method="single", label_smoothing=0.1)),
+    "single + MixUp": gains.Row(dict(method="single", msda="mixup", msda_probability=1.0, msda_alpha=1.0)),
+    "single + CutMix": gains.Row(dict(method="single", **CUTMIX)),
+    "two networks": gains.Row(dict(method="single"), networks=2),
+    "two networks + CutMix": gains.Row(dict(method="single", **CUTMIX), networks=2),
+    "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine")),
+    "Linear-MixMo": gains.Row(dict(method="linear_mixmo")),
+    "Cut-MixMo": gains.Row(dict(method="cut_mixmo")),
+    "Cut-MixMo + CutMix": gains.Row(dict(method="cut_mixmo", **CUTMIX)),
+}
+SETTINGS = {
+    "digits": dataclasses.replace(
+        digits.RECIPE, train_images=1000, backbone="wrn10_2", epochs=40, batch_size=64, learning_rate=0.05
+    ),
+    "cifar10": Recipe(
+        dataset="cifar10@16",  # the images at half their size
+        train_images=1000,
+        padding=2,
+        backbone="wrn10_2",
+        batch_repetitions=2,
+        epochs=200,  # of two rows an image
+        batch_size=64,
+        learning_rate=0.025,
+        schedule="cosine",
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> dict[str, dict[str, gains.Figures]]:
+    """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", choices=list(SETTINGS))
+    parser.add_argument("--noise", type=float, default=0.4, help="rate of wrong labels (default: 0.4)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="METHOD")
+    parser.add_argument("--ours", choices=list(ROWS), default="Cut-MixMo", help="the row that others are held against")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output-dir", default="runs/noisy_labels")
+    options = parser.parse_args(arguments)
+    name = f"noisy_labels-{options.setting}-{options.noise:g}"
+    kept = DOCS / "figures" / f"{name}.json"
+    try:
+        measured = json.loads(kept.read_text()) if options.docs else measure(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+    shown = texts(measured, options.ours)
+    print("\n" + "\n\n".join(shown.values()))
+    if options.keep:
+        files.write_json(kept, measured)
+    if options.docs:
+        page = (DOCS / "results.md").read_text()
+        for part, text in shown.items():
+            page = tables.put(page, f"{name}-{part}", text)
+        files.write_text(DOCS / "results.md", page)
+    return measured
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
+    """The figures by row and seed, of runs that are there or made."""
+    base = SETTINGS[options.setting]
+    base = dataclasses.replace(
+        base,
+        label_noise=options.noise,
+        data_dir=options.data_dir,
+        output_dir=f"{options.output_dir}/{options.setting}-{base.backbone}-noise{options.noise:g}",
+        export_dir=f"{options.output_dir}/saved_models",
+    )
+    measured: dict[str, dict[str, gains.Figures]] = {name: {} for name in options.rows}
+    for seed in options.seeds:
+        for name in options.rows:
+            figures = gains.measure(ROWS, name, base, seed, options.only_table)
+            if figures is not None:
+                measured[name][str(seed)] = figures
+    return {name: by_seed for name, by_seed in measured.items() if by_seed}
+
+
+def texts(measured: dict[str, dict[str, gains.Figures]], ours: str) -> dict[str, str]:
+    """The tables by part: all figures, and the differences in accuracy from the others' last and best epochs."""
+    return {
+        "table": gains.table(measured),
+        "differences": gains.differences(measured, ours),
+        "stopped-early": gains.differences(measured, ours, early=True),
+    }
+
+
+if __name__ == "__main__":
+    main()

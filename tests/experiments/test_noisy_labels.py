@@ -1,0 +1,129 @@
+"""Recipes with wrong labels: what is learned and measured by which labels, and the table of methods."""
+
+import dataclasses
+import json
+
+import digits
+import noisy_labels
+import numpy as np
+import pytest
+
+from mixmo_keras import datasets
+from mixmo_keras.datasets import label_noise
+from mixmo_keras.experiments import Recipe, gains, splits, tables
+
+NOISY = Recipe(dataset="digits", train_images=200, label_noise=0.5, data_seed=3)
+
+
+def labels(recipe: Recipe, split: str) -> np.ndarray:
+    return label_noise.labels_of(splits.load(recipe, split))
+
+
+def test_who_sees_which_labels():
+    right = {split: label_noise.labels_of(splits.chosen(NOISY, split)) for split in ("train", "validation", "test")}
+    assert {split: len(values) for split, values in right.items()} == {"train": 200, "validation": 28, "test": 360}
+    noisy, same = splits.noisy_labels(NOISY, "train")
+    np.testing.assert_array_equal(same, right["train"])
+    np.testing.assert_array_equal(labels(NOISY, "train"), noisy)
+    assert 0.3 < (noisy != same).mean() < 0.6
+    assert (labels(NOISY, "validation") != right["validation"]).any()
+    clean = dataclasses.replace(NOISY, clean_validation=True)
+    np.testing.assert_array_equal(labels(clean, "validation"), right["validation"])
+    np.testing.assert_array_equal(labels(NOISY, "test"), right["test"])
+    everything = Recipe(dataset="digits")
+    np.testing.assert_array_equal(labels(everything, "train"), label_noise.labels_of(datasets.load("digits", "train")))
+
+
+def test_names_and_what_has_no_meaning():
+    assert NOISY.name == "digits-200images-noise0.5-data3-cut_mixmo-wrn28_10-seed0"
+    asymmetric = dataclasses.replace(NOISY, noise_kind="asymmetric", clean_validation=True)
+    assert asymmetric.name.startswith("digits-200images-noise0.5_asymmetric-clean_validation-data3-")
+    for changes, message in [
+        (dict(noise_kind="asymmetric"), "no meaning without `label_noise`"),
+        (dict(clean_validation=True), "no meaning without `label_noise`"),
+        (dict(data_seed=1), "`data_seed` .* no meaning without"),
+        (dict(label_noise=1.5), "`label_noise` must be"),
+        (dict(noise_kind="human"), "`noise_kind` must be"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Recipe(dataset="digits", **changes).resolved()
+
+
+def measured(*accuracies: float) -> dict[str, gains.Figures]:
+    others = {title: None for title, *_ in gains.COLUMNS}
+    known = {"stopped early %": 50.0, "NLL": 1.0, "AURC": 0.2}
+    return {
+        str(seed): {**others, **known, "accuracy %": value, "training_seconds": 60.0}
+        for seed, value in enumerate(accuracies)
+    }
+
+
+def test_a_difference_is_a_gain_beyond_two_standard_errors():
+    assert gains.difference([0.3, 0.5, 0.4], [0.1, 0.1, 0.1]) == {
+        "mean": pytest.approx(0.3),
+        "standard_error": pytest.approx(0.1 / np.sqrt(3)),  # the deviation of .2, .4, .3 is .1
+        "seeds": 3,
+        "called": "more",
+    }
+    assert gains.difference([0.1, 0.5], [0.2, 0.3])["called"] == "same"
+    assert gains.difference([0.1, 0.1], [0.2, 0.3])["called"] == "less"
+    assert gains.difference([0.5], [0.1])["called"] == "not known"
+
+
+def test_tables_by_hand():
+    rows = {"single": measured(50, 52), "Cut-MixMo": measured(60, 64), "MIMO": measured(55)}
+    cells = ["single", "51.0 ± 1.4", "50.0 ± 0.0", "–", "1.00 ± 0.00", "–", "–", "–", "0.200 ± 0.000", "–", "–", "2"]
+    assert gains.table(rows).splitlines()[2] == f"| {' | '.join(cells)} |"
+    assert gains.differences(rows, "Cut-MixMo").splitlines()[2:] == [
+        "| single | +11.0 ± 1.0 | a gain |",
+        "| MIMO | +5.0 | one seed |",
+    ]
+    assert "| single, stopped early | +12.0 ± 2.0 | a gain |" in gains.differences(rows, "Cut-MixMo", early=True)
+
+
+def test_tables_are_put_into_their_places():
+    page = "before\n<!-- a -->\nold\n<!-- /a -->\nafter\n"
+    assert tables.put(page, "a", "new") == "before\n<!-- a -->\n\nnew\n\n<!-- /a -->\nafter\n"
+    with pytest.raises(ValueError, match="no place for 'b'"):
+        tables.put(page, "b", "new")
+
+
+def test_a_deep_ensemble_takes_the_networks_of_its_single_row():
+    rows, base = noisy_labels.ROWS, NOISY
+    assert gains.shared(rows, "two networks + CutMix") == "single + CutMix"
+    assert gains.shared(rows, "Cut-MixMo") == "Cut-MixMo"
+    one = gains.recipes(rows["single + CutMix"], "single + CutMix", base, 1)
+    two = gains.recipes(rows["two networks + CutMix"], "single + CutMix", base, 1)
+    assert two[0] == one[0]
+    assert [(recipe.seed, recipe.data_seed) for recipe in two] == [(1, 1), (101, 1)]
+    assert two[1].folder.parent == one[0].folder.parent
+
+
+@pytest.mark.slow  # tests of runs and of evaluate.py hold the parts
+def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
+    small = dataclasses.replace(digits.RECIPE, train_images=64, backbone="wrn10_1", epochs=1)
+    monkeypatch.setitem(noisy_labels.SETTINGS, "digits", small)
+    command = ["digits", "--rows", "Cut-MixMo", "--seeds", "2", "--output-dir", str(tmp_path)]
+    assert noisy_labels.main([*command, "--only-table"]) == {}
+    monkeypatch.setattr(noisy_labels, "DOCS", tmp_path)
+    figures = noisy_labels.main(command)["Cut-MixMo"]["2"]
+    assert noisy_labels.main([*command, "--only-table", "--keep"]) == {"Cut-MixMo": {"2": figures}}
+    recipe = gains.recipes(noisy_labels.ROWS["Cut-MixMo"], "Cut-MixMo", dataclasses.replace(small, label_noise=0.4), 2)[
+        0
+    ]
+    folder = tmp_path / "digits-wrn10_1-noise0.4/Cut-MixMo" / recipe.name
+    last, early = (json.loads((folder / f"evaluation_{key}/metrics.json").read_text()) for key in ("last", "early"))
+    noisy, right = splits.noisy_labels(recipe, "train")
+    assert last["label_issues"]["wrong"] == (noisy != right).sum()
+    assert last["temperature"]["fitted_on"] == 9
+    assert last["temperature"]["label_noise"]["estimated"]
+    assert figures["accuracy %"] == pytest.approx(100 * last["uncalibrated"]["accuracy"])
+    assert figures["stopped early %"] == pytest.approx(100 * early["uncalibrated"]["accuracy"])
+    places = "".join(
+        f"<!-- noisy_labels-digits-0.4-{part} -->\n<!-- /noisy_labels-digits-0.4-{part} -->\n"
+        for part in ("table", "differences", "stopped-early")
+    )
+    (tmp_path / "results.md").write_text(places)
+    noisy_labels.main(["digits", "--docs"])
+    assert gains.table({"Cut-MixMo": {"2": figures}}) in (tmp_path / "results.md").read_text()
+    assert "| Cut-MixMo |" in capsys.readouterr().out

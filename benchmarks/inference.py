@@ -1,11 +1,14 @@
-"""Inference side by side: single network, Cut-MixMo of two and three members, fused and not, a deep ensemble of two.
+"""Inference side by side: single network, Cut-MixMo fused and not, M images a pass, a deep ensemble of two.
 
-    python benchmarks/inference.py [--saved-models] [--backbone wrn16_2] [--batches 1 64] [--rounds 15] [--seconds 1]
+    python benchmarks/inference.py [--saved-models | --multiplexed] [--backbone wrn16_2] [--input-shape 32 32 3]
+        [--batches 1 64] [--rounds 15] [--seconds 1]
 
 Each round times every contestant once, in turn; a contestant is one compiled function of a batch of raw pixels: of a
-network's logits, or with --saved-models the `serving_default` of an exported model, which also gives entropies and class
-names. Shown are the medians over rounds of milliseconds a batch and of the ratio to the single network, by the clock and by
-processor time.
+network's logits, or with --saved-models the `serving_default` and the `multiplexed` of an exported model, which also give
+entropies and class names. With --multiplexed the contestants are the single network, an ensemble pass and M images a pass
+for M = 2, 3 and 4, and a deep ensemble of two. Shown are the medians over rounds of milliseconds a batch and of the ratio to
+the single network, by the clock and by processor time; and images per second, of which M images a pass take M times as many
+at batch 1: M requests at once, which make one pass.
 """
 
 import argparse
@@ -18,50 +21,57 @@ import tensorflow as tf
 
 import mixmo_keras
 
+IMAGES_A_PASS = (2, 3, 4)
+MULTIPLEXED = "M={} images a pass"
 
-def trained(backbone: str) -> tuple:
-    """Two single networks, and Cut-MixMo of two members and of three; what they have learnt makes no difference here."""
-    options = dict(num_classes=100, input_shape=(32, 32, 3), augmentation=None)
+
+def trained(backbone: str, input_shape: tuple, members: tuple = (2, 3)) -> tuple:
+    """Two single networks, and Cut-MixMo by number of members; what they have learnt makes no difference here."""
+    options = dict(num_classes=100, input_shape=input_shape, augmentation=None)
     single, other = (mixmo_keras.SingleNetwork(backbone, seed=seed, **options) for seed in (0, 1))
-    pair, three = (mixmo_keras.CutMixMo(backbone, num_members=members, seed=0, **options) for members in (2, 3))
-    return single, other, pair, three
+    return single, other, {m: mixmo_keras.CutMixMo(backbone, num_members=m, seed=0, **options) for m in members}
 
 
-def saved_contestants(backbone: str, folder: str) -> dict:
+def saved_contestants(backbone: str, input_shape: tuple, folder: str) -> dict:
     """The served functions of exported models, by name."""
-    single, other, pair, three = trained(backbone)
+    single, other, mixmos = trained(backbone, input_shape)
     models = {
         "single network": single,
-        "Cut-MixMo M=2, fused": pair,
-        "Cut-MixMo M=3, fused": three,
+        "Cut-MixMo M=2, fused": mixmos[2],
+        "Cut-MixMo M=3, fused": mixmos[3],
         "deep ensemble of 2": mixmo_keras.DeepEnsemble([single, other]),
     }
     paths = {name: model.export(f"{folder}/{number}/1") for number, (name, model) in enumerate(models.items())}
-    pair.fused = lambda members: pair._members()  # what export would write without fusing
-    paths["Cut-MixMo M=2, unfused"] = pair.export(f"{folder}/unfused/1")
 
-    def function(path):
-        served = tf.saved_model.load(path).signatures["serving_default"]
+    def function(path, signature="serving_default"):
+        served = tf.saved_model.load(path).signatures[signature]
         return lambda images: served(images=images)["probabilities"]
 
-    return {name: function(path) for name, path in paths.items()}
+    functions = {name: function(path) for name, path in paths.items()}
+    for m in mixmos:
+        functions[MULTIPLEXED.format(m)] = function(paths[f"Cut-MixMo M={m}, fused"], "multiplexed")
+    mixmos[2].fused = lambda members: mixmos[2]._members()  # what export would write without fusing
+    mixmos[2].why_not_multiplexed = lambda: "its layers have the names of a fused network no more"
+    functions["Cut-MixMo M=2, unfused"] = function(mixmos[2].export(f"{folder}/unfused/1"))
+    return functions
 
 
-def contestants(backbone: str) -> dict:
-    """Compiled functions of images (n, 32, 32, 3), by name."""
-    single, other, pair, three = trained(backbone)
-    networks = {
-        "single network": [single],
-        "Cut-MixMo M=2": [pair],
-        "Cut-MixMo M=2, fused": [pair.fused()],
-        "Cut-MixMo M=2, fused, members": [pair.fused(members=True)],
-        "Cut-MixMo M=3": [three],
-        "Cut-MixMo M=3, fused": [three.fused()],
-        "deep ensemble of 2": [single, other],
-    }
+def contestants(backbone: str, input_shape: tuple, multiplexed: bool = False) -> dict:
+    """Compiled functions of images (n, H, W, C), by name."""
+    single, other, mixmos = trained(backbone, input_shape, IMAGES_A_PASS if multiplexed else (2, 3))
+    networks = {"single network": [single]}
+    for m, model in mixmos.items():
+        if multiplexed:
+            networks[f"ensemble pass M={m}"] = [model.fused()]
+            networks[MULTIPLEXED.format(m)] = [model.multiplexed()]
+        else:
+            networks |= {f"Cut-MixMo M={m}": [model], f"Cut-MixMo M={m}, fused": [model.fused()]}
+            if m == 2:
+                networks["Cut-MixMo M=2, fused, members"] = [model.fused(members=True)]
+    networks["deep ensemble of 2"] = [single, other]
 
     def function(models):
-        spec = [tf.TensorSpec((None, 32, 32, 3))]
+        spec = [tf.TensorSpec((None, *input_shape))]
         return tf.function(
             lambda x: sum(model(x, training=False) for model in models) / len(models), input_signature=spec
         )
@@ -69,39 +79,67 @@ def contestants(backbone: str) -> dict:
     return {name: function(models) for name, models in networks.items()}
 
 
+def num_images(name: str, batch: int) -> int:
+    """How many images a contestant is given for a batch of so many: at batch 1 a pass full of them."""
+    return int(name[2]) if batch == 1 and name.endswith("images a pass") else batch
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--saved-models", action="store_true", help="exported models in place of networks")
+    parser.add_argument("--multiplexed", action="store_true", help="M images a pass for M = 2, 3, 4")
+    parser.add_argument("--input-shape", type=int, nargs=3, default=(32, 32, 3), metavar=("H", "W", "C"))
     parser.add_argument("--backbone", default="wrn16_2")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one contestant in one round, about")
     arguments = parser.parse_args()
 
+    if arguments.saved_models and arguments.multiplexed:
+        parser.error("--saved-models has M images a pass in it")
+    input_shape = tuple(arguments.input_shape)
     with tempfile.TemporaryDirectory() as folder:
-        functions = (
-            saved_contestants(arguments.backbone, folder) if arguments.saved_models else contestants(arguments.backbone)
-        )
+        if arguments.saved_models:
+            functions = saved_contestants(arguments.backbone, input_shape, folder)
+        else:
+            functions = contestants(arguments.backbone, input_shape, arguments.multiplexed)
     for batch in arguments.batches:
-        images = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3)).astype("float32"))
+        show(arguments, functions, batch, input_shape)
 
-        def measure(function, count, images=images) -> tuple[float, float]:
-            clock, processor = time.perf_counter(), time.process_time()
-            for _ in range(count):
-                function(images).numpy()
-            return (time.perf_counter() - clock) / count, (time.process_time() - processor) / count
 
-        for function in functions.values():
-            measure(function, 2)  # traces
-        count = max(int(arguments.seconds / measure(functions["single network"], 3)[0]), 1)
-        results = np.array(
-            [[measure(function, count) for function in functions.values()] for _ in range(arguments.rounds)]
+def show(arguments: argparse.Namespace, functions: dict, batch: int, input_shape: tuple) -> None:
+    """Times all contestants on batches of one size, and prints a table."""
+    counts = {name: num_images(name, batch) for name in functions}
+    random = np.random.default_rng(0)
+    images = {
+        count: tf.constant(random.integers(0, 256, (count, *input_shape)).astype("float32"))
+        for count in sorted(set(counts.values()))
+    }
+
+    def measure(name, count) -> tuple[float, float]:
+        clock, processor = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            functions[name](images[counts[name]]).numpy()
+        return (time.perf_counter() - clock) / count, (time.process_time() - processor) / count
+
+    for name in functions:
+        measure(name, 2)  # traces
+    count = max(int(arguments.seconds / measure("single network", 3)[0]), 1)
+    results = np.array([[measure(name, count) for name in functions] for _ in range(arguments.rounds)])
+    of_images = np.array([counts[name] / batch for name in functions])[:, None]
+    ratios = np.median(results / results[:, :1], axis=0)
+    speeds = np.median(of_images * results[:, :1] / results, axis=0)[
+        :, 0
+    ]  # images per second over the single network's
+    print(f"{arguments.backbone}, batch {batch}, {count} batches a round, {arguments.rounds} rounds")
+    print(
+        f"{'':<32}{'ms a batch':>12}{'ratio to single':>17}{'of processor time':>19}{'images/s':>10}{'over single':>13}"
+    )
+    rows = zip(counts.items(), np.median(results, axis=0), ratios, speeds, strict=True)
+    for (name, number), times, (clock, processor), speed in rows:
+        print(
+            f"{name:<32}{times[0] * 1e3:>12.2f}{clock:>17.3f}{processor:>19.3f}{number / times[0]:>10.0f}{speed:>13.3f}"
         )
-        ratios = np.median(results / results[:, :1], axis=0)
-        print(f"{arguments.backbone}, batch {batch}, {count} batches a round, {arguments.rounds} rounds")
-        print(f"{'':<32}{'ms a batch':>12}{'ratio to single':>17}{'of processor time':>19}")
-        for name, times, (clock, processor) in zip(functions, np.median(results, axis=0), ratios, strict=True):
-            print(f"{name:<32}{times[0] * 1e3:>12.2f}{clock:>17.3f}{processor:>19.3f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Evaluates what a recipe trained, or any saved model: a table, and a report to open in a browser.
 
     python recipes/evaluate.py runs/cifar10-cut_mixmo-wrn16_2-seed0 --data-dir .data --temperature
+    python recipes/evaluate.py RUN --data-dir .data --temperature --multiplexed
     python recipes/evaluate.py RUN --data-dir .data --ood tiny_imagenet --corruptions on_the_fly
     python recipes/evaluate.py RUN RUN --ensemble --output-dir runs/deep-ensemble --data-dir .data
     python recipes/evaluate.py model.keras --dataset cifar10 --data-dir .data --output-dir runs/mine
@@ -34,6 +35,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", help="a name or a folder (default: the run's own)")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--temperature", action="store_true", help="calibrate on the validation split")
+    parser.add_argument("--multiplexed", action="store_true", help="evaluate M images a pass too, and their partners")
     parser.add_argument("--save-calibrated", action="store_true", help="save the calibrated model beside the report")
     parser.add_argument("--export", type=Path, metavar="PATH", help="export it with its figures: mixmo_keras.export")
     parser.add_argument("--coverage", type=float, help="of conformal sets (default: 0.9)")

@@ -160,9 +160,27 @@ def test_inference(run):
         "deep ensemble of 2",
     ]
     single = figures["single network"]
-    assert single[1:] == [1, 1]
-    for milliseconds, ratio, _ in figures.values():
+    assert [*single[1:3], single[4]] == [1, 1, 1]
+    for milliseconds, ratio, _, speed, over_single in figures.values():
         assert is_quotient(ratio, milliseconds, single[0], rounding=0.005)
+        assert speed == pytest.approx(2000 / milliseconds, rel=0.02, abs=1)
+        assert over_single == pytest.approx(1 / ratio, rel=0.02, abs=0.02)
+
+
+@pytest.mark.slow
+def test_inference_of_several_images_a_pass(run):
+    options = ("--backbone", "wrn10_1", "--batches", 1, 6, "--rounds", 1, "--seconds", 0.01, "--multiplexed")
+    lines = run("inference", *options)
+    tables = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    for batch, table in zip((1, 6), tables, strict=True):
+        figures = {line[:32].strip(): numbers(line[31:]) for line in table[2:]}
+        modes = ("ensemble pass M={}", "M={} images a pass")
+        expected = [mode.format(m) for m in (2, 3, 4) for mode in modes]
+        assert list(figures) == ["single network", *expected, "deep ensemble of 2"]
+        for name, (milliseconds, ratio, _, speed, over_single) in figures.items():
+            images = int(name[2]) if batch == 1 and name.startswith("M=") else batch
+            assert speed == pytest.approx(1000 * images / milliseconds, rel=0.02, abs=1)
+            assert over_single == pytest.approx(images / batch / ratio, rel=0.02, abs=0.02)
 
 
 @pytest.mark.usefixtures("eagerly")

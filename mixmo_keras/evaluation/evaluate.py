@@ -13,13 +13,14 @@ import keras
 import numpy as np
 
 from mixmo_keras import arguments, metrics
-from mixmo_keras.evaluation import label_issues
+from mixmo_keras.evaluation import label_issues, multiplexing
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.models.ensemble import Ensemble
 
 COVERAGE = 0.9  # of conformal sets, unless another is asked for
+POOL = 1000  # test images among which partners are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ def evaluate(
     class_names: Sequence[str],
     validation=None,
     temperature: bool = False,
+    multiplexed: bool = False,
     coverage: float | None = None,
     out_of_distribution=None,
     out_of_distribution_name: str | None = None,
@@ -76,6 +78,8 @@ def evaluate(
         class_names: The names of the model's K classes.
         validation: Batches that nothing was trained on: for the conformal sets, and the temperature.
         temperature: Whether to fit a temperature on `validation` and to set it in the model. Defaults to False.
+        multiplexed: Whether to evaluate M images a pass too (`predict_multiplexed`), their partners drawn at random; to fit
+            the temperature of this mode beside the other; and to say what partners do to an answer. Defaults to False.
         coverage: The coverage asked of the conformal sets, within (0, 1). Defaults to 0.9.
         out_of_distribution: Batches of (images, labels) of another kind, to be told from the test images.
         out_of_distribution_name: What to call them. Defaults to "elsewhere".
@@ -97,10 +101,15 @@ def evaluate(
     _check_names(name, out_of_distribution, out_of_distribution_name)
     _check_labels(temperature, labelled, right_labels, label_noise)
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
+    if arguments.boolean("multiplexed", multiplexed):
+        model.check_multiplexed()
     class_names, before = arguments.names("class_names", class_names), float(model.temperature)
-    held_out = None if validation is None else model.predict_with_labels(validation)
+    before_multiplexed = model.multiplexed_temperature if multiplexed else None
+    held_out, held_out_multiplexed = (None, None) if validation is None else _answers(model, validation, multiplexed)
     fitted = {"before": before, **_temperature_figures(model, held_out if temperature else None, label_noise)}
-    member_logits, labels = model.predict_with_labels(test)
+    if temperature and multiplexed:
+        model.calibrate_multiplexed_on(held_out_multiplexed, held_out[1], label_noise)  # type: ignore[index]
+    (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
 
@@ -114,6 +123,15 @@ def evaluate(
         figures["conformal"] = _conformal_figures(model, *held_out, logits, labels, coverage or COVERAGE)
     if out_of_distribution is not None:
         figures["out_of_distribution"] = _detection(out_of_distribution_name or "elsewhere", scores, scores_elsewhere)
+    if multiplexed:
+        figures["multiplexed"] = {
+            "temperature": {
+                "before": before_multiplexed,
+                "value": model.multiplexed_temperature,
+                "fitted_on": fitted_on,
+            },
+            **_multiplexed_figures(model, test, multiplexed_logits, logits, labels),
+        }
     if corrupted is not None:
         figures["corruptions"] = _corruption_figures(model, corrupted)
     measures = {measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores}
@@ -172,6 +190,17 @@ def _check_labels(temperature: bool, labelled, right_labels, label_noise: float 
         raise ValueError("`right_labels` are those of `labelled` images: pass these too.")
 
 
+# -- the network's answers ---------------------------------------------------------------------------------------------
+
+
+def _answers(model, batches, multiplexed: bool) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray | None]:
+    """(members' logits, labels), and the logits of M images a pass without temperature, or None."""
+    if not multiplexed:
+        return model.predict_with_labels(batches), None
+    member_logits, labels, logits = model.predict_both_with_labels(batches)
+    return (member_logits, labels), logits
+
+
 # -- figures by subject ------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +255,12 @@ def _conformal_figures(
             "empty": float((sets.sum(-1) == 0).mean()),
         }
     return figures
+
+
+def _multiplexed_figures(model, test, multiplexed_logits, logits, labels) -> dict[str, Any]:
+    chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:POOL])
+    images = _images_at(test, chosen)[1]
+    return multiplexing.figures(model, multiplexed_logits, logits, labels, images, labels[chosen])
 
 
 def _corruption_figures(model: Ensemble, corrupted) -> dict[str, Any]:

@@ -50,15 +50,23 @@ def networks(figures: dict) -> list[tuple[str, dict]]:
     if temperature != 1:
         named += [(together, figures["uncalibrated"])]
         together = f"{together}, T = {temperature:.3f}"
-    return [*named, (together, figures["ensemble"])]
+    named += [(together, figures["ensemble"])]
+    if "multiplexed" in figures:
+        multiplexed = figures["multiplexed"]
+        name, temperature = f"{multiplexed['images_a_pass']} images a pass", multiplexed["temperature"]["value"]
+        if temperature != 1:
+            named += [(name, multiplexed["uncalibrated"])]
+            name = f"{name}, T = {temperature:.3f}"
+        named += [(name, multiplexed["network"])]
+    return named
 
 
 def table(figures: dict) -> str:
     """The figures as the terminal shows them."""
     lines = [f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"]
-    lines.append(f"{'':<20}" + "".join(f"{COLUMNS[key][0]:>14}" for key in IN_TERMINAL))
+    lines.append(f"{'':<28}" + "".join(f"{COLUMNS[key][0]:>14}" for key in IN_TERMINAL))
     for name, values in networks(figures):
-        lines.append(f"{name:<20}" + "".join(f"{text(values[key], COLUMNS[key][1]):>14}" for key in IN_TERMINAL))
+        lines.append(f"{name:<28}" + "".join(f"{text(values[key], COLUMNS[key][1]):>14}" for key in IN_TERMINAL))
     return "\n".join([*lines, *sentences(figures)])
 
 
@@ -98,6 +106,7 @@ def sentences(figures: dict) -> list[str]:
         *_of_calibration(figures),
         *_of_diversity(figures),
         *_of_conformal_sets(figures),
+        *_of_multiplexing(figures),
         *_of_detection(figures),
         *_of_corruptions(figures),
         *_of_labels(figures),
@@ -143,6 +152,25 @@ def _of_conformal_sets(figures: dict) -> list[str]:
         f"{conformal['fitted_on']:,} validation images)"
         for method in ("thr", "aps")
     ]
+
+
+def _of_multiplexing(figures: dict) -> list[str]:
+    if "multiplexed" not in figures:
+        return []
+    multiplexed = figures["multiplexed"]
+    speed = multiplexed["images_per_second"]
+    lines = [
+        f"{multiplexed['images_a_pass']} images a pass: {speed['multiplexed']:,.0f} images per second, the ensemble "
+        f"{speed['ensemble']:,.0f} ({speed['batch']} images at once on {speed['device']}, ratio {speed['ratio']:.2f}); "
+        f"{multiplexed['other_answer_than_ensemble']:.2%} of the answers are not the ensemble's",
+        "an answer beside random partners, accuracy / other than usual / images ever answered otherwise / spread of "
+        "confidence:",
+    ]
+    for kind, values in multiplexed["partners"].items():
+        cells = [text(values[key], "{:.2%}") for key in ("accuracy", "changed", "ever_changed")]
+        cells.append(text(values["confidence_spread"], "{:.4f}"))
+        lines.append(f"    {kind.replace('_', ' '):<20}{' / '.join(cells)}  ({values['images']} images)")
+    return lines
 
 
 def _of_detection(figures: dict) -> list[str]:

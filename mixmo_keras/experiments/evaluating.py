@@ -28,6 +28,7 @@ def evaluate_runs(
     dataset: str | None = None,
     data_dir: str | None = None,
     temperature: bool = False,
+    multiplexed: bool = False,
     save_calibrated: bool = False,
     export: Path | None = None,
     coverage: float | None = None,
@@ -46,6 +47,7 @@ def evaluate_runs(
         dataset: A dataset's name or a folder. Defaults to the runs' own.
         data_dir: Folder of TensorFlow Datasets.
         temperature: Whether to calibrate on the validation split, which must not be trained on.
+        multiplexed: Whether to evaluate M images a pass too.
         save_calibrated: Whether to save the calibrated model beside the report.
         export: Folder to export the model to, with its figures. Defaults to none.
         coverage: Coverage of the conformal sets. Defaults to that of `evaluation.evaluate`.
@@ -73,6 +75,7 @@ def evaluate_runs(
         model,
         class_names=info.class_names,
         temperature=temperature,
+        multiplexed=multiplexed,
         coverage=coverage,
         out_of_distribution=None if ood is None else out_of_distribution(ood, model.image_shape, data_dir),
         out_of_distribution_name=ood,
@@ -217,10 +220,27 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
     """What an exported model's card says of its evaluation."""
     ensemble, images, temperature = figures["ensemble"], figures["images"], figures["temperature"]
     calibration = f"; temperature {temperature['value']:.4f} fitted on {temperature['fitted_on']:,} validation images."
-    return {
+    card = {
         "Data": f"{info.name}: tested on {images['test']:,} images of its test split"
         + (calibration if temperature["fitted_on"] else ".")
         + (" Trained on its validation split too." if figures.get("trained_on_validation") else ""),
         "Figures": {title: report.text(ensemble[key], form) for key, (title, form, _) in report.COLUMNS.items()},
         "Name": figures["name"],
+    }
+    if multiplexed := figures.get("multiplexed"):
+        card[f"{multiplexed['images_a_pass']} images a pass"] = _both_modes(ensemble, multiplexed)
+    return card
+
+
+def _both_modes(ensemble: Mapping[str, Any], multiplexed: Mapping[str, Any]) -> dict[str, str]:
+    """Accuracy, NLL and speed of the ensemble and of M images a pass, for a model's card."""
+    network, speed = multiplexed["network"], multiplexed["images_per_second"]
+    return {
+        "accuracy, ensemble": f"{ensemble['accuracy']:.2%}",
+        "accuracy, multiplexed": f"{network['accuracy']:.2%}",
+        "NLL, ensemble": f"{ensemble['nll']:.4f}",
+        "NLL, multiplexed": f"{network['nll']:.4f}",
+        "images per second, ensemble": f"{speed['ensemble']:,.0f}",
+        "images per second, multiplexed": f"{speed['multiplexed']:,.0f}",
+        "measured": f"where it was evaluated, on {speed['device']}, {speed['batch']} images at once",
     }

@@ -83,6 +83,13 @@ class Mixing:
         functions = {name: v for name, v in config.items() if isinstance(v, dict)}
         return cls(**config | {name: keras.saving.deserialize_keras_object(v) for name, v in functions.items()})
 
+    @property
+    def is_always_binary(self) -> bool:
+        """Whether all rows of a training cut patches, so that none interpolates its members' features."""
+        if mask_functions.get(self.mask) is mask_functions.linear or self.unmixing or callable(self.probability):
+            return False
+        return self.probability == 1 and self.decay_start is None
+
     def mask_probability(self, progress):
         """p at `progress` ∈ [0, 1] of training: p until `decay_start`, then p·(1 − progress)/(1 − decay_start)."""
         if callable(self.probability):

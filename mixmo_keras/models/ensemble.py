@@ -1,5 +1,7 @@
 """What every ensemble can do, a MixMo network or several."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops
@@ -36,13 +38,17 @@ class Ensemble(_Network):
 
     def _members(self) -> keras.Model:
         """The same network with the members' logits as its output."""
-        if "__members" not in self.__dict__:
+        return self._other_network("members", lambda: (self.inputs, self._member_logits))
+
+    def _other_network(self, name: str, connect: Callable[[], tuple]) -> keras.Model:
+        """A network of this model's own layers, kept from call to call; `connect` gives its inputs and its logits."""
+        if f"__{name}" not in self.__dict__:
             with distribution.scope(self):
-                logits = ops.cast(self._member_logits, "float32")
-                network = _Network(self.inputs, logits, name=f"{self.name}_members")
+                inputs, logits = connect()
+                network = _Network(inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
             network.jit_compile = self.jit_compile
-            self.__dict__["__members"] = network  # past Keras' tracking and saving: its layers are this model's own
-        return self.__dict__["__members"]
+            self.__dict__[f"__{name}"] = network  # past Keras' tracking and saving: its layers are this model's own
+        return self.__dict__[f"__{name}"]
 
     def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`. The temperature is not in them."""
@@ -58,13 +64,8 @@ class Ensemble(_Network):
             FloatingPointError: logits that are not finite.
         """
         logits, labels = [], []
-        for images, of_images in _batches(x, y, batch_size):
-            if tuple(images.shape[1:]) != tuple(self.image_shape):
-                raise ValueError(f"Images must be (n, {', '.join(map(str, self.image_shape))}), got {images.shape}.")
-            if not np.isfinite(np.asarray(images)).all():
-                raise ValueError(
-                    "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
-                )
+        for images, of_images in iterate(x, y, batch_size):
+            check_images(images, self.image_shape)
             labels.append(arguments.labels("labels", of_images, self.num_classes, len(images)))
             logits.append(np.asarray(self._members().predict_on_batch(images)))
         if not logits:
@@ -78,6 +79,22 @@ class Ensemble(_Network):
     def count_params(self) -> int:
         """Number of parameters, as `keras.Model.count_params`, less the temperature: a setting that is kept as a weight."""
         return super().count_params() - len(self.average.weights)  # a scalar
+
+    # -- M images a pass ---------------------------------------------------------------------------------------------------
+
+    def why_not_multiplexed(self) -> str | None:
+        """Why members can't be shown an image each at inference, as in `MixMo.predict_multiplexed`; `None` if they can."""
+        return "it is several networks, each of which needs its own pass: multiplex one of them"
+
+    def check_multiplexed(self) -> None:
+        """Raises `ValueError` where members can't be shown an image each."""
+        if reason := self.why_not_multiplexed():
+            raise ValueError(f"{self.name} can't answer several images in one pass: {reason}.")
+
+    def multiplexed(self) -> keras.Model:
+        """A copy for inference of several images a pass; see `MixMo.multiplexed`."""
+        self.check_multiplexed()
+        raise NotImplementedError
 
     # -- temperature -----------------------------------------------------------------------------------------------------
 
@@ -126,18 +143,14 @@ class Ensemble(_Network):
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
         of_members = temperature_applies_to == "members" and self.average.averaging == "probabilities"
-        if label_noise is not None:
-            if of_members:
-                raise ValueError(
-                    "A temperature under `label_noise` is the ensemble's: pass temperature_applies_to='ensemble'."
-                )
-            rate = None if label_noise == "estimate" else label_noise
-            logits = self.pooled(member_logits, calibrated=False)
-            temperature, _ = calibration.fit_temperature_under_noise(logits, labels, rate)  # type: ignore[arg-type]
-        elif of_members:
+        if label_noise is not None and of_members:
+            raise ValueError(
+                "A temperature under `label_noise` is the ensemble's: pass temperature_applies_to='ensemble'."
+            )
+        if of_members:
             temperature = calibration.fit_member_temperature(member_logits, labels)
         else:
-            temperature = calibration.fit_temperature(self.pooled(member_logits, calibrated=False), labels)
+            temperature = fit_temperature(self.pooled(member_logits, calibrated=False), labels, label_noise)
         self.temperature = temperature
         if temperature_applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
             self.average.temperature_applies_to = temperature_applies_to
@@ -163,6 +176,7 @@ class Ensemble(_Network):
         card=None,
         overwrite=False,
         verbose=False,
+        multiplexed=False,
         **options,
     ):
         """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
@@ -176,15 +190,19 @@ class Ensemble(_Network):
             card: sections of a SavedModel's model card.
             overwrite: whether an existing SavedModel may be replaced.
             verbose: whether Keras prints what it writes.
+            multiplexed: whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
+                ensemble's. A SavedModel has both, each as a signature.
             **options: of `keras.Model.export`, for the other formats.
         """
         if format != "tf_saved_model":
             given = dict(class_names=class_names, card=card, overwrite=overwrite)
             if unused := [f"`{name}`" for name, value in given.items() if value]:
                 raise ValueError(f"{', '.join(unused)} applies to format='tf_saved_model', got format={format!r}.")
-            network = self.fused()
+            network = self.multiplexed() if arguments.boolean("multiplexed", multiplexed) else self.fused()
             network(np.zeros((1, *self.image_shape), "float32"))  # Keras exports what was called before only
             return network.export(filepath, format=format, verbose=verbose, **options)
+        if multiplexed:
+            raise ValueError("`multiplexed` is for other formats: a SavedModel has both signatures.")
         if options:
             raise ValueError(f"Options not used by format='tf_saved_model': {', '.join(options)}.")
         from mixmo_keras.serving.export import export  # needs TensorFlow
@@ -192,8 +210,26 @@ class Ensemble(_Network):
         return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose)
 
 
-def _batches(x, y, batch_size: int):
-    """Batches of (images, labels), of arrays or of a dataset."""
+def fit_temperature(logits, labels, label_noise: float | str | None = None) -> float:
+    """The temperature of logits (n, K) on labels of which none are wrong, a share of them, or one that is estimated too."""
+    if label_noise is None:
+        return calibration.fit_temperature(logits, labels)
+    rate = None if label_noise == "estimate" else label_noise
+    return calibration.fit_temperature_under_noise(logits, labels, rate)[0]  # type: ignore[arg-type]
+
+
+def check_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Raises `ValueError` for images of another shape than the network's, or with pixels that are no numbers."""
+    if tuple(images.shape[1:]) != tuple(image_shape):
+        raise ValueError(f"Images must be (n, {', '.join(map(str, image_shape))}), got {images.shape}.")
+    images = np.asarray(images)
+    if not np.isfinite(images).all():
+        raise ValueError("Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers.")
+    return images
+
+
+def iterate(x, y=None, batch_size: int = 256):
+    """Batches of (images, labels), of arrays; or the batches of a dataset as they are."""
     if y is None:
         return x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x)
     if len(x) != len(y):

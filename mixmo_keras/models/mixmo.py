@@ -11,11 +11,12 @@ from mixmo_keras import arguments, keras_internals, seeds
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing import msda
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
-from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.models.figure import figure
+from mixmo_keras.models.multiplexing import Multiplexing
 from mixmo_keras.networks import backbones, network, stochastic_depth
 from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.networks.multiplexing import Temperature
 from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.training import checks, compiling, distribution, losses, schedules, steps, weight_averaging
@@ -38,7 +39,7 @@ _ATTRIBUTES = (
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
-class MixMo(Ensemble):
+class MixMo(Multiplexing):
     """An image classifier that is an ensemble of M members in one network: M encoders, a mixing block, a core, M heads.
 
     In training every member is shown an image of its own and predicts its label; at inference all are shown the same
@@ -68,6 +69,8 @@ class MixMo(Ensemble):
         averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
         temperature: T, by which the ensemble's logits are divided at inference; `calibrate` fits it.
         temperature_applies_to: Whether T divides the `"ensemble"`'s logits or the `"members"`' before they are pooled.
+        multiplexed_temperature: T of `predict_multiplexed`, by which M different images are answered in a pass: heads that
+            answer for mixed features are otherwise sure of themselves. `calibrate` fits it too.
         synchronized_batch_norm: Whether batch norm takes its statistics over the rows of all replicas of a `tf.distribute`
             strategy, where few rows a replica make its own too noisy. XLA is off then.
         schedule: The learning rate of the default optimizer. Defaults to MixMo's on CIFAR for 64 images a batch.
@@ -109,6 +112,7 @@ class MixMo(Ensemble):
         averaging: str = "logits",
         temperature: float = 1.0,
         temperature_applies_to: str = "ensemble",
+        multiplexed_temperature: float = 1.0,
         synchronized_batch_norm: bool = False,
         schedule: schedules.ProgressSchedule | None = None,
         seed: int | None = None,
@@ -134,6 +138,7 @@ class MixMo(Ensemble):
             average = MemberAverage(averaging, temperature, temperature_applies_to, dtype="float32", name="average")
             super().__init__(inputs=layers.images, outputs=average(layers.member_logits), name=name)
             self.clock, self.incidents = Clock(name="clock"), checks.Incidents(name="incidents")
+            self.temperature_of_multiplexed = Temperature(multiplexed_temperature, name="multiplexed_temperature")
         self.normalize, self.encoders, self.mixing_block = layers.normalize, layers.encoders, layers.mixing_block
         self.core, self.heads, self.average = layers.core, layers.heads, average
         self._member_logits = layers.member_logits
@@ -220,6 +225,7 @@ class MixMo(Ensemble):
         config |= {key: keras.saving.serialize_keras_object(config[key]) for key in _OBJECTS}
         policy = keras.dtype_policies.serialize(self.dtype_policy)
         average = {name: getattr(self.average, name) for name in ("averaging", "temperature", "temperature_applies_to")}
+        average["multiplexed_temperature"] = self.multiplexed_temperature
         return {**config, **average, "dtype": policy, "name": self.name}
 
     @classmethod

@@ -31,10 +31,14 @@ def export(
     - `uint8`: the same as uint8, a quarter of the traffic;
     - `serving_bytes`: `image_bytes` (n,), files in JPEG, PNG, GIF or BMP format, decoded and resized inside; only for images
       of 1, 3 or 4 channels;
-    - `members`: `images` as in `serving_default`.
+    - `members`: `images` as in `serving_default`;
+    - `multiplexed`, `multiplexed_uint8`, `multiplexed_bytes`: the same three as the first, of a `MixMo` that can answer M
+      different images in a pass (`predict_multiplexed`): ⌈n/M⌉ passes of the core for n images, in their order. Every
+      image has its own encoder there, and the file holds M encoders more, which are small; the core is there once.
 
     The first three give `probabilities` (n, K) of the ensemble, `label` (n,) int64, `class_name` (n,) string, `confidence`
-    (n,), `predictive_entropy` (n,) and `mutual_information` (n,) in nats (`uncertainty`). `members` gives each member's
+    (n,), `predictive_entropy` (n,) and `mutual_information` (n,) in nats (`uncertainty`); those of M images a pass all but
+    the last, under `multiplexed_temperature`. `members` gives each member's
     `member_probabilities` and `member_logits` (n, M, K). The temperature is in what is said of the ensemble; mutual
     information is of the members as they were trained, so that it may exceed the entropy.
 
@@ -68,7 +72,7 @@ def export(
             write_network(model, Path(network), verbose)
             served = Served(tf.saved_model.load(network), model.image_shape, names)
             tf.saved_model.save(served, str(folder), signatures=served.signatures())
-        _write_warm_up(folder, path.parent.name, model.image_shape)
+        _write_warm_up(folder, path.parent.name, model)
         (folder / "model_card.md").write_text(model_card(model, names, card))
     return path
 
@@ -90,14 +94,17 @@ def _class_names(class_names: Sequence[str] | None, num_classes: int) -> list[st
     return names
 
 
-def _write_warm_up(folder: Path, name: str, image_shape: tuple[int, int, int]) -> None:
+def _write_warm_up(folder: Path, name: str, model) -> None:
     """A request of one grey image for each signature that clients use."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    grey = tf.fill((1, *image_shape), 128)
-    inputs = {"serving_default": ("images", tf.cast(grey, tf.float32))}
-    if image_shape[-1] in FILE_CHANNELS:
+    grey = tf.fill((1, *model.image_shape), 128)
+    pixels = ("images", tf.cast(grey, tf.float32))
+    inputs = {"serving_default": pixels}
+    if model.image_shape[-1] in FILE_CHANNELS:
         inputs["serving_bytes"] = ("image_bytes", tf.io.encode_png(tf.cast(grey, tf.uint8)))
+    if model.why_not_multiplexed() is None:
+        inputs["multiplexed"] = pixels
     (folder / WARM_UP).parent.mkdir()
     with tf.io.TFRecordWriter(str(folder / WARM_UP)) as writer:
         for signature, (key, value) in inputs.items():

@@ -16,6 +16,10 @@ LIMITS = (
     "- Its figures hold for images like those it was tested on.\n"
     "- Of encoded images that have another aspect ratio the middle is taken."
 )
+MULTIPLEXED_LIMITS = (
+    "\n- With `multiplexed` an answer depends, a little, on the images that share its pass: those of one request, in their "
+    "order. Images of different people must not share a request where somebody could gain by changing another's answer."
+)
 
 
 def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any]) -> str:
@@ -29,7 +33,8 @@ def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any]) -
     parts = [f"# {model.name}", _summary(model, class_names), _properties(model)]
     for heading, content in sections.items():
         parts += [f"## {heading}", _table(content) if isinstance(content, Mapping) else str(content)]
-    parts += ["## Limits", LIMITS, "## Versions", _versions()]
+    limits = LIMITS + (MULTIPLEXED_LIMITS if model.why_not_multiplexed() is None else "")
+    parts += ["## Limits", limits, "## Versions", _versions()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -45,14 +50,20 @@ def _summary(model, class_names: Sequence[str]) -> str:
 
 def _properties(model) -> str:
     shape = ", ".join(map(str, model.image_shape))
-    return _table(
-        {
-            "input": f"raw pixels, 0 to 255, ({shape}); or image files of any size (`serving_bytes`)",
-            "output": "probabilities, label, class name, confidence, predictive entropy, mutual information (nats)",
-            "averaging": model.average.averaging,
-            "temperature": f"{model.temperature:g}{'' if model.temperature != 1 else ' (not calibrated)'}",
-        }
-    )
+    properties = {
+        "input": f"raw pixels, 0 to 255, ({shape}); or image files of any size (`serving_bytes`)",
+        "output": "probabilities, label, class name, confidence, predictive entropy, mutual information (nats)",
+        "averaging": model.average.averaging,
+        "temperature": _temperature(model.temperature),
+    }
+    if model.why_not_multiplexed() is None:
+        properties["images a pass"] = f"1, or {model.num_members} with `multiplexed`: no ensemble then, see Limits"
+        properties["temperature, multiplexed"] = _temperature(model.multiplexed_temperature)
+    return _table(properties)
+
+
+def _temperature(value: float) -> str:
+    return f"{value:g}{'' if value != 1 else ' (not calibrated)'}"
 
 
 def _table(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a SavedModel computes: the fused network's numbers, and the signatures that clients call."""
+"""What a SavedModel computes, the fused network's numbers and those of M images a pass; the signatures that clients call."""
 
 from pathlib import Path
 
@@ -9,26 +9,23 @@ from keras import ops
 from mixmo_keras import keras_internals
 from mixmo_keras.datasets import resizing
 from mixmo_keras.metrics import uncertainty
+from mixmo_keras.networks import fusing
 
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
 OF_ENSEMBLE = ("probabilities", "label", "confidence", "predictive_entropy", "mutual_information")
+OF_MULTIPLEXED = ("probabilities", "label", "confidence", "predictive_entropy")  # an image has one member's answer
 OF_MEMBERS = ("member_probabilities", "member_logits")
 RED_GREEN_BLUE = [[0.299], [0.587], [0.114]]  # how much each counts for grey: ITU-R BT.601
 
 
 def write_network(model, path: Path, verbose: bool) -> None:
-    """The numbers as Keras exports them, on any backend: float32 pixels to all outputs but names."""
+    """The numbers as Keras exports them: float32 pixels to all outputs but names; of M images a pass where the model can."""
     network = model.fused(members=True)  # encoders are one; heads, which cost next to nothing, give their own answers
 
     def numbers(images):
         member_logits = ops.cast(network(images, training=False), "float32")
-        logits = model.average(member_logits)
-        probabilities = ops.softmax(logits, axis=-1)
         return {
-            "probabilities": probabilities,
-            "label": ops.argmax(probabilities, axis=-1),
-            "confidence": ops.max(probabilities, axis=-1),
-            "predictive_entropy": uncertainty.predictive_entropy(logits),
+            **_of_logits(model.average(member_logits)),
             "mutual_information": uncertainty.mutual_information(member_logits),
             "member_logits": member_logits,
             "member_probabilities": ops.softmax(member_logits, axis=-1),
@@ -39,7 +36,26 @@ def write_network(model, path: Path, verbose: bool) -> None:
     archive.track(model.average)
     signature = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
     archive.add_endpoint("numbers", numbers, input_signature=[signature])
+    if model.why_not_multiplexed() is None:
+        multiplexed = fusing.multiplexed(model, network)  # of the same core and heads, which are written once
+
+        def multiplexed_numbers(images):
+            return _of_logits(multiplexed(images, training=False))
+
+        archive.track(multiplexed)
+        archive.add_endpoint("multiplexed_numbers", multiplexed_numbers, input_signature=[signature])
     archive.write_out(str(path), verbose=verbose)
+
+
+def _of_logits(logits) -> dict:
+    """What is said of images by their logits (n, K) alone."""
+    probabilities = ops.softmax(logits, axis=-1)
+    return {
+        "probabilities": probabilities,
+        "label": ops.argmax(probabilities, axis=-1),
+        "confidence": ops.max(probabilities, axis=-1),
+        "predictive_entropy": uncertainty.predictive_entropy(logits),
+    }
 
 
 class Served(tf.Module):
@@ -48,7 +64,9 @@ class Served(tf.Module):
     def __init__(self, loaded, image_shape: tuple[int, int, int], class_names: list[str]):
         super().__init__()
         self.numbers = loaded.numbers
-        captured = {id(value) for value in loaded.numbers.concrete_functions[0].captured_inputs}
+        self.multiplexed_numbers = getattr(loaded, "multiplexed_numbers", None)
+        endpoints = [function for function in (self.numbers, self.multiplexed_numbers) if function is not None]
+        captured = {id(value) for function in endpoints for value in function.concrete_functions[0].captured_inputs}
         every = keras_internals.exported_variables(loaded)
         self.weights = [variable for variable in every if id(variable.handle) in captured]
         self.image_shape = image_shape
@@ -61,16 +79,25 @@ class Served(tf.Module):
         def of(function, *spec):
             return tf.function(function).get_concrete_function(tf.TensorSpec(*spec))
 
+        def of_pixels(answer, for_floats: str, for_uint8: str, for_files: str) -> dict:
+            forms = {
+                for_floats: of(answer, shape, tf.float32, "images"),
+                for_uint8: of(lambda images: answer(tf.cast(images, tf.float32)), shape, tf.uint8, "images"),
+            }
+            if self.image_shape[-1] in FILE_CHANNELS:
+                from_files = lambda image_bytes: answer(self._decoded(image_bytes))  # noqa: E731
+                forms[for_files] = of(from_files, (None,), tf.string, "image_bytes")
+            return forms
+
         by_name = {
-            "serving_default": of(self._serve, shape, tf.float32, "images"),
-            "uint8": of(lambda images: self._serve(tf.cast(images, tf.float32)), shape, tf.uint8, "images"),
+            **of_pixels(self._ensemble, "serving_default", "uint8", "serving_bytes"),
             "members": of(self._members, shape, tf.float32, "images"),
         }
-        if self.image_shape[-1] in FILE_CHANNELS:
-            by_name["serving_bytes"] = of(self._serve_bytes, (None,), tf.string, "image_bytes")
+        if self.multiplexed_numbers is not None:
+            by_name |= of_pixels(self._multiplexed, "multiplexed", "multiplexed_uint8", "multiplexed_bytes")
         return by_name
 
-    def _numbers(self, images) -> dict:
+    def _numbers(self, endpoint, images) -> dict:
         # signatures let other sizes pass, and a network of convolutions answers; a placeholder hides from TensorFlow, which
         # would leave the check out, that it is told the size
         shape = tf.shape(tf.compat.v1.placeholder_with_default(images, [None] * 4))
@@ -81,15 +108,21 @@ class Served(tf.Module):
                 tf.debugging.assert_positive(shape[0], "The batch is empty: send an image at least."),
             ]
         ):
-            return dict(self.numbers(tf.identity(images)))
+            return dict(endpoint(tf.identity(images)))
 
-    def _serve(self, images) -> dict:
-        numbers = self._numbers(images)
-        outputs = {name: numbers[name] for name in OF_ENSEMBLE}
+    def _ensemble(self, images) -> dict:
+        return self._named(self._numbers(self.numbers, images), OF_ENSEMBLE)
+
+    def _multiplexed(self, images) -> dict:
+        return self._named(self._numbers(self.multiplexed_numbers, images), OF_MULTIPLEXED)
+
+    def _named(self, numbers: dict, names: tuple[str, ...]) -> dict:
+        outputs = {name: numbers[name] for name in names}
         outputs["label"] = tf.cast(outputs["label"], tf.int64)
         return {**outputs, "class_name": tf.gather(self.class_names, outputs["label"])}
 
-    def _serve_bytes(self, image_bytes) -> dict:
+    def _decoded(self, image_bytes):
+        """Files (n,) as images (n, H, W, C), float32."""
         height, width, channels = self.image_shape
         crop = resizing.center_crop((height, width))  # as `datasets` brings files to size
 
@@ -99,9 +132,8 @@ class Served(tf.Module):
             image = tf.cast(crop(image), tf.float32)
             return tf.tensordot(image, RED_GREEN_BLUE, 1) if channels == 1 else image
 
-        spec = tf.TensorSpec(self.image_shape, tf.float32)
-        return self._serve(tf.map_fn(decode, image_bytes, fn_output_signature=spec))
+        return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32))
 
     def _members(self, images) -> dict:
-        numbers = self._numbers(images)
+        numbers = self._numbers(self.numbers, images)
         return {name: numbers[name] for name in OF_MEMBERS}

@@ -247,8 +247,9 @@ def _described(model) -> list[list]:
 
 
 def _weights(model) -> dict:
-    """What training changes, weights and batch norm's averages, by the names of `_described`: no temperature, no clock."""
-    others = {id(variable) for layer in (model.clock, model.incidents, model.average) for variable in layer.variables}
+    """What training changes, weights and batch norm's averages, by the names of `_described`: no temperatures, no clock."""
+    layers = (model.clock, model.incidents, model.average, model.temperature_of_multiplexed)
+    others = {id(variable) for layer in layers for variable in layer.variables}
     named = {f"model/{index}/{variable.name}": variable for index, variable in enumerate(model.variables)}
     return {name: variable for name, variable in named.items() if id(variable) not in others}
 

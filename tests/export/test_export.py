@@ -58,7 +58,7 @@ def entropy(p):
 @pytest.mark.parametrize("averaging", ["logits", "probabilities"])
 def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
     network = model(averaging)
-    network.temperature = 1.7
+    network.temperature, network.multiplexed_temperature = 1.7, 1.3
     network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
     arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "answer.npz"]
@@ -81,6 +81,17 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
                 np.testing.assert_allclose(answers[f"{case} {size}/{name}"], values[:size], atol=1e-5)
             names = [NAMES[k] for k in expected["label"][:size]]
             assert answers[f"{case} {size}/class_name"].tolist() == names
+        alone = softmax(network.predict_multiplexed(IMAGES[:size]).astype("float64"))  # two images a pass
+        for case in ("float", "uint8", "bytes"):
+            for name, values in {
+                "probabilities": alone,
+                "label": alone.argmax(-1),
+                "confidence": alone.max(-1),
+            }.items():
+                np.testing.assert_allclose(answers[f"multiplexed {case} {size}/{name}"], values, atol=1e-5)
+            entropies = answers[f"multiplexed {case} {size}/predictive_entropy"]
+            np.testing.assert_allclose(entropies, entropy(alone), atol=1e-5)
+            assert answers[f"multiplexed {case} {size}/class_name"].tolist() == [NAMES[k] for k in alone.argmax(-1)]
         np.testing.assert_allclose(answers[f"members {size}/member_probabilities"], members[:size], atol=1e-5)
     assert answers["float 7/label"].dtype == np.int64
 
@@ -92,6 +103,7 @@ def test_bad_requests_are_clear_errors(animals):
         (lambda: signatures["serving_default"](images=tf.constant(images[:0])), "The batch is empty: send an image"),
         (lambda: signatures["serving_bytes"](image_bytes=tf.constant([], tf.string)), "The batch is empty"),
         (lambda: signatures["serving_bytes"](image_bytes=tf.constant([b"no image"])), "Unknown image file format"),
+        (lambda: signatures["multiplexed"](images=tf.constant(images[:0])), "The batch is empty"),
         (
             lambda: signatures["serving_default"](images=tf.constant(images[:, :4])),
             r"Images must be \(n, 8, 8, 3\)",
@@ -122,7 +134,7 @@ def test_the_warm_up_is_a_request_that_the_model_answers(animals):
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         assert signatures[request.model_spec.signature_name](**inputs)["probabilities"].shape == (1, 4)
         seen.append(request.model_spec.signature_name)
-    assert seen == ["serving_default", "serving_bytes"]
+    assert seen == ["serving_default", "serving_bytes", "multiplexed"]
 
 
 @pytest.mark.usefixtures("quickly_written")
@@ -137,6 +149,8 @@ def test_model_card(tmp_path):
     assert "## Data\n\nanimals & things" in text
     assert "| accuracy | 0.9877 |\n| images | 360 |" in text
     assert "## Limits" in text
+    assert "| images a pass | 1, or 2 with `multiplexed`" in text
+    assert "Images of different people must not share a request" in text
     assert re.search(rf"mixmo_keras {mixmo_keras.__version__}, Keras \d.*, TensorFlow \d.*commit \w+", text)
 
 
@@ -168,6 +182,20 @@ def test_onnx(tmp_path, averaging):
         images = IMAGES[:size].astype("float32")
         (logits,) = session.run(None, {session.get_inputs()[0].name: images})
         np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("averaging", ["logits", pytest.param("probabilities", marks=pytest.mark.slow)])
+def test_onnx_of_several_images_a_pass(tmp_path, averaging):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = tiny.model(num_members=3, averaging=averaging)
+    network.multiplexed_temperature = 1.7
+    network.export(tmp_path / "model.onnx", format="onnx", multiplexed=True)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    for size in range(1, 8):
+        images = IMAGES[:size].astype("float32")
+        (logits,) = session.run(None, {session.get_inputs()[0].name: images})
+        np.testing.assert_allclose(logits, network.predict_multiplexed(images), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -229,6 +257,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     [
         (dict(format="onnx", overwrite=True), "`overwrite` applies to format='tf_saved_model'"),
         (dict(format="onnx", class_names=NAMES), "`class_names` applies to format='tf_saved_model'"),
+        (dict(multiplexed=True), "`multiplexed` is for other formats: a SavedModel has both"),
         (dict(opset_version=18), "Options not used by format='tf_saved_model': opset_version"),
     ],
 )

@@ -592,7 +592,9 @@ def test_weights_files_hold_the_optimizer_and_nothing_twice(tmp_path):
     model.predict_members(X, verbose=0)
     model.save_weights(tmp_path / "model.weights.h5")
     with h5py.File(tmp_path / "model.weights.h5") as file:
-        assert set(file) == {"augment", "clock", "incidents", "layers", "optimizer", "vars"}
+        assert set(file) == {
+            *("augment", "clock", "incidents", "layers", "optimizer", "temperature_of_multiplexed", "vars")
+        }
     loaded = tiny.model(seed=9)
     loaded.load_weights(tmp_path / "model.weights.h5")
     assert tiny.equal_weights(loaded, model)

@@ -11,6 +11,7 @@ from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.networks.multiplexing import Answers, Seating, Temperature
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
 
 
@@ -34,6 +35,15 @@ def branch_of_some_rows(layer: keras.layers.Layer, case: Case) -> keras.Model:
     return keras.Model(shortcut, add(keras.layers.Dense(3)(rows), shortcut, indices))
 
 
+def three_images_a_pass(layer: keras.layers.Layer, case: Case) -> keras.Model:
+    """`Seating`, a dense layer, `Answers`, one of which is the layer."""
+    seating = layer if isinstance(layer, Seating) else Seating(3)
+    answers = layer if isinstance(layer, Answers) else Answers()
+    images = keras.Input((4, 6, 3))
+    passes = keras.layers.Reshape((3, 72))(seating(images))
+    return keras.Model(images, answers(keras.layers.Dense(5)(passes), images))
+
+
 MEMBERS, IMAGES = numbers(2, 3, 4, 6, 3), numbers(2, 4, 6, 3)
 CASES = {
     "MultiEncoder": Case(encoders, (MEMBERS,), (2, 3, 4, 6, 2)),
@@ -47,6 +57,15 @@ CASES = {
     "MemberAverage, probabilities": Case(
         lambda **o: MemberAverage("probabilities", 2.0, "members", **o), (numbers(2, 3, 5),), (2, 5)
     ),
+    "Seating": Case(lambda **o: Seating(3, **o), (numbers(4, 4, 6, 3),), (2, 3, 4, 6, 3), three_images_a_pass),
+    "Answers": Case(Answers, (numbers(2, 3, 5), np.zeros((4, 4, 6, 3), "int32")), (4, 5), three_images_a_pass),
+    "Answers, probabilities": Case(
+        lambda **o: Answers("probabilities", **o),
+        (numbers(2, 3, 5), np.zeros((4, 4, 6, 3), "int32")),
+        (4, 5),
+        three_images_a_pass,
+    ),
+    "Temperature": Case(lambda **o: Temperature(2.0, **o), (numbers(2, 5),), (2, 5)),
     "StochasticDepth": Case(lambda **o: StochasticDepth(0.5, **o), (numbers(8, 3),), (8, 3)),
     "TakeRows": Case(lambda **o: TakeRows(0.5, **o), (numbers(4, 3),), ((2, 3), (2,)), branch_of_some_rows),
     "AddRows": Case(

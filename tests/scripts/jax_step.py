@@ -28,6 +28,7 @@ X, Y = tiny.data()
 given = np.load(sys.argv[1])
 model = tiny.model(num_members=3)
 model.set_weights([given[f"weight{i}"] for i in range(len(model.weights))])
+np.save(sys.argv[1] + ".multiplexed.npy", model.predict_multiplexed(X[:7]))  # three images a pass
 batch = Batch(*(given.get(name, None) for name in Batch._fields))
 
 

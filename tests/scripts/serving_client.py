@@ -14,6 +14,9 @@ for size in (1, 7, 256):
     answers[f"uint8 {size}"] = signatures["uint8"](images=tf.constant(part))
     files = [tf.io.encode_png(image).numpy() for image in part]
     answers[f"bytes {size}"] = signatures["serving_bytes"](image_bytes=tf.constant(files))
+    answers[f"multiplexed float {size}"] = signatures["multiplexed"](images=tf.constant(part, "float32"))
+    answers[f"multiplexed uint8 {size}"] = signatures["multiplexed_uint8"](images=tf.constant(part))
+    answers[f"multiplexed bytes {size}"] = signatures["multiplexed_bytes"](image_bytes=tf.constant(files))
     answers[f"members {size}"] = signatures["members"](images=tf.constant(part, "float32"))
 arrays = {
     f"{case}/{name}": value.numpy().astype(str) if value.dtype == tf.string else value.numpy()

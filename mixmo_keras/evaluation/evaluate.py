@@ -103,56 +103,42 @@ def evaluate(
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
     if arguments.boolean("multiplexed", multiplexed):
         model.check_multiplexed()
-    class_names, before = arguments.names("class_names", class_names), float(model.temperature)
-    before_multiplexed = model.multiplexed_temperature if multiplexed else None
+    class_names = arguments.names("class_names", class_names)
     held_out, held_out_multiplexed = (None, None) if validation is None else _answers(model, validation, multiplexed)
-    fitted = {"before": before, **_temperature_figures(model, held_out if temperature else None, label_noise)}
-    if temperature and multiplexed:
-        model.calibrate_multiplexed_on(held_out_multiplexed, held_out[1], label_noise)  # type: ignore[index]
+    fitted = _fit_temperature(model, held_out if temperature else None, label_noise)
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
 
-    num_validation = 0 if held_out is None else len(held_out[1])
-    images = {"test": len(labels), "validation": num_validation}
+    images = {"test": len(labels), "validation": 0 if held_out is None else len(held_out[1])}
     figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
-    figures["temperature"] = fitted
-    figures |= _network_figures(model, member_logits, labels)
+    figures |= {"temperature": fitted, **_network_figures(model, member_logits, labels)}
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:
         figures["conformal"] = _conformal_figures(model, *held_out, logits, labels, coverage or COVERAGE)
     if out_of_distribution is not None:
         figures["out_of_distribution"] = _detection(out_of_distribution_name or "elsewhere", scores, scores_elsewhere)
     if multiplexed:
-        figures["multiplexed"] = {
-            "temperature": {
-                "before": before_multiplexed,
-                "value": model.multiplexed_temperature,
-                "fitted_on": fitted_on,
-            },
-            **_multiplexed_figures(model, test, multiplexed_logits, logits, labels),
-        }
+        fitted = _fit_multiplexed(model, held_out_multiplexed, held_out if temperature else None, label_noise)
+        of_passes = _multiplexed_figures(model, test, multiplexed_logits, logits, labels)
+        figures["multiplexed"] = {"temperature": fitted, **of_passes}
     if corrupted is not None:
         figures["corruptions"] = _corruption_figures(model, corrupted)
-    measures = {measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores}
     dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
-    disputed = _images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements])
-    issues, suspicious = None, None
-    if labelled is not None:
-        issues = label_issues.find(model, labelled)
+    issues = None if labelled is None else label_issues.find(model, labelled)
+    if issues is not None:
         figures["label_issues"] = _label_figures(issues, right_labels)
-        suspicious = _images_at(labelled, issues.order()[:num_disagreements])
     return Evaluation(
         _for_json(figures),
         member_logits,
         logits,
         labels,
         tuple(class_names),
-        measures,
-        disputed,
-        issues,
-        suspicious,
-        right_labels,
+        uncertainty={measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores},
+        disagreement=_images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements]),
+        label_issues=issues,
+        suspicious_images=None if issues is None else _images_at(labelled, issues.order()[:num_disagreements]),
+        right_labels=right_labels,
     )
 
 
@@ -201,22 +187,35 @@ def _answers(model, batches, multiplexed: bool) -> tuple[tuple[np.ndarray, np.nd
     return (member_logits, labels), logits
 
 
-# -- figures by subject ------------------------------------------------------------------------------------------------
+# -- temperatures ------------------------------------------------------------------------------------------------------
 
 
-def _temperature_figures(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str, Any]:
+def _fit_temperature(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str, Any]:
     """Fits the temperature on held-out data (member logits, labels), None for nothing, and says what it is."""
+    figures: dict[str, Any] = {"before": float(model.temperature), "value": float(model.temperature), "fitted_on": 0}
     if held_out is None:
-        return {"value": float(model.temperature), "fitted_on": 0}
+        return figures
     member_logits, labels = held_out
     model.calibrate_on(member_logits, labels, label_noise=label_noise)
-    figures: dict[str, Any] = {"value": float(model.temperature), "fitted_on": len(labels)}
+    figures |= {"value": float(model.temperature), "fitted_on": len(labels)}
     if label_noise is not None:
         known: Any = None if label_noise == "estimate" else label_noise
         logits = model.pooled(member_logits, calibrated=False)
         _, rate = calibration.fit_temperature_under_noise(logits, labels, known)
         figures["label_noise"] = {"rate": rate, "estimated": known is None}
     return figures
+
+
+def _fit_multiplexed(model, logits, held_out, label_noise: float | str | None) -> dict[str, Any]:
+    """The same of M images a pass, whose logits are passed in."""
+    before = model.multiplexed_temperature
+    if held_out is None:
+        return {"before": before, "value": before, "fitted_on": 0}
+    model.calibrate_multiplexed_on(logits, held_out[1], label_noise)
+    return {"before": before, "value": model.multiplexed_temperature, "fitted_on": len(held_out[1])}
+
+
+# -- figures by subject ------------------------------------------------------------------------------------------------
 
 
 def _network_figures(model: Ensemble, member_logits, labels) -> dict[str, Any]:

@@ -24,6 +24,7 @@ COLUMNS = (
     ("accuracy %", ("last", "uncalibrated", "accuracy"), "{:.1f}", 100),
     ("stopped early %", ("early", "uncalibrated", "accuracy"), "{:.1f}", 100),
     ("each member %", ("last", "members_mean", "accuracy"), "{:.1f}", 100),
+    ("M images a pass %", ("last", "multiplexed", "network", "accuracy"), "{:.1f}", 100),
     ("NLL", ("last", "uncalibrated", "nll"), "{:.2f}", 1),
     ("NLL, calibrated", ("last", "ensemble", "nll"), "{:.2f}", 1),
     ("NLL, early, calibrated", ("early", "ensemble", "nll"), "{:.2f}", 1),
@@ -82,6 +83,7 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
     into = folders[0].parent / f"{folders[0].name}-of{len(folders)}" if together else folders[0]
     last = [folder / "last.keras" for folder in folders]
     best = [folder / "best.keras" for folder in folders]
+    of_members = _has_members(of_row[0].resolved())
     evaluated = {}
     for key, saved in (("last", last), ("early", best)):
         path = into / f"evaluation_{key}"
@@ -95,12 +97,18 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
                 temperature=True,
                 label_issues=key == "last",
                 label_noise="estimate" if base.label_noise else None,
+                multiplexed=of_members and key == "last",
                 output_dir=path,
             )
         evaluated[key] = json.loads((path / "metrics.json").read_text())
     seconds = [json.loads((folder / "metrics.json").read_text())["training_seconds"] for folder in folders]
     figures = {title: _value(evaluated, path, times) for title, path, _, times in COLUMNS}
     return {**figures, "training_seconds": sum(seconds)}
+
+
+def _has_members(recipe: Recipe) -> bool:
+    """Whether a resolved recipe's model has members that can answer several images in one pass."""
+    return isinstance(recipe.num_members, int) and recipe.num_members > 1
 
 
 def _value(figures: Mapping[str, Any], path: Sequence[str], times: float) -> float | None:

@@ -72,7 +72,21 @@ def test_a_difference_is_a_gain_beyond_two_standard_errors():
 
 def test_tables_by_hand():
     rows = {"single": measured(50, 52), "Cut-MixMo": measured(60, 64), "MIMO": measured(55)}
-    cells = ["single", "51.0 ± 1.4", "50.0 ± 0.0", "–", "1.00 ± 0.00", "–", "–", "–", "0.200 ± 0.000", "–", "–", "2"]
+    cells = [
+        "single",
+        "51.0 ± 1.4",
+        "50.0 ± 0.0",
+        "–",
+        "–",
+        "1.00 ± 0.00",
+        "–",
+        "–",
+        "–",
+        "0.200 ± 0.000",
+        "–",
+        "–",
+        "2",
+    ]
     assert gains.table(rows).splitlines()[2] == f"| {' | '.join(cells)} |"
     assert gains.differences(rows, "Cut-MixMo").splitlines()[2:] == [
         "| single | +11.0 ± 1.0 | a gain |",
@@ -117,6 +131,7 @@ def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
     assert last["label_issues"]["wrong"] == (noisy != right).sum()
     assert last["temperature"]["fitted_on"] == 9
     assert last["temperature"]["label_noise"]["estimated"]
+    assert figures["M images a pass %"] == pytest.approx(100 * last["multiplexed"]["network"]["accuracy"])
     assert figures["accuracy %"] == pytest.approx(100 * last["uncalibrated"]["accuracy"])
     assert figures["stopped early %"] == pytest.approx(100 * early["uncalibrated"]["accuracy"])
     places = "".join(

@@ -18,6 +18,7 @@ from pathlib import Path
 import digits
 
 from mixmo_keras import files
+from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import Recipe, gains, tables
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, gains.Figure
         for part, text in shown.items():
             page = tables.put(page, f"{name}-{part}", text)
         files.write_text(DOCS / "results.md", page)
+        plots.save(gains.chart(kept_panels(options.noise)), DOCS / "noisy_labels.png")
     return measured
 
 
@@ -103,6 +105,13 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
             if figures is not None:
                 measured[name][str(seed)] = figures
     return {name: by_seed for name, by_seed in measured.items() if by_seed}
+
+
+def kept_panels(noise: float) -> dict[str, dict[str, dict[str, gains.Figures]]]:
+    """What was kept of each setting at a rate of wrong labels, by the title of its panel."""
+    titles = {"cifar10": "CIFAR-10, 400 passes", "digits": "digits, 80 passes"}
+    kept = {title: DOCS / f"figures/noisy_labels-{setting}-{noise:g}.json" for setting, title in titles.items()}
+    return {title: json.loads(path.read_text()) for title, path in kept.items() if path.exists()}
 
 
 def texts(measured: dict[str, dict[str, gains.Figures]], ours: str) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """One run from settings to report, and many: the engine of the recipes, the search, the pilot.
 
-`search` and `pilot` are imported on their own, since they bring KerasTuner and matplotlib.
+`search`, `pilot` and `gains` are imported on their own, since they bring KerasTuner and matplotlib.
 """
 
-from mixmo_keras.experiments import gains, tables
+from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.command_line import main, parse
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.results import finished_runs, print_table
 from mixmo_keras.experiments.run import build, run, run_missing
 
-__all__ = ["Recipe", "build", "finished_runs", "gains", "main", "parse", "print_table", "run", "run_missing", "tables"]
+__all__ = ["Recipe", "build", "finished_runs", "main", "parse", "print_table", "run", "run_missing", "tables"]

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from mixmo_keras.evaluation import charts
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import evaluate_runs
 from mixmo_keras.experiments.recipe import Recipe
@@ -168,3 +170,31 @@ def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, early:
         ]
         lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", called])
     return tables.markdown([f"{ours} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
+
+
+def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]]) -> Figure:
+    """Accuracy after the last epoch of each row, and that of the epoch which validation images would choose.
+
+    Args:
+        panels: Figures by title of a panel, row and seed. Dots are means over seeds, thin bars standard deviations.
+    """
+    figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(map(len, panels.values())) + 1.5), layout="constrained")
+    for axes, (title, measured) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for place, by_seed in enumerate(reversed(list(measured.values()))):
+            last, early = (
+                tables.mean_and_deviation([number for one in by_seed.values() if (number := one[column]) is not None])
+                for column in (ACCURACY, STOPPED_EARLY)
+            )
+            axes.plot([early[0], last[0]], [place, place], color=charts.GREY, linewidth=1, zorder=1)
+            axes.errorbar(last[0], place, xerr=last[1], fmt="o", color=charts.BLUE, label="after the last epoch")
+            axes.plot(early[0], place, "o", color=charts.BLUE, markerfacecolor="white", label="stopped early")
+        seeds = {len(by_seed) for by_seed in measured.values()}
+        axes.set_yticks(range(len(measured)), list(measured)[::-1])
+        axes.set_xlabel("accuracy on right labels, %")
+        axes.set_title(f"{title} ({'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds)", fontsize=10)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, names = axes.get_legend_handles_labels()
+    shown = dict(zip(names, handles, strict=True))
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure

@@ -163,7 +163,7 @@ def whole_steps():
         yield pytest.param(name, num_members, choice, id=label, marks=[pytest.mark.slow] * known)
 
 
-@pytest.mark.parametrize(("name", "num_members", "choice"), whole_steps())
+@pytest.mark.parametrize(("name", "num_members", "choice"), [*whole_steps()])
 def test_the_whole_step(name, num_members, choice):
     model = make(name, num_members, msda=choice)
     x, y = data()

@@ -164,8 +164,8 @@ class Multiplexing(Ensemble):
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
-            label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or `"estimate"`, as
-                in `Ensemble.calibrate`. Defaults to labels that are right.
+            label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or `"estimate"`;
+                as in `Ensemble.calibrate`. Defaults to labels that are right.
             multiplexed: whether to fit `multiplexed_temperature` too, on images whose partners are drawn at random: 1/M
                 passes more. Defaults to whether the model can do it.
         """

@@ -19,7 +19,7 @@ QUICK = {
     *("test_calibration", "test_keras_metrics", "test_metrics", "test_uncertainty"),
     *("test_losses", "test_schedules"),
     *("test_every_layer", "test_layers", "test_network", "test_normalization", "test_stochastic_depth"),
-    *("test_compare", "test_corruptions"),
+    *("test_compare", "test_corruptions", "test_label_noise", "test_noisy_labels"),
 }
 
 

@@ -137,15 +137,20 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
     return {"mean": mean, "standard_error": error, "seeds": len(each), "called": called}
 
 
-def table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
-    """Rows by columns, mean ± standard deviation over seeds, in Markdown."""
+def table(measured: Mapping[str, Mapping[str, Figures]], titles: Sequence[str] | None = None) -> str:
+    """Rows by columns, mean ± standard deviation over seeds, in Markdown.
+
+    Args:
+        measured: Figures by row and seed.
+        titles: The columns to show. Defaults to all.
+    """
+    shown = [(title, form) for title, _, form, _ in COLUMNS if titles is None or title in titles]
     lines = []
     for name, by_seed in measured.items():
-        of_seeds = list(by_seed.values())
-        columns = [[number for one in of_seeds if (number := one[title]) is not None] for title, *_ in COLUMNS]
-        cells = [tables.cell(values, form) for values, (_, _, form, _) in zip(columns, COLUMNS, strict=True)]
-        lines.append([name, *cells, f"{len(of_seeds)}"])
-    return tables.markdown(["method", *[title for title, *_ in COLUMNS], "seeds"], lines)
+        columns = [[number for one in by_seed.values() if (number := one[title]) is not None] for title, _ in shown]
+        cells = [tables.cell(values, form) for values, (_, form) in zip(columns, shown, strict=True)]
+        lines.append([name, *cells, f"{len(by_seed)}"])
+    return tables.markdown(["method", *[title for title, _ in shown], "seeds"], lines)
 
 
 def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False) -> str:

@@ -97,7 +97,7 @@ def test_what_is_no_dataset(folder, tmp_path):
 
 @pytest.mark.usefixtures("eagerly")
 def test_recipe(folder, tmp_path, capsys):
-    arguments = [f"{folder}@8", "--backbone", "wrn10_1", "--epochs", "1", "--batch-size", "16", "--crop", "whole"]
+    arguments = [f"{folder}@8", "--backbone", "wrn10_1", "--epochs", "1", "--batch-size", "64", "--crop", "whole"]
     places = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")]
     figures = recipe.run([*arguments, *places])
     assert figures["name"] == "numbers_8-cut_mixmo-wrn10_1-seed0"

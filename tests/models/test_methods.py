@@ -376,8 +376,7 @@ def test_training_resumes_where_it_was(tmp_path, name, num_members, choice):
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
     # p decays and the rate falls within the two epochs: both must go on where they were
     decay = dict(probability=0.8, decay_start=0.2) if name == "CutMixMo" else {}
-    network = dict(backbone=tiny.backbone(), input_shape=None)
-    model = make(name, num_members, **network, msda=choice, augmentation="pad_crop_flip", **decay)
+    model = make(name, num_members, msda=choice, augmentation="pad_crop_flip", **decay)
     before = model.get_weights()
     path = tmp_path / "model.keras"
     saved = SaveAfter(path, x)

@@ -1,7 +1,8 @@
 """Inference side by side: single network, Cut-MixMo fused and not, M images a pass, a deep ensemble of two.
 
-    python benchmarks/inference.py [--saved-models | --multiplexed] [--backbone wrn16_2] [--input-shape 32 32 3]
-        [--batches 1 64] [--rounds 15] [--seconds 1]
+    python benchmarks/inference.py --backbone wrn16_2 --batches 1 64 --rounds 15 --seconds 1
+    python benchmarks/inference.py --saved-models --input-shape 32 32 3
+    python benchmarks/inference.py --multiplexed
 
 Each round times every contestant once, in turn; a contestant is one compiled function of a batch of raw pixels: of a
 network's logits, or with --saved-models the `serving_default` and the `multiplexed` of an exported model, which also give

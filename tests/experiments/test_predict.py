@@ -57,7 +57,8 @@ def test_rest(served, capsys):
             assert json.load(status)["model_version_status"][0]["state"] == "AVAILABLE"
         with urllib.request.urlopen(f"{url}/metadata") as metadata:
             signatures = json.load(metadata)["metadata"]["signature_def"]["signature_def"]
-        assert set(signatures) == {"serving_default", "uint8", "serving_bytes", "members"}
+        several = {"multiplexed", "multiplexed_uint8", "multiplexed_bytes"}
+        assert set(signatures) == {"serving_default", "uint8", "serving_bytes", "members", *several}
         with pytest.raises(
             SystemExit, match=r"error: The server answered 404: Servable not found for request: Latest\(other"
         ):

@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import signal
+import zipfile
 from typing import NamedTuple
 
 import keras
@@ -80,8 +81,11 @@ def _forget_networks():
 
 
 def run(folder, *callbacks, every_steps=2, ema=False, new=False, **compiled) -> Run:
-    """Trains for `EPOCHS` or from where a checkpoint is: a model as it was built, if not a new one."""
-    model, values = (network.__wrapped__ if new else network)(ema, **compiled)
+    """Trains for `EPOCHS` or from where a checkpoint is: a model as it was built, if not a new one.
+
+    Averages of statistics are variables that a run adds to its model, which is a new one then.
+    """
+    model, values = (network.__wrapped__ if new or ema else network)(ema, **compiled)
     for variable, value in zip(variables(model), values, strict=True):
         variable.assign(value)
     resuming = Checkpoints(folder, every_steps=every_steps)
@@ -201,8 +205,10 @@ def damage(path, how):
         content = content[: len(content) // 2]
     elif how == "empty":
         content = b""
-    else:
-        content[len(content) // 2] ^= 1
+    else:  # in the middle of the longest array: not everything between arrays is looked at
+        with zipfile.ZipFile(path) as archive:
+            longest = max(archive.infolist(), key=lambda entry: entry.compress_size)
+        content[longest.header_offset + longest.compress_size // 2 + 100] ^= 1
     path.write_bytes(content)
 
 

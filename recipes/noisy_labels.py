@@ -73,27 +73,40 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, gains.Figure
     parser.add_argument("--data-dir")
     parser.add_argument("--output-dir", default="runs/noisy_labels")
     options = parser.parse_args(arguments)
+    if options.docs:
+        for option in ("rows", "seeds", "only_table", "keep", "data_dir", "output_dir"):
+            if getattr(options, option) != parser.get_default(option):
+                parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")
     name = f"noisy_labels-{options.setting}-{options.noise:g}"
     kept = DOCS / "figures" / f"{name}.json"
     try:
         measured = json.loads(kept.read_text()) if options.docs else measure(options)
+        shown = texts(measured, options.ours)
+        if options.docs:
+            write_docs(name, measured, shown, options.noise)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
-    shown = texts(measured, options.ours)
     print("\n" + "\n\n".join(shown.values()))
     if options.keep:
         files.write_json(kept, measured)
-    if options.docs:
-        page = (DOCS / "results.md").read_text()
-        for part, text in shown.items():
-            page = tables.put(page, f"{name}-{part}", text)
-        files.write_text(DOCS / "results.md", page)
-        if name == IN_README:
-            some = {row: by_seed for row, by_seed in measured.items() if row in ROWS_IN_README}
-            page = tables.put(README.read_text(), name, gains.table(some, COLUMNS_IN_README))
-            files.write_text(README, page)
-        plots.save(gains.chart(kept_panels(options.noise)), DOCS / "noisy_labels.png")
     return measured
+
+
+def write_docs(name: str, measured: dict[str, dict[str, gains.Figures]], shown: dict[str, str], noise: float) -> None:
+    """Puts the tables into docs/results.md and README.md, and draws the picture.
+
+    Raises:
+        ValueError: docs/results.md has no place for them.
+    """
+    page = (DOCS / "results.md").read_text()
+    for part, text in shown.items():
+        page = tables.put(page, f"{name}-{part}", text)
+    files.write_text(DOCS / "results.md", page)
+    if name == IN_README:
+        some = {row: by_seed for row, by_seed in measured.items() if row in ROWS_IN_README}
+        page = tables.put(README.read_text(), name, gains.table(some, COLUMNS_IN_README))
+        files.write_text(README, page)
+    plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixmo_keras import arguments, seeds
-from mixmo_keras.datasets import orders
+from mixmo_keras.datasets import orders, pipeline
 
 KINDS = ("symmetric", "asymmetric")
 # what people and classifiers take each other for, in CIFAR-10 (Patrini et al. 2017, arXiv:1609.03683, section 5)
@@ -56,7 +56,8 @@ class LabelNoise:
             dataset: The dataset's name, which decides what asymmetric noise confuses.
             split: The split that the labels are of: others have other errors.
         """
-        labels, num_classes = np.asarray(labels, "int64"), len(class_names)
+        num_classes = len(class_names)
+        labels = arguments.labels("labels", labels, num_classes).astype("int64")
         changes, draws = (np.random.default_rng([seeds.derive(self.seed, split), stream]) for stream in (0, 1))
         changed = changes.random(len(labels)) < self.rate
         if self.kind == "symmetric":
@@ -112,8 +113,7 @@ def subset(dataset: tf.data.Dataset, num_images: int, seed: int = 0) -> tf.data.
     Raises:
         ValueError: more images than there are.
     """
-    cardinality = int(dataset.cardinality())
-    size = cardinality if cardinality >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
+    size = pipeline.steps_per_epoch(dataset, 1)
     num_images = arguments.integer("num_images", num_images, least=1, most=size)
     order = np.random.default_rng(seeds.derive(arguments.integer("seed", seed, least=0), "subset")).permutation(size)
     chosen = np.isin(np.arange(size), order[:num_images])

@@ -199,10 +199,11 @@ def _fit_temperature(model: Ensemble, held_out, label_noise: float | str | None)
     model.calibrate_on(member_logits, labels, label_noise=label_noise)
     figures |= {"value": float(model.temperature), "fitted_on": len(labels)}
     if label_noise is not None:
-        known: Any = None if label_noise == "estimate" else label_noise
-        logits = model.pooled(member_logits, calibrated=False)
-        _, rate = calibration.fit_temperature_under_noise(logits, labels, known)
-        figures["label_noise"] = {"rate": rate, "estimated": known is None}
+        estimated, rate = label_noise == "estimate", label_noise
+        if estimated:
+            logits = model.pooled(member_logits, calibrated=False)
+            _, rate = calibration.fit_temperature_under_noise(logits, labels)
+        figures["label_noise"] = {"rate": rate, "estimated": estimated}
     return figures
 
 

@@ -100,7 +100,7 @@ def detection_figures(issues: LabelIssues, right_labels) -> dict[str, float | in
         `wrong`, the number of wrong labels; by measure, `auroc` and `aupr` (average precision) of finding them, as
         `metrics.detection`, and `found`, the share of them among as many images that are ranked first.
     """
-    wrong = issues.labels != np.asarray(right_labels)
+    wrong = issues.labels != arguments.labels("right_labels", right_labels, count=len(issues.labels))
     figures: dict = {"images": len(wrong), "wrong": int(wrong.sum())}
     for measure in MEASURES:
         detected = metrics.detection(issues.suspicion[measure], wrong)
@@ -130,17 +130,28 @@ def write_csv(
         right_labels: The right classes (n,).
     """
     class_names = arguments.names("class_names", class_names)
+    known, num_images = right_labels is not None, len(issues.labels)
+    if known:
+        right_labels = arguments.labels("right_labels", right_labels, len(class_names), num_images)
+    if names is not None and len(names := arguments.names("names", names)) != num_images:
+        raise ValueError(f"`names` must be one for each image, got {len(names)} for {num_images} images.")
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    known = right_labels is not None
     writer.writerow(
-        ["index", *(["file"] if names else []), "labelled", "predicted", *MEASURES, *(["right"] if known else [])]
+        [
+            "index",
+            *([] if names is None else ["file"]),
+            "labelled",
+            "predicted",
+            *MEASURES,
+            *(["right"] if known else []),
+        ]
     )
     for index in issues.order():
         classes = [class_names[issues.labels[index]], class_names[issues.predicted[index]]]
         measures = [f"{issues.suspicion[measure][index]:.6f}" for measure in MEASURES]
         right = [class_names[right_labels[index]]] if known else []
-        writer.writerow([index, *([names[index]] if names else []), *classes, *measures, *right])
+        writer.writerow([index, *([] if names is None else [names[index]]), *classes, *measures, *right])
     return files.write_text(Path(path), lines.getvalue())
 
 

@@ -131,9 +131,9 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
     each = np.asarray(ours) - np.asarray(theirs)
     mean = float(each.mean())
     error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
-    called = "not known"
+    called = "one seed"
     if error is not None:
-        called = "same" if abs(mean) <= SURE * error else "more" if mean > 0 else "less"
+        called = "no difference" if abs(mean) <= SURE * error else "a gain" if mean > 0 else "a loss"
     return {"mean": mean, "standard_error": error, "seeds": len(each), "called": called}
 
 
@@ -166,14 +166,14 @@ def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, early:
         seeds = sorted(set(by_seed) & set(measured.get(ours, {})))
         if name == ours or not seeds:
             continue
-        accuracies = [measured[ours][seed][ACCURACY] or 0.0 for seed in seeds]
-        others = [by_seed[seed][STOPPED_EARLY if early else ACCURACY] or 0.0 for seed in seeds]
-        result = difference(accuracies, others)
+        column = STOPPED_EARLY if early else ACCURACY
+        pairs = [(measured[ours][seed][ACCURACY], by_seed[seed][column]) for seed in seeds]
+        known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
+        if not known:
+            continue
+        result = difference(*zip(*known, strict=True))
         error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
-        called = {"more": "a gain", "less": "a loss", "same": "no difference", "not known": "one seed"}[
-            result["called"]
-        ]
-        lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", called])
+        lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", result["called"]])
     return tables.markdown([f"{ours} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
 
 

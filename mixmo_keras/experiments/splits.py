@@ -17,7 +17,10 @@ def load(recipe: Data, split: str, data_dir: str | None = None, whole: bool = Fa
         whole: As in `datasets.load`.
     """
     dataset = chosen(recipe, split, data_dir, whole)
-    if not recipe.label_noise or split == "test" or (split == "validation" and recipe.clean_validation):
+    if split == "validation" and recipe.clean_validation:
+        right = datasets.load_right(recipe.dataset, split, data_dir)
+        return dataset if right is None else _some(recipe, right, split, data_dir)
+    if not recipe.label_noise or split == "test":
         return dataset
     return label_noise.with_labels(dataset, noisy_labels(recipe, split, data_dir)[0])
 

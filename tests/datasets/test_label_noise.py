@@ -142,9 +142,19 @@ def test_labels_that_people_gave():
         few = splits.right_labels(recipe, "train")
         learned = label_noise.labels_of(splits.load(recipe, "train"))
         tested = label_noise.labels_of(datasets.load("cifar10_n", "test"))
+        clean = Recipe(dataset="cifar10_n", label_noise=0.5, clean_validation=True)
+        validated = label_noise.labels_of(splits.load(clean, "validation"))
+        right_of_validation = label_noise.labels_of(datasets.load_right("cifar10_n", "validation"))
         assert datasets.load_right("digits", "train") is None
         np.testing.assert_array_equal(tested, label_noise.labels_of(datasets.load_right("cifar10_n", "test")))
     np.testing.assert_array_equal(*images)
     assert (given != right).any()
     assert (few != learned).any()
+    np.testing.assert_array_equal(validated, right_of_validation)
     assert set(zip(learned, few, strict=True)) <= set(zip(given, right, strict=True))
+
+
+def test_labels_that_are_no_classes_are_refused():
+    for wrong in ([0, 10], [0.5, 1], [-1, 2]):
+        with pytest.raises(ValueError, match="`labels` must be"):
+            LabelNoise(0.4).labels(wrong, TEN)

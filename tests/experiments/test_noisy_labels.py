@@ -63,11 +63,11 @@ def test_a_difference_is_a_gain_beyond_two_standard_errors():
         "mean": pytest.approx(0.3),
         "standard_error": pytest.approx(0.1 / np.sqrt(3)),  # the deviation of .2, .4, .3 is .1
         "seeds": 3,
-        "called": "more",
+        "called": "a gain",
     }
-    assert gains.difference([0.1, 0.5], [0.2, 0.3])["called"] == "same"
-    assert gains.difference([0.1, 0.1], [0.2, 0.3])["called"] == "less"
-    assert gains.difference([0.5], [0.1])["called"] == "not known"
+    assert gains.difference([0.1, 0.5], [0.2, 0.3])["called"] == "no difference"
+    assert gains.difference([0.1, 0.1], [0.2, 0.3])["called"] == "a loss"
+    assert gains.difference([0.5], [0.1])["called"] == "one seed"
 
 
 def test_tables_by_hand():

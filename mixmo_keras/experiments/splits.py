@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mixmo_keras import datasets
-from mixmo_keras.datasets import label_noise
+from mixmo_keras.datasets import label_noise, views
 from mixmo_keras.experiments.options import Data
 
 
@@ -22,13 +22,13 @@ def load(recipe: Data, split: str, data_dir: str | None = None, whole: bool = Fa
         return dataset if right is None else _some(recipe, right, split, data_dir)
     if not recipe.label_noise or split == "test":
         return dataset
-    return label_noise.with_labels(dataset, noisy_labels(recipe, split, data_dir)[0])
+    return views.with_labels(dataset, noisy_labels(recipe, split, data_dir)[0])
 
 
 def noisy_labels(recipe: Data, split: str, data_dir: str | None = None):
     """The labels (n,) of a split's images after `label_noise`, and those before it (n,)."""
     noise = label_noise.LabelNoise(recipe.label_noise, recipe.noise_kind, recipe.data_seed)
-    before = label_noise.labels_of(chosen(recipe, split, data_dir))
+    before = views.labels_of(chosen(recipe, split, data_dir))
     info = datasets.info(recipe.dataset, data_dir)
     return noise.labels(before, info.class_names, info.name, split), before
 
@@ -39,7 +39,7 @@ def right_labels(recipe: Data, split: str, data_dir: str | None = None):
     if known is None and not recipe.label_noise:
         return None
     images = chosen(recipe, split, data_dir) if known is None else _some(recipe, known, split, data_dir)
-    return label_noise.labels_of(images)
+    return views.labels_of(images)
 
 
 def chosen(recipe: Data, split: str, data_dir: str | None = None, whole: bool = False) -> tf.data.Dataset:
@@ -56,4 +56,4 @@ def _some(recipe: Data, dataset: tf.data.Dataset, split: str, data_dir: str | No
         num_images = max(recipe.train_images * datasets.steps_per_epoch(dataset, 1) // of_all, 1)
     else:
         num_images = recipe.train_images
-    return label_noise.subset(dataset, num_images, recipe.data_seed)
+    return views.subset(dataset, num_images, recipe.data_seed)

@@ -92,9 +92,12 @@ class Ensemble(_Network):
             raise ValueError(f"{self.name} can't answer several images in one pass: {reason}.")
 
     def multiplexed(self) -> keras.Model:
-        """A copy for inference of several images a pass; see `MixMo.multiplexed`."""
+        """A copy for inference of M images a pass: images (n, H, W, C), any n, to logits (n, K) with their temperature.
+
+        The same answers as `MixMo.predict_multiplexed` gives to each batch.
+        """
         self.check_multiplexed()
-        raise NotImplementedError
+        return fusing.multiplexed(self)
 
     # -- temperature -----------------------------------------------------------------------------------------------------
 

@@ -16,9 +16,9 @@ from mixmo_keras.models.multiplexing import Multiplexing
 from mixmo_keras.networks import backbones, network, stochastic_depth
 from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.networks.multiplexing import Temperature
 from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
+from mixmo_keras.networks.temperature import Temperature
 from mixmo_keras.training import checks, compiling, distribution, losses, schedules, steps, weight_averaging
 from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining

@@ -9,9 +9,9 @@ from keras import ops
 
 from mixmo_keras import arguments
 from mixmo_keras.models.ensemble import Ensemble, check_images, fit_temperature, iterate
-from mixmo_keras.networks import fusing
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
-from mixmo_keras.networks.multiplexing import Temperature, answers, image_of_each_seat
+from mixmo_keras.networks.multiplexing import answers, image_of_each_seat
+from mixmo_keras.networks.temperature import Temperature
 
 PASSES_AT_ONCE = 32  # as many rows as `keras.Model.predict` has
 WINDOW_BYTES = 2**28  # of float32 images that are seated together
@@ -155,18 +155,11 @@ class Multiplexing(Ensemble):
         label_noise: float | str | None = None,
         multiplexed: bool | None = None,
     ) -> float:
-        """Fits the temperature on held-out data, sets it and returns it; and `multiplexed_temperature` beside it.
+        """As `Ensemble.calibrate`, and `multiplexed_temperature` is fitted beside the temperature.
 
         Args:
-            x: images (n, H, W, C), or a dataset of batches of (images, labels): validation data, never the test set.
-            y: labels, if x is images.
-            batch_size: of images.
-            temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
-                2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
-                Defaults to what the model has.
-            label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or
-                `"estimate"`, as in `Ensemble.calibrate`. Defaults to labels that are right.
-            multiplexed: whether to fit `multiplexed_temperature` too, on images whose partners are drawn at random: 1/M
+            x, y, batch_size, temperature_applies_to, label_noise: As in `Ensemble.calibrate`.
+            multiplexed: Whether to fit `multiplexed_temperature` too, on images whose partners are drawn at random: 1/M
                 passes more. Defaults to whether the model can do it.
         """
         if multiplexed is None:
@@ -185,16 +178,6 @@ class Multiplexing(Ensemble):
         self.check_multiplexed()
         self.multiplexed_temperature = fit_temperature(logits, labels, label_noise)
         return self.multiplexed_temperature
-
-    # -- inference and serving -------------------------------------------------------------------------------------------
-
-    def multiplexed(self) -> keras.Model:
-        """A copy for inference of M images a pass: images (n, H, W, C), any n, to logits (n, K) with their temperature.
-
-        The same answers as `predict_multiplexed` gives to each batch.
-        """
-        self.check_multiplexed()
-        return fusing.multiplexed(self)
 
 
 class _Passes:

@@ -12,7 +12,8 @@ import numpy as np
 from mixmo_keras import arguments
 from mixmo_keras.networks.copying import copy_network, dtype_policy
 from mixmo_keras.networks.layers import is_linear
-from mixmo_keras.networks.multiplexing import Answers, Seating, Temperature
+from mixmo_keras.networks.multiplexing import Answers, Seating
+from mixmo_keras.networks.temperature import Temperature
 
 _logger = logging.getLogger(__name__)
 

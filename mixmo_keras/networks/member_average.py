@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import arguments
+from mixmo_keras.networks.temperature import Temperature
 
 AVERAGING = ("logits", "probabilities")
 TEMPERATURE_APPLIES_TO = ("ensemble", "members")
@@ -18,14 +19,13 @@ def average(logits, averaging: str):
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
-class MemberAverage(keras.layers.Layer):
+class MemberAverage(Temperature):
     """The ensemble's logits from its members': their softmax is the prediction.
 
     Args:
         averaging: `"logits"` averages logits (MixMo's implementation); `"probabilities"` averages probabilities (MIMO)
             and returns their logarithms.
-        temperature: T > 0, by which logits are divided; 1 for none. A weight of the layer that is not trained: setting
-            `temperature` assigns it, so that what was traced before uses the new one.
+        temperature: T > 0, by which logits are divided; 1 for none. A weight, as in `Temperature`.
         temperature_applies_to: whether T divides the `"ensemble"`'s logits or the `"members"`', before they are averaged.
 
     Call arguments:
@@ -38,37 +38,16 @@ class MemberAverage(keras.layers.Layer):
     def __init__(
         self, averaging: str = "logits", temperature: float = 1.0, temperature_applies_to: str = "ensemble", **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(temperature, **kwargs)
         self.averaging = arguments.choice("averaging", averaging, AVERAGING)
         self.temperature_applies_to = arguments.choice(
             "temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO
         )
-        self._temperature = self.add_weight(
-            name="temperature",
-            shape=(),
-            initializer=keras.initializers.Constant(arguments.number("temperature", temperature, above=0)),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="only_first_replica",  # the same in all
-        )
-
-    def build(self, input_shape):
-        self.built = True
-
-    @property
-    def temperature(self) -> float:
-        return float(ops.convert_to_numpy(self._temperature))
-
-    @temperature.setter
-    def temperature(self, value: float):
-        self._temperature.assign(arguments.number("temperature", value, above=0))
 
     def call(self, logits):
-        temperature = ops.cast(self._temperature, logits.dtype)
         if self.averaging == "probabilities" and self.temperature_applies_to == "members":
-            return average(logits / temperature, self.averaging)
-        return average(logits, self.averaging) / temperature  # where logits are averaged, both are the same
+            return average(super().call(logits), self.averaging)
+        return super().call(average(logits, self.averaging))  # where logits are averaged, both are the same
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[2])
@@ -77,6 +56,5 @@ class MemberAverage(keras.layers.Layer):
         return {
             **super().get_config(),
             "averaging": self.averaging,
-            "temperature": self.temperature,
             "temperature_applies_to": self.temperature_applies_to,
         }

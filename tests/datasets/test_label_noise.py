@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixmo_keras import datasets
-from mixmo_keras.datasets import label_noise, orders, registry
+from mixmo_keras.datasets import label_noise, orders, registry, views
 from mixmo_keras.datasets.label_noise import LabelNoise
 from mixmo_keras.experiments import Recipe, splits
 
@@ -72,28 +72,26 @@ def test_what_is_refused(options, message):
 
 def test_a_dataset_gets_other_labels_in_its_order():
     dataset = datasets.load("digits", "validation")
-    right = label_noise.labels_of(dataset)
+    right = views.labels_of(dataset)
     assert right.dtype == "int64"
     assert len(right) == 180
     wrong = (right + 1) % 10
-    relabelled = label_noise.with_labels(dataset, wrong)
+    relabelled = views.with_labels(dataset, wrong)
     assert int(relabelled.cardinality()) == 180
-    np.testing.assert_array_equal(label_noise.labels_of(relabelled), wrong)
+    np.testing.assert_array_equal(views.labels_of(relabelled), wrong)
     for (image, _), (same, _) in zip(dataset.take(3), relabelled.take(3), strict=True):
         np.testing.assert_array_equal(image, same)
 
 
 def test_a_subset_is_nested_and_in_order():
     numbers = tf.data.Dataset.range(100).map(lambda number: (number, number))
-    few, more = (
-        [int(x) for x, _ in label_noise.subset(numbers, count, seed=5).as_numpy_iterator()] for count in (20, 60)
-    )
+    few, more = ([int(x) for x, _ in views.subset(numbers, count, seed=5).as_numpy_iterator()] for count in (20, 60))
     assert few == sorted(few)
     assert len(set(few)) == 20
     assert set(few) < set(more)
-    assert few != [int(x) for x, _ in label_noise.subset(numbers, 20, seed=6).as_numpy_iterator()]
+    assert few != [int(x) for x, _ in views.subset(numbers, 20, seed=6).as_numpy_iterator()]
     with pytest.raises(ValueError, match="`num_images` must be an integer from 1 to 100, got 101"):
-        label_noise.subset(numbers, 101)
+        views.subset(numbers, 101)
 
 
 def test_a_named_dataset_in_another_size():
@@ -115,8 +113,8 @@ def test_streamed_images_keep_their_wrong_labels(reorderable):
 
     dataset = orders.by_index(90, read) if reorderable else tf.data.Dataset.range(90).map(read)
     wrong = np.random.default_rng(0).integers(0, 10, 90)
-    relabelled = label_noise.with_labels(dataset, wrong)
-    few = label_noise.subset(relabelled, 40, seed=2)
+    relabelled = views.with_labels(dataset, wrong)
+    few = views.subset(relabelled, 40, seed=2)
     assert isinstance(few, orders.Reorderable) == reorderable
     expected = {int(image.item()) for image, _ in few.as_numpy_iterator()}
     epochs = []
@@ -134,19 +132,17 @@ def test_labels_that_people_gave():
     """CIFAR-10N as TFDS mocks it: the right labels beside people's, both in the same order, in any size."""
     with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
-        given, right = (
-            label_noise.labels_of(load("cifar10_n@16", "train")) for load in (datasets.load, datasets.load_right)
-        )
+        given, right = (views.labels_of(load("cifar10_n@16", "train")) for load in (datasets.load, datasets.load_right))
         images = [next(iter(load("cifar10_n", "train")))[0] for load in (datasets.load, datasets.load_right)]
         recipe = Recipe(dataset="cifar10_n", train_images=10)
         few = splits.right_labels(recipe, "train")
-        learned = label_noise.labels_of(splits.load(recipe, "train"))
-        tested = label_noise.labels_of(datasets.load("cifar10_n", "test"))
+        learned = views.labels_of(splits.load(recipe, "train"))
+        tested = views.labels_of(datasets.load("cifar10_n", "test"))
         clean = Recipe(dataset="cifar10_n", label_noise=0.5, clean_validation=True)
-        validated = label_noise.labels_of(splits.load(clean, "validation"))
-        right_of_validation = label_noise.labels_of(datasets.load_right("cifar10_n", "validation"))
+        validated = views.labels_of(splits.load(clean, "validation"))
+        right_of_validation = views.labels_of(datasets.load_right("cifar10_n", "validation"))
         assert datasets.load_right("digits", "train") is None
-        np.testing.assert_array_equal(tested, label_noise.labels_of(datasets.load_right("cifar10_n", "test")))
+        np.testing.assert_array_equal(tested, views.labels_of(datasets.load_right("cifar10_n", "test")))
     np.testing.assert_array_equal(*images)
     assert (given != right).any()
     assert (few != learned).any()

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from mixmo_keras import datasets
-from mixmo_keras.datasets import label_noise
+from mixmo_keras.datasets import views
 from mixmo_keras.experiments import Recipe, gains, splits, tables
 
 NOISY = Recipe(dataset="digits", train_images=200, label_noise=0.5, data_seed=3)
 
 
 def labels(recipe: Recipe, split: str) -> np.ndarray:
-    return label_noise.labels_of(splits.load(recipe, split))
+    return views.labels_of(splits.load(recipe, split))
 
 
 def test_who_sees_which_labels():
-    right = {split: label_noise.labels_of(splits.chosen(NOISY, split)) for split in ("train", "validation", "test")}
+    right = {split: views.labels_of(splits.chosen(NOISY, split)) for split in ("train", "validation", "test")}
     assert {split: len(values) for split, values in right.items()} == {"train": 200, "validation": 28, "test": 360}
     noisy, same = splits.noisy_labels(NOISY, "train")
     np.testing.assert_array_equal(same, right["train"])
@@ -31,7 +31,7 @@ def test_who_sees_which_labels():
     np.testing.assert_array_equal(labels(clean, "validation"), right["validation"])
     np.testing.assert_array_equal(labels(NOISY, "test"), right["test"])
     everything = Recipe(dataset="digits")
-    np.testing.assert_array_equal(labels(everything, "train"), label_noise.labels_of(datasets.load("digits", "train")))
+    np.testing.assert_array_equal(labels(everything, "train"), views.labels_of(datasets.load("digits", "train")))
 
 
 def test_names_and_what_has_no_meaning():

@@ -136,19 +136,6 @@ def test_a_temperature_of_its_own(tmp_path):
     assert loaded.count_params() == size == sum(int(np.prod(w.shape)) for w in model.weights) - 2
 
 
-def test_files_without_it(tmp_path, two, monkeypatch):
-    """Of networks that were saved before they had this temperature."""
-    two.build_optimizer()
-    layer = type(two.temperature_of_multiplexed)
-    with monkeypatch.context() as patch:
-        patch.setattr(layer, "save_own_variables", lambda self, store: None)
-        two.save_weights(tmp_path / "old.weights.h5")
-    loaded = tiny.model(seed=9)
-    loaded.load_weights(tmp_path / "old.weights.h5")
-    assert loaded.multiplexed_temperature == 1
-    np.testing.assert_allclose(loaded.predict(X, verbose=0), two.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.filterwarnings("ignore:Members share one head", "ignore:input_repetition=1")
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -11,8 +11,9 @@ from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.networks.multiplexing import Answers, Seating, Temperature
+from mixmo_keras.networks.multiplexing import Answers, Seating
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
+from mixmo_keras.networks.temperature import Temperature
 
 
 def numbers(*shape) -> np.ndarray:

@@ -6,17 +6,28 @@ from keras import layers, ops
 from mixmo_keras import arguments
 
 
-@keras.saving.register_keras_serializable("mixmo_keras")
-class PositionEmbedding(layers.Layer):
-    """Adds a learned vector of each position to tokens (B, n, c).
+class _Learned(layers.Layer):
+    """A layer with one learned weight.
 
     Args:
-        initializer: Of the vectors. Defaults to Keras' truncated normal.
+        initializer: Of the weight. Defaults to Keras' truncated normal.
     """
 
     def __init__(self, initializer="truncated_normal", **kwargs):
         super().__init__(**kwargs)
         self.initializer = keras.initializers.get(initializer)
+
+    def get_config(self):
+        return {**super().get_config(), "initializer": keras.initializers.serialize(self.initializer)}
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class PositionEmbedding(_Learned):
+    """Adds a learned vector of each position to tokens (B, n, c).
+
+    Args:
+        initializer: Of the vectors. Defaults to Keras' truncated normal.
+    """
 
     def build(self, input_shape):
         self.positions = self.add_weight(name="positions", shape=input_shape[1:], initializer=self.initializer)
@@ -27,21 +38,14 @@ class PositionEmbedding(layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def get_config(self):
-        return {**super().get_config(), "initializer": keras.initializers.serialize(self.initializer)}
-
 
 @keras.saving.register_keras_serializable("mixmo_keras")
-class ClassToken(layers.Layer):
+class ClassToken(_Learned):
     """Puts one learned token, the same for all rows, before the tokens (B, n, c): (B, 1 + n, c).
 
     Args:
         initializer: Of the token. Defaults to Keras' truncated normal.
     """
-
-    def __init__(self, initializer="truncated_normal", **kwargs):
-        super().__init__(**kwargs)
-        self.initializer = keras.initializers.get(initializer)
 
     def build(self, input_shape):
         self.token = self.add_weight(name="token", shape=(1, input_shape[-1]), initializer=self.initializer)
@@ -53,9 +57,6 @@ class ClassToken(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[1] + 1, *input_shape[2:])
-
-    def get_config(self):
-        return {**super().get_config(), "initializer": keras.initializers.serialize(self.initializer)}
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

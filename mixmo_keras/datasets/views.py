@@ -1,0 +1,72 @@
+"""A dataset seen otherwise: its labels alone, with other labels, or some of its images."""
+
+import numpy as np
+import tensorflow as tf
+
+from mixmo_keras import arguments, seeds
+from mixmo_keras.datasets import orders, pipeline
+
+
+def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
+    """The labels (n,) of (image, label) one by one, in their order."""
+    return np.fromiter((label for label in dataset.map(lambda image, label: label).as_numpy_iterator()), "int64")
+
+
+def with_labels(dataset: tf.data.Dataset, labels) -> tf.data.Dataset:
+    """(image, label) one by one with other labels (n,), in the dataset's order.
+
+    What an epoch of training reads in an order of its own (`orders.Reorderable`) still does.
+    """
+    labels = tf.constant(labels, tf.int64)
+
+    def relabelled(index, item):
+        return item[0], tf.gather(labels, index)
+
+    in_order = dataset.enumerate().map(relabelled)
+    in_order = in_order.apply(tf.data.experimental.assert_cardinality(len(labels)))
+    if not isinstance(dataset, orders.Reorderable):
+        return in_order
+
+    def records(seed, epoch, memory):
+        return dataset.records(seed, epoch, memory).map(lambda index, record: (index, (index, record)))
+
+    return orders.Reorderable(in_order, records, lambda record: relabelled(record[0], dataset.read(record[1])))
+
+
+def subset(dataset: tf.data.Dataset, num_images: int, seed: int = 0) -> tf.data.Dataset:
+    """Some of the images of a dataset, chosen at random, in the dataset's order.
+
+    What an epoch of training reads in an order of its own (`orders.Reorderable`) still does.
+
+    Args:
+        dataset: Images one by one.
+        num_images: Number of images to keep.
+        seed: Seed of the choice. Fewer images of the same seed are among more.
+
+    Raises:
+        ValueError: more images than there are.
+    """
+    size = pipeline.steps_per_epoch(dataset, 1)
+    num_images = arguments.integer("num_images", num_images, least=1, most=size)
+    order = np.random.default_rng(seeds.derive(arguments.integer("seed", seed, least=0), "subset")).permutation(size)
+    chosen = np.isin(np.arange(size), order[:num_images])
+    kept, new_index = tf.constant(chosen), tf.constant(np.cumsum(chosen) - 1)
+
+    def is_kept(index, item):
+        del item
+        return tf.gather(kept, index)
+
+    def without_index(index, item):
+        del index
+        return item
+
+    in_order = dataset.enumerate().filter(is_kept).map(without_index)
+    in_order = in_order.apply(tf.data.experimental.assert_cardinality(num_images))
+    if not isinstance(dataset, orders.Reorderable):
+        return in_order
+
+    def records(seed, epoch, memory):
+        of_kept = dataset.records(seed, epoch, memory).filter(is_kept)
+        return of_kept.map(lambda index, record: (tf.gather(new_index, index), record))
+
+    return orders.Reorderable(in_order, records, dataset.read)

@@ -20,8 +20,9 @@ import keras
 import noisy_labels
 import numpy as np
 
+import mixmo_keras
 from mixmo_keras import datasets, evaluation
-from mixmo_keras.evaluation import charts, plots
+from mixmo_keras.evaluation import charts, plots, speed
 from mixmo_keras.experiments import Recipe, run, splits
 
 METHODS = ("single", "single + CutMix", "Cut-MixMo")
@@ -29,11 +30,12 @@ RECIPE = dataclasses.replace(noisy_labels.SETTINGS["digits"], label_noise=0.4)
 
 
 class Shown(NamedTuple):
-    """A method of the demo: its recipe, the figures of its run as in metrics.json, and those of its evaluation."""
+    """A method of the demo: its recipe, the figures of its run as in metrics.json, its evaluation, and its network."""
 
     recipe: Recipe
     trained: dict
-    evaluated: dict
+    evaluated: evaluation.Evaluation
+    model: mixmo_keras.MixMo
 
 
 def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, Shown]:
@@ -42,13 +44,13 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, S
     for name in methods:
         recipe = dataclasses.replace(base, fresh=True, **noisy_labels.ROWS[name].changes)
         trained = run(recipe)
-        evaluated = evaluate(recipe)
-        shown[name] = Shown(recipe, trained, evaluated.figures)
+        shown[name] = Shown(recipe, trained, *evaluate(recipe))
     last = shown[methods[-1]]
-    picture = plots.save(charts.suspicious_labels(evaluated, columns=10), f"{base.output_dir}/suspicious_labels.png")
+    picture = charts.suspicious_labels(last.evaluated, columns=10)
+    picture = plots.save(picture, f"{base.output_dir}/suspicious_labels.png")
 
     print("\n" + "=" * 92)
-    print(conclusion({name: one.evaluated for name, one in shown.items()}))
+    print(conclusion({name: one.evaluated.figures for name, one in shown.items()}, times_as_fast(shown)))
     print(f"\nThe ten labels that {methods[-1]} finds the most suspicious: {picture}")
     print("\nThe ensemble in a new process, with TensorFlow alone:", flush=True)
     image, label = next(datasets.load("digits", "test").as_numpy_iterator())
@@ -61,43 +63,69 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, S
     return shown
 
 
-def evaluate(recipe: Recipe) -> evaluation.Evaluation:
-    """What is said of a finished run: on right labels, calibrated by wrong ones, and which labels are wrong."""
+def evaluate(recipe: Recipe) -> tuple[evaluation.Evaluation, mixmo_keras.MixMo]:
+    """What is said of a finished run: on right labels, calibrated by wrong ones, and which labels are wrong. Its network."""
     test, validation, labelled = (
         datasets.batches(splits.load(recipe, split), 256) for split in ("test", "validation", "train")
     )
-    return evaluation.evaluate(
-        keras.models.load_model(recipe.folder / "last.keras"),
+    model = keras.models.load_model(recipe.folder / "last.keras")
+    evaluated = evaluation.evaluate(
+        model,
         test,
         datasets.info(recipe.dataset).class_names,
         validation=validation,
         temperature=True,
+        multiplexed=model.why_not_multiplexed() is None,
         label_noise="estimate",
         num_disagreements=10,
         labelled=labelled,
         right_labels=splits.right_labels(recipe, "train"),
     )
+    return evaluated, model
 
 
-def conclusion(figures: dict[str, dict]) -> str:
+def times_as_fast(shown: dict[str, Shown]) -> dict[str, float]:
+    """Images per second, in units of the first method's, of each network and of those that take several images a pass."""
+    networks = {name: one.model.fused() for name, one in shown.items()}
+    for name, one in shown.items():
+        if one.model.why_not_multiplexed() is None:
+            networks[a_pass(name, one.model.num_members)] = one.model.multiplexed()
+    images = np.stack([image for image, _ in datasets.load("digits", "test").take(256).as_numpy_iterator()])
+    seconds = speed.seconds_in_turn(networks, images, rounds=15)
+    first = seconds[next(iter(shown))]
+    return {name: float(np.median(first / of_one)) for name, of_one in seconds.items()}
+
+
+def a_pass(name: str, num_members: int) -> str:
+    return f"{name}, {num_members} images a pass"
+
+
+def conclusion(figures: dict[str, dict], speeds: dict[str, float]) -> str:
     """The table, and what it shows and what not."""
     labels, images = (next(iter(figures.values()))[key] for key in ("label_issues", "images"))
     lines = [
         f"{labels['wrong']} of {labels['images']} training labels are wrong, none of {images['test']} test labels."
     ]
-    lines.append(
-        f"\n{'after the last epoch':<22}{'accuracy':>10}{'NLL':>8}{'calibrated':>12}{'wrong labels found':>20}"
-    )
+    titles = ("accuracy", "NLL", "calibrated", "wrong labels found", "speed")
+    lines.append(f"\n{'after the last epoch':<30}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
     for name, one in figures.items():
-        found = one["label_issues"]["margin"]["found"]
-        plain, calibrated = one["uncalibrated"], one["ensemble"]["nll"]
-        lines.append(f"{name:<22}{plain['accuracy']:>10.1%}{plain['nll']:>8.2f}{calibrated:>12.2f}{found:>20.0%}")
+        found = f"{one['label_issues']['margin']['found']:.0%}"
+        lines.append(row(name, one["uncalibrated"], one["ensemble"], found, speeds[name]))
+        if passes := one.get("multiplexed"):
+            name = a_pass(name, passes["images_a_pass"])
+            lines.append(row(name, passes["uncalibrated"], passes["network"], "", speeds[name]))
     lines.append(
         "\nTrained for long, the single network learned wrong labels by heart. Members never see an image alone and did\n"
         "not, without a clean image to stop by; CutMix does the same for one network, and here as well. What this does not\n"
         "show is a gain on right labels: where all are right and the images are easy, one network is as good."
     )
     return "\n".join(lines)
+
+
+def row(name: str, plain: dict, calibrated: dict, found: str, times_as_fast: float) -> str:
+    """A line of the table."""
+    accuracy, nll, calibrated_nll = f"{plain['accuracy']:.1%}", f"{plain['nll']:.2f}", f"{calibrated['nll']:.2f}"
+    return f"{name:<30}{accuracy:>10}{nll:>5}{calibrated_nll:>12}{found:>20}{f'{times_as_fast:.2f} x':>7}"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
-"""M images a pass, in figures: how good the answers are, what an image's partners do to its answer, how fast it is."""
+"""M images a pass, in figures: how good the answers are, what an image's partners do to its answer, how fast they come."""
 
-import statistics
-import time
 from typing import Any
 
-import keras
 import numpy as np
 from scipy.special import softmax
 
 from mixmo_keras import arguments, metrics
+from mixmo_keras.evaluation import speed
 from mixmo_keras.models.multiplexing import Multiplexing
 
 PARTNERS = ("any", "same_class", "other_class", "noise")
@@ -33,7 +31,7 @@ def figures(model: Multiplexing, logits, ensemble_logits, labels, images, image_
         "uncalibrated": metrics.network_figures(logits, labels),
         "other_answer_than_ensemble": float(np.mean(logits.argmax(-1) != ensemble_logits.argmax(-1))),
         "partners": partner_figures(model, images, image_labels),
-        "images_per_second": images_per_second(model, images[:64]),
+        "images_per_second": speed.of_both_modes(model, images[:64]),
     }
 
 
@@ -126,39 +124,3 @@ def _effect(probabilities, usual, labels) -> dict[str, Any]:
         "ever_changed": float(changed.any(1).mean()),
         "confidence_spread": float(confidence.std(1).mean()),
     }
-
-
-def images_per_second(model: Multiplexing, images, rounds: int = 7) -> dict[str, Any]:
-    """Images per second of the fused ensemble and of M images a pass, timed in turn on this machine.
-
-    Args:
-        model: A `MixMo` that can be multiplexed.
-        images: A batch.
-        rounds: Number of timings of each, whose median counts. Defaults to 7.
-
-    Returns:
-        `batch`, its size; `ensemble` and `multiplexed`; `ratio`, the median of the rounds' ratios; `device`.
-    """
-    images = keras.ops.convert_to_tensor(np.asarray(images), "float32")
-    networks = (model.fused(), model.multiplexed())
-    for network in networks:
-        network.predict_on_batch(images)  # traces
-    seconds = []
-    for _ in range(arguments.integer("rounds", rounds, least=1)):
-        stamps = [time.perf_counter()]
-        for network in networks:
-            network.predict_on_batch(images)
-            stamps.append(time.perf_counter())
-        seconds.append(np.diff(stamps))
-    ensemble, multiplexed = (len(images) / float(value) for value in np.median(seconds, axis=0))
-    return {
-        "batch": len(images),
-        "ensemble": ensemble,
-        "multiplexed": multiplexed,
-        "ratio": statistics.median(float(first / second) for first, second in seconds),
-        "device": "accelerator" if _has_accelerator() else "CPU",
-    }
-
-
-def _has_accelerator() -> bool:
-    return any(not name.lower().startswith("cpu") for name in keras.distribution.list_devices())

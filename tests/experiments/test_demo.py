@@ -11,8 +11,8 @@ import pytest
 def test_what_the_demo_says_holds_for_every_seed(seed, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     shown = demo.demo(dataclasses.replace(demo.RECIPE, seed=seed, data_seed=seed))
-    accuracy = {name: one.evaluated["uncalibrated"]["accuracy"] for name, one in shown.items()}
-    found = {name: one.evaluated["label_issues"]["margin"]["found"] for name, one in shown.items()}
+    accuracy = {name: one.evaluated.figures["uncalibrated"]["accuracy"] for name, one in shown.items()}
+    found = {name: one.evaluated.figures["label_issues"]["margin"]["found"] for name, one in shown.items()}
     for mixed in ("single + CutMix", "Cut-MixMo"):
         assert accuracy[mixed] > accuracy["single"] + 0.1
         assert found[mixed] > found["single"] + 0.1

@@ -14,7 +14,7 @@ from mixmo_keras import arguments, datasets, evaluation, files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
-from mixmo_keras.experiments import splits
+from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
@@ -58,6 +58,7 @@ def evaluate_runs(
         label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`.
         output_dir: Folder of the report. Defaults to the run's evaluation/.
     """
+    logs.quiet()
     folder = _report_folder(paths, ensemble, output_dir)
     if save_calibrated and not temperature:
         raise ValueError("--save-calibrated saves a model with its --temperature: pass both.")

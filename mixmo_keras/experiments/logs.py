@@ -1,12 +1,22 @@
 """What a run logs during `fit`, and log.csv read back."""
 
 import csv
+import logging
 from pathlib import Path
 
 import keras
 
 from mixmo_keras import files
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
+
+
+def quiet() -> None:
+    """Leaves out TensorFlow's advice against many traces: each network has its own, and a last, smaller batch one more."""
+    logging.getLogger("tensorflow").addFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in str(record.msg)
 
 
 def callbacks(

@@ -49,6 +49,7 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
         recipe: its settings.
         callbacks: further callbacks of `fit`.
     """
+    logs.quiet()
     recipe = recipe.resolved()
     strategy = distribution.strategy(recipe.strategy, recipe.devices)
     _check_images_a_step(recipe, strategy)

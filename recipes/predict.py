@@ -3,6 +3,7 @@
     python recipes/predict.py docs/digit.png --saved-model saved_models/digits
     python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10
     python recipes/predict.py *.jpg --grpc localhost:8500 --name cifar10
+    python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10 --multiplexed
 
 The images are sent as they are, in any size; the model decodes and resizes them. Needs no mixmo_keras, and over REST nothing
 but Python.
@@ -17,19 +18,23 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-OUTPUTS = ("class_name", "confidence", "predictive_entropy", "mutual_information", "probabilities")
+ENSEMBLE, MULTIPLEXED = (
+    "serving_bytes",
+    "multiplexed_bytes",
+)  # signatures: of one image a pass, and of as many as members
 
 
-def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0) -> list[dict]:
+def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0, signature: str = ENSEMBLE) -> list[dict]:
     """Predictions by TensorFlow Serving's REST interface.
 
     Args:
         url: of the model, such as `http://localhost:8501/v1/models/cifar10`, or of one version, `.../versions/2`.
         images: encoded ones.
         timeout: in seconds.
+        signature: `"serving_bytes"`, or `"multiplexed_bytes"` where the images may share passes.
     """
     instances = [{"image_bytes": {"b64": base64.b64encode(image).decode()}} for image in images]
-    body = json.dumps({"signature_name": "serving_bytes", "instances": instances}).encode()
+    body = json.dumps({"signature_name": signature, "instances": instances}).encode()
     request = urllib.request.Request(f"{url.rstrip('/')}:predict", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -43,14 +48,16 @@ def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0) -> list[
         raise ConnectionError(f"There is no answer from {url} ({getattr(error, 'reason', error)}).") from error
 
 
-def over_grpc(address: str, name: str, images: Sequence[bytes], timeout: float = 30.0) -> list[dict]:
+def over_grpc(
+    address: str, name: str, images: Sequence[bytes], timeout: float = 30.0, signature: str = ENSEMBLE
+) -> list[dict]:
     """Predictions by TensorFlow Serving's gRPC interface, at an address such as `localhost:8500`."""
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
     request = predict_pb2.PredictRequest()
-    request.model_spec.name, request.model_spec.signature_name = name, "serving_bytes"
+    request.model_spec.name, request.model_spec.signature_name = name, signature
     request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images)))
     with grpc.insecure_channel(address) as channel:
         try:
@@ -58,10 +65,10 @@ def over_grpc(address: str, name: str, images: Sequence[bytes], timeout: float =
         except grpc.RpcError as error:
             kind = ConnectionError if error.code() == grpc.StatusCode.UNAVAILABLE else ValueError
             raise kind(f"The server at {address} answered {error.code().name}: {reason(error.details())}") from error
-    return _rows({output: tf.make_ndarray(answer.outputs[output]) for output in OUTPUTS})
+    return _rows({output: tf.make_ndarray(value) for output, value in answer.outputs.items()})
 
 
-def from_saved_model(path: Path, images: Sequence[bytes]) -> list[dict]:
+def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
     """Predictions of a SavedModel of one's own; of several versions, of the newest."""
     import tensorflow as tf
 
@@ -70,13 +77,13 @@ def from_saved_model(path: Path, images: Sequence[bytes]) -> list[dict]:
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
     signatures = tf.saved_model.load(str(path)).signatures
-    if "serving_bytes" not in signatures:
-        raise ValueError(f"{path} has no signature `serving_bytes`: export it with mixmo_keras.")
+    if signature not in signatures:
+        raise ValueError(f"{path} has no signature `{signature}`: export it with mixmo_keras.")
     try:
-        answer = signatures["serving_bytes"](image_bytes=tf.constant(list(images)))
+        answer = signatures[signature](image_bytes=tf.constant(list(images)))
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"The model refused the images: {reason(error.message)}") from error
-    return _rows({output: answer[output].numpy() for output in OUTPUTS})
+    return _rows({output: value.numpy() for output, value in answer.items()})
 
 
 def reason(message: str) -> str:
@@ -91,8 +98,7 @@ def _rows(columns: dict) -> list[dict]:
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     for row in rows:
         row["class_name"] = row["class_name"].decode()
-        row["probabilities"] = row["probabilities"].tolist()
-        row.update({name: float(row[name]) for name in OUTPUTS if name not in ("class_name", "probabilities")})
+        row.update({name: value.tolist() for name, value in row.items() if name != "class_name"})
     return rows
 
 
@@ -105,18 +111,22 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     source.add_argument("--grpc", metavar="ADDRESS", help="of TensorFlow Serving's gRPC port; needs --name")
     source.add_argument("--saved-model", type=Path, help="folder of a version, or of all: the newest is taken")
     parser.add_argument("--name", help="of the model, for --grpc")
+    parser.add_argument(
+        "--multiplexed", action="store_true", help="let the images share passes: more of them a second, less accurate"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, with all probabilities")
     options = parser.parse_args(arguments)
     if (options.grpc is None) != (options.name is None):
         parser.error("--grpc and --name belong together")
+    signature = MULTIPLEXED if options.multiplexed else ENSEMBLE
     try:
         images = [path.read_bytes() for path in options.images]
         if options.url:
-            answers = over_rest(options.url, images)
+            answers = over_rest(options.url, images, signature=signature)
         elif options.grpc:
-            answers = over_grpc(options.grpc, options.name, images)
+            answers = over_grpc(options.grpc, options.name, images, signature=signature)
         else:
-            answers = from_saved_model(options.saved_model, images)
+            answers = from_saved_model(options.saved_model, images, signature)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     predictions = [{"file": str(path), **answer} for path, answer in zip(options.images, answers, strict=True)]
@@ -125,10 +135,10 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         return predictions
     width = max(len(str(path)) for path in options.images)
     for answer in predictions:
-        print(
-            f"{answer['file']:<{width}}  {answer['class_name']}  confidence {answer['confidence']:.1%}, "
-            f"entropy {answer['predictive_entropy']:.3f}, mutual information {answer['mutual_information']:.3f}"
-        )
+        said = f"confidence {answer['confidence']:.1%}, entropy {answer['predictive_entropy']:.3f}"
+        if "mutual_information" in answer:  # of several answers to an image
+            said += f", mutual information {answer['mutual_information']:.3f}"
+        print(f"{answer['file']:<{width}}  {answer['class_name']}  {said}")
     return predictions
 
 

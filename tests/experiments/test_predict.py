@@ -79,6 +79,22 @@ def test_the_saved_model_itself(served):
     check(main(files, "--saved-model", folder / "2"), probabilities)
 
 
+def test_several_images_a_pass_by_every_way(served, capsys):
+    folder, files, _ = served
+    answers = main(files, "--saved-model", folder, "--multiplexed")
+    assert "mutual information" not in capsys.readouterr().out
+    assert "mutual_information" not in answers[0]
+    with serving.rest_server("digits", folder) as url, serving.grpc_server("digits", folder) as address:
+        for way in (["--url", url], ["--grpc", address, "--name", "digits"]):
+            for one, other in zip(main(files, *way, "--multiplexed"), answers, strict=True):
+                np.testing.assert_allclose(one.pop("probabilities"), other["probabilities"], atol=1e-6)
+                assert one == {
+                    name: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
+                    for name, value in other.items()
+                    if name != "probabilities"
+                }
+
+
 def test_images_of_other_sizes_and_kinds(served, tmp_path):
     folder, files, _ = served
     large = Image.fromarray(IMAGES[0, ..., 0]).resize((64, 64), Image.Resampling.NEAREST)

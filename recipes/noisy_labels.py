@@ -40,6 +40,7 @@ ROWS = {
     "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine")),
     "Linear-MixMo": gains.Row(dict(method="linear_mixmo")),
     "Cut-MixMo": gains.Row(dict(method="cut_mixmo")),
+    "Cut-MixMo, ρ = 0.5": gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
     "Cut-MixMo + CutMix": gains.Row(dict(method="cut_mixmo", **CUTMIX)),
 }
 SETTINGS = {

@@ -1,16 +1,19 @@
 """What speaks TensorFlow Serving's protocols over a real SavedModel, for the client's tests: the server is a container.
 
 After its REST documentation: `GET /v1/models/NAME` and `.../metadata`, `POST /v1/models/NAME[/versions/N]:predict` in row
-format, strings as {"b64": ...}, errors as {"error": ...}; and `Predict` of its gRPC service.
+format, strings as {"b64": ...}, errors as {"error": ...}; and `Predict` of its gRPC service. As a program with a name and a
+folder it serves the model there over REST, and prints its URL.
 """
 
 import base64
 import contextlib
 import json
 import re
+import sys
 import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -136,3 +139,9 @@ def grpc_server(name: str, folder):
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+if __name__ == "__main__":  # NAME FOLDER: serves until its input ends
+    with rest_server(sys.argv[1], Path(sys.argv[2])) as url:
+        print(url, flush=True)
+        sys.stdin.read()

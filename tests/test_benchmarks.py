@@ -272,3 +272,40 @@ def test_accelerator_trains_every_method(tmp_path):
     assert {figures["rows"] for figures in trained} == {plan["rows_each"]}
     assert [len(figures["members"]) for figures in trained] == [1, 2, 2, 2]
     assert all(np.isfinite(figures["ensemble"]["nll"]) for figures in trained)
+
+
+@pytest.mark.slow
+def test_load(run, tmp_path):
+    files = {name: tmp_path / f"load.{name}" for name in ("json", "chart")}
+    small = ("--backbone", "wrn10_1", "--input-shape", 8, 8, 3, "--requests", 20, "--seconds", 4, "--loads", 0.5, 2)
+    printed = run("load", *small, "--switch-at", 2, "--json", files["json"], "--chart", f"{files['chart']}.png")
+    figures = json.loads(files["json"].read_text())
+    assert list(figures["points"]) == ["single network", "ensemble", "2 images a pass", "switching"]
+    for name, by_load in figures["points"].items():
+        for point in by_load.values():
+            assert point["requests"] <= 20
+            assert point["answered"] == 1
+            assert 0 < point["median"] <= point["p99"]
+            assert point["multiplexed"] == 0 or name == "switching"
+    assert sum(line.startswith("|") for line in printed) == 6
+    assert Image.open(f"{files['chart']}.png").size > (100, 100)
+
+
+def test_what_becomes_of_requests(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    load = importlib.import_module("load")
+
+    def some_are_refused(images):
+        if "bad" in images:
+            raise ValueError("no image")
+        return images
+
+    with load.RequestQueue(some_are_refused) as queue:
+        point = load.offer(queue, ["good", "bad"], rate=500.0, requests=40, seconds=10.0, seed=0)
+        assert (point["requests"], point["answered"], point["multiplexed"]) == (40, 0.5, 0)
+        assert 0 <= point["median"] <= point["p99"]
+        # who arrives too late is not asked at all: of forty requests at ten a second some two in a quarter of one
+        assert load.offer(queue, ["good"], rate=10.0, requests=40, seconds=0.25, seed=0)["requests"] < 8
+    figures = {"points": {"single network": {"1": point}, "nobody": {"1": dict(point, median=None, p99=None)}}}
+    assert "| nobody | – |" in load.table(figures)
+    assert len(load.chart(figures).axes[0].lines) == 2

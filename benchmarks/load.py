@@ -1,0 +1,221 @@
+"""Latency against offered load: a single network, the ensemble, M images a pass, and what switches between them by itself.
+
+    python benchmarks/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75 --requests 400
+    python benchmarks/load.py --json docs/figures/load.json --chart docs/load.png
+
+Exported models stand behind a server that speaks TensorFlow Serving's REST protocol, in a process of its own on this
+machine, reached over loopback. Requests of one PNG file each arrive at random (a Poisson process) whether or not those
+before were answered, and gather in a `RequestQueue` while a batch is computed. Loads are in units of what the single network
+answers at most, in batches that are full. Latency counts from a request's arrival to its answer. Each point is bounded by a
+number of requests and by seconds, after which what still waits is given up and counted as unanswered.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+import mixmo_keras
+from mixmo_keras import files
+from mixmo_keras.evaluation import plots
+from mixmo_keras.experiments import tables
+from mixmo_keras.serving.request_queue import RequestQueue
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "recipes"))
+
+import predict  # noqa: E402
+
+PATIENCE = 20.0  # seconds that a point waits for answers after its last request
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The URL of a SavedModel behind a server in a process of its own."""
+    command = [sys.executable, str(ROOT / "tests" / "serving.py"), "model", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if not (url := process.stdout.readline().strip()):
+            raise RuntimeError("The server did not start.")
+        yield url  # it ends with its input, which is closed here
+
+
+def images(shape: tuple[int, int, int], count: int) -> list[bytes]:
+    """PNG files of noise: what an image shows makes no difference here."""
+    encoded = []
+    for pixels in np.random.default_rng(0).integers(0, 256, (count, *shape), dtype="uint8"):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        encoded.append(file.getvalue())
+    return encoded
+
+
+def capacity(answers: Callable, some: list[bytes], max_batch: int, rounds: int = 5) -> float:
+    """Images per second in full batches."""
+    batch = (some * max_batch)[:max_batch]
+    answers(batch)  # traces
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        answers(batch)
+        seconds.append(time.perf_counter() - start)
+    return max_batch / float(np.median(seconds))
+
+
+def offer(queue: RequestQueue, some: list[bytes], rate: float, requests: int, seconds: float, seed: int) -> dict:
+    """Offers so many requests a second, and says what became of them.
+
+    Args:
+        queue: Who answers.
+        some: Encoded images.
+        rate: Requests a second, on average.
+        requests: Number of requests, at most.
+        seconds: How long to offer them, at most.
+        seed: Of the arrivals.
+    """
+    arrivals = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, requests))
+    arrivals = arrivals[arrivals < seconds]
+    latencies, lock, futures = [], threading.Lock(), []
+    start = time.perf_counter()
+
+    def answered(future: Future, arrival: float) -> None:
+        if not future.cancelled() and future.exception() is None:
+            with lock:
+                latencies.append(time.perf_counter() - start - arrival)
+
+    before = queue.answered.copy()
+    for index, arrival in enumerate(arrivals):
+        time.sleep(max(arrival - (time.perf_counter() - start), 0))
+        futures.append(queue.submit(some[index % len(some)]))
+        futures[-1].add_done_callback(functools.partial(answered, arrival=arrival))
+    wait(futures, PATIENCE)
+    for future in futures:
+        future.cancel()
+    wait(futures, PATIENCE)  # of those that were being computed
+    took, modes = time.perf_counter() - start, queue.answered - before
+    return {
+        "requests": len(arrivals),
+        "answered": len(latencies) / len(arrivals),
+        "median": float(np.median(latencies)) if latencies else None,
+        "p99": float(np.quantile(latencies, 0.99)) if latencies else None,
+        "a_second": len(latencies) / took,
+        "multiplexed": modes["multiplexed"] / max(modes.total(), 1),
+    }
+
+
+def measure(options: argparse.Namespace) -> dict:
+    """The figures by contestant and load."""
+    shape = tuple(options.input_shape)
+    common = dict(num_classes=10, input_shape=shape, augmentation=None, seed=0)
+    models = {
+        "single": mixmo_keras.SingleNetwork(options.backbone, **common),
+        "mixmo": mixmo_keras.CutMixMo(options.backbone, num_members=options.num_members, **common),
+    }
+    some = images(shape, 16)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        urls = {}
+        for name, model in models.items():
+            model.export(f"{folder}/{name}/1")
+            urls[name] = stack.enter_context(served(Path(folder, name)))
+
+        def mode(model: str, signature: str = predict.ENSEMBLE) -> Callable:
+            return lambda batch: predict.over_rest(urls[model], batch, signature=signature)
+
+        several = f"{options.num_members} images a pass"
+        queues = {
+            "single network": (mode("single"),),
+            "ensemble": (mode("mixmo"),),
+            several: (mode("mixmo", predict.MULTIPLEXED),),
+            "switching": (mode("mixmo"), mode("mixmo", predict.MULTIPLEXED), options.switch_at),
+        }
+        rates = {
+            name: capacity(answers[-2] if len(answers) > 1 else answers[0], some, options.max_batch)
+            for name, answers in queues.items()
+        }
+        points: dict[str, dict[str, dict]] = {name: {} for name in queues}
+        for load in options.loads:
+            for name, answers in queues.items():
+                with RequestQueue(*answers, max_batch=options.max_batch) as queue:
+                    rate = load * rates["single network"]
+                    points[name][f"{load:g}"] = offer(
+                        queue, some, rate, options.requests, options.seconds, options.seed
+                    )
+                print(line(name, load, points[name][f"{load:g}"]), flush=True)
+    return {"settings": vars(options) | {"json": None, "chart": None}, "capacity": rates, "points": points}
+
+
+def line(name: str, load: float, point: dict) -> str:
+    median, p99 = (float("inf") if point[key] is None else 1e3 * point[key] for key in ("median", "p99"))
+    return (
+        f"{name:<18} load {load:<5g} {point['answered']:>4.0%} of {point['requests']} answered, "
+        f"{point['a_second']:.0f} a second, median {median:.0f} ms, 99th percentile {p99:.0f} ms, "
+        f"{point['multiplexed']:.0%} shared passes"
+    )
+
+
+def table(figures: dict) -> str:
+    """Median and 99th percentile of latency by load, as Markdown."""
+    loads = list(next(iter(figures["points"].values())))
+    rows = []
+    for name, points in figures["points"].items():
+        cells = [
+            "–" if point["median"] is None else f"{1e3 * point['median']:.0f} / {1e3 * point['p99']:.0f}"
+            for point in points.values()
+        ]
+        rows.append([name, *cells])
+    return tables.markdown(["median / 99th percentile, ms", *(f"load {load}" for load in loads)], rows)
+
+
+def chart(figures: dict) -> plt.Figure:
+    """Latency against load, of each contestant; the median as a line, up to the 99th percentile shaded."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, points in figures["points"].items():
+        there = [(float(load), point) for load, point in points.items() if point["median"] is not None]
+        loads = [load for load, _ in there]
+        median, p99 = ([1e3 * point[key] for _, point in there] for key in ("median", "p99"))
+        (drawn,) = axes.plot(loads, median, marker="o", label=name)
+        axes.fill_between(loads, median, p99, color=drawn.get_color(), alpha=0.15)
+    axes.set(xlabel="offered load, in units of what the single network can answer", ylabel="latency, ms", yscale="log")
+    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        ticks("{x:g}")
+    axes.legend()
+    return figure
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="wrn16_2")
+    parser.add_argument("--num-members", type=int, default=2)
+    parser.add_argument("--input-shape", type=int, nargs=3, default=(32, 32, 3), metavar=("H", "W", "C"))
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75])
+    parser.add_argument("--requests", type=int, default=400, help="of a point, at most")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a point, at most")
+    parser.add_argument("--max-batch", type=int, default=32)
+    parser.add_argument("--switch-at", type=int, default=8, help="waiting requests from which on images share passes")
+    parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--chart", type=Path, help="file for the picture")
+    options = parser.parse_args(arguments)
+    figures = measure(options)
+    print(f"\n{table(figures)}")
+    if options.json:
+        files.write_json(options.json, figures)
+    if options.chart:
+        plots.save(chart(figures), options.chart)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ COLUMNS = (
     ("wrong labels found %", ("last", "label_issues", "margin", "found"), "{:.0f}", 100),
     ("AUROC of wrong labels", ("last", "label_issues", "margin", "auroc"), "{:.3f}", 1),
 )
-ACCURACY, STOPPED_EARLY = (title for title, *_ in COLUMNS[:2])
+ACCURACY, STOPPED_EARLY, _, SEVERAL_A_PASS = (title for title, *_ in COLUMNS[:4])
 
 Figures = dict[str, float | None]  # by title
 

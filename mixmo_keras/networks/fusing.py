@@ -98,7 +98,12 @@ def _joined_encoders(model, passes):
 
 def _fused_networks(ensemble, members: bool) -> keras.Model:
     images = keras.Input(ensemble.image_shape, name="images")
-    logits = keras.ops.concatenate([fused(model, members=True)(images) for model in ensemble.networks()], axis=1)
+    member_logits = []
+    for number, model in enumerate(ensemble.networks()):
+        network = fused(model, members=True)
+        network.name = f"network{number}"  # those of one recipe have the same
+        member_logits.append(network(images))
+    logits = keras.ops.concatenate(member_logits, axis=1)
     if not members:
         logits = _copy_of(ensemble.average, logits)
     return keras.Model(images, logits, name=f"{ensemble.name}_fused")

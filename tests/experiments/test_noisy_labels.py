@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import both_modes
 import digits
 import noisy_labels
 import numpy as np
@@ -111,6 +112,35 @@ def test_a_deep_ensemble_takes_the_networks_of_its_single_row():
     assert two[0] == one[0]
     assert [(recipe.seed, recipe.data_seed) for recipe in two] == [(1, 1), (101, 1)]
     assert two[1].folder.parent == one[0].folder.parent
+
+
+def test_accuracy_beside_images_per_second(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(noisy_labels, "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    rows = {name: measured(50.0, 52.0) for name in ("single", "narrower single", "two networks", "Cut-MixMo")}
+    for seed in ("0", "1"):
+        rows["Cut-MixMo"][seed]["M images a pass %"] = 40.0
+    (tmp_path / "figures/noisy_labels-digits-0.4.json").write_text(json.dumps(rows))
+    small = dataclasses.replace(noisy_labels.SETTINGS["digits"], backbone="wrn10_1")
+    monkeypatch.setitem(noisy_labels.SETTINGS, "digits", small)
+    points = both_modes.main(["digits", "--rounds", "2", "--keep"])
+    assert list(points) == [
+        *("single", "narrower single", "two networks"),
+        *("Cut-MixMo, the ensemble", "Cut-MixMo, 2 images a pass"),
+    ]
+    assert points["single"]["times as fast"] == 1
+    assert points["Cut-MixMo, the ensemble"]["accuracy %"] == [50.0, 52.0]
+    assert points["Cut-MixMo, 2 images a pass"]["accuracy %"] == [40.0, 40.0]
+    assert "| digits | two networks | 51.0 ± 1.4 | 2 |" in capsys.readouterr().out
+
+    page = tmp_path / "multiplexing.md"
+    page.write_text("before <!-- accuracy --> <!-- /accuracy -->")
+    assert both_modes.main(["--docs"]) == {"digits": points}
+    assert page.read_text().count("| digits |") == 5
+    assert (tmp_path / "both_modes.png").exists()
+    for wrong in ([], ["digits", "--docs"], ["--docs", "--keep"]):
+        with pytest.raises(SystemExit, match="2"):
+            both_modes.main(wrong)
 
 
 @pytest.mark.slow  # tests of runs and of evaluate.py hold the parts

@@ -14,7 +14,9 @@ X, Y = tiny.data(20)
 
 
 def networks():
-    return [tiny.model(seed=1), tiny.model(num_members=1, seed=2), tiny.model(num_members=3, seed=3)]
+    """Three, of which two have one name, as runs that differ in their seed."""
+    kinds = [(2, "run"), (1, "run"), (3, "other")]
+    return [tiny.model(num_members=count, seed=seed, name=name) for seed, (count, name) in enumerate(kinds, start=1)]
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -1,0 +1,126 @@
+"""Accuracy against images per second: one network as an ensemble and with M images a pass, beside what else one could take.
+
+    python recipes/both_modes.py cifar10 --keep     times networks, beside the accuracies that noisy_labels.py kept
+    python recipes/both_modes.py --docs             table and picture of docs/multiplexing.md, from what was kept
+
+The honest rival of M images a pass is a narrower single network that is as fast. Networks are timed in turn, all in one run.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import noisy_labels
+import numpy as np
+from matplotlib.figure import Figure
+
+import mixmo_keras
+from mixmo_keras import datasets, files
+from mixmo_keras.evaluation import charts, plots, speed
+from mixmo_keras.experiments import gains, tables
+from mixmo_keras.experiments.run import build
+
+NOISE = 0.4
+RIVALS = ("single", "single + CutMix", "narrower single", "narrower single + CutMix", "two networks")
+OURS = "Cut-MixMo"
+TITLES = {"cifar10": "CIFAR-10 at 16 px", "digits": "digits"}
+BATCH = 64
+
+
+def main(arguments: list[str] | None = None) -> dict[str, dict]:
+    """Times a setting's networks, or shows what was kept of all; returns accuracies and speeds by name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", nargs="?", choices=list(noisy_labels.SETTINGS))
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--docs", action="store_true", help="time nothing: table and picture of the documentation")
+    options = parser.parse_args(arguments)
+    if options.docs == (options.setting is not None) or (options.docs and (options.keep or options.data_dir)):
+        parser.error("give a setting to time its networks, or --docs alone")
+    if options.docs:
+        kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}
+        page = noisy_labels.DOCS / "multiplexing.md"
+        files.write_text(page, tables.put(page.read_text(), "accuracy", table(kept)))
+        plots.save(chart(kept), noisy_labels.DOCS / "both_modes.png")
+        return kept
+    points = measure(options.setting, options.rounds, options.data_dir)
+    print(table({TITLES[options.setting]: points}))
+    if options.keep:
+        files.write_json(path(options.setting), points)
+    return points
+
+
+def path(setting: str) -> Path:
+    """Where a setting's points are kept."""
+    return noisy_labels.DOCS / f"figures/both_modes-{setting}.json"
+
+
+def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
+    """Accuracies (by seed, of the last epoch) and speeds (images per second, the single network's being 1) by name."""
+    kept = json.loads((noisy_labels.DOCS / f"figures/noisy_labels-{setting}-{NOISE:g}.json").read_text())
+    info = datasets.info(noisy_labels.SETTINGS[setting].dataset, data_dir)
+    networks = {name: model(setting, name, info).fused() for name in (*RIVALS, OURS) if name in kept}
+    mixmo = model(setting, OURS, info)
+    ensemble, several = f"{OURS}, the ensemble", f"{OURS}, {mixmo.num_members} images a pass"
+    networks[ensemble], networks[several] = networks.pop(OURS), mixmo.multiplexed()
+    columns = dict.fromkeys(networks, (None, gains.ACCURACY))
+    columns |= {ensemble: (OURS, gains.ACCURACY), several: (OURS, gains.SEVERAL_A_PASS)}
+    accuracies = {
+        name: [by_title[title] for by_title in kept[row or name].values()] for name, (row, title) in columns.items()
+    }
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, *mixmo.image_shape))
+    seconds = speed.seconds_in_turn(networks, images, rounds)
+    times = {name: float(np.median(seconds["single"] / of_one)) for name, of_one in seconds.items()}
+    return {name: {"accuracy %": accuracies[name], "times as fast": times[name]} for name in networks}
+
+
+def model(setting: str, name: str, info: datasets.Info) -> mixmo_keras.MixMo | mixmo_keras.DeepEnsemble:
+    """A row's network; what it has learned makes no difference to how fast it is."""
+    row = noisy_labels.ROWS[name]
+    recipe = dataclasses.replace(noisy_labels.SETTINGS[setting], label_noise=NOISE, **row.changes).resolved()
+    networks = [build(recipe, info) for _ in range(row.networks)]
+    return networks[0] if row.networks == 1 else mixmo_keras.DeepEnsemble(networks)
+
+
+def table(kept: dict[str, dict]) -> str:
+    """Accuracy and images per second, by setting and name, in Markdown."""
+    rows = [
+        [
+            title,
+            name,
+            tables.cell(point["accuracy %"], "{:.1f}"),
+            str(len(point["accuracy %"])),
+            f"{point['times as fast']:.2f}",
+        ]
+        for title, points in kept.items()
+        for name, point in points.items()
+    ]
+    return tables.markdown(["data", "network", "accuracy %", "seeds", "images per second, over single"], rows, names=2)
+
+
+def chart(kept: dict[str, dict]) -> Figure:
+    """Accuracy (mean, bars of one standard deviation) against images per second."""
+    figure = Figure(figsize=(5.2 * len(kept), 4), layout="constrained")
+    for axes, (title, points) in zip(figure.subplots(1, len(kept), squeeze=False)[0], kept.items(), strict=True):
+        for name, point in points.items():
+            mean, deviation = tables.mean_and_deviation(point["accuracy %"])
+            color = charts.BLUE if name.startswith(OURS) else charts.GREY
+            axes.errorbar(point["times as fast"], mean, yerr=deviation, fmt="o", color=color)
+            axes.annotate(name, (point["times as fast"], mean), (5, 4), textcoords="offset points", fontsize=8)
+        ours = [
+            (point["times as fast"], np.mean(point["accuracy %"])) for name, point in points.items() if OURS in name
+        ]
+        axes.plot(*zip(*ours, strict=True), color=charts.BLUE, linewidth=1, zorder=0)
+        axes.set(
+            xlabel="images per second, over the single network's", ylabel="accuracy on right labels, %", title=title
+        )
+        axes.margins(x=0.25, y=0.1)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from mixmo_keras import arguments
-from mixmo_keras.datasets import orders, resizing
+from mixmo_keras.datasets import decoding, orders, resizing
 
 DEFAULT_SIZE = (64, 64)
 
@@ -74,9 +74,7 @@ class ImageFolder:
         crop = resizing.center_crop(self.size)
 
         def read(index):
-            file = tf.io.read_file(tf.gather(paths, index))
-            image = tf.io.decode_image(file, channels=self.channels, expand_animations=False)
-            image.set_shape((None, None, self.channels))
+            image = decoding.decode(tf.io.read_file(tf.gather(paths, index)), self.channels)
             return image if whole else crop(image), tf.gather(labels, index)
 
         return orders.by_index(len(indices), read)
@@ -86,5 +84,5 @@ def _is_grey(path: str) -> bool:
     try:
         with Image.open(path) as image:
             return image.mode in ("L", "1", "I", "I;16")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f"{path} is no image that can be read: {error}") from error

@@ -180,6 +180,7 @@ class Ensemble(_Network):
         overwrite=False,
         verbose=False,
         multiplexed=False,
+        max_pixels=None,
         **options,
     ):
         """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
@@ -195,10 +196,11 @@ class Ensemble(_Network):
             verbose: whether Keras prints what it writes.
             multiplexed: whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
                 ensemble's. A SavedModel has both, each as a signature.
+            max_pixels: of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
             **options: of `keras.Model.export`, for the other formats.
         """
         if format != "tf_saved_model":
-            given = dict(class_names=class_names, card=card, overwrite=overwrite)
+            given = dict(class_names=class_names, card=card, overwrite=overwrite, max_pixels=max_pixels)
             if unused := [f"`{name}`" for name, value in given.items() if value]:
                 raise ValueError(f"{', '.join(unused)} applies to format='tf_saved_model', got format={format!r}.")
             network = self.multiplexed() if arguments.boolean("multiplexed", multiplexed) else self.fused()
@@ -210,7 +212,8 @@ class Ensemble(_Network):
             raise ValueError(f"Options not used by format='tf_saved_model': {', '.join(options)}.")
         from mixmo_keras.serving.export import export  # needs TensorFlow
 
-        return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose)
+        limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+        return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose, **limit)
 
 
 def fit_temperature(logits, labels, label_noise: float | str | None = None) -> float:

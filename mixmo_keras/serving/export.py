@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from mixmo_keras import arguments, files
+from mixmo_keras.datasets import decoding
 from mixmo_keras.serving.model_card import model_card
 from mixmo_keras.serving.signatures import FILE_CHANNELS, Served, write_network
 
@@ -22,6 +23,7 @@ def export(
     card: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     verbose: bool = False,
+    max_pixels: int = decoding.MAX_PIXELS,
 ) -> Path:
     """Writes a SavedModel in TensorFlow Serving's layout, `<name>/<version>/`: encoders fused, the temperature inside.
 
@@ -52,6 +54,8 @@ def export(
         card: What the model card should say: headings to texts or to mappings of names to values.
         overwrite: Whether an existing version may be replaced. Defaults to False.
         verbose: Whether Keras prints what it writes. Defaults to False.
+        max_pixels: Number of pixels above which `serving_bytes` and `multiplexed_bytes` refuse a file, by what its header
+            says, before they decode it: a small file can hold gigabytes. Defaults to 2²⁶, 67 million.
 
     Returns:
         The folder of the version.
@@ -61,6 +65,7 @@ def export(
     """
     arguments.instance("path", path, (str, os.PathLike), "the path of a folder")
     overwrite, verbose = arguments.boolean("overwrite", overwrite), arguments.boolean("verbose", verbose)
+    max_pixels = arguments.integer("max_pixels", max_pixels, least=1)
     card = arguments.instance("card", {} if card is None else card, Mapping, "a mapping of headings, or None")
     path = _version(Path(path))
     if path.exists() and not overwrite:
@@ -70,10 +75,10 @@ def export(
     with files.replacing_folder(path) as folder:
         with tempfile.TemporaryDirectory(prefix=files.PART, dir=path.parent) as network:
             write_network(model, Path(network), verbose)
-            served = Served(tf.saved_model.load(network), model.image_shape, names)
+            served = Served(tf.saved_model.load(network), model.image_shape, names, max_pixels)
             tf.saved_model.save(served, str(folder), signatures=served.signatures())
         _write_warm_up(folder, path.parent.name, model)
-        (folder / "model_card.md").write_text(model_card(model, names, card))
+        (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels))
     return path
 
 

@@ -14,7 +14,8 @@ LIMITS = (
     "- It knows its classes and no others: an image of anything else gets one of them too. On such images confidence is "
     "lower and entropy and mutual information are higher, on average only.\n"
     "- Its figures hold for images like those it was tested on.\n"
-    "- Of encoded images that have another aspect ratio the middle is taken."
+    "- Of encoded images that have another aspect ratio the middle is taken.\n"
+    "- Encoded images of more than {max_pixels:,} pixels are refused before they are decoded."
 )
 MULTIPLEXED_LIMITS = (
     "\n- With `multiplexed` an answer depends, a little, on the images that share its pass: those of one request, in their "
@@ -22,18 +23,19 @@ MULTIPLEXED_LIMITS = (
 )
 
 
-def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any]) -> str:
+def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], max_pixels: int) -> str:
     """The card of a model: what it takes and gives, sections of its own, its limits, and the versions it was made with.
 
     Args:
         model: A `MixMo` or a `DeepEnsemble`.
         class_names: The names of the K classes, in the labels' order.
         sections: Headings to texts, or to mappings of names to values.
+        max_pixels: Number of pixels of an encoded image, at most.
     """
     parts = [f"# {model.name}", _summary(model, class_names), _properties(model)]
     for heading, content in sections.items():
         parts += [f"## {heading}", _table(content) if isinstance(content, Mapping) else str(content)]
-    limits = LIMITS + (MULTIPLEXED_LIMITS if model.why_not_multiplexed() is None else "")
+    limits = LIMITS.format(max_pixels=max_pixels) + (MULTIPLEXED_LIMITS if model.why_not_multiplexed() is None else "")
     parts += ["## Limits", limits, "## Versions", _versions()]
     return "\n\n".join(parts) + "\n"
 

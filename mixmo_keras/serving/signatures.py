@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from mixmo_keras import keras_internals
-from mixmo_keras.datasets import resizing
+from mixmo_keras.datasets import decoding, resizing
 from mixmo_keras.metrics import uncertainty
 from mixmo_keras.networks import fusing
 
@@ -61,7 +61,7 @@ def _of_logits(logits) -> dict:
 class Served(tf.Module):
     """What is served: a network that `write_network` wrote, with decoding before it and class names after it."""
 
-    def __init__(self, loaded, image_shape: tuple[int, int, int], class_names: list[str]):
+    def __init__(self, loaded, image_shape: tuple[int, int, int], class_names: list[str], max_pixels: int):
         super().__init__()
         self.numbers = loaded.numbers
         self.multiplexed_numbers = getattr(loaded, "multiplexed_numbers", None)
@@ -69,7 +69,7 @@ class Served(tf.Module):
         captured = {id(value) for function in endpoints for value in function.concrete_functions[0].captured_inputs}
         every = keras_internals.exported_variables(loaded)
         self.weights = [variable for variable in every if id(variable.handle) in captured]
-        self.image_shape = image_shape
+        self.image_shape, self.max_pixels = image_shape, max_pixels
         self.class_names = tf.constant(class_names)
 
     def signatures(self) -> dict:
@@ -127,8 +127,7 @@ class Served(tf.Module):
         crop = resizing.center_crop((height, width))  # as `datasets` brings files to size
 
         def decode(encoded):
-            image = tf.io.decode_image(encoded, channels=max(channels, 3), expand_animations=False)
-            image.set_shape((None, None, max(channels, 3)))
+            image = decoding.decode(encoded, max(channels, 3), self.max_pixels)
             image = tf.cast(crop(image), tf.float32)
             return tf.tensordot(image, RED_GREEN_BLUE, 1) if channels == 1 else image
 

@@ -1,5 +1,6 @@
 """SavedModels: the same numbers in a process without the package, and never half-written."""
 
+import io
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 import mixmo_keras
@@ -31,7 +33,7 @@ def model(averaging="logits"):
 @pytest.fixture(scope="module")
 def animals(tmp_path_factory):
     """The folder of an exported version."""
-    return model().export(tmp_path_factory.mktemp("served") / "animals")
+    return model().export(tmp_path_factory.mktemp("served") / "animals", max_pixels=10_000)
 
 
 @pytest.fixture
@@ -99,11 +101,19 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
 def test_bad_requests_are_clear_errors(animals):
     signatures = tf.saved_model.load(animals).signatures
     images = IMAGES[:2].astype("float32")
+    files = ("serving_bytes", "multiplexed_bytes")
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")  # 48 KB, and gigabytes in pixels
+    bomb = bomb.getvalue()
     for call, message in [
         (lambda: signatures["serving_default"](images=tf.constant(images[:0])), "The batch is empty: send an image"),
         (lambda: signatures["serving_bytes"](image_bytes=tf.constant([], tf.string)), "The batch is empty"),
         (lambda: signatures["serving_bytes"](image_bytes=tf.constant([b"no image"])), "Unknown image file format"),
         (lambda: signatures["multiplexed"](images=tf.constant(images[:0])), "The batch is empty"),
+        *(
+            (lambda name=name: signatures[name](image_bytes=tf.constant([bomb])), "more pixels than the")
+            for name in files
+        ),
         (
             lambda: signatures["serving_default"](images=tf.constant(images[:, :4])),
             r"Images must be \(n, 8, 8, 3\)",
@@ -142,7 +152,8 @@ def test_model_card(tmp_path):
     network = model()
     network.temperature = 1.25
     card = {"Data": "animals & things", "Figures": {"accuracy": 0.987654, "images": 360}}
-    text = (network.export(tmp_path / "1", class_names=NAMES, card=card) / "model_card.md").read_text()
+    exported = network.export(tmp_path / "1", class_names=NAMES, card=card, max_pixels=100)
+    text = (exported / "model_card.md").read_text()
     for part in ("8×8 pixels and 3 channels into 4 classes: cat, dog, car, ship", "an ensemble of 2 members"):
         assert part in text
     assert "| temperature | 1.25 |" in text
@@ -151,6 +162,7 @@ def test_model_card(tmp_path):
     assert "## Limits" in text
     assert "| images a pass | 1, or 2 with `multiplexed`" in text
     assert "Images of different people must not share a request" in text
+    assert "Encoded images of more than 100 pixels are refused" in text
     assert re.search(rf"mixmo_keras {mixmo_keras.__version__}, Keras \d.*, TensorFlow \d.*commit \w+", text)
 
 
@@ -162,6 +174,7 @@ def test_class_names_must_fit(tmp_path):
         (dict(card="mine"), "`card` must be a mapping of headings, or None, got 'mine'"),
         (dict(overwrite="yes"), "`overwrite` must be True or False, got 'yes'"),
         (dict(verbose=2), "`verbose` must be True or False, got 2"),
+        (dict(max_pixels=0), "`max_pixels` must be"),
     ):
         with pytest.raises(ValueError, match=message):
             model().export(tmp_path / "1", **options)

@@ -1,0 +1,74 @@
+"""What files say about their size before they are decoded."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mixmo_keras.datasets import decoding
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (13, 37, 3), dtype="uint8")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP")
+
+
+def encoded(kind: str, pixels=PIXELS) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def says(kind: str, width: int, height: int) -> bytes:
+    """A small file whose header speaks of another size."""
+    content = encoded(kind)
+    if kind == "PNG":
+        header = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
+        return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+    if kind == "GIF":
+        return content[:6] + struct.pack("<HH", width, height) + content[10:]
+    if kind == "BMP":
+        return content[:18] + struct.pack("<ii", width, height) + content[26:]
+    start = content.index(b"\xff\xc0") + 5  # the frame of a JPEG file: height, width
+    return content[:start] + struct.pack(">HH", height, width) + content[start + 4 :]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pixels_are_those_of_the_file(kind):
+    assert int(decoding.num_pixels(encoded(kind))) == 13 * 37
+    with Image.open(io.BytesIO(encoded(kind))) as image:
+        expected = np.asarray(image.convert("RGB"), "int32")
+    image = decoding.decode(encoded(kind), 3)
+    assert image.dtype == tf.uint8
+    assert np.abs(image.numpy().astype("int32") - expected).max() <= (4 if kind == "JPEG" else 0)
+    assert decoding.decode(encoded("PNG", PIXELS[..., 0]), 1).shape == (13, 37, 1)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "width", "height"),
+    [("PNG", 20_000, 20_000), ("JPEG", 60_000, 60_000), ("GIF", 60_000, 60_000), ("BMP", 30_000, -30_000)],
+)
+def test_too_many_pixels_are_refused_by_what_the_header_says(kind, width, height, compiled):
+    content = says(kind, width, height)
+    assert int(decoding.num_pixels(content)) == abs(width * height)
+    decode = lambda file: decoding.decode(file, 3)  # noqa: E731
+    if compiled:
+        decode = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more pixels than the 67,108,864 that are allowed"):
+        decode(content)
+    limit = abs(width * height)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="allowed"):
+        decoding.decode(content, 3, max_pixels=limit - 1)
+
+
+def test_the_limit_itself_is_allowed():
+    assert decoding.decode(encoded("PNG"), 3, max_pixels=13 * 37).shape == (13, 37, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"no image" * 100])
+def test_what_is_no_image_is_an_error(content):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decoding.decode(content, 3)

@@ -22,6 +22,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -38,9 +39,9 @@ from mixmo_keras import keras_internals, schedules
 try:
     import torch
 except ImportError:
-    torch = None  # type: ignore[assignment]
+    torch = None
 
-METHODS = {
+METHODS: dict[str, Callable[..., mixmo_keras.MixMo]] = {
     "single": mixmo_keras.SingleNetwork,
     "MIMO": lambda *arguments, **options: mixmo_keras.MIMO(*arguments, num_members=2, **options),
     "Linear-MixMo": mixmo_keras.LinearMixMo,
@@ -178,7 +179,7 @@ def speed(options, report) -> None:
             images = jnp.asarray(rng.integers(0, 256, (rows, 32, 32, 3)).astype("uint8"))
             step, state = stepper(model, images, jnp.asarray(rng.integers(0, 10, rows)))
             places = jnp.arange(rows)
-            sides = {}
+            sides: dict[str, Callable] = {}
 
             def ours(count, step=step, places=places, state=[state]):  # noqa: B006
                 for _ in range(count):
@@ -195,7 +196,7 @@ def speed(options, report) -> None:
                     wait()
 
                 sides["torch"] = theirs
-            speeds = {name: [] for name in sides}
+            speeds: dict[str, list[float]] = {name: [] for name in sides}
             for side in sides.values():
                 side(3)  # compiles
             for _ in range(options.rounds):

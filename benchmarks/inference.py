@@ -15,6 +15,7 @@ at batch 1: M requests at once, which make one pass.
 import argparse
 import tempfile
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ MULTIPLEXED = "M={} images a pass"
 
 def trained(backbone: str, input_shape: tuple, members: tuple = (2, 3)) -> tuple:
     """Two single networks, and Cut-MixMo by number of members; what they have learnt makes no difference here."""
-    options = dict(num_classes=100, input_shape=input_shape, augmentation=None)
+    options: dict[str, Any] = dict(num_classes=100, input_shape=input_shape, augmentation=None)
     single, other = (mixmo_keras.SingleNetwork(backbone, seed=seed, **options) for seed in (0, 1))
     return single, other, {m: mixmo_keras.CutMixMo(backbone, num_members=m, seed=0, **options) for m in members}
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -118,7 +119,7 @@ def offer(queue: RequestQueue, some: list[bytes], rate: float, requests: int, se
 def measure(options: argparse.Namespace) -> dict:
     """The figures by contestant and load."""
     shape = tuple(options.input_shape)
-    common = dict(num_classes=10, input_shape=shape, augmentation=None, seed=0)
+    common: dict[str, Any] = dict(num_classes=10, input_shape=shape, augmentation=None, seed=0)
     models = {
         "single": mixmo_keras.SingleNetwork(options.backbone, **common),
         "mixmo": mixmo_keras.CutMixMo(options.backbone, num_members=options.num_members, **common),
@@ -133,21 +134,21 @@ def measure(options: argparse.Namespace) -> dict:
         def mode(model: str, signature: str = predict.ENSEMBLE) -> Callable:
             return lambda batch: predict.over_rest(urls[model], batch, signature=signature)
 
-        several = f"{options.num_members} images a pass"
-        queues = {
-            "single network": (mode("single"),),
-            "ensemble": (mode("mixmo"),),
-            several: (mode("mixmo", predict.MULTIPLEXED),),
-            "switching": (mode("mixmo"), mode("mixmo", predict.MULTIPLEXED), options.switch_at),
+        several = mode("mixmo", predict.MULTIPLEXED)
+        modes: dict[str, tuple[Callable, dict[str, Any]]] = {
+            "single network": (mode("single"), {}),
+            "ensemble": (mode("mixmo"), {}),
+            f"{options.num_members} images a pass": (several, {}),
+            "switching": (mode("mixmo"), dict(multiplexed=several, switch_at=options.switch_at)),
         }
         rates = {
-            name: capacity(answers[-2] if len(answers) > 1 else answers[0], some, options.max_batch)
-            for name, answers in queues.items()
+            name: capacity(switched.get("multiplexed", answers), some, options.max_batch)
+            for name, (answers, switched) in modes.items()
         }
-        points: dict[str, dict[str, dict]] = {name: {} for name in queues}
+        points: dict[str, dict[str, dict]] = {name: {} for name in modes}
         for load in options.loads:
-            for name, answers in queues.items():
-                with RequestQueue(*answers, max_batch=options.max_batch) as queue:
+            for name, (answers, switched) in modes.items():
+                with RequestQueue(answers, **switched, max_batch=options.max_batch) as queue:
                     rate = load * rates["single network"]
                     points[name][f"{load:g}"] = offer(
                         queue, some, rate, options.requests, options.seconds, options.seed

@@ -13,6 +13,7 @@ they win.
 import argparse
 import contextlib
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,7 +45,7 @@ def contestants(backbone: str, setting: str) -> dict[str, keras.Model]:
     if setting == "two replicas":
         scope = mixmo_keras.distribution.strategy("mirrored", 2).scope()
     compiled = dict(jit_compile=setting == "XLA")
-    options = dict(num_classes=10, batch_repetitions=1, seed=0)
+    options: dict[str, Any] = dict(num_classes=10, batch_repetitions=1, seed=0)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if setting == "bfloat16" else "float32")
     with scope:
@@ -56,7 +57,7 @@ def contestants(backbone: str, setting: str) -> dict[str, keras.Model]:
     return dict(zip(NAMES, (plain, bare, augmented), strict=True))
 
 
-def measure(models: dict, images, labels, batch_size: int, rounds: int) -> dict[tuple[str, str], np.ndarray]:
+def measure(models: dict, images, labels, batch_size: int, rounds: int) -> dict[tuple, np.ndarray]:
     """Rows per second of each model, by the clock and by processor time: (2, rounds)."""
 
     def fit(model) -> tuple[float, float]:

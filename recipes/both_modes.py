@@ -65,11 +65,9 @@ def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
     mixmo = model(setting, OURS, info)
     ensemble, several = f"{OURS}, the ensemble", f"{OURS}, {mixmo.num_members} images a pass"
     networks[ensemble], networks[several] = networks.pop(OURS), mixmo.multiplexed()
-    columns = dict.fromkeys(networks, (None, gains.ACCURACY))
+    columns = {name: (name, gains.ACCURACY) for name in networks}
     columns |= {ensemble: (OURS, gains.ACCURACY), several: (OURS, gains.SEVERAL_A_PASS)}
-    accuracies = {
-        name: [by_title[title] for by_title in kept[row or name].values()] for name, (row, title) in columns.items()
-    }
+    accuracies = {name: [by_title[title] for by_title in kept[row].values()] for name, (row, title) in columns.items()}
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *mixmo.image_shape))
     seconds = speed.seconds_in_turn(networks, images, rounds)
     times = {name: float(np.median(seconds["single"] / of_one)) for name, of_one in seconds.items()}

@@ -9,11 +9,12 @@ figure is read from a run's metrics.json. Stop it and start it again as you like
 import argparse
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from mixmo_keras.experiments import Recipe, finished_runs, run, run_missing, tables
 
 MEMBERS = dict(num_members=2, batch_repetitions=2)
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "single": dict(method="single", batch_repetitions=2),
     "single + CutMix": dict(method="single", batch_repetitions=2, msda="cutmix"),
     "MIMO": dict(method="mimo", **MEMBERS),

@@ -46,8 +46,8 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, S
         trained = run(recipe)
         shown[name] = Shown(recipe, trained, *evaluate(recipe))
     last = shown[methods[-1]]
-    picture = charts.suspicious_labels(last.evaluated, columns=10)
-    picture = plots.save(picture, f"{base.output_dir}/suspicious_labels.png")
+    suspicious = charts.suspicious_labels(last.evaluated, columns=10)
+    picture = plots.save(suspicious, f"{base.output_dir}/suspicious_labels.png")
 
     print("\n" + "=" * 92)
     print(conclusion({name: one.evaluated.figures for name, one in shown.items()}, times_as_fast(shown)))

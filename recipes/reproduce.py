@@ -14,6 +14,7 @@ difference is shown: what has other epochs, networks, data or devices is called 
 
 import argparse
 import dataclasses
+from typing import Any
 
 import cifar10
 import cifar100
@@ -28,7 +29,7 @@ from mixmo_keras.experiments.options import TRAIN_SPLITS
 LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
 CUTMIX, MIXUP = dict(msda="cutmix", msda_probability=0.5), dict(msda="mixup", msda_probability=0.5)
 # our MSDA mixes half of the images, as MixMo's does; the papers' baselines likewise
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "vanilla": dict(method="single"),
     "MixUp": dict(method="single", **MIXUP),
     # as in MixMo's code, which averages logits for all

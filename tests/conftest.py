@@ -79,6 +79,8 @@ def _random_numbers(request):
 @pytest.fixture(autouse=True, scope="session")
 def _libraries_stay():
     """Leaves the half million objects of TensorFlow and Keras out of every later search for garbage."""
+    import tiny  # noqa: F401, which gives its backbone a name for recipes
+
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)  # a traced graph is thousands of objects that stay

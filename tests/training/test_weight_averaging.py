@@ -158,7 +158,7 @@ def test_without_averages_nothing_is_kept_and_the_callback_says_so():
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_in_mixed_precision(dtype, tmp_path):
     model = mixmo_keras.CutMixMo(
-        "wrn10_1", num_classes=5, input_shape=tiny.SHAPE, augmentation=None, seed=0, dtype=dtype
+        "tiny_4", num_classes=5, input_shape=tiny.SHAPE, augmentation=None, seed=0, dtype=dtype
     )
     model.compile(keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=MOMENTUM))
     model.fit(

@@ -134,7 +134,7 @@ def test_step_under_every_setting():
 
 
 def test_pipeline(run):
-    lines = run("pipeline", *SMALL, "--seconds", 0.01, "--rounds", 1, "--steps", 4)
+    lines = run("pipeline", *SMALL, "--seconds", 0.01, "--rounds", 1, "--steps", 4, "--images", 64)
     figures = {line[:32].strip(): numbers(line[31:]) for line in lines[2:]}
     assert list(figures) == ["b = 1", "b = 4", *(f"b = {b}, RandAugment by keras-cv" for b in (1, 4))]
     for name, (made, eaten, ratio, smallest) in figures.items():

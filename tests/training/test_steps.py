@@ -186,6 +186,7 @@ def test_xla_draws_what_a_step_needs():
 # -- replicas --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_distribution.py compares twenty steps of two replicas with those of none
 def test_replicas_train_in_step(tmp_path):
     assert tiny.script("two_replicas.py", "float32", False, tmp_path / "model.keras").endswith("done\n")
 

@@ -20,8 +20,15 @@ def streamed(metric, labels, logits, sizes=(64, 4, 100, 35), traced=False):
     return float(metric.result())
 
 
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
-@pytest.mark.parametrize("name", list(OF_NETWORKS))
+# members are averaged in one place, before any metric
+AVERAGED = [("logits", name, False) for name in OF_NETWORKS]
+AVERAGED += [("probabilities", name, name not in ("nll", "ece", "aurc")) for name in OF_NETWORKS]
+
+
+@pytest.mark.parametrize(
+    ("averaging", "name"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * slow) for *case, slow in AVERAGED],
+)
 def test_of_networks(name, averaging):
     build, options, function = OF_NETWORKS[name]
     ensemble = pooled(MEMBERS, averaging)

@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="rows a step")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of a pipeline")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dataset", help="such as cifar10; without it, 50,000 random images of 32×32×3")
+    parser.add_argument("--steps", type=int, default=20, help="of each measurement of the training step")
+    parser.add_argument("--dataset", help="such as cifar10; without it, random images of 32×32×3")
+    parser.add_argument("--images", type=int, default=50_000, help="so many random images")
     parser.add_argument("--data-dir")
     arguments = parser.parse_args()
 
@@ -54,11 +56,14 @@ def main() -> None:
     else:
         shape = (32, 32, 3)
         data = tf.data.Dataset.from_tensor_slices(
-            (rng.integers(0, 256, (50_000, *shape)).astype("uint8"), rng.integers(0, 10, 50_000))
+            (
+                rng.integers(0, 256, (arguments.images, *shape), dtype="uint8"),
+                rng.integers(0, 10, arguments.images),
+            )
         )
     model = mixmo_keras.CutMixMo(arguments.backbone, num_classes=10, input_shape=shape, seed=0)
     images_a_step = arguments.rows // model.batching.repetitions
-    images = rng.integers(0, 256, (images_a_step * 20, *shape)).astype("uint8")
+    images = rng.integers(0, 256, (images_a_step * arguments.steps, *shape), dtype="uint8")
     labels = rng.integers(0, 10, len(images))
     pipelines = {
         (b, augmented): datasets.batches(

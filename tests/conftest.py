@@ -79,9 +79,33 @@ def _random_numbers(request):
 @pytest.fixture(autouse=True, scope="session")
 def _libraries_stay():
     """Leaves the half million objects of TensorFlow and Keras out of every later search for garbage."""
+    import tiny  # noqa: F401, which gives its backbone a name for recipes
+
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)  # a traced graph is thousands of objects that stay
+
+
+@pytest.fixture(autouse=True)
+def _free_large_models():
+    """A model of hundreds of megabytes has few objects, so that the search for garbage comes long after it."""
+    yield
+    if resident_bytes() > 1.5e9:
+        free()
+
+
+def resident_bytes() -> int:
+    """The memory of this process; 0 where the system doesn't say."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def free():
+    """Searches for garbage, and gives its memory back to the system."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -98,6 +122,4 @@ def _free_memory():
     registered = ops.gradient_registry._registry
     for name in [name for name in registered if name.startswith(("CustomGradient-", "PartitionedCall-"))]:
         del registered[name]
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
+    free()

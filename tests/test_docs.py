@@ -5,8 +5,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+import tiny
 
 from mixmo_keras import datasets
+from mixmo_keras.networks.backbones import names
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,6 +35,7 @@ def few_images(monkeypatch):
 def test_blocks_run(block, tmp_path, monkeypatch, request):
     if "README" not in request.node.name:  # which runs as it will for its readers
         request.getfixturevalue("eagerly")
+        monkeypatch.setattr(names, "FAMILIES", {"wrn10_<channels>": tiny.named_backbone, **names.FAMILIES})
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "docs", "exec"), {})
 

@@ -97,10 +97,10 @@ def test_what_is_no_dataset(folder, tmp_path):
 
 @pytest.mark.usefixtures("eagerly")
 def test_recipe(folder, tmp_path, capsys):
-    arguments = [f"{folder}@8", "--backbone", "wrn10_1", "--epochs", "1", "--batch-size", "64", "--crop", "whole"]
+    arguments = [f"{folder}@8", "--backbone", "tiny_4", "--epochs", "1", "--batch-size", "64", "--crop", "whole"]
     places = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")]
     figures = recipe.run([*arguments, *places])
-    assert figures["name"] == "numbers_8-cut_mixmo-wrn10_1-seed0"
+    assert figures["name"] == "numbers_8-cut_mixmo-tiny_4-seed0"
     assert (tmp_path / "runs" / figures["name"] / "evaluation" / "report.html").exists()
     saved = tmp_path / "saved" / figures["name"]
     assert sorted(path.name for path in saved.iterdir()) == ["1", "2"]  # as trained, and calibrated

@@ -148,7 +148,7 @@ def test_files_are_served_as_they_are_trained_on(tmp_path):
         for number in range(5):
             noise = np.random.default_rng(number).integers(-50, 50, (20 + 3 * number, 30 - 4 * number, 3))
             Image.fromarray((value + noise).astype("uint8")).save(tmp_path / "photos" / name / f"{number}.png")
-    model = CutMixMo("wrn10_1", num_classes=2, input_shape=(8, 6, 3), seed=0)
+    model = CutMixMo("tiny_4", num_classes=2, input_shape=(8, 6, 3), seed=0)
     served = tf.saved_model.load(model.export(str(tmp_path / "saved"))).signatures["serving_bytes"]
     folder = datasets.load(f"{tmp_path}/photos@8x6", "train")
     images = np.stack([image for image, _ in folder.as_numpy_iterator()])

@@ -24,7 +24,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     folders = []
     for seed in (0, 1):
-        settings = Recipe(dataset="digits", method="cut_mixmo", backbone="wrn10_1", seed=seed, output_dir=str(folder))
+        settings = Recipe(dataset="digits", method="cut_mixmo", backbone="tiny_4", seed=seed, output_dir=str(folder))
         settings = settings.resolved()
         files.write_json(settings.folder / "config.json", settings.settings())
         build(settings, datasets.info("digits")).save(settings.folder / "last.keras")
@@ -74,7 +74,7 @@ def test_other_images_are_brought_to_the_models_size(runs):
 
 
 def test_cifar_10_c_by_tfds(tmp_path):
-    model = mixmo_keras.CutMixMo("wrn10_1", num_classes=10)
+    model = mixmo_keras.CutMixMo("tiny_4", num_classes=10)
     model.save(tmp_path / "model.keras")
     with tfds.testing.mock_data(num_examples=4), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
@@ -96,7 +96,7 @@ def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
     for run in runs:
         main(run)
     figures = main(*runs, "--ensemble", "--output-dir", tmp_path / "deep")
-    assert figures["name"] == "digits-cut_mixmo-wrn10_1, 2 networks"
+    assert figures["name"] == "digits-cut_mixmo-tiny_4, 2 networks"
     assert len(figures["members"]) == 4
     text = main("--compare", *runs, tmp_path / "deep", "--output-dir", tmp_path / "comparison")
     assert text in capsys.readouterr().out

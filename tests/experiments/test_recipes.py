@@ -32,7 +32,8 @@ from mixmo_keras.experiments.run import Data, training_batches, why_partners_of_
 from mixmo_keras.models.methods import METHODS, defaults
 
 RECIPES = Path(cifar100.__file__).parent
-TINY = dict(backbone="wrn10_1", epochs=2)
+TINY = dict(backbone="tiny_4", epochs=2)
+IN_FEW_STEPS = dict(batch_size=256, epochs=1)
 
 
 @pytest.mark.parametrize("module", [digits, cifar10, cifar100])
@@ -184,7 +185,7 @@ class Demonstrated:
 
 @pytest.fixture(scope="module")
 def demonstrated(tmp_path_factory):
-    """The demo with a smaller network and two epochs."""
+    """The demo with a smaller network, two epochs and one of its methods."""
 
     def in_a_process_of_its_own(command, check):
         ended = tiny.run(command[1:])
@@ -193,33 +194,32 @@ def demonstrated(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("demo")
     folders = dict(output_dir=str(folder / "runs"), export_dir=str(folder / "served"))
-    changes = dict(batch_size=digits.RECIPE.batch_size, train_images=500)
+    changes = dict(batch_size=digits.RECIPE.batch_size, train_images=200)
     recipe = dataclasses.replace(demo.RECIPE, **folders, **TINY, **changes)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.setattr(demo, "subprocess", types.SimpleNamespace(run=in_a_process_of_its_own))
-        shown = demo.demo(recipe, ("single", "Cut-MixMo")).values()
+        shown = demo.demo(recipe, ("Cut-MixMo",)).values()
     recipes = {one.recipe.method: one.recipe for one in shown}
     figures = {one.recipe.method: one.trained for one in shown}
     return Demonstrated(recipes, figures, printed.getvalue())
 
 
 def test_the_demo_runs_from_training_to_serving(demonstrated):
-    assert set(demonstrated.figures) == {"cut_mixmo", "single"}
+    assert set(demonstrated.figures) == {"cut_mixmo"}
     assert "is served as" in demonstrated.printed
     assert "members' mean" in demonstrated.printed
-    recipe = demonstrated.recipes["single"]
+    recipe = demonstrated.recipes["cut_mixmo"]
     noisy, right = splits.noisy_labels(recipe, "train")
-    assert f"{(noisy != right).sum()} of 500 training labels are wrong, none of 360" in demonstrated.printed
+    assert f"{(noisy != right).sum()} of 200 training labels are wrong, none of 360" in demonstrated.printed
     assert (Path(recipe.output_dir) / "suspicious_labels.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("method", ["cut_mixmo", "single"])  # tables with and without members
-def test_a_whole_run(demonstrated, method):
-    check_run(demonstrated.recipes[method], demonstrated.figures[method], demonstrated.printed)
+def test_a_whole_run(demonstrated):
+    check_run(demonstrated.recipes["cut_mixmo"], demonstrated.figures["cut_mixmo"], demonstrated.printed)
 
 
-@pytest.mark.slow  # tests/models trains, saves and exports every method
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("cut_mixmo", "single")])
+@pytest.mark.slow  # tests/models trains, saves and exports every method; test_reproduce.py runs the single network
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "cut_mixmo"])
 def test_a_whole_run_of_other_methods(tmp_path, capsys, method):
     small = in_folder(tmp_path, method=method)
     check_run(small, run(small), capsys.readouterr().out)
@@ -356,6 +356,7 @@ def test_partners_come_from_all_training_images(method, members):
     np.testing.assert_array_equal(plain, images["images"])
 
 
+@pytest.mark.usefixtures("without_export")
 def test_where_partners_come_from_the_step_the_run_says_so(tmp_path, capsys):
     mixed = dataclasses.replace(digits.RECIPE, msda="mixup", **TINY).resolved()
     train = datasets.load("digits", "train")
@@ -368,7 +369,7 @@ def test_where_partners_come_from_the_step_the_run_says_so(tmp_path, capsys):
         recipe = dataclasses.replace(mixed, **changes)
         assert reason in why_partners_of_the_step(recipe, data_of(images))
     whole = in_folder(tmp_path, msda="mixup", crop="whole", padding=Recipe.padding)
-    run(dataclasses.replace(whole, epochs=1))
+    run(dataclasses.replace(whole, **IN_FEW_STEPS))
     assert (
         "partners of mixup are drawn from the images of each step: the images are not kept" in capsys.readouterr().out
     )
@@ -378,7 +379,7 @@ def test_where_partners_come_from_the_step_the_run_says_so(tmp_path, capsys):
 
 
 def test_a_run_on_all_images_chooses_and_calibrates_nothing(tmp_path, capsys):
-    whole = in_folder(tmp_path, train_split="train+validation", msda="cutmix")
+    whole = dataclasses.replace(in_folder(tmp_path, train_split="train+validation", msda="cutmix"), **IN_FEW_STEPS)
     figures = run(whole)
     printed = capsys.readouterr().out
     assert "trains on the validation images too" in printed
@@ -412,6 +413,7 @@ def test_a_run_on_all_images_chooses_and_calibrates_nothing(tmp_path, capsys):
     assert json.loads((whole.folder / "evaluation" / "metrics.json").read_text())["trained_on_validation"]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_run_that_diverges_names_its_last_good_checkpoint(tmp_path):
     diverging = dataclasses.replace(in_folder(tmp_path), learning_rate=1e9, checkpoint_steps=1)
     with pytest.raises(FloatingPointError, match=r"at step \d+ .*Last good checkpoint: .*npz; --warm-start takes it"):
@@ -422,7 +424,8 @@ def test_a_run_that_diverges_names_its_last_good_checkpoint(tmp_path):
 def test_a_warm_start_begins_with_the_weights_of_another_run(tmp_path, demonstrated):
     first = demonstrated.recipes["cut_mixmo"]
     (checkpoint,) = (Path(first.output_dir) / first.name).glob("checkpoints/epoch-0002-*.npz")
-    warm = dataclasses.replace(in_folder(tmp_path, warm_start=str(checkpoint)), learning_rate=1e-9, epochs=1)
+    warm = in_folder(tmp_path, warm_start=str(checkpoint), learning_rate=1e-9)
+    warm = dataclasses.replace(warm, **IN_FEW_STEPS)
     run(warm)
     models = [keras.models.load_model(one.folder / "last.keras") for one in (first, warm)]
     for before, after in zip(*(model.trainable_variables for model in models), strict=True):
@@ -505,7 +508,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 def test_cifar100_through_mock_data(tmp_path):
     with tfds.testing.mock_data(num_examples=48), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
-        arguments = ["--backbone", "wrn10_1", "--epochs", "1", "--output-dir", "runs", "--export-dir", "served"]
+        arguments = ["--backbone", "tiny_4", "--epochs", "1", "--output-dir", "runs", "--export-dir", "served"]
         patch.chdir(tmp_path)
         figures = main(cifar100.RECIPE, cifar100.__doc__, arguments)
         assert len(figures["test"]["members"]) == 2

@@ -20,8 +20,15 @@ def streamed(metric, labels, logits, sizes=(64, 4, 100, 35), traced=False):
     return float(metric.result())
 
 
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
-@pytest.mark.parametrize("name", list(OF_NETWORKS))
+# members are averaged in one place, before any metric
+AVERAGED = [("logits", name, False) for name in OF_NETWORKS]
+AVERAGED += [("probabilities", name, name not in ("nll", "ece", "aurc")) for name in OF_NETWORKS]
+
+
+@pytest.mark.parametrize(
+    ("averaging", "name"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * slow) for *case, slow in AVERAGED],
+)
 def test_of_networks(name, averaging):
     build, options, function = OF_NETWORKS[name]
     ensemble = pooled(MEMBERS, averaging)
@@ -72,9 +79,19 @@ def test_degenerate_cases(name, case):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_under_two_replicas_and_with_rows_left_out():
-    found = json.loads(tiny.script("metrics_under_two_replicas.py").splitlines()[-1])
-    for name, (_, _, function) in ALL.items():
+# means over images and over bins, a curve of all images, a pair of members: every other metric is made like one of them
+KINDS = ("nll", "class-wise ece", "aurc", "q")
+SOME_AND_ALL = pytest.mark.parametrize(
+    "names", [KINDS, pytest.param(tuple(ALL), marks=pytest.mark.slow)], ids=["one of each kind", "all"]
+)
+
+
+@SOME_AND_ALL
+def test_under_two_replicas_and_with_rows_left_out(names):
+    found = json.loads(tiny.script("metrics_under_two_replicas.py", *names).splitlines()[-1])
+    assert set(found) == set(names)
+    for name in names:
+        _, _, function = ALL[name]
         whole = pooled(MEMBERS) if name in OF_NETWORKS else MEMBERS
         for size, value in zip((N, 40), found[name], strict=True):
             kept = np.flatnonzero(WEIGHTS[:size])
@@ -140,9 +157,11 @@ def test_errors(make, message):
         make()
 
 
-def test_on_jax():
-    found = json.loads(tiny.script("metrics_on_jax.py", backend="jax").splitlines()[-1])
-    assert set(found) == set(ALL)
-    for name, (_, _, function) in ALL.items():
+@SOME_AND_ALL
+def test_on_jax(names):
+    found = json.loads(tiny.script("metrics_on_jax.py", *names, backend="jax").splitlines()[-1])
+    assert set(found) == set(names)
+    for name in names:
+        _, _, function = ALL[name]
         whole = pooled(MEMBERS) if name in OF_NETWORKS else MEMBERS
         assert found[name] == pytest.approx(function(whole, LABELS), abs=1e-4), name

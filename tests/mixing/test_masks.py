@@ -8,6 +8,7 @@ Dvoretzky-Kiefer-Wolfowitz inequality P(sup|F_n − F| > ε) ≤ 2·exp(−2nε�
 import keras
 import numpy as np
 import pytest
+import tiny
 from keras import ops
 from scipy import ndimage, stats
 from scipy.special import gammaln
@@ -181,7 +182,10 @@ class Numbers(StepSeed):
         return ops.reshape(self.of_each[kind][first : self.taken[kind]], shape)
 
 
-@pytest.mark.parametrize("size", [(1, 1, 4), (7, 5, 2), pytest.param((32, 32, 3), marks=pytest.mark.slow)], ids=str)
+LARGE_AND_SMALL = [pytest.param(size, marks=pytest.mark.slow) for size in ((1, 1, 4), (32, 32, 3))]
+
+
+@pytest.mark.parametrize("size", [(7, 5, 2), *LARGE_AND_SMALL], ids=str)
 def test_compiled_masks_are_the_eager_ones(size):
     def draw_all(*numbers):  # one function, so that it compiles once
         return {mask: mixing.draw_masks(always(mask), Numbers(*numbers), 6, 3, size) for mask in ALL}
@@ -514,8 +518,8 @@ def test_three_ratios_are_dirichlet(alpha):
 
 
 def test_a_step_is_binary_with_probability_p_and_gives_the_first_role_to_anyone():
-    options = dict(num_members=3, num_rows=4, probability=0.6)
-    drawn = [draw("horizontal", (4, 4, 1), step=step, **options) for step in range(400)]
+    choice = always("horizontal", probability=0.6)
+    drawn = tiny.of_steps(lambda step: mixing.draw_masks(choice, StepSeed(1, step), 4, 3, (4, 4, 1)), 400)
     # on either side of a border somebody has nothing; linear masks give everybody something everywhere
     binary = [step_masks for step_masks in drawn if (step_masks == 0).any()]
     assert_mean(np.arange(400) < len(binary), 0.6, np.sqrt(0.6 * 0.4))

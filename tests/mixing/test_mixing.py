@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tiny
 from keras import ops
 
 from mixmo_keras import masks
@@ -103,8 +104,9 @@ def test_other_decays():
 
 def test_probability_decides_between_mask_and_linear():
     def share_of_binary(**options):
-        draws = [mixing.draw_masks(Mixing(**options), StepSeed(0, step), 2, 2, (4, 4, 1)) for step in range(60)]
-        return np.mean([np.isin(ops.convert_to_numpy(drawn), (0, 1)).all() for drawn in draws])
+        choice = Mixing(**options)
+        draws = tiny.of_steps(lambda step: mixing.draw_masks(choice, StepSeed(0, step), 2, 2, (4, 4, 1)), 60)
+        return np.mean([np.isin(drawn, (0, 1)).all() for drawn in draws])
 
     assert share_of_binary(probability=1.0) == 1
     assert share_of_binary(probability=0.0) == 0

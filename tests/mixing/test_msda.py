@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tiny
 from keras import ops
 from scipy.stats import kstest
 
@@ -16,6 +17,12 @@ PLACES = np.stack([np.random.default_rng(seed).permutation(ROWS) for seed in ran
 
 def pixel_masks(choice, step=0, rows=ROWS, size=(8, 8, 3), num_members=2):
     return np.asarray(msda.draw_pixel_masks(choice, StepSeed(0, step), rows, num_members, size))
+
+
+def own_shares_of_steps(choice, count):
+    """(count, ROWS, 2): the mean of each pixel mask, step by step."""
+    masks = tiny.of_steps(lambda step: msda.draw_pixel_masks(choice, StepSeed(0, step), ROWS, 2, (8, 8, 3)), count)
+    return masks.mean((3, 4, 5))
 
 
 def partners(step=0, rows=PLACES, num_images=NUM_IMAGES):
@@ -38,7 +45,7 @@ def test_a_batch_of_one_image_has_no_other_partner():
 
 
 def test_probability_counts_rows_and_members_on_their_own():
-    mixed = np.stack([pixel_masks(msda.MSDA("mixup", 0.25), step).mean((2, 3, 4)) < 1 for step in range(200)])
+    mixed = own_shares_of_steps(msda.MSDA("mixup", 0.25), 200) < 1
     count = mixed.size
     # binomial: five standard errors
     assert abs(mixed.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / count)
@@ -47,8 +54,8 @@ def test_probability_counts_rows_and_members_on_their_own():
 
 
 def test_shares_of_mixup_are_uniform():
-    masks = [pixel_masks(msda.MSDA("mixup", 1.0), step).mean((2, 3, 4)).ravel() for step in range(100)]
-    assert kstest(np.concatenate(masks), "uniform").pvalue > 1e-3  # Beta(1, 1)
+    shares = own_shares_of_steps(msda.MSDA("mixup", 1.0), 100)
+    assert kstest(shares.ravel(), "uniform").pvalue > 1e-3  # Beta(1, 1)
 
 
 def test_cutmix_keeps_a_box():

@@ -7,8 +7,10 @@ in 32 if each of eight groups of 64 rows is paired on its own.
 import functools
 import itertools
 
+import keras
 import numpy as np
 import pytest
+import tiny
 
 from mixmo_keras.mixing.pairing import row_of_each_member
 from mixmo_keras.seeds import StepSeed
@@ -20,12 +22,12 @@ REPETITIONS, MEMBERS, STEPS = 4, 3, 40
 def paired(groups: int, num_images: int) -> np.ndarray:
     """(steps, groups, rows, members): the rows that members see, of as many replicas as there are groups."""
     num_rows = REPETITIONS * num_images
-    return np.array(
-        [
-            [row_of_each_member(StepSeed(0, step, group).fork("pair"), num_rows, MEMBERS) for group in range(groups)]
-            for step in range(STEPS)
-        ]
-    )
+
+    def of_groups(step):
+        seeds = [StepSeed(0, step, group).fork("pair") for group in range(groups)]
+        return keras.ops.stack([row_of_each_member(seed, num_rows, MEMBERS) for seed in seeds])
+
+    return tiny.of_steps(of_groups, STEPS)
 
 
 def simulated(random, groups: int, num_images: int, steps: int) -> np.ndarray:

@@ -208,8 +208,10 @@ def test_class_weight_is_a_sample_weight():
 # -- predictions -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
-@pytest.mark.parametrize("num_members", [1, 3])
+@pytest.mark.parametrize(
+    ("num_members", "averaging"),
+    [(3, "logits"), (3, "probabilities"), (1, "logits"), pytest.param(1, "probabilities", marks=pytest.mark.slow)],
+)
 def test_evaluate_predict_and_predict_members_agree(averaging, num_members):
     model = tiny.model(num_members=num_members, averaging=averaging)
     batch = make_batch(model)
@@ -328,7 +330,7 @@ def compiled_with(name):
     return model
 
 
-@pytest.mark.parametrize("how", ["default", "adam", "smoothing"])
+@pytest.mark.parametrize("how", ["default", "adam", pytest.param("smoothing", marks=pytest.mark.slow)])
 def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how, request):
     if how != "default":
         request.getfixturevalue("eagerly")
@@ -436,6 +438,7 @@ class Killed(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_killed_run_resumes_where_it_was(tmp_path):
     whole, killed, resumed = (compiled_with("default") for _ in range(3))
     whole.fit(dataset(), epochs=4, verbose=0)

@@ -13,8 +13,15 @@ from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 X, Y = tiny.data(40)
 
 
-@pytest.mark.parametrize("temperature_applies_to", ["ensemble", "members"])
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+@pytest.mark.parametrize(
+    ("averaging", "temperature_applies_to"),
+    [
+        ("logits", "ensemble"),
+        ("probabilities", "members"),
+        pytest.param("logits", "members", marks=pytest.mark.slow),
+        pytest.param("probabilities", "ensemble", marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_carries_its_temperature(averaging, temperature_applies_to, tmp_path):
     model = tiny.model(averaging=averaging)
     before = model.predict(X, verbose=0)

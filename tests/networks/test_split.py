@@ -104,6 +104,7 @@ def test_what_can_not_be_split():
         mixmo_keras.CutMixMo("wrn10_1", split_at="conv")
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("split_at", [None, "add"])
 def test_a_split_model_trains_saves_and_loads(split_at, tmp_path):
     whole = network()

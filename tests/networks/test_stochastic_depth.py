@@ -133,7 +133,10 @@ def test_rows_taken_keep_the_mean():
     assert TakeRows.from_config(layer.get_config()).rate == 0.4
 
 
-@pytest.mark.parametrize("name", list(BRANCHES))
+@pytest.mark.parametrize(  # deep networks are made of the same layers
+    "name",
+    ["wide_resnet", "vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("preact_resnet", "resnet"))],
+)
 def test_efficient_networks_are_the_same_at_inference(name):
     build = getattr(backbones, name)
     options = {**BRANCHES[name][0], "input_shape": (8, 8, 3), "seed": 0}

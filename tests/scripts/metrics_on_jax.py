@@ -1,13 +1,15 @@
-"""Prints every metric's result by name, compiled as in `evaluate`; to be run with KERAS_BACKEND=jax."""
+"""Prints the results of named metrics, compiled as in `evaluate`; to be run with KERAS_BACKEND=jax."""
 
 import json
+import sys
 
 import jax
 import keras
 import metric_cases
 import numpy as np
 
-metrics = {name: build(**options) for name, (build, options, _) in metric_cases.ALL.items()}
+CHOSEN = {name: metric_cases.ALL[name] for name in sys.argv[1:]}
+metrics = {name: build(**options) for name, (build, options, _) in CHOSEN.items()}
 
 
 @jax.jit

@@ -8,11 +8,14 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tiny
 from keras import ops
 
 from mixmo_keras import datasets, distribution
+from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.batch import Draw
+from mixmo_keras.seeds import StepSeed
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 strategy = distribution.strategy(sys.argv[1], json.loads(sys.argv[2]))
@@ -57,6 +60,29 @@ for part in strategy.experimental_distribute_dataset(seen):
     counts += [int(v) for v in strategy.gather(part, axis=0)]
 predicted = model.predict(few, verbose=0)
 members = model.predict_members(few, verbose=0)
+moving = [variable for variable in model.non_trainable_variables if "moving" in variable.name]
+weights, statistics = (
+    np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in variables]).tolist()
+    for variables in (model.trainable_variables, moving)
+)
+
+
+def own_masks():
+    """What a replica draws by itself."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return mixing.draw_masks(model.batching.mixing, StepSeed(model.seed, 0, replica), 8, 2, (8, 8, 1))
+
+
+if sys.argv[1] == "mirrored":
+    first, second = strategy.experimental_local_results(strategy.run(own_masks))
+    assert not np.array_equal(first, second)
+    wrong = data.map(lambda x, y: (x, tf.concat([y[:-1], [tf.constant(10, y.dtype)]], axis=0)))
+    try:  # an error in one replica stops both
+        model.fit(wrong, verbose=0)
+    except ValueError as error:
+        assert "to 10" in str(error), error
+    else:
+        raise AssertionError("no error")
 print(
     json.dumps(
         dict(
@@ -65,10 +91,8 @@ print(
             labels=np.bincount(counts, minlength=10).tolist(),
             predicted=predicted.tolist(),
             members=members.tolist(),
-            statistics=np.concatenate(
-                [keras.ops.convert_to_numpy(v).ravel() for v in model.non_trainable_variables if "moving" in v.name]
-            ).tolist(),
-            weights=np.concatenate([keras.ops.convert_to_numpy(v).ravel() for v in model.trainable_variables]).tolist(),
+            statistics=statistics,
+            weights=weights,
             workers=distribution.num_workers(strategy),
         )
     )

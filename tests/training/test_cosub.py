@@ -107,12 +107,17 @@ def test_a_step_goes_down_the_oracles_loss(build):
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
-    "options", [dict(teaching="sigmoid"), dict(msda="cutmix"), dict(sample_weight=True), dict(efficient_drop_path=True)]
+    "options",
+    [
+        dict(teaching="sigmoid", sample_weight=True),
+        dict(msda="cutmix", efficient_drop_path=True),
+        *(pytest.param({name: True}, marks=pytest.mark.slow) for name in ("sample_weight", "efficient_drop_path")),
+    ],
 )
 def test_trains_saves_loads_and_predicts_with_the_whole_network(options, tmp_path):
     weighted = {"sample_weight": np.linspace(0.5, 1, 8)} if options.pop("sample_weight", False) else {}
     model = mixmo_keras.CoSub(**WRN, drop_path=0.3, **options)
-    history = model.fit(X, Y, batch_size=4, epochs=2, verbose=0, validation_data=(X, Y), **weighted).history
+    history = model.fit(X, Y, batch_size=4, verbose=0, validation_data=(X, Y), **weighted).history
     assert np.isfinite(history["loss"] + history["val_loss"]).all()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -123,12 +128,12 @@ def test_trains_saves_loads_and_predicts_with_the_whole_network(options, tmp_pat
 
 
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("efficient", [False, True])
+@pytest.mark.parametrize("efficient", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_runs_repeat(efficient, jit_compile):
     weights = []
     for _ in range(2):
         model = mixmo_keras.CoSub(**WRN, drop_path=0.3, efficient_drop_path=efficient)
-        model.compile(jit_compile=jit_compile, run_eagerly=not (efficient or jit_compile))
+        model.compile(jit_compile=jit_compile, run_eagerly=not jit_compile)
         model.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     assert tiny.equal_weights(*weights)

@@ -34,6 +34,7 @@ def test_two_replicas_take_the_same_steps(alone):
     assert_same_steps(json.loads(tiny.script("same_steps.py", "mirrored", "2")), alone)
 
 
+@pytest.mark.slow  # two replicas in one process take them above
 def test_two_workers_take_the_same_steps(alone):
     for worker in tiny.run_together([[tiny.SCRIPTS / "same_steps.py", "auto", "null"]] * 2, tiny.cluster(2)):
         assert worker.returncode == 0, worker.stderr[-3000:]

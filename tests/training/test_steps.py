@@ -122,19 +122,19 @@ def test_run_eagerly_changes_nothing(plainly_trained):
         np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-5)
 
 
-def trained_wrn(dtype):
-    model = tiny.model(backbone="wrn10_1", input_shape=tiny.SHAPE, l2=3e-4, dtype=dtype)
+def trained_in(dtype):
+    model = tiny.model(backbone="tiny_4", input_shape=tiny.SHAPE, l2=3e-4, dtype=dtype)
     return model, model.fit(dataset(), epochs=2, verbose=0).history["loss"]
 
 
 @pytest.fixture(scope="module")
 def losses_in_float32():
-    return trained_wrn("float32")[1]
+    return trained_in("float32")[1]
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(dtype, losses_in_float32, tmp_path):
-    model, losses = trained_wrn(dtype)
+    model, losses = trained_in(dtype)
     assert {w.dtype for w in model.trainable_weights} == {"float32"}
     assert model.core.layers[1].compute_dtype == dtype[6:]
     assert model.predict(X, verbose=0).dtype == "float32"
@@ -186,6 +186,7 @@ def test_xla_draws_what_a_step_needs():
 # -- replicas --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_distribution.py compares twenty steps of two replicas with those of none
 def test_replicas_train_in_step(tmp_path):
     assert tiny.script("two_replicas.py", "float32", False, tmp_path / "model.keras").endswith("done\n")
 

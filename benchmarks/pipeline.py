@@ -71,13 +71,15 @@ def main() -> None:
             arguments.rows // b,
             training=True,
             first_epoch=0,
-            **(dict(repetitions=b, transform=PIXEL_AUGMENTATIONS["randaugment"]()) if augmented else {}),
+            repetitions=b if augmented else 1,
+            transform=PIXEL_AUGMENTATIONS["randaugment"]() if augmented else None,
         )
         for augmented in (False, True)
         for b in (1, 4)
     }
     model.fit(images, labels, batch_size=images_a_step, verbose=0)  # traces
-    eaten, made = [], {key: [] for key in pipelines}
+    eaten: list[float] = []
+    made: dict[tuple[int, bool], list[float]] = {key: [] for key in pipelines}
     for _ in range(arguments.rounds):
         eaten.append(rows_per_second(model, images, labels, images_a_step))
         for (b, augmented), pipeline in pipelines.items():

@@ -1,7 +1,8 @@
 """Latency against offered load: a single network, the ensemble, M images a pass, and what switches between them by itself.
 
     python benchmarks/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75 --requests 400
-    python benchmarks/load.py --json docs/figures/load.json --chart docs/load.png
+    python benchmarks/load.py --requests 600 --seconds 5 --keep     and keep the figures in docs/figures/
+    python benchmarks/load.py --docs                                table and picture of docs/multiplexing.md, from these
 
 Exported models stand behind a server that speaks TensorFlow Serving's REST protocol, in a process of its own on this
 machine, reached over loopback. Requests of one PNG file each arrive at random (a Poisson process) whether or not those
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import functools
 import io
+import json
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 from PIL import Image
 
 import mixmo_keras
@@ -35,6 +38,7 @@ from mixmo_keras.experiments import tables
 from mixmo_keras.serving.request_queue import RequestQueue
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 sys.path.append(str(ROOT / "recipes"))
 
 import predict  # noqa: E402
@@ -154,7 +158,8 @@ def measure(options: argparse.Namespace) -> dict:
                         queue, some, rate, options.requests, options.seconds, options.seed
                     )
                 print(line(name, load, points[name][f"{load:g}"]), flush=True)
-    return {"settings": vars(options) | {"json": None, "chart": None}, "capacity": rates, "points": points}
+    settings = {name: value for name, value in vars(options).items() if name not in ("keep", "docs")}
+    return {"settings": settings, "capacity": rates, "points": points}
 
 
 def line(name: str, load: float, point: dict) -> str:
@@ -189,8 +194,9 @@ def chart(figures: dict) -> plt.Figure:
         (drawn,) = axes.plot(loads, median, marker="o", label=name)
         axes.fill_between(loads, median, p99, color=drawn.get_color(), alpha=0.15)
     axes.set(xlabel="offered load, in units of what the single network can answer", ylabel="latency, ms", yscale="log")
-    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        ticks("{x:g}")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.legend()
     return figure
 
@@ -206,15 +212,17 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--max-batch", type=int, default=32)
     parser.add_argument("--switch-at", type=int, default=8, help="waiting requests from which on images share passes")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--chart", type=Path, help="file for the picture")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--docs", action="store_true", help="measure nothing: table and picture of what was kept")
     options = parser.parse_args(arguments)
-    figures = measure(options)
+    kept, page = DOCS / "figures/load.json", DOCS / "multiplexing.md"
+    figures = json.loads(kept.read_text()) if options.docs else measure(options)
     print(f"\n{table(figures)}")
-    if options.json:
-        files.write_json(options.json, figures)
-    if options.chart:
-        plots.save(chart(figures), options.chart)
+    if options.keep:
+        files.write_json(kept, figures)
+    if options.docs:
+        files.write_text(page, tables.put(page.read_text(), "load", table(figures)))
+        plots.save(chart(figures), DOCS / "load.png")
     return figures
 
 

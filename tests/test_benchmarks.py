@@ -276,11 +276,13 @@ def test_accelerator_trains_every_method(tmp_path):
 
 
 @pytest.mark.slow
-def test_load(run, tmp_path):
-    files = {name: tmp_path / f"load.{name}" for name in ("json", "chart")}
+def test_load(run, tmp_path, monkeypatch):
     small = ("--backbone", "wrn10_1", "--input-shape", 8, 8, 3, "--requests", 20, "--seconds", 4, "--loads", 0.5, 2)
-    printed = run("load", *small, "--switch-at", 2, "--json", files["json"], "--chart", f"{files['chart']}.png")
-    figures = json.loads(files["json"].read_text())
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr(importlib.import_module("load"), "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    printed = run("load", *small, "--switch-at", 2, "--keep")
+    figures = json.loads((tmp_path / "figures/load.json").read_text())
     assert list(figures["points"]) == ["single network", "ensemble", "2 images a pass", "switching"]
     for name, by_load in figures["points"].items():
         for point in by_load.values():
@@ -289,7 +291,10 @@ def test_load(run, tmp_path):
             assert 0 < point["median"] <= point["p99"]
             assert point["multiplexed"] == 0 or name == "switching"
     assert sum(line.startswith("|") for line in printed) == 6
-    with Image.open(f"{files['chart']}.png") as picture:
+    (tmp_path / "multiplexing.md").write_text("<!-- load --> <!-- /load -->")
+    run("load", "--docs")
+    assert "| switching |" in (tmp_path / "multiplexing.md").read_text()
+    with Image.open(tmp_path / "load.png") as picture:
         assert min(picture.size) > 100
 
 

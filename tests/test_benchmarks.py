@@ -133,6 +133,7 @@ def test_step_under_every_setting():
     assert {float(ratio) for _, name, ratio in found if name.startswith("plain")} == {1.0}
 
 
+@pytest.mark.slow
 def test_pipeline(run):
     lines = run("pipeline", *SMALL, "--seconds", 0.01, "--rounds", 1, "--steps", 4, "--images", 64)
     figures = {line[:32].strip(): numbers(line[31:]) for line in lines[2:]}
@@ -184,6 +185,7 @@ def test_inference_of_several_images_a_pass(run):
             assert over_single == pytest.approx(images / batch / ratio, rel=0.02, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_stochastic_depth(run):
     line = run("stochastic_depth", *WRN, "--steps", 1, "--rounds", 1, "--rates", 0.5)[-1]

@@ -204,6 +204,7 @@ def test_compiled_masks_are_the_eager_ones(size):
                 np.testing.assert_allclose(difference, 0, atol=1e-5, err_msg=f"{mask}, {way}")
 
 
+@pytest.mark.slow  # the compiled ones are the eager ones, above
 def test_every_mask_compiles_with_its_draws():
     share = np.linspace(0.1, 0.9, 6, dtype="float32")
 

@@ -20,7 +20,7 @@ def networks():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+@pytest.mark.parametrize("averaging", ["logits", pytest.param("probabilities", marks=pytest.mark.slow)])
 def test_is_the_mean_of_all_members(averaging):
     models = networks()
     ensemble = mixmo_keras.DeepEnsemble(models, averaging)

@@ -330,7 +330,9 @@ def compiled_with(name):
     return model
 
 
-@pytest.mark.parametrize("how", ["default", "adam", pytest.param("smoothing", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["default", *(pytest.param(how, marks=pytest.mark.slow) for how in ("adam", "smoothing"))]
+)
 def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path, how, request):
     if how != "default":
         request.getfixturevalue("eagerly")

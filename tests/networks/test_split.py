@@ -105,7 +105,7 @@ def test_what_can_not_be_split():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("split_at", [None, "add"])
+@pytest.mark.parametrize("split_at", [None, pytest.param("add", marks=pytest.mark.slow)])
 def test_a_split_model_trains_saves_and_loads(split_at, tmp_path):
     whole = network()
     model = mixmo_keras.CutMixMo(whole, num_classes=5, split_at=split_at, batch_repetitions=2, seed=0)

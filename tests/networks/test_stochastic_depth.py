@@ -81,7 +81,9 @@ BRANCHES = {
 }
 
 
-@pytest.mark.parametrize("name", list(BRANCHES))
+@pytest.mark.parametrize(
+    "name", ["wide_resnet", "preact_resnet", "vit", pytest.param("resnet", marks=pytest.mark.slow)]
+)
 def test_rates_of_the_blocks(name):
     build = getattr(backbones, name)
     size, blocks = BRANCHES[name]

@@ -70,7 +70,10 @@ def assert_close(values, expected):
         np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, dict(gradient_accumulation_steps=2)])
+_ACCUMULATED = pytest.param(dict(gradient_accumulation_steps=2), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("options", [{}, _ACCUMULATED])
 def test_weights_and_statistics_against_numpy(options, tmp_path):
     model, watch = compiled(**options), Watch()
     writers = logs.callbacks(tmp_path, [], moving_average=True)  # as a recipe has them, best.keras among them

@@ -14,7 +14,7 @@ from mixmo_keras import metrics
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.models.methods import defaults as method_defaults
-from mixmo_keras.version import __version__
+from mixmo_keras.version import __version__, commit
 
 FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
 
@@ -55,13 +55,14 @@ def test_figures(model: Ensemble, test: tf.data.Dataset) -> dict[str, Any]:
 test_figures.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
 
 
-def versions() -> dict[str, str]:
-    """What the run ran on."""
+def versions() -> dict[str, str | None]:
+    """What the run ran on; the commit where the package lies in a checkout."""
     return {
         "python": platform.python_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "mixmo_keras": __version__,
+        "commit": commit(),
     }
 
 

@@ -1,14 +1,12 @@
 """What a person who serves a model should know, in Markdown beside it."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mixmo_keras.version import __version__
+from mixmo_keras.version import __version__, commit
 
 LIMITS = (
     "- It knows its classes and no others: an image of anything else gets one of them too. On such images confidence is "
@@ -74,18 +72,7 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _versions() -> str:
-
     versions = [f"mixmo_keras {__version__}", f"Keras {keras.__version__}", f"TensorFlow {tf.__version__}"]
-    if commit := _commit():
-        versions.append(f"commit {commit}")
+    if checkout := commit():
+        versions.append(f"commit {checkout}")
     return ", ".join(versions)
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package lies in; None where it is installed from a wheel."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

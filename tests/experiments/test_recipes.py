@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny
 
-from mixmo_keras import datasets, files
+from mixmo_keras import datasets, files, version
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run, splits
 from mixmo_keras.experiments.options import Default
@@ -233,6 +233,7 @@ def check_run(small, figures, printed):
     assert config["method"] == small.method
     assert config["learning_rate"] == pytest.approx(0.05)
     assert config["versions"]["keras"] == keras.__version__
+    assert config["versions"]["commit"] == version.commit()
     assert json.loads((folder / "metrics.json").read_text()) == figures
 
     with open(folder / "log.csv") as file:

@@ -1,14 +1,15 @@
 """Latency against offered load: a single network, the ensemble, M images a pass, and what switches between them by itself.
 
-    python benchmarks/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75 --requests 400
-    python benchmarks/load.py --requests 600 --seconds 5 --keep     and keep the figures in docs/figures/
-    python benchmarks/load.py --docs                                table and picture of docs/multiplexing.md, from these
+    python benchmarks/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75
+    python benchmarks/load.py --keep     and keep the figures in docs/figures/
+    python benchmarks/load.py --docs     table and picture of docs/multiplexing.md, from these
 
 Exported models stand behind a server that speaks TensorFlow Serving's REST protocol, in a process of its own on this
 machine, reached over loopback. Requests of one PNG file each arrive at random (a Poisson process) whether or not those
 before were answered, and gather in a `RequestQueue` while a batch is computed. Loads are in units of what the single network
 answers at most, in batches that are full. Latency counts from a request's arrival to its answer. Each point is bounded by a
-number of requests and by seconds, after which what still waits is given up and counted as unanswered.
+number of requests and by seconds of arrivals; what was not answered twenty seconds later counts as unanswered. Above what a
+contestant can answer its queue, and so the latency, grows for as long as requests arrive: these points are marked.
 """
 
 import argparse
@@ -26,13 +27,13 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
 import mixmo_keras
-from mixmo_keras import files
+from mixmo_keras import files, version
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
 from mixmo_keras.serving.request_queue import RequestQueue
@@ -83,7 +84,7 @@ def offer(queue: RequestQueue, some: list[bytes], rate: float, requests: int, se
     """Offers so many requests a second, and says what became of them.
 
     Args:
-        queue: Who answers.
+        queue: The queue that answers; it is closed at the end.
         some: Encoded images.
         rate: Requests a second, on average.
         requests: Number of requests, at most.
@@ -106,13 +107,15 @@ def offer(queue: RequestQueue, some: list[bytes], rate: float, requests: int, se
         futures.append(queue.submit(some[index % len(some)]))
         futures[-1].add_done_callback(functools.partial(answered, arrival=arrival))
     wait(futures, PATIENCE)
+    took = time.perf_counter() - start
     for future in futures:
         future.cancel()
-    wait(futures, PATIENCE)  # of those that were being computed
-    took, modes = time.perf_counter() - start, queue.answered - before
+    queue.close()  # behind which every answer has been noted
+    modes = queue.answered - before
     return {
         "requests": len(arrivals),
-        "answered": len(latencies) / len(arrivals),
+        "answered": len(latencies) / len(arrivals) if len(arrivals) else 1.0,
+        "offered_a_second": rate,
         "median": float(np.median(latencies)) if latencies else None,
         "p99": float(np.quantile(latencies, 0.99)) if latencies else None,
         "a_second": len(latencies) / took,
@@ -142,27 +145,27 @@ def measure(options: argparse.Namespace) -> dict:
         modes: dict[str, tuple[Callable, dict[str, Any]]] = {
             "single network": (mode("single"), {}),
             "ensemble": (mode("mixmo"), {}),
-            f"{options.num_members} images a pass": (several, {}),
+            f"{options.num_members} images a pass": (several, dict(multiplexed=several, switch_at=1)),
             "switching": (mode("mixmo"), dict(multiplexed=several, switch_at=options.switch_at)),
         }
         rates = {
-            name: capacity(switched.get("multiplexed", answers), some, options.max_batch)
-            for name, (answers, switched) in modes.items()
+            name: capacity(answers, some, options.max_batch)
+            for name, (answers, _) in modes.items()
+            if name != "switching"
         }
         points: dict[str, dict[str, dict]] = {name: {} for name in modes}
         for load in options.loads:
             for name, (answers, switched) in modes.items():
-                with RequestQueue(answers, **switched, max_batch=options.max_batch) as queue:
-                    rate = load * rates["single network"]
-                    points[name][f"{load:g}"] = offer(
-                        queue, some, rate, options.requests, options.seconds, options.seed
-                    )
+                queue = RequestQueue(answers, **switched, max_batch=options.max_batch)
+                rate = load * rates["single network"]
+                points[name][f"{load:g}"] = offer(queue, some, rate, options.requests, options.seconds, options.seed)
                 print(line(name, load, points[name][f"{load:g}"]), flush=True)
     settings = {name: value for name, value in vars(options).items() if name not in ("keep", "docs")}
-    return {"settings": settings, "capacity": rates, "points": points}
+    return {"settings": settings, "commit": version.commit(), "capacity": rates, "points": points}
 
 
 def line(name: str, load: float, point: dict) -> str:
+    """What is printed of a point."""
     median, p99 = (float("inf") if point[key] is None else 1e3 * point[key] for key in ("median", "p99"))
     return (
         f"{name:<18} load {load:<5g} {point['answered']:>4.0%} of {point['requests']} answered, "
@@ -176,22 +179,34 @@ def table(figures: dict) -> str:
     loads = list(next(iter(figures["points"].values())))
     rows = []
     for name, points in figures["points"].items():
-        cells = [
-            "–" if point["median"] is None else f"{1e3 * point['median']:.0f} / {1e3 * point['p99']:.0f}"
-            for point in points.values()
-        ]
-        rows.append([name, *cells])
+        rows.append([name, *map(cell, points.values())])
     return tables.markdown(["median / 99th percentile, ms", *(f"load {load}" for load in loads)], rows)
 
 
-def chart(figures: dict) -> plt.Figure:
-    """Latency against load, of each contestant; the median as a line, up to the 99th percentile shaded."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+def is_overloaded(point: dict) -> bool:
+    """Whether fewer requests were answered than arrived, by more than chance and the last ones' wait explain."""
+    return point["a_second"] < 0.9 * point["offered_a_second"]
+
+
+def cell(point: dict) -> str:
+    """Latencies of a point in a table."""
+    if point["median"] is None:
+        return "–"
+    return f"{1e3 * point['median']:.0f} / {1e3 * point['p99']:.0f}" + ("*" if is_overloaded(point) else "")
+
+
+def chart(figures: dict) -> Figure:
+    """Latency against load, of each contestant; the median as a line, up to the 99th percentile shaded; overload hollow."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for name, points in figures["points"].items():
         there = [(float(load), point) for load, point in points.items() if point["median"] is not None]
         loads = [load for load, _ in there]
         median, p99 = ([1e3 * point[key] for _, point in there] for key in ("median", "p99"))
-        (drawn,) = axes.plot(loads, median, marker="o", label=name)
+        (drawn,) = axes.plot(loads, median, label=name)
+        for (load, point), height in zip(there, median, strict=True):
+            face = "white" if is_overloaded(point) else drawn.get_color()
+            axes.plot(load, height, "o", color=drawn.get_color(), markerfacecolor=face)
         axes.fill_between(loads, median, p99, color=drawn.get_color(), alpha=0.15)
     axes.set(xlabel="offered load, in units of what the single network can answer", ylabel="latency, ms", yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -207,14 +222,16 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--num-members", type=int, default=2)
     parser.add_argument("--input-shape", type=int, nargs=3, default=(32, 32, 3), metavar=("H", "W", "C"))
     parser.add_argument("--loads", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75])
-    parser.add_argument("--requests", type=int, default=400, help="of a point, at most")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a point, at most")
+    parser.add_argument("--requests", type=int, default=10_000, help="of a point, at most")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of arrivals, of a point")
     parser.add_argument("--max-batch", type=int, default=32)
     parser.add_argument("--switch-at", type=int, default=8, help="waiting requests from which on images share passes")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
     parser.add_argument("--docs", action="store_true", help="measure nothing: table and picture of what was kept")
     options = parser.parse_args(arguments)
+    if options.docs and options.keep:
+        parser.error("--docs shows what was kept: it has no use for --keep")
     kept, page = DOCS / "figures/load.json", DOCS / "multiplexing.md"
     figures = json.loads(kept.read_text()) if options.docs else measure(options)
     print(f"\n{table(figures)}")

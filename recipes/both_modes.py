@@ -70,7 +70,7 @@ def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
     accuracies = {name: [by_title[title] for by_title in kept[row].values()] for name, (row, title) in columns.items()}
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *mixmo.image_shape))
     seconds = speed.seconds_in_turn(networks, images, rounds)
-    times = {name: float(np.median(seconds["single"] / of_one)) for name, of_one in seconds.items()}
+    times = speed.times_as_fast(seconds, "single")
     return {name: {"accuracy %": accuracies[name], "times as fast": times[name]} for name in networks}
 
 

@@ -18,10 +18,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-ENSEMBLE, MULTIPLEXED = (
-    "serving_bytes",
-    "multiplexed_bytes",
-)  # signatures: of one image a pass, and of as many as members
+ENSEMBLE = "serving_bytes"  # the signature of one image a pass
+MULTIPLEXED = "multiplexed_bytes"  # and of as many as the network has members
 
 
 def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0, signature: str = ENSEMBLE) -> list[dict]:

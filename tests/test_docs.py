@@ -1,4 +1,4 @@
-"""Every Python block of README.md and docs/ runs as written, and every file they name exists."""
+"""Every Python block of README.md and docs/ runs, README's on the network it names; every file that they name exists."""
 
 import re
 import runpy

@@ -1,13 +1,17 @@
 """Image files as pixels, in a TensorFlow graph: not before it is known how many there will be.
 
-A PNG file of 48 KB can say that it holds 400 million pixels; to decode it takes gigabytes. What a file says about its size
-stands in its first bytes, which are read before anything is decoded.
+A PNG file of 48 KB can say that it holds 400 million pixels; to decode it takes gigabytes. A file's header says how many
+there are, and is read before anything is decoded. Of an animated GIF the first frame alone is handed to the decoder, which
+would unpack all of them.
 """
 
 import tensorflow as tf
 
-MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: the largest photographs that cameras make
-HEADER = 32  # bytes, within which PNG, GIF and BMP have their sizes
+MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
+HEADER = 32  # bytes, within which PNG and BMP have their sizes
+
+PNG, JPEG, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
+GIF_EXTENSION, GIF_FRAME = 0x21, 0x2C
 
 
 def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
@@ -16,34 +20,38 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
     Args:
         encoded: The file's content, a scalar string.
         channels: Number of channels to decode to.
-        max_pixels: Number of pixels from which on a file is refused before it is decoded.
+        max_pixels: Number of pixels above which a file is refused before it is decoded.
 
     Raises:
         tf.errors.InvalidArgumentError: no such file, a broken one, or one with too many pixels.
     """
-    pixels = num_pixels(encoded)
-    allowed = tf.debugging.assert_less_equal(
-        pixels,
-        tf.constant(max_pixels, tf.int64),
-        f"The image says that it has more pixels than the {max_pixels:,} that are allowed",
+    pixels, first_image = inspect(encoded)
+    known = tf.debugging.Assert(
+        pixels > 0, ["Unknown image file format: JPEG, PNG, GIF and BMP files with pixels are read."]
     )
-    with tf.control_dependencies([allowed] if allowed is not None else []):
-        encoded = tf.identity(encoded)
-    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+    few = tf.debugging.Assert(
+        pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed:", pixels]
+    )
+    with tf.control_dependencies([check for check in (known, few) if check is not None]):
+        first_image = tf.identity(first_image)
+    image = tf.io.decode_image(first_image, channels=channels, expand_animations=False)
     image.set_shape((None, None, channels))
     return image
 
 
-def num_pixels(encoded):
-    """The number of pixels, int64, that a file's header speaks of; 0 where the format is none of the four."""
+def inspect(encoded):
+    """The number of pixels, int64, that a file says it has, and the file without an animation's further frames.
+
+    The number is 0 where the format is none of the four.
+    """
     header = tf.strings.substr(tf.strings.join([tf.strings.substr(encoded, 0, HEADER), b"\0" * HEADER]), 0, HEADER)
 
-    def begins_with(signature: bytes):
-        return tf.equal(tf.strings.substr(header, 0, len(signature)), signature)
+    def has(text: bytes, position: int = 0):
+        return tf.equal(tf.strings.substr(header, position, len(text)), text)
 
-    def size(position: int, number_type: tf.DType, little_endian: bool):
-        field = tf.strings.substr(header, position, 2 * number_type.size)
-        return tf.io.decode_raw(field, number_type, little_endian=little_endian)
+    def size(position: int, little_endian: bool):
+        field = tf.strings.substr(header, position, 8)
+        return tf.io.decode_raw(field, tf.int32, little_endian=little_endian)
 
     def area(size):
         return tf.reduce_prod(
@@ -52,10 +60,42 @@ def num_pixels(encoded):
 
     return tf.case(
         [
-            (begins_with(b"\x89PNG"), lambda: area(size(16, tf.int32, little_endian=False))),
-            (begins_with(b"\xff\xd8\xff"), lambda: area(tf.image.extract_jpeg_shape(encoded)[:2])),
-            (begins_with(b"GIF"), lambda: area(size(6, tf.uint16, little_endian=True))),
-            (begins_with(b"BM"), lambda: area(size(18, tf.int32, little_endian=True))),
+            (has(PNG) & has(b"IHDR", 12), lambda: (area(size(16, little_endian=False)), encoded)),
+            (has(JPEG), lambda: (area(tf.image.extract_jpeg_shape(encoded)[:2]), encoded)),
+            (has(GIF), lambda: _first_frame(encoded)),
+            (has(BMP), lambda: (area(size(18, little_endian=True)), encoded)),
         ],
-        default=lambda: tf.constant(0, tf.int64),
+        default=lambda: (tf.constant(0, tf.int64), encoded),
     )
+
+
+def _first_frame(encoded):
+    """The pixels of a GIF's first frame, or of its screen if these are more, and the file that ends behind the frame.
+
+    A GIF is a screen (13 bytes and its colours), extensions, and frames, each followed by blocks of at most 255 bytes.
+    """
+    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    length = tf.size(content)
+
+    def byte(position):  # 0 behind the end, which ends all blocks
+        return tf.where(position < length, content[tf.minimum(position, length - 1)], 0)
+
+    def number(position):
+        return tf.cast(byte(position) + 256 * byte(position + 1), tf.int64)
+
+    def bytes_of_colours(flags):
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7)), 0)
+
+    def behind_blocks(position):
+        (last,) = tf.while_loop(lambda at: byte(at) > 0, lambda at: [at + byte(at) + 1], [position])
+        return last + 1
+
+    (frame,) = tf.while_loop(
+        lambda at: tf.equal(byte(at), GIF_EXTENSION),
+        lambda at: [behind_blocks(at + 2)],
+        [13 + bytes_of_colours(byte(10))],
+    )
+    end = behind_blocks(frame + 10 + bytes_of_colours(byte(frame + 9)) + 1)  # a byte says how blocks are packed
+    pixels = tf.maximum(number(6) * number(8), number(frame + 5) * number(frame + 7))
+    pixels = tf.where(tf.equal(byte(frame), GIF_FRAME), pixels, 0)
+    return pixels, tf.strings.join([tf.strings.substr(encoded, 0, tf.minimum(end, length)), b";"])

@@ -25,7 +25,8 @@ class ImageFolder:
         size: (height, width) in pixels. Defaults to (64, 64).
 
     Raises:
-        ValueError: fewer than two classes, a class with fewer than five images, or a file that is no image.
+        ValueError: fewer than two classes, a class with fewer than five images, a file that is no image or has too many
+            pixels.
     """
 
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
@@ -48,7 +49,8 @@ class ImageFolder:
             raise ValueError(
                 f"Class {smallest!r} has {counts.min()} images: at least 5 are needed to train and to test on."
             )
-        self.channels = 1 if all(_is_grey(path) for path in self.paths) else 3
+        grey = [_is_grey(path) for path in self.paths]  # which looks at all of them
+        self.channels = 1 if all(grey) else 3
 
     def _class(self, path: str) -> str:
         return Path(path).relative_to(self.folder).parts[0]
@@ -83,6 +85,10 @@ class ImageFolder:
 def _is_grey(path: str) -> bool:
     try:
         with Image.open(path) as image:
+            if image.width * image.height > decoding.MAX_PIXELS:
+                raise ValueError(
+                    f"{path} has {image.width}×{image.height} pixels, more than the {decoding.MAX_PIXELS:,} that are read."
+                )
             return image.mode in ("L", "1", "I", "I;16")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f"{path} is no image that can be read: {error}") from error

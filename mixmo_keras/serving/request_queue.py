@@ -18,8 +18,10 @@ class RequestQueue:
     the ensemble, for accuracy and uncertainty; with M images a pass, for throughput, where at least `switch_at` waited.
     Images of one queue share passes: clients who must not influence each other's answers need queues of their own.
 
-    A batch that is refused with a `ValueError` is asked again image by image, by the ensemble, so that the sender of a
-    broken image gets the error and the others their answers. Any other exception goes to all requests of the batch.
+    The answers of the two modes may hold different things: a served model gives no mutual information with M images a pass.
+
+    A batch that is refused with a `ValueError` is asked again in halves, so that the sender of a broken image gets the
+    error and the others their answers. Any other exception goes to all requests of the batch.
 
     Args:
         ensemble: Gives the answers to a list of images, such as what a served model's `serving_bytes` returns.
@@ -74,7 +76,8 @@ class RequestQueue:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # which closes a queue from what waits for an answer
+            self._thread.join()
 
     def __enter__(self):
         return self
@@ -93,22 +96,25 @@ class RequestQueue:
         """The mode and the requests of the next batch, None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._waiting = collections.deque(one for one in self._waiting if not one[1].cancelled())
             many = self.switch_at is not None and len(self._waiting) >= self.switch_at
             requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), self.max_batch))]
-        return ("multiplexed" if many else "ensemble", requests) if requests else None
+            ended = self._closed and not requests
+        return None if ended else ("multiplexed" if many else "ensemble", requests)
 
     def _answer(self, mode: str, requests: list[tuple[Any, Future]]) -> None:
         images, futures = map(list, zip(*requests, strict=True))
         try:
-            answers = self._modes[mode](images)
+            answers = list(self._modes[mode](images))
             if len(answers) != len(images):
                 raise RuntimeError(f"There are {len(answers)} answers to {len(images)} images.")
         except ValueError as error:
             if len(requests) == 1:
                 futures[0].set_exception(error)
                 return
-            for request in requests:
-                self._answer("ensemble", [request])
+            half = len(requests) // 2
+            for part in (requests[:half], requests[half:]):
+                self._answer(mode, part)
         except Exception as error:  # whatever it is, its senders wait for it
             for future in futures:
                 future.set_exception(error)

@@ -27,8 +27,9 @@ def says(kind: str, width: int, height: int) -> bytes:
     if kind == "PNG":
         header = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
         return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
-    if kind == "GIF":
-        return content[:6] + struct.pack("<HH", width, height) + content[10:]
+    if kind == "GIF":  # its screen is as small as it was, its frame large
+        start = content.index(b",\0\0\0\0" + struct.pack("<HH", 37, 13)) + 5
+        return content[:start] + struct.pack("<HH", width, height) + content[start + 4 :]
     if kind == "BMP":
         return content[:18] + struct.pack("<ii", width, height) + content[26:]
     start = content.index(b"\xff\xc0") + 5  # the frame of a JPEG file: height, width
@@ -37,7 +38,7 @@ def says(kind: str, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_pixels_are_those_of_the_file(kind):
-    assert int(decoding.num_pixels(encoded(kind))) == 13 * 37
+    assert int(decoding.inspect(encoded(kind))[0]) == 13 * 37
     with Image.open(io.BytesIO(encoded(kind))) as image:
         expected = np.asarray(image.convert("RGB"), "int32")
     image = decoding.decode(encoded(kind), 3)
@@ -53,7 +54,7 @@ def test_pixels_are_those_of_the_file(kind):
 )
 def test_too_many_pixels_are_refused_by_what_the_header_says(kind, width, height, compiled):
     content = says(kind, width, height)
-    assert int(decoding.num_pixels(content)) == abs(width * height)
+    assert int(decoding.inspect(content)[0]) == abs(width * height)
     decode = lambda file: decoding.decode(file, 3)  # noqa: E731
     if compiled:
         decode = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
@@ -66,6 +67,27 @@ def test_too_many_pixels_are_refused_by_what_the_header_says(kind, width, height
 
 def test_the_limit_itself_is_allowed():
     assert decoding.decode(encoded("PNG"), 3, max_pixels=13 * 37).shape == (13, 37, 3)
+
+
+def test_of_an_animation_the_first_frame_alone_is_decoded():
+    frames = [Image.fromarray(np.full((13, 37), value, "uint8")) for value in (10, 20, 30)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], comment=b"an extension " * 40)
+    pixels, first = decoding.inspect(file.getvalue())
+    assert int(pixels) == 13 * 37
+    with Image.open(io.BytesIO(first.numpy())) as image:
+        assert getattr(image, "n_frames", 1) == 1
+    assert (decoding.decode(file.getvalue(), 3) == 10).numpy().all()
+
+
+def test_what_only_looks_like_the_format_is_refused():
+    webp = encoded("WEBP")
+    png = encoded("PNG")
+    chunk = b"abCd" + struct.pack(">II", 1, 1)  # where the header is expected, before it
+    hidden = png[:8] + struct.pack(">I", 8) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[8:]
+    for content in (webp, hidden):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
+            decoding.decode(content, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"no image" * 100])

@@ -77,11 +77,25 @@ def test_without_a_second_mode(network):
 
 def test_a_broken_image_costs_the_others_no_answer(network):
     with queue(network) as requests:
-        first, broken, last = submit_together(requests, network, [1, "broken", 3])
-        assert (first.result(PATIENCE), last.result(PATIENCE)) == (2, 6)
+        first, broken, third, last = submit_together(requests, network, [1, "broken", 3, 4])
+        assert [future.result(PATIENCE) for future in (first, third, last)] == [2, 6, 8]
         with pytest.raises(ValueError, match="no image"):
             broken.result(PATIENCE)
-    assert requests.answered == {"ensemble": 3}
+    assert requests.answered == {"ensemble": 1, "multiplexed": 3}
+    assert network.batches[1:] == [
+        ("multiplexed", images) for images in ([1, "broken", 3, 4], [1, "broken"], [1], ["broken"], [3, 4])
+    ]
+
+
+def test_a_mode_that_always_fails_is_told_to_everybody(network):
+    def no_such_signature(images):
+        raise ValueError("no signature")
+
+    with queue(network, multiplexed=no_such_signature) as requests:
+        for future in submit_together(requests, network, [1, 2, 3]):
+            with pytest.raises(ValueError, match="no signature"):
+                future.result(PATIENCE)
+    assert [mode for mode, _ in network.batches] == ["ensemble"]  # of the image before
 
 
 def test_a_server_that_is_gone_is_told_to_all_and_the_queue_goes_on(network):
@@ -90,6 +104,28 @@ def test_a_server_that_is_gone_is_told_to_all_and_the_queue_goes_on(network):
             with pytest.raises(ConnectionError, match="no answer"):
                 future.result(PATIENCE)
         assert requests.submit(5).result(PATIENCE) == 10
+
+
+def test_answers_that_fail_where_they_are_read_end_no_queue():
+    def broken(images):
+        yield from ()
+        raise RuntimeError("half an answer")
+
+    with RequestQueue(broken) as requests:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="half an answer"):
+                requests.submit(1).result(PATIENCE)
+
+
+def test_a_queue_may_be_closed_by_who_gets_an_answer():
+    requests, closed = RequestQueue(list), threading.Event()
+
+    def close(future):
+        requests.close()
+        closed.set()
+
+    requests.submit(1).add_done_callback(close)
+    assert closed.wait(PATIENCE)
 
 
 def test_a_wrong_number_of_answers_is_no_answer():
@@ -111,11 +147,11 @@ def test_who_gave_up_is_left_out(network):
     with queue(network) as requests:
         requests.submit(0)
         assert network.busy.wait(PATIENCE)
-        gave_up, waited = requests.submit(1), requests.submit(2)
-        assert gave_up.cancel()
+        gave_up, waited = [requests.submit(1) for _ in range(5)], requests.submit(2)
+        assert all(future.cancel() for future in gave_up)
         network.may_go_on.set()
         assert waited.result(PATIENCE) == 4
-    assert network.batches == [("ensemble", [0]), ("ensemble", [2])]
+    assert network.batches == [("ensemble", [0]), ("ensemble", [2])]  # nor do they count as waiting
 
 
 @pytest.mark.parametrize(

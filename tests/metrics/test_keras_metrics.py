@@ -86,7 +86,6 @@ SOME_AND_ALL = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.slow  # by default a step's metrics are compared under two replicas, in test_distribution.py
 @SOME_AND_ALL
 def test_under_two_replicas_and_with_rows_left_out(names):
     found = json.loads(tiny.script("metrics_under_two_replicas.py", *names).splitlines()[-1])

@@ -115,7 +115,7 @@ def offer(queue: RequestQueue, some: list[bytes], rate: float, requests: int, se
     return {
         "requests": len(arrivals),
         "answered": len(latencies) / len(arrivals) if len(arrivals) else 1.0,
-        "offered_a_second": rate,
+        "offered_a_second": len(arrivals) / float(arrivals[-1]) if len(arrivals) else 0.0,
         "median": float(np.median(latencies)) if latencies else None,
         "p99": float(np.quantile(latencies, 0.99)) if latencies else None,
         "a_second": len(latencies) / took,

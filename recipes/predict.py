@@ -13,6 +13,7 @@ import argparse
 import base64
 import contextlib
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -86,7 +87,9 @@ def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEM
 
 def reason(message: str) -> str:
     """What TensorFlow says went wrong, without where in its graph."""
-    noise = ("Graph execution error", "Detected at node", "<stack traces", "[[", "assertion failed")
+    if failed := re.search(r"assertion failed: \[(.*?)\]", message):
+        return failed[1]
+    noise = ("Graph execution error", "Detected at node", "<stack traces", "[[")
     lines = [line.strip() for line in message.splitlines()]
     return next((line for line in lines if line and not line.startswith(noise)), message)
 

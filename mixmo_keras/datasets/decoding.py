@@ -30,7 +30,7 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
         pixels > 0, ["Unknown image file format: JPEG, PNG, GIF and BMP files with pixels are read."]
     )
     few = tf.debugging.Assert(
-        pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed:", pixels]
+        pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed", pixels]
     )
     with tf.control_dependencies([check for check in (known, few) if check is not None]):
         first_image = tf.identity(first_image)

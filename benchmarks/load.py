@@ -230,8 +230,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
     parser.add_argument("--docs", action="store_true", help="measure nothing: table and picture of what was kept")
     options = parser.parse_args(arguments)
-    if options.docs and options.keep:
-        parser.error("--docs shows what was kept: it has no use for --keep")
+    changed = [name for name, value in vars(options).items() if value != parser.get_default(name) and name != "docs"]
+    if options.docs and changed:
+        parser.error(f"--docs shows what was kept: it has no use for --{changed[0].replace('_', '-')}")
     kept, page = DOCS / "figures/load.json", DOCS / "multiplexing.md"
     figures = json.loads(kept.read_text()) if options.docs else measure(options)
     print(f"\n{table(figures)}")

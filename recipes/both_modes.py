@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
     parser.add_argument("--docs", action="store_true", help="time nothing: table and picture of the documentation")
     options = parser.parse_args(arguments)
-    if options.docs == (options.setting is not None) or (options.docs and (options.keep or options.data_dir)):
+    if options.docs == (options.setting is not None) or (
+        options.docs and (options.keep or options.data_dir or options.rounds != parser.get_default("rounds"))
+    ):
         parser.error("give a setting to time its networks, or --docs alone")
     if options.docs:
         kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}

@@ -138,7 +138,7 @@ def test_accuracy_beside_images_per_second(tmp_path, monkeypatch, capsys):
     assert both_modes.main(["--docs"]) == {"digits": points}
     assert page.read_text().count("| digits |") == 5
     assert (tmp_path / "both_modes.png").exists()
-    for wrong in ([], ["digits", "--docs"], ["--docs", "--keep"]):
+    for wrong in ([], ["digits", "--docs"], ["--docs", "--keep"], ["--docs", "--rounds", "2"]):
         with pytest.raises(SystemExit, match="2"):
             both_modes.main(wrong)
 

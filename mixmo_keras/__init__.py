@@ -10,6 +10,7 @@ from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
+from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import MIMO, CoSub, CutMixMo, LinearMixMo, SingleNetwork
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.models.reference_checkpoints import load_reference_checkpoint, save_reference_checkpoint
@@ -57,6 +58,7 @@ __all__ = [
     "distribution",
     "evaluation",
     "export",
+    "from_classifier",
     "load_reference_checkpoint",
     "losses",
     "masks",

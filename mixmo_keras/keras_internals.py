@@ -96,9 +96,27 @@ def flatten_layers(network: keras.Model, include_self: bool = True) -> list[kera
     return list(_attribute(network, "_flatten_layers")(include_self=include_self))
 
 
+def name_of_activation(activation: Any) -> str:
+    """The name of an activation function, `"linear"` for none."""
+    return "linear" if activation is None else str(getattr(activation, "__name__", activation))
+
+
 def nodes(function: Any) -> list:
-    """All calls of operations in the graph of a functional model or a `keras.Function`."""
-    return [node for same_depth in _attribute(function, "_nodes_by_depth").values() for node in same_depth]
+    """All calls of operations in the graph of a functional model or a `keras.Function`, each behind those it depends on."""
+    by_depth = _attribute(function, "_nodes_by_depth")
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def arguments_of(node: Any, tensors: dict[int, Any]) -> tuple[tuple, dict]:
+    """The arguments of a call in a graph, with tensors, by the `id` of the graph's, in place of the graph's."""
+    return _attribute(node, "arguments").fill_in(tensors)
+
+
+def replace_sublayer(layer: keras.layers.Layer, name: str, replacement: keras.layers.Layer) -> None:
+    """Puts a layer without weights in place of a built layer's sub-layer, whose weights it then no longer has."""
+    _attribute(layer, "_tracker").untrack(_attribute(layer, name))
+    delattr(layer, name)
+    layer.__dict__[name] = replacement  # past the check that a built layer gets no new state
 
 
 def exported_variables(loaded: Any) -> list:

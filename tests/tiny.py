@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 import mixmo_keras
 from mixmo_keras.models import methods
@@ -33,6 +33,25 @@ def backbone(shape=SHAPE, channels: int = 4, seed: int = 1) -> mixmo_keras.backb
     x = layers.Conv2D(6, 3, 2, padding="same", kernel_initializer=initial(seed + 1))(x)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
     return mixmo_keras.backbones.Backbone(keras.Model(images, encoded), keras.Model(features, x))
+
+
+@keras.saving.register_keras_serializable("tests")
+class PatchEmbedding(layers.Layer):
+    """Patches (B, 10, 6) of images (B, 8, 8, 3), by a convolution inside, behind padding; class token and positions."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.pad = layers.ZeroPadding2D(2, dtype=self.dtype_policy)
+        self.project = layers.Conv2D(6, 4, 4, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.project.build((None, 12, 12, 3))
+        self.token = self.add_weight(shape=(1, 1, 6), initializer="random_normal", name="token")
+        self.positions = self.add_weight(shape=(1, 10, 6), initializer="random_normal", name="positions")
+
+    def call(self, images):
+        x = ops.reshape(self.project(self.pad(images)), (-1, 9, 6))
+        return ops.concatenate([ops.repeat(self.token, ops.shape(x)[0], axis=0), x], axis=1) + self.positions
 
 
 def named_backbone(channels: int, input_shape=(32, 32, 3), seed: int | None = None, drop_path=DropPath(0.0)):

@@ -23,6 +23,7 @@ from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
 from mixmo_keras.mixing.msda import METHODS as MSDA_METHODS
 from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.member_average import AVERAGING
@@ -134,7 +135,18 @@ class Model:
     """What is trained. Ranges of the options that are the method's are checked by the method."""
 
     method: str = option("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
-    backbone: str = option(default_of(MixMo, "backbone"), "network, such as wrn28_10 or wrn16_2", _text)
+    backbone: str = option(
+        default_of(MixMo, "backbone"),
+        "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file",
+        _text,
+    )
+    encoder_noise: float | None = option(
+        None,
+        "with a classifier as the backbone: by how much members' encoders differ to begin with (default: "
+        f"{default_of(from_classifier, 'encoder_noise'):g})",
+        number,
+        least=0,
+    )
     num_members: int | Default = option(Default.METHOD, "M, members of the ensemble", integer)
     weight_root: float | Default | None = option(
         Default.METHOD, "r, root of the ratios in the loss weights; none for equal weights", number

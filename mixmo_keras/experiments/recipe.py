@@ -42,7 +42,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             None if self.method == "cosub" else submodels,
             self.pixel_augmentation,
             self.msda and f"msda_{self.msda}",
-            self.backbone,
+            f"from_{Path(self.backbone).stem}" if self.begins_as_classifier else self.backbone,
             f"seed{self.seed}",
         )
         return "-".join(str(part) for part in parts if part)
@@ -66,6 +66,11 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         return Path(self.export_dir) / self.name / "1"
 
     @property
+    def begins_as_classifier(self) -> bool:
+        """Whether the backbone is a classifier's file, whose answers the model has to begin with."""
+        return self.backbone.endswith(".keras")
+
+    @property
     def images_a_step(self) -> int:
         """Images of a step of a resolved recipe, each of which is shown `batch_repetitions` times."""
         return self.batch_size // typing.cast(int, self.batch_repetitions)
@@ -85,6 +90,13 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
         datasets.check(recipe.dataset)
         _check_wrong_labels(recipe)
+        if recipe.begins_as_classifier and not Path(recipe.backbone).is_file():
+            raise ValueError(f"`backbone`: there is no file {recipe.backbone}.")
+        if recipe.encoder_noise is not None and not recipe.begins_as_classifier:
+            raise ValueError(
+                f"`encoder_noise` (={recipe.encoder_noise:g}) is for a classifier as the backbone, a .keras file, "
+                f"not for {recipe.backbone!r}."
+            )
         if recipe.warm_start and not Path(recipe.warm_start).is_file():
             raise ValueError(f"`warm_start`: there is no file {recipe.warm_start}.")
         repetitions = typing.cast(int, recipe.batch_repetitions)

@@ -10,6 +10,7 @@ and a SavedModel into `<export_dir>/<name>/1`.
 """
 
 import dataclasses
+import functools
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.mixing.augmentation import AREA, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.training import distribution, losses
@@ -129,11 +131,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     """The compiled model of a resolved recipe."""
     resolved: Any = recipe  # mypy can't know that its options have their values
     options = {name: getattr(recipe, name) for name in method_options()}
-    model = METHODS[recipe.method](
-        recipe.backbone,
-        num_classes=info.num_classes,
-        input_shape=info.image_shape,
-        normalization=info.normalization,
+    model = _constructor(recipe, info)(
         augmentation=_augmentation(recipe),
         already_repeated=recipe.pixel_augmentation is not None and recipe.batch_repetitions != 1,
         msda=resolved.msda and MSDA(resolved.msda, resolved.msda_probability, resolved.msda_alpha),
@@ -154,6 +152,27 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
     model.compile(optimizer, loss, jit_compile=jit_compile)
     return model
+
+
+def _constructor(recipe: Recipe, info: datasets.Info) -> Callable[..., MixMo]:
+    """The method of a recipe on its backbone, for the images of a dataset: what is left are its options."""
+    shape, num_classes = info.image_shape, info.num_classes
+    if not recipe.begins_as_classifier:
+        known = dict(num_classes=num_classes, input_shape=shape, normalization=info.normalization)
+        return functools.partial(METHODS[recipe.method], recipe.backbone, **known)
+    classifier = keras.models.load_model(recipe.backbone, compile=False)
+    noise: dict[str, Any] = {} if recipe.encoder_noise is None else {"encoder_noise": recipe.encoder_noise}
+    begin = functools.partial(from_classifier, classifier, method=recipe.method, input_shape=shape, **noise)
+
+    def build(**options) -> MixMo:
+        model = begin(**options)
+        if model.num_classes != num_classes:
+            raise ValueError(
+                f"{recipe.backbone} knows {model.num_classes} classes; {recipe.dataset} has {num_classes}."
+            )
+        return model
+
+    return build
 
 
 def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.data.Dataset:

@@ -64,7 +64,7 @@ def build(
     if reserved := options.keys() & {"mixing", "share", *_SETTINGS} - KEYWORDS.keys():
         raise ValueError(f"`{min(reserved)}` is an argument of MixMo, for experts: the methods have flat keywords.")
     if isinstance(backbone, keras.Model):
-        backbone = backbones.split(backbone, split_at)
+        backbone = backbones.split(backbone, split_at, options.get("input_shape"))
     elif split_at is not None:
         raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
     if share_encoders and share_heads:

@@ -58,7 +58,7 @@ class MixMo(Multiplexing):
         share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to neither.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M, and disturbed by noise of this many times their standard deviation, such as 0.1, so that members
-            can part. Defaults to encoders that are initialised anew.
+            can part; the noise of all sums to zero. Defaults to encoders that are initialised anew.
         batching: What a training step shows to whom: repetitions, augmentation, mixing, MSDA. A `Batching`.
         drop_path: Stochastic depth of a named backbone, a `DropPath` or a rate. Defaults to none.
         co_training: Whether two random submodels of the network learn from each other (cosub): a step's rows pass twice.
@@ -123,7 +123,7 @@ class MixMo(Multiplexing):
         num_classes = arguments.integer("num_classes", num_classes, least=2)
         self._check_settings(batching, co_training, l2, num_members)
         if isinstance(backbone, keras.Model):
-            backbone = backbones.split(backbone)
+            backbone = backbones.split(backbone, input_shape=input_shape)
         seed, drop_path = seeds.resolve(seed), DropPath.of(drop_path)
         of_network: dict[str, Any] = dict(
             share=share, encoder_noise=encoder_noise, normalization=checked_normalization(normalization)
@@ -147,7 +147,7 @@ class MixMo(Multiplexing):
         self.augment = batching.augment  # Keras finds layers among attributes
         self.schedule = schedules.PUBLISHED["mixmo"].of() if schedule is None else schedule
         self.synchronized_batch_norm, self.seed = synchronized_batch_norm, seed
-        self.expects_raw_pixels = normalization is not None
+        self.expects_raw_pixels = normalization is not None or parts.preprocessing is not None
         self.steps_to_skip = 0  # of an epoch that goes on in its middle
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
         self._network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
@@ -346,6 +346,8 @@ class MixMo(Multiplexing):
         if hasattr(x, "element_spec"):
             options.setdefault("shuffle", False)  # a tf.data.Dataset shuffles itself; Keras warns of its own default
         callbacks = compiling.with_own_callbacks(callbacks)
+        if self.compiled and isinstance(callbacks, list):
+            compiling.check_callbacks(self, callbacks)
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", callbacks=None, **options):

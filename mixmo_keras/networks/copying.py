@@ -2,8 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
+
+from mixmo_keras import keras_internals
 
 
 @contextlib.contextmanager
@@ -18,7 +21,37 @@ def dtype_policy(dtype: str | keras.DTypePolicy | None) -> Iterator[None]:
 
 
 def copy_network(network: keras.Model) -> keras.Model:
-    """Returns a network of the same layers and weights that shares nothing with the first."""
-    copied = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
+    """Returns a network of the same layers and weights that shares nothing with the first.
+
+    Raises:
+        ValueError: a layer can't be made again from what its `get_config` gives.
+    """
+    try:
+        copied = _made_again(network)
+    except Exception as error:  # whatever a layer's own code raises
+        culprit = _not_made_again(network)
+        if culprit is None:
+            raise
+        raise ValueError(
+            f"{network.name} can't be copied, nor could it be saved in parts: its layer {culprit.name!r}, a "
+            f"{type(culprit).__name__} of {type(culprit).__module__.partition('.')[0]}, can't be made again from what its "
+            "`get_config` gives."
+        ) from error
     copied.set_weights(network.get_weights())
     return copied
+
+
+def _made_again(layer: keras.layers.Layer) -> Any:
+    # no file's: what a `Lambda` layer runs is the caller's own already
+    return keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer), safe_mode=False)
+
+
+def _not_made_again(network: keras.Model) -> keras.layers.Layer | None:
+    for layer in keras_internals.flatten_layers(network, include_self=False):
+        if isinstance(layer, (keras.Model, keras.layers.InputLayer)):
+            continue
+        try:
+            _made_again(layer)
+        except Exception:
+            return layer
+    return None

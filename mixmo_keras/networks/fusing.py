@@ -84,7 +84,7 @@ def _can_be_joined(encoder: keras.Model) -> bool:
 def _joined_encoders(model, passes):
     """Mixed features (p, h, w, c) of passes (p, M, H, W, C) by one convolution over M·C channels."""
     encoders = model.encoders.encoders
-    height, width, channels = model.image_shape
+    height, width, channels = encoders[0].input_shape[1:]
     images = keras.Input((height, width, model.num_members * channels))
     features = images
     for layer in encoders[0].layers[1:]:  # behind the input: a chain, of which the convolution alone has weights

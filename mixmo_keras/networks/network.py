@@ -1,5 +1,6 @@
 """Encoders, mixing block, core and heads as one functional graph: images to the members' logits."""
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -48,7 +49,8 @@ def build(
         share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to nothing.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M so that the core sees features of the size it knows, and disturbed by noise of this many times
-            their standard deviation, such as 0.1, so that members can part. Defaults to encoders that are initialised anew.
+            their standard deviation, such as 0.1, so that members can part. The members' noise sums to zero: at inference
+            the core sees what it knows. Defaults to encoders that are initialised anew.
         normalization: See `networks.normalization`.
         synchronized_batch_norm: Whether batch norm takes its statistics over the rows of all replicas of a `tf.distribute`
             strategy.
@@ -60,9 +62,10 @@ def build(
         ValueError: an argument is out of range, or can't be combined with another or with this backbone.
     """
     _check_share(share, num_members)
+    _warn_of_classes(parts.core, num_classes)
     core = copy_network(parts.core) if copy_core else parts.core
     images = keras.Input(parts.input_shape, name="images")
-    normalize = normalizations.layer(normalization, parts.input_shape[-1])
+    normalize = normalizations.layer(normalization, parts.input_shape[-1], parts.preprocessing)
     encoders = MultiEncoder(parts.encoder, num_members, share == "encoders", seed=seed, name="encoders")
     if encoder_noise is not None:
         if not copy_core:
@@ -92,6 +95,20 @@ def _check_share(share: str | None, num_members: int) -> None:
         warnings.warn("Members share one head: at inference all members give the same prediction.", stacklevel=4)
 
 
+def _warn_of_classes(core: keras.Model, num_classes: int) -> None:
+    last = core.layers[-1]
+    if (
+        isinstance(last, keras.layers.Dense)
+        and last.units == num_classes
+        and last.activation is keras.activations.linear
+    ):
+        warnings.warn(
+            f"The backbone ends in {last.name!r}, a dense layer of num_classes={num_classes} outputs: heads on logits learn "
+            "next to nothing. mixmo_keras.from_classifier(model) takes it for the heads; or pass what ends before it.",
+            stacklevel=4,
+        )
+
+
 def _start_from_pretrained(encoders: MultiEncoder, pretrained: keras.Model, noise: float, seed: int) -> None:
     """Gives every member a disturbed 1/M of a pretrained encoder."""
     noise = arguments.number("encoder_noise", noise, least=0)
@@ -100,12 +117,16 @@ def _start_from_pretrained(encoders: MultiEncoder, pretrained: keras.Model, nois
             "`encoder_noise` needs an encoder that is one convolution without activation, whose weights can be divided "
             "among the members; this one has more. Split right behind the first convolution: `split_at`."
         )
+    shares = [weight / encoders.num_members for weight in pretrained.get_weights()]
+    random = np.random.default_rng(seeds.derive(seed, "pretrained"))
+    count = len(encoders.encoders)
+    disturbed = []  # each weight of all members, (M, ...)
+    for share in shares:
+        disturbance = random.standard_normal((count, *share.shape))
+        disturbance -= disturbance.mean(0)  # of one member: none
+        disturbed.append(share + noise * share.std() * math.sqrt(count / max(count - 1, 1)) * disturbance)
     for member, encoder in enumerate(encoders.encoders):
-        random = np.random.default_rng(seeds.derive(seed, "pretrained", member))
-        weights = [weight / encoders.num_members for weight in pretrained.get_weights()]
-        encoder.set_weights(
-            [weight + noise * weight.std() * random.standard_normal(weight.shape) for weight in weights]
-        )
+        encoder.set_weights([weight[member] for weight in disturbed])
 
 
 def _heads_initializer(stddev: float | None, seed: int) -> keras.initializers.Initializer:

@@ -4,13 +4,16 @@ A normalisation is (mean, standard deviation) of pixels in [0, 1], each a number
 `None` for images that the network takes as they are.
 """
 
+import copy
 import logging
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras import arguments, keras_internals
+from mixmo_keras.networks.copying import copy_network
 
 _logger = logging.getLogger(__name__)
 
@@ -62,8 +65,21 @@ def statistics(normalization: Any, channels: int) -> tuple[list[float], list[flo
     return mean, std
 
 
-def layer(normalization: Any, channels: int) -> keras.layers.Layer:
-    """Returns the layer that takes raw pixels (n, H, W, C) from 0 to 255 to normalised ones."""
+def layer(normalization: Any, channels: int, preprocessing: keras.Model | None = None) -> keras.layers.Layer:
+    """Returns the layer that takes raw pixels (n, H, W, C) from 0 to 255 to what encoders take.
+
+    Args:
+        normalization: (mean, standard deviation), `"auto"` or `None`.
+        channels: C.
+        preprocessing: The backbone's own, beside which there must be no other.
+    """
+    if preprocessing is not None:
+        if normalization not in ("auto", None):
+            raise ValueError(
+                f"`normalization` (={normalization!r}) would normalise images a second time: the backbone has preprocessing "
+                f"of its own ({', '.join(one.name for one in preprocessing.operations[1:])}). Leave `normalization` out."
+            )
+        return Preprocessing(preprocessing, name="normalize")
     of_channels = statistics(normalization, channels)
     if of_channels is None:
         return keras.layers.Rescaling(1.0, name="normalize")
@@ -71,6 +87,44 @@ def layer(normalization: Any, channels: int) -> keras.layers.Layer:
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     return keras.layers.Rescaling(scale, offset, name="normalize")
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+class Preprocessing(keras.layers.Layer):
+    """A network's own preprocessing, of each image, at inference as in training. It is not trained.
+
+    Args:
+        network: A built model from raw images (H, W, C) to what encoders take. It is a template: the layer has a copy.
+
+    Call arguments:
+        images: (n, H, W, C), or (B, M, H, W, C).
+    """
+
+    def __init__(self, network: keras.Model, **kwargs):
+        super().__init__(autocast=False, **kwargs)  # pixels from 0 to 255 keep what half precision would round
+        arguments.instance("network", network, keras.Model, "a built keras.Model")
+        self.network = copy_network(network)
+        for layer in keras_internals.flatten_layers(self.network):
+            layer.trainable = False
+
+    def build(self, input_shape):
+        self.built = True  # the network is
+
+    def call(self, images):
+        rows = ops.reshape(images, (-1, *self.network.input_shape[1:]))
+        prepared = ops.cast(self.network(rows, training=False), self.compute_dtype)
+        return ops.reshape(prepared, (-1, *images.shape[1:-3], *self.network.output_shape[1:]))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-3], *self.network.output_shape[1:])
+
+    def get_config(self):
+        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
+
+    @classmethod
+    def from_config(cls, config):
+        network = keras.saving.deserialize_keras_object(copy.deepcopy(config["network"]))
+        return cls(**{**config, "network": network})
 
 
 def _numbers(name: str, value: Any) -> float | tuple[float, ...]:

@@ -124,7 +124,9 @@ class Incidents(keras.layers.Layer):
             rows[_LABEL] = row(ops.logical_not(valid), low, high)
         if images is not None:
             low, high = ops.cast(ops.min(images), "float32"), ops.cast(ops.max(images), "float32")
-            rows[_IMAGE] = row(ops.logical_or(ops.logical_or(low < 0, high > 255), high <= 1), low, high)
+            # a black batch is one of raw pixels, and what resizing overshoots by is no other unit
+            of_unit = ops.logical_and(high > 0, high <= 1)
+            rows[_IMAGE] = row(ops.logical_or(ops.logical_or(low < -0.5, high > 255.5), of_unit), low, high)
         noted = ops.convert_to_tensor(self.noted)
         self.noted.assign(ops.where(noted[:, :1] > 0, noted, ops.stack(rows)))
 

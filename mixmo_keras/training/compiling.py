@@ -1,6 +1,7 @@
 """What a model's `compile` and `fit` must see to, so that Keras' training loop does what the step needs."""
 
 import contextlib
+import warnings
 
 import keras
 
@@ -19,9 +20,15 @@ def check(model, optimizer, options: dict) -> None:
     """Raises for options of `compile` that can't be combined with the model or its strategy."""
     if options.get("loss_weights") is not None:
         raise ValueError("`loss_weights` has no meaning here: the members' weights follow their mixing ratios.")
+    inner = keras_internals.inner_optimizer(keras.optimizers.get(optimizer))
+    if inner.weight_decay and model.l2.rate:
+        warnings.warn(
+            f"The optimizer decays weights (weight_decay={inner.weight_decay:g}) and so does the model's L2 "
+            f"(l2={model.l2.rate:g}): build the model with l2=0 to leave it to the optimizer.",
+            stacklevel=4,
+        )
     if distribution.num_replicas(model) == 1:
         return
-    inner = keras_internals.inner_optimizer(keras.optimizers.get(optimizer))
     if getattr(inner, "gradient_accumulation_steps", None):
         raise ValueError(
             "Keras' optimizers can't accumulate gradients under several replicas of a tf.distribute strategy: leave "
@@ -55,6 +62,20 @@ def replicas_apart(model):
         yield
     finally:
         model.jit_compile = jit_compile
+
+
+def check_callbacks(model, callbacks) -> None:
+    """Raises where a callback would set a learning rate that follows a schedule: Keras notices after an epoch."""
+    schedule = keras_internals.learning_rate_schedule(model.optimizer)
+    setting = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return
+    for callback in callbacks:
+        if isinstance(callback, setting):
+            raise ValueError(
+                f"{type(callback).__name__} sets the learning rate, which follows the schedule {type(schedule).__name__}: "
+                "compile with an optimizer of a constant rate, such as keras.optimizers.SGD(0.01, momentum=0.9)."
+            )
 
 
 def with_own_callbacks(callbacks):

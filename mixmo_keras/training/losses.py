@@ -1,5 +1,7 @@
 """The default loss. Any Keras loss that returns one value a row can take its place in `compile`."""
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -51,6 +53,18 @@ class SigmoidCrossEntropy(CrossEntropy):
         return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=True), axis=-1)
 
 
+# of other tasks than the choice of one class of K
+_OF_OTHER_TASKS = (
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "huber",
+    "log_cosh",
+    "cosine_similarity",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+)
 _OF_PROBABILITIES = (
     "categorical_crossentropy",
     "sparse_categorical_crossentropy",
@@ -88,6 +102,12 @@ def get(loss, soft_targets: bool = False):
         raise ValueError(
             f"The model returns logits and {getattr(loss, 'name', getattr(loss, '__name__', loss))} expects "
             "probabilities: pass the loss object with from_logits=True, or one that takes logits."
+        )
+    if (name := getattr(function, "__name__", None)) in _OF_OTHER_TASKS:
+        warnings.warn(
+            f"{name} is a loss of another task: predictions, reports and exported models take the logits for those of one "
+            "class of K, by a softmax. Leave `loss` out for its cross-entropy.",
+            stacklevel=4,
         )
     reduction = getattr(loss, "reduction", "sum_over_batch_size")
     if reduction not in ("sum_over_batch_size", "mean"):

@@ -596,18 +596,22 @@ def focal(targets, logits):
     return -(0.25 * (1 - probability) ** 2 * targets * np.log(probability)).sum(-1)
 
 
+def hinge(targets, logits):
+    return np.maximum(0, ((1 - targets) * logits).max(-1) - (targets * logits).sum(-1) + 1)
+
+
 @pytest.mark.parametrize(
     ("loss", "values"),
     [
         (keras.losses.CategoricalFocalCrossentropy(from_logits=True), focal),
-        (keras.losses.MeanSquaredError(), lambda targets, logits: ((targets - logits) ** 2).mean(-1)),
-        ("mean_squared_error", lambda targets, logits: ((targets - logits) ** 2).mean(-1)),
+        (keras.losses.CategoricalHinge(), hinge),
+        ("categorical_hinge", hinge),
         (
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2),
             lambda targets, logits: oracle.cross_entropy(targets, logits, 0.2),
         ),
     ],
-    ids=["focal", "mean squared error", "by name", "Keras' cross-entropy"],
+    ids=["focal", "hinge", "by name", "Keras' cross-entropy"],
 )
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("choice", ["mixup", pytest.param(None, marks=pytest.mark.slow)])

@@ -4,14 +4,17 @@ import keras
 import layer_harness
 import numpy as np
 import pytest
+import tiny
 from layer_harness import Case
 
 import mixmo_keras
 from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
+from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.multiplexing import Answers, Seating
+from mixmo_keras.networks.normalization import Preprocessing
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
 from mixmo_keras.networks.temperature import Temperature
 
@@ -25,6 +28,12 @@ def encoders(shared: bool = False, **options) -> MultiEncoder:
     images = keras.Input((4, 6, 3))
     encoder = keras.Model(images, keras.layers.Conv2D(2, 3, padding="same", **options)(images))
     return MultiEncoder(encoder, 3, shared, seed=0, **options)
+
+
+def preprocessing(**options) -> Preprocessing:
+    images = keras.Input((4, 6, 3))
+    normalized = keras.layers.Normalization(mean=[0.2, 0.3, 0.4], variance=[1.5, 1.4, 1.3])(images)
+    return Preprocessing(keras.Model(images, keras.layers.CenterCrop(2, 4)(normalized)), **options)
 
 
 def branch_of_some_rows(layer: keras.layers.Layer, case: Case) -> keras.Model:
@@ -54,6 +63,13 @@ CASES = {
     "MixingBlock, masks": Case(MixingBlock, (MEMBERS, numbers(2, 3, 4, 6, 1)), (2, 4, 6, 3)),
     "MultiHead": Case(lambda **o: MultiHead(3, 5, **o), (numbers(2, 6),), (2, 3, 5)),
     "MultiHead, shared": Case(lambda **o: MultiHead(3, 5, shared=True, **o), (numbers(2, 6),), (2, 3, 5)),
+    "BehindConvolution": Case(
+        lambda **o: BehindConvolution(tiny.PatchEmbedding(**o), ["pad", "project"], tiny.SHAPE, **o),
+        (numbers(2, 3, 3, 6),),
+        (2, 10, 6),
+    ),
+    "Preprocessing": Case(preprocessing, (MEMBERS,), (2, 3, 2, 4, 3)),
+    "Preprocessing, one image": Case(preprocessing, (IMAGES,), (2, 2, 4, 3)),
     "MemberAverage": Case(lambda **o: MemberAverage(temperature=2.0, **o), (numbers(2, 3, 5),), (2, 5)),
     "MemberAverage, probabilities": Case(
         lambda **o: MemberAverage("probabilities", 2.0, "members", **o), (numbers(2, 3, 5),), (2, 5)

@@ -99,6 +99,7 @@ def test_pretrained_encoders_give_the_core_what_it_knows(num_members):
     kernel = np.asarray(whole.get_layer("stem").kernel) / num_members
     noises = [np.asarray(encoder.get_layer("stem").kernel) - kernel for encoder in built.encoders.encoders]
     assert not np.allclose(noises[0], noises[1])
+    np.testing.assert_allclose(sum(noises), 0, atol=1e-6)  # so that the core still sees what it knows
     for noise in noises:  # 108 numbers: their standard deviation within four of its own standard errors
         assert noise.std() == pytest.approx(0.1 * kernel.std(), rel=4 / np.sqrt(2 * 107))
 

@@ -122,3 +122,29 @@ def test_round_trip():
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert copy.get_config() == loss.get_config()
     assert float(copy(LABELS, LOGITS)) == float(loss(LABELS, LOGITS))
+
+
+@pytest.mark.parametrize(
+    "loss", ["mean_squared_error", keras.losses.BinaryCrossentropy(from_logits=True), keras.losses.Huber()]
+)
+def test_losses_of_other_tasks_are_warned_of(loss):
+    model = tiny.model()
+    with pytest.warns(UserWarning, match="is a loss of another task.*Leave `loss` out for its cross-entropy"):
+        model.compile(loss=loss)
+
+
+def test_two_decays_of_weights_are_warned_of():
+    with pytest.warns(UserWarning, match=r"weight_decay=0.004\) and so does the model's L2 \(l2=0.001\)"):
+        tiny.model(l2=1e-3).compile(keras.optimizers.AdamW(1e-3))
+    tiny.model(l2=0.0).compile(keras.optimizers.AdamW(1e-3))
+
+
+@pytest.mark.parametrize(
+    "callback", [keras.callbacks.ReduceLROnPlateau(), keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)]
+)
+def test_callbacks_that_would_set_a_scheduled_rate_are_refused_at_once(callback):
+    x, y = tiny.data()
+    with pytest.raises(
+        ValueError, match=f"{type(callback).__name__} sets the learning rate, which follows the schedule Step"
+    ):
+        tiny.model(learning_rate=None).fit(x, y, callbacks=[callback], verbose=0)

@@ -137,7 +137,9 @@ def test_before_any_fit_there_is_no_warmup_and_the_mask_has_its_probability():
         (dict(images=[0.0, 255.0]), _IMAGE, None),
         (dict(images=[3, 4]), _IMAGE, None),
         (dict(images=[0.0, 1.0]), _IMAGE, (0, 1)),
-        (dict(images=[-0.1, 200.0]), _IMAGE, (-0.1, 200)),
+        (dict(images=[-1.0, 200.0]), _IMAGE, (-1, 200)),
+        (dict(images=[-0.1, 255.0]), _IMAGE, None),
+        (dict(images=[0.0, 0.0]), _IMAGE, None),
         (dict(images=[0.0, 256.0]), _IMAGE, (0, 256)),
         (dict(images=np.array([0, 255], "uint8")), _IMAGE, None),
     ],
@@ -250,6 +252,8 @@ def test_odd_pixels_warn_once_in_fit_and_in_evaluate(network, scale):
         warnings.filterwarnings("error", message=".*raw pixels")
         network.evaluate(dataset(), verbose=0)  # forgotten
         network.fit(dataset(), verbose=0)
+        network.evaluate(dataset(X * 0), verbose=0)  # a black batch
+        network.evaluate(dataset(X * np.float32(1.0000001)), verbose=0)  # what resizing overshoots by
 
 
 def test_any_pixels_will_do_without_normalization():

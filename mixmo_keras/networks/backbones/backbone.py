@@ -17,11 +17,14 @@ class Backbone:
         encoder: From images (H, W, C) to features (h, w, c). Each member gets a copy of its own.
         core: From features (h, w, c) to a vector (F,). The members share it.
         head_stddev: Standard deviation of the heads' initial weights. Defaults to He's.
+        preprocessing: What the network does to images before the encoder, in place of the model's normalisation: from raw
+            images (H, W, C) to what the encoder takes. It is done once for all members and not trained. Defaults to none.
     """
 
     encoder: keras.Model
     core: keras.Model
     head_stddev: float | None = None
+    preprocessing: keras.Model | None = None
 
     def __post_init__(self):
         for name in ("encoder", "core"):
@@ -34,6 +37,11 @@ class Backbone:
             raise ValueError(
                 f"The encoder's output {produced} must be a map (B, h, w, c) and fit the core's input {expected}."
             )
+        if self.preprocessing is not None:
+            arguments.instance("preprocessing", self.preprocessing, keras.Model, "a built keras.Model or None")
+            prepared, expected = self.preprocessing.output_shape, self.encoder.input_shape
+            if tuple(prepared[1:]) != tuple(expected[1:]):
+                raise ValueError(f"The preprocessing's output {prepared} must fit the encoder's input {expected}.")
         if len(self.core.output_shape) != 2:
             raise ValueError(
                 f"The core must end in a vector (B, F), as after pooling; it ends in {self.core.output_shape}."
@@ -42,7 +50,7 @@ class Backbone:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the images."""
-        return tuple(self.encoder.input_shape[1:])
+        return tuple((self.preprocessing or self.encoder).input_shape[1:])
 
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
@@ -56,10 +64,12 @@ class Backbone:
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "core": keras.saving.serialize_keras_object(self.core),
             "head_stddev": self.head_stddev,
+            "preprocessing": keras.saving.serialize_keras_object(self.preprocessing),
         }
 
     @classmethod
     def from_config(cls, config: dict) -> "Backbone":
         config = copy.deepcopy(config)  # Keras empties what it deserializes
-        networks = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "core")}
+        names = ("encoder", "core", "preprocessing")
+        networks = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in names}
         return cls(**networks, **config)

@@ -60,7 +60,7 @@ def get(
             "backbones.wide_resnet(28, 10, drop_path=0.2), or with `StochasticDepth` layers."
         )
     if isinstance(backbone, keras.Model):
-        backbone = split(backbone)
+        backbone = split(backbone, input_shape=input_shape)
     if input_shape is not None and input_shape != backbone.input_shape:
         raise ValueError(
             f"`input_shape` (={input_shape}) differs from the backbone's, {backbone.input_shape}. "

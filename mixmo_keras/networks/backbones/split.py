@@ -1,13 +1,15 @@
-"""Any functional Keras model as a backbone: cut at a layer into an encoder and a core."""
+"""Any functional Keras model as a backbone: cut at a layer into an encoder and a core, what is before its stem apart."""
 
 import logging
+from typing import Any
 
 import keras
 from keras import layers
 
-from mixmo_keras import keras_internals
+from mixmo_keras import arguments, keras_internals
+from mixmo_keras.networks import graphs
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.copying import copy_network
+from mixmo_keras.networks.backbones.stems import Opening
 
 _logger = logging.getLogger(__name__)
 
@@ -22,50 +24,80 @@ _AFTER_CONVOLUTION = (
     layers.PReLU,
     layers.ELU,
 )
+_PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 
 
-def split(model: keras.Model, at: str | None = None) -> Backbone:
+def split(model: keras.Model, at: str | None = None, input_shape: tuple[int, int, int] | None = None) -> Backbone:
     """Cuts a network in two: what comes up to a layer, of which each member gets its own, and the rest, which they share.
 
-    The core keeps the model's weights, pretrained ones too; encoders are initialised anew, each for its member. The parts
-    are copies: `model` itself stays as it is. Where the rest ends in a map (B, h, w, c), global average pooling is added.
+    The core keeps the model's weights, pretrained ones too; encoders are initialised anew, each for its member. What the
+    model does to pixels before its first convolution (`Rescaling`, `Normalization`, arithmetic) is the backbone's
+    preprocessing, done once for all members. Models inside the model are written out. The parts are copies: `model` itself
+    stays as it is. Where the rest ends in a map (B, h, w, c) or a sequence (B, n, c), global average pooling is added.
 
     Args:
-        model: A functional or Sequential model from one image (H, W, C) to features, without a classification head.
+        model: A functional or Sequential model from one image to features, without a classification head:
+            `mixmo_keras.from_classifier` takes one with its head.
         at: Name of the layer whose output is mixed, a map (B, h, w, c). Defaults to the first convolution, with the
             normalisation and activation right behind it; the layer's name is logged.
+        input_shape: (H, W, C), for a model that takes images of any size.
 
     Raises:
-        ValueError: not a functional Keras model, no such layer, its output is no map, or something passes the cut by.
+        ValueError: not a functional Keras model, no such layer, its output is no map, something passes the cut by, or the
+            model ends in classes' probabilities.
     """
-    model = _functional(model)
+    check_graph(model, input_shape)
+    opening = Opening(activation=False)
+    network = graphs.flat(model, input_shape, opening)
+    _check_ends_in_features(network)
     if at is None:
-        at = _first_convolution(model)
+        at = _behind_stem(network, opening)
         _logger.info("%s is split at %r: pass `split_at` for another layer.", model.name, at)
-    names = [layer.name for layer in model.layers]
-    if at not in names:
+    if graphs.output_of(network, at) is None:
+        names = [layer.name for layer in network.layers]
         raise ValueError(f"{model.name} has no layer {at!r}. Its first layers are {', '.join(names[:12])}.")
-    cut = model.get_layer(at).output
+    return cut_backbone(network, graphs.output_of(network, at), opening.convolution, at)
+
+
+def cut_backbone(
+    network: keras.Model, cut: Any, convolution: layers.Layer | None, at: str, end: Any = None
+) -> Backbone:
+    """The backbone of a flat network.
+
+    Args:
+        network: As `graphs.flat` gives it.
+        cut: Its tensor that is mixed.
+        convolution: The first one, before which there is preprocessing, if any.
+        at: What to call the cut in messages.
+        end: Its tensor where the core ends. Defaults to the network's output.
+    """
+    end = network.outputs[0] if end is None else end
     if isinstance(cut, (list, tuple)) or len(cut.shape) != 4:
         raise ValueError(f"`split_at` (={at!r}) must name a layer whose output is a map (B, h, w, c).")
-    if cut is model.outputs[0]:
-        raise ValueError(f"{model.name} ends at {at!r}: nothing is left for the members to share. Split it before.")
-    _check_nothing_passes_by(model, cut, at)
-    encoder = copy_network(keras.Model(model.inputs[0], cut, name="encoder"))
-    core = copy_network(keras.Model(cut, model.outputs[0], name="core"))
-    if len(core.output_shape) == 4:
-        pooled = layers.GlobalAveragePooling2D(name="split_pool")(core.outputs[0])
-        core = keras.Model(core.inputs[0], pooled, name="core")
-    return Backbone(encoder, core)
+    if cut is end:
+        raise ValueError(f"{network.name} ends at {at!r}: nothing is left for the members to share. Split it before.")
+    if passing := graphs.passing_by(network, cut):
+        raise ValueError(
+            f"{network.name} can't be split at {at!r}: {passing[0]} passes it by, to {passing[1]}. "
+            "Split before that connection begins or after it ends."
+        )
+    images, entry = network.inputs[0], _entry(network, cut, convolution)
+    preprocessing = None if entry is images else graphs.stretch(network, images, entry, "preprocessing")
+    core = graphs.stretch(network, cut, end, "core")
+    if len(core.output_shape) > 2:
+        pooling = {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D}[len(core.output_shape)]
+        core = keras.Model(core.inputs[0], pooling(name="split_pool")(core.outputs[0]), name="core")
+    encoder = graphs.stretch(network, entry, cut, "encoder")
+    for layer in keras_internals.flatten_layers(encoder):  # of a frozen network too: members' encoders have to part
+        layer.trainable = True  # each on its own: TensorFlow ignores that of a network which says so already
+    return Backbone(encoder, core, preprocessing=preprocessing)
 
 
-def _functional(model: keras.Model) -> keras.Model:
-    """The model as a graph from one input, images of one shape, to one output; raises where it has none."""
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            raise ValueError(f"{model.name} has no input shape yet: begin it with keras.Input.")
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+def check_graph(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> None:
+    """Raises where a model is no graph from one input, images of one shape, to one output."""
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(f"{model.name} has no input shape yet: begin it with keras.Input.")
+    if not isinstance(model, keras.Model) or not hasattr(graphs.functional(model), "operations"):
         raise ValueError(
             f"A backbone to split must be a functional or Sequential Keras model, got {type(model).__name__}. Models whose "
             "`call` is written in Python have no graph to cut."
@@ -74,51 +106,58 @@ def _functional(model: keras.Model) -> keras.Model:
         raise ValueError(
             f"A backbone must have one input and one output; {model.name} has {len(model.inputs)} and {len(model.outputs)}."
         )
-    if len(model.input_shape) != 4 or None in model.input_shape[1:]:
+    shape = model.inputs[0].shape[1:]
+    if input_shape is not None:
+        given = arguments.image_shape("input_shape", input_shape)
+        if len(shape) != 3 or any(own not in (None, size) for own, size in zip(shape, given, strict=True)):
+            raise ValueError(
+                f"`input_shape` (={given}) differs from the backbone's, {shape}: leave it out, or build for it."
+            )
+    elif len(shape) != 3 or None in shape:
         raise ValueError(
-            f"A backbone must take images of one shape (H, W, C); {model.name} takes {model.input_shape[1:]}. Build it with "
+            f"A backbone must take images of one shape (H, W, C); {model.name} takes {shape}. Build it with "
             "input_shape=(H, W, C)."
         )
-    return model
 
 
-def _first_convolution(model: keras.Model) -> str:
+def _check_ends_in_features(network: keras.Model) -> None:
+    last = graphs.producers(network)[id(network.outputs[0])].operation
+    if isinstance(last, layers.Softmax) or getattr(last, "activation", None) in _PROBABILITIES:
+        raise ValueError(
+            f"{network.name} is a classifier: it ends in probabilities, {last.name!r}, on which heads would learn next to "
+            "nothing. mixmo_keras.from_classifier(model) makes an ensemble of it, head and all; or pass the model that ends "
+            "before its head, such as with include_top=False."
+        )
+
+
+def _behind_stem(network: keras.Model, opening: Opening) -> str:
     """Name of the first convolution's layer, or of the last of what follows it directly."""
-
-    def convolves(layer) -> bool:
-        inner = keras_internals.flatten_layers(layer) if isinstance(layer, keras.Model) else [layer]
-        return any(isinstance(one, layers.Conv2D) for one in inner)
-
-    end = next((layer for layer in model.layers if convolves(layer)), None)
+    end = opening.convolution
     if end is None:
-        raise ValueError(f"{model.name} has no convolution to split behind: pass `split_at`, the name of a layer.")
-    while len(following := _users(model, end)) == 1 and isinstance(following[0], _AFTER_CONVOLUTION):
+        raise ValueError(f"{network.name} has no convolution to split behind: pass `split_at`, the name of a layer.")
+    while len(following := _users(network, end)) == 1 and isinstance(following[0], _AFTER_CONVOLUTION):
         end = following[0]
     return end.name
 
 
-def _users(model: keras.Model, layer) -> list:
-    """The operations of the model that take this layer's output."""
-    outputs = {id(tensor) for tensor in keras.tree.flatten(layer.output)}
-    # calls in the model's graph alone: its layers may have been called elsewhere too
-    users = {
-        id(node.operation)
-        for node in keras_internals.nodes(model)
-        if any(id(tensor) in outputs for tensor in keras.tree.flatten(node.input_tensors))
-    }
-    return [operation for operation in model.operations if operation is not layer and id(operation) in users]
+def _users(network: keras.Model, layer: layers.Layer) -> list[layers.Layer]:
+    """The operations that take a layer's output."""
+    output = graphs.output_of(network, layer.name)
+    return [
+        node.operation
+        for node in keras_internals.nodes(network)
+        if any(tensor is output for tensor in keras.tree.flatten(node.input_tensors))
+    ]
 
 
-def _check_nothing_passes_by(model: keras.Model, cut, at: str) -> None:
-    """Raises where an operation behind the cut takes something from before it that is not the cut itself."""
-    before = keras_internals.nodes(keras.Function(model.inputs, cut))
-    producers = {id(tensor): node.operation for node in before for tensor in node.outputs}
-    for node in keras_internals.nodes(model):
-        if any(node is other for other in before):
-            continue
-        for tensor in keras.tree.flatten(node.input_tensors):
-            if id(tensor) in producers and tensor is not cut:
-                raise ValueError(
-                    f"{model.name} can't be split at {at!r}: {producers[id(tensor)].name} passes it by, to "
-                    f"{node.operation.name}. Split before that connection begins or after it ends."
-                )
+def _entry(network: keras.Model, cut: keras.KerasTensor, convolution: layers.Layer | None) -> keras.KerasTensor:
+    """The tensor at which encoders begin: the images, or what preprocessing makes of them; padding is the encoders'."""
+    images, made_by = network.inputs[0], graphs.producers(network)
+    nodes = [node for node in keras_internals.nodes(keras.Function(network.inputs, cut)) if not node.is_input]
+    first = next((node for node in nodes if node.operation is convolution), None)
+    if first is None:  # the cut is before it
+        return images
+    entry = first.input_tensors[0]
+    while isinstance(made_by[id(entry)].operation, layers.ZeroPadding2D):
+        entry = made_by[id(entry)].input_tensors[0]
+    return images if graphs.passing_by(network, entry) else entry

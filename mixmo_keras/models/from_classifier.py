@@ -1,0 +1,168 @@
+"""An ensemble that begins as the classifier one has: the same answers, from which members then learn to differ."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mixmo_keras import arguments
+from mixmo_keras.models.deep_ensemble import DeepEnsemble
+from mixmo_keras.models.methods import METHODS
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks import classifier as classifiers
+from mixmo_keras.networks import graphs
+from mixmo_keras.networks.backbones.backbone import Backbone
+from mixmo_keras.networks.classifier import Classifier
+
+ENCODER_NOISE = 0.1
+
+
+def from_classifier(
+    classifier: keras.Model | str | os.PathLike,
+    num_members: int | None = None,
+    method: str = "cut_mixmo",
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    normalization: tuple | None = None,
+    encoder_noise: float = ENCODER_NOISE,
+    verbose: bool = True,
+    **options,
+) -> MixMo:
+    """Returns an ensemble whose answers are a classifier's, before any training: what is left is to train it further.
+
+    The classifier's first convolution is shared out among the members' encoders, W/M to each, so that their sum is W; its
+    core is copied; each member's head is a copy of its last layer. What it does to pixels before is kept, and layers that
+    were frozen stay so, but for encoders and heads.
+
+    Args:
+        classifier: A functional or Sequential Keras model from images to classes, with softmax or without, trained or not:
+            one's own, of keras.applications or keras_hub, or of this library; or the path of a `.keras` file.
+        num_members: M. Defaults to 2; methods of one network have one.
+        method: A name in `models.methods.METHODS`, such as `"cut_mixmo"`, `"linear_mixmo"`, `"mimo"` or `"single"`, which
+            is the classifier itself, to be trained further in the same way.
+        input_shape: (H, W, C), for a classifier that takes images of any size.
+        normalization: What was done to pixels *before* they came to the classifier, if anything, as (mean, standard
+            deviation) of pixels in [0, 1]: (0, 1) for a division by 255. Defaults to nothing.
+        encoder_noise: By how much members' encoders differ to begin with, times their standard deviation. The noise of all
+            sums to zero, so that the ensemble's answers stay the classifier's whatever it is.
+        verbose: Whether to print what was found and done.
+        **options: Of the method, such as `batch_repetitions`, `seed` or `input_repetition`.
+
+    Returns:
+        A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits.
+
+    Raises:
+        ValueError: the classifier can't be taken apart, see `networks.classifier.take_apart`; or an argument is wrong.
+
+    Example:
+
+    ```python
+    model = mixmo_keras.from_classifier("classifier.keras", num_members=2)
+    model.fit(train, validation_data=validation, epochs=10)
+    ```
+    """
+    arguments.choice("method", method, METHODS)
+    encoder_noise = arguments.number("encoder_noise", encoder_noise, least=0)
+    if num_members is None and method not in ("single", "cosub"):
+        num_members = 2
+    members = {} if num_members is None else {"num_members": num_members}
+    source = _model_of(classifier, input_shape)
+    apart = _with_converter(source, classifiers.take_apart(source, _shape_of(source, input_shape)))
+    of_network = dict(num_classes=len(apart.bias), normalization=normalization, encoder_noise=encoder_noise)
+    model = METHODS[method](apart.backbone, **of_network, **members, **options)
+    num_heads = 1 if model.heads.shared else model.num_members
+    model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
+    if arguments.boolean("verbose", verbose):
+        print(description(source.name, apart, model, method, encoder_noise, normalization))
+    return model
+
+
+def _model_of(classifier, input_shape) -> keras.Model:
+    if isinstance(classifier, (str, os.PathLike)):
+        if Path(classifier).suffix != ".keras" and "://" not in str(classifier):
+            raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file, got {classifier!r}.")
+        classifier = keras.models.load_model(classifier, compile=False)
+    arguments.instance("classifier", classifier, keras.Model, "a Keras model or the path of a .keras file")
+    if isinstance(classifier, DeepEnsemble):
+        raise ValueError("`classifier` must be one network, got a DeepEnsemble: pass one of its networks.")
+    return classifier.fused() if isinstance(classifier, MixMo) else classifier
+
+
+def _converter(source: keras.Model):
+    """What a keras_hub classifier does to images outside its graph; `None` where it does nothing."""
+    return getattr(getattr(source, "preprocessor", None), "image_converter", None)
+
+
+def _shape_of(source: keras.Model, input_shape) -> tuple[int, int, int] | None:
+    """The image shape of a model that takes any, by what it is converted to, unless one is given."""
+    size = getattr(_converter(source), "image_size", None)
+    if input_shape is not None or size is None or not getattr(source, "inputs", None):
+        return input_shape
+    _, *own = source.inputs[0].shape
+    return (*size, own[-1]) if None in own else None
+
+
+def _with_converter(source: keras.Model, apart: Classifier) -> Classifier:
+    """The same with the scale and offset of a keras_hub classifier's image converter in front."""
+    converter = _converter(source)
+    scale, offset = getattr(converter, "scale", None), getattr(converter, "offset", None)
+    if scale is None and offset is None:
+        return apart
+    images = keras.Input(apart.backbone.input_shape, name="images")
+    x = keras.layers.Rescaling(1.0 if scale is None else scale, 0.0 if offset is None else offset)(images)
+    if apart.backbone.preprocessing is not None:
+        x = apart.backbone.preprocessing(x)
+    preprocessing = keras.Model(images, x, name="preprocessing")
+    parts = Backbone(apart.backbone.encoder, apart.backbone.core, preprocessing=preprocessing)
+    return apart._replace(backbone=parts)
+
+
+def description(
+    name: str, apart: Classifier, model: MixMo, method: str, encoder_noise: float, normalization: tuple | None
+) -> str:
+    """What was found in a classifier and what became of it, a line a part."""
+    parts = apart.backbone
+    height, width, channels = parts.input_shape
+    core = model.core
+    frozen = core.count_params() - sum(int(np.prod(weight.shape)) for weight in core.trainable_weights)
+    statistics = sum(int(np.prod(weight.shape)) for weight in core.non_trainable_weights if _is_statistic(weight))
+    members = f"{model.num_members} members" if model.num_members > 1 else "one member"
+    kernel = parts.encoder.get_layer(apart.convolution).kernel.shape
+    noise = f", which differ by {encoder_noise:g} of their spread" if encoder_noise and model.num_members > 1 else ""
+    rows = [
+        ("preprocessing", _preprocessing(parts, normalization)),
+        ("stem", f"{apart.convolution}, {kernel[0]}×{kernel[1]}, shared out among {members}{noise}"),
+        ("core", f"{core.count_params():,} weights, copied{_frozen(frozen - statistics)}"),
+        ("head", f"{apart.head}, {apart.kernel.shape[0]} → {apart.kernel.shape[1]}, copied for {members}"),
+    ]
+    lines = [f"{name}: images of {height}×{width}×{channels}, {len(apart.bias)} classes, gives {_given(apart)}"]
+    lines += [f"  {part:14} {what}" for part, what in rows]
+    return "\n".join([*lines, f"As {method} it gives the same answers, as logits. Train it further: model.fit(...)"])
+
+
+def _given(apart: Classifier) -> str:
+    return {"linear": "logits", "sigmoid": "one sigmoid, which becomes two logits"}.get(apart.ends_in, apart.ends_in)
+
+
+def _is_statistic(weight) -> bool:
+    return weight.name in ("moving_mean", "moving_variance")
+
+
+def _frozen(count: int) -> str:
+    return f"; {count:,} of them are frozen and stay so" if count > 0 else ""
+
+
+def _preprocessing(parts: Backbone, normalization: tuple | None) -> str:
+    if parts.preprocessing is None:
+        if normalization is not None:
+            return f"none of its own; pixels are normalised by {normalization} as you said"
+        return (
+            "none found: it takes pixels as they come. What you did to them before, say it, such as normalization=(0, 1) "
+            "for a division by 255, or put it into the model"
+        )
+    done = graphs.operations(parts.preprocessing)
+    names = [operation.name for operation in done]
+    random = [operation.name for operation in done if type(operation).__name__.startswith("Random")]
+    off = f"; {', '.join(random)} is random in training and off now: pass `augmentation`" if random else ""
+    return f"{', '.join(names)}, kept{off}"

@@ -1,0 +1,185 @@
+"""A trained Keras classifier taken apart: preprocessing, a stem that can be shared out, core, and a dense head."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+
+from mixmo_keras import keras_internals
+from mixmo_keras.networks import graphs
+from mixmo_keras.networks.backbones.backbone import Backbone
+from mixmo_keras.networks.backbones.split import check_graph, cut_backbone
+from mixmo_keras.networks.backbones.stems import Opening
+from mixmo_keras.networks.layers import is_linear
+
+_REGRESSION = ("mean_squared", "mean_absolute", "huber", "log_cosh", "mse", "mae", "mape", "msle")
+_ENDS = {"softmax": "softmax", "log_softmax": "log-softmax", "sigmoid": "sigmoid", "linear": "logits"}
+
+
+class Classifier(NamedTuple):
+    """The parts of a classifier; put together, they give its answers.
+
+    Attributes:
+        backbone: Copies of preprocessing, first convolution and core.
+        kernel: Of the head, (F, K).
+        bias: (K,).
+        convolution: Name of the first convolution.
+        head: Name of the head.
+        ends_in: What the classifier gives: "softmax", "sigmoid", "logits".
+    """
+
+    backbone: Backbone
+    kernel: np.ndarray
+    bias: np.ndarray
+    convolution: str
+    head: str
+    ends_in: str
+
+    def logits(self, images) -> np.ndarray:
+        """Logits (n, K) of images (n, H, W, C), by the parts."""
+        x = keras.ops.convert_to_tensor(images, "float32")
+        for network in (self.backbone.preprocessing, self.backbone.encoder, self.backbone.core):
+            x = x if network is None else network(x, training=False)
+        return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) @ self.kernel + self.bias
+
+
+class _Head(NamedTuple):
+    layer: layers.Layer
+    features: keras.KerasTensor  # what it is called on
+    ends_in: str
+
+
+def take_apart(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Classifier:
+    """Takes a classifier apart; `model` stays as it is.
+
+    Two classes by one sigmoid become two logits, (0, z).
+
+    Args:
+        model: A functional or Sequential model from an image to K classes: its last layer with weights is dense, or a 1×1
+            convolution of one place, with softmax or without; its first is a convolution, or holds one.
+        input_shape: (H, W, C), for a model that takes images of any size.
+
+    Raises:
+        ValueError: it is no such classifier, or can't be cut; or the parts don't give its answers.
+    """
+    check_graph(model, input_shape)
+    opening = Opening(activation=True)
+    network = graphs.flat(model, input_shape, opening)
+    if opening.convolution is None:
+        raise ValueError(f"{model.name} has no convolution that could be shared out among members.")
+    head = _head(network)
+    _check_task(model, head)
+    stem = opening.convolution.name
+    parts = cut_backbone(network, graphs.output_of(network, stem), opening.convolution, stem, head.features)
+    if not is_linear(parts.encoder):
+        raise ValueError(
+            f"{model.name} begins with {', '.join(layer.name for layer in parts.encoder.layers[1:])}: what is shared out "
+            "among members must be one convolution, behind preprocessing that nothing passes by."
+        )
+    kernel, bias = _weights(head)
+    apart = Classifier(parts, kernel, bias, stem, head.layer.name, head.ends_in)
+    _check_same_answers(model, apart)
+    return apart
+
+
+def _head(network: keras.Model) -> _Head:
+    """The head, found from the output backwards, past softmax and what only reshapes."""
+    made_by, tensor, ends_in = graphs.producers(network), network.outputs[0], "linear"
+    if len(tensor.shape) != 2:
+        raise ValueError(f"A classifier gives (n, K), one row an image; {network.name} gives {tensor.shape}.")
+    while True:
+        node = made_by[id(tensor)]
+        layer = node.operation
+        if isinstance(layer, layers.Dense) or (isinstance(layer, layers.Conv2D) and _is_dense(layer, node)):
+            own = keras_internals.name_of_activation(layer.activation)
+            if own != "linear" and ends_in != "linear":
+                raise ValueError(f"{network.name} has {own} in its head and {ends_in} behind it: what are its logits?")
+            return _Head(layer, node.input_tensors[0], _checked_end(network, own if own != "linear" else ends_in))
+        end = _activation_of(layer)
+        if end not in (None, "linear"):
+            ends_in = end
+        elif end is None and not isinstance(layer, (layers.Flatten, layers.Reshape, layers.Identity, layers.Dropout)):
+            raise ValueError(
+                f"{network.name} must end in a dense layer, with or without softmax, whose copies are the members' heads; "
+                f"it ends in {layer.name!r}, a {type(layer).__name__}."
+            )
+        tensor = node.input_tensors[0]
+
+
+def _is_dense(layer: layers.Conv2D, node: Any) -> bool:
+    """Whether a convolution is of 1×1 pixels on a map of one place, (B, 1, 1, F)."""
+    return tuple(layer.kernel_size) == (1, 1) and tuple(node.input_tensors[0].shape[1:3]) == (1, 1)
+
+
+def _activation_of(operation: Any) -> str | None:
+    """The name of what an operation applies to logits; `None` if it is something else."""
+    if isinstance(operation, layers.Activation):
+        return keras_internals.name_of_activation(operation.activation)
+    name = type(operation).__name__  # of keras.ops.softmax(x) too
+    return {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}.get(name)
+
+
+def _checked_end(network: keras.Model, ends_in: str) -> str:
+    if ends_in not in _ENDS:
+        raise ValueError(
+            f"{network.name} ends in {ends_in}: a classifier ends in softmax, sigmoid (two classes) or logits."
+        )
+    if ends_in == "sigmoid" and network.output_shape[-1] > 1:
+        raise ValueError(
+            f"{network.name} ends in {network.output_shape[-1]} sigmoids: that is several labels an image, where members "
+            "choose one class of K."
+        )
+    return ends_in
+
+
+def _check_task(model: keras.Model, head: _Head) -> None:
+    """Raises where a model without softmax was compiled for something else than a choice of one class."""
+    loss = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
+    name = str(getattr(loss, "name", getattr(loss, "__name__", loss))).lower()
+    outputs = model.output_shape[-1]
+    if head.ends_in == "linear" and any(part in name for part in _REGRESSION):
+        raise ValueError(f"{model.name} was compiled with {name}, a loss of regression: it is no classifier.")
+    if head.ends_in == "linear" and outputs > 1 and "binary" in name:
+        raise ValueError(
+            f"{model.name} was compiled with {name} for {outputs} outputs: that is several labels an image, where members "
+            "choose one class of K."
+        )
+    if head.ends_in == "linear" and outputs == 1 and "binary_crossentropy" not in name:
+        raise ValueError(
+            f"{model.name} has one output and no sigmoid: it is taken for a regression. Two classes by one logit are "
+            "recognised by the loss: compile it with keras.losses.BinaryCrossentropy(from_logits=True)."
+        )
+
+
+def _weights(head: _Head) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel (F, K) and bias (K,) of a head."""
+    kernel = keras.ops.convert_to_numpy(head.layer.kernel).astype("float32")
+    kernel = kernel.reshape(kernel.shape[-2:])
+    bias = np.zeros(kernel.shape[1], "float32")
+    if head.layer.use_bias:
+        bias = keras.ops.convert_to_numpy(head.layer.bias).astype("float32")
+    if kernel.shape[1] == 1:
+        kernel, bias = (np.concatenate([np.zeros_like(one), one], -1) for one in (kernel, bias))
+    return kernel, bias
+
+
+def _check_same_answers(model: keras.Model, apart: Classifier) -> None:
+    images = np.random.default_rng(0).uniform(0, 255, (2, *apart.backbone.input_shape)).astype("float32")
+    expected = keras.ops.convert_to_numpy(keras.ops.cast(model(images, training=False), "float32"))
+    logits = apart.logits(images)
+    if apart.ends_in in ("softmax", "sigmoid"):
+        logits = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    elif apart.ends_in == "log_softmax":
+        logits = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
+    if expected.shape[1] == 1:
+        logits = logits[:, 1:]
+    if not np.isfinite(expected).all():
+        raise ValueError(f"{model.name} gives NaN or infinite answers to images of pixels from 0 to 255.")
+    exact = apart.backbone.dtype_policy.compute_dtype == "float32"
+    error = np.abs(logits - expected).max() / max(1.0, np.abs(expected).max())
+    if error > (1e-3 if exact else 5e-2):
+        raise ValueError(
+            f"{model.name} could not be taken apart: its parts' answers differ from its own by {error:.2g}. Something in it "
+            "depends on more than its layers' inputs."
+        )

@@ -1,0 +1,151 @@
+"""A trained classifier, and what further training is best spent on: itself, an ensemble in it, or a second network.
+
+    python recipes/fine_tuning.py digits --noise 0.2 --seeds 0 1 2             a minute and a half a run on one core
+    python recipes/fine_tuning.py cifar10 --seeds 0 1 2 --data-dir DATA        four minutes a run
+    python recipes/fine_tuning.py cifar10 --seeds 0 1 2 --only-table           what there is
+    python recipes/fine_tuning.py cifar10 --docs                               tables of docs/results.md, from what was kept
+
+A single network is trained to the end of its schedule. Every row then has as many rows and steps again: on from these
+weights by each method (`mixmo_keras.from_classifier`), or for a second network from nothing, which makes a deep ensemble
+of two with the first, at twice the price in use. The test labels are right; those of training and validation are as wrong
+as `--noise` says.
+"""
+
+import argparse
+import dataclasses
+import json
+
+import digits
+import noisy_labels
+
+from mixmo_keras import files
+from mixmo_keras.experiments import Recipe, gains, tables
+
+DOCS = noisy_labels.DOCS
+IN_CLASSIFIERS = "fine_tuning-cifar10-0"
+COLUMNS_IN_CLASSIFIERS = ("accuracy %", "stopped early %", "NLL", "NLL, calibrated", "ECE, calibrated", "AURC")
+RATE = 1.0  # of the learning rate that trained the classifier
+SLOWER_RATE = 0.2  # for a single network that only goes on
+CLASSIFIER, SLOWER, SECOND = (
+    "the classifier",
+    "single, further at a fifth of the rate",
+    "deep ensemble with a second network",
+)
+ROWS = {
+    CLASSIFIER: gains.Row(dict(method="single")),
+    "single, further": gains.Row(dict(method="single")),
+    SLOWER: gains.Row(dict(method="single")),
+    "single + CutMix": gains.Row(dict(method="single", **noisy_labels.CUTMIX)),
+    "Cut-MixMo": gains.Row(dict(method="cut_mixmo")),
+    "Cut-MixMo, ρ = 0.5": gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
+    "Linear-MixMo": gains.Row(dict(method="linear_mixmo")),
+    "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine")),
+    "MIMO, ρ = 0.5": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", input_repetition=0.5)),
+    SECOND: gains.Row(dict(method="single"), networks=2),
+}
+SETTINGS = {
+    "digits": dataclasses.replace(
+        digits.RECIPE, train_images=1000, backbone="wrn10_2", epochs=40, batch_size=64, learning_rate=0.05
+    ),
+    "cifar10": Recipe(
+        dataset="cifar10@16",  # the images at half their size
+        train_images=1000,
+        padding=2,
+        backbone="wrn10_2",
+        batch_repetitions=2,
+        epochs=40,  # of two rows an image
+        batch_size=64,
+        learning_rate=0.025,
+        schedule="cosine",
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> dict[str, dict[str, gains.Figures]]:
+    """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", choices=list(SETTINGS))
+    parser.add_argument("--noise", type=float, default=0.0, help="rate of wrong labels (default: 0)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="METHOD")
+    parser.add_argument("--ours", choices=list(ROWS), default="Cut-MixMo", help="the row that others are held against")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--rate", type=float, default=RATE, help=f"of the classifier's learning rate (default: {RATE:g})"
+    )
+    parser.add_argument("--encoder-noise", type=float, help="in place of the default")
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output-dir", default="runs/fine_tuning")
+    options = parser.parse_args(arguments)
+    if options.docs:
+        for option in ("rows", "seeds", "rate", "encoder_noise", "only_table", "keep", "data_dir", "output_dir"):
+            if getattr(options, option) != parser.get_default(option):
+                parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")
+    name = f"fine_tuning-{options.setting}-{options.noise:g}"
+    kept = DOCS / "figures" / f"{name}.json"
+    try:
+        measured = json.loads(kept.read_text()) if options.docs else measure(options)
+        shown = {"table": gains.table(measured), "differences": gains.differences(measured, options.ours)}
+        if options.docs:
+            write_docs(name, measured, shown)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print("\n" + "\n\n".join(shown.values()))
+    if options.keep:
+        files.write_json(kept, measured)
+    return measured
+
+
+def write_docs(name: str, measured: dict[str, dict[str, gains.Figures]], shown: dict[str, str]) -> None:
+    """Puts the tables into docs/results.md, and some columns into docs/classifiers.md.
+
+    Raises:
+        ValueError: a page has no place for them.
+    """
+    page = (DOCS / "results.md").read_text()
+    for part, text in shown.items():
+        page = tables.put(page, f"{name}-{part}", text)
+    files.write_text(DOCS / "results.md", page)
+    if name == IN_CLASSIFIERS:
+        page = tables.put((DOCS / "classifiers.md").read_text(), name, gains.table(measured, COLUMNS_IN_CLASSIFIERS))
+        files.write_text(DOCS / "classifiers.md", page)
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
+    """The figures by row and seed, of runs that are there or made."""
+    setting = SETTINGS[options.setting]
+    folder = f"{options.output_dir}/{options.setting}-{setting.backbone}-noise{options.noise:g}"
+    first = dataclasses.replace(
+        setting,
+        label_noise=options.noise,
+        data_dir=options.data_dir,
+        output_dir=folder,
+        export_dir=f"{options.output_dir}/saved_models",
+    )
+    measured: dict[str, dict[str, gains.Figures]] = {name: {} for name in options.rows}
+    for seed in options.seeds:
+        if gains.measure(ROWS, CLASSIFIER, first, seed, options.only_table) is None:
+            continue
+        path = gains.recipes(ROWS[CLASSIFIER], CLASSIFIER, first, seed)[0].folder / "last.keras"
+        further = dataclasses.replace(
+            first,
+            backbone=str(path),
+            learning_rate=options.rate * (first.learning_rate or 0),
+            encoder_noise=options.encoder_noise,
+        )
+        for name in options.rows:
+            base = first if name in (CLASSIFIER, SECOND) else further
+            if name == SLOWER:
+                base = dataclasses.replace(further, learning_rate=SLOWER_RATE * (first.learning_rate or 0))
+            figures = gains.measure(ROWS, name, base, seed, options.only_table)
+            if figures is not None:
+                measured[name][str(seed)] = figures
+    return {name: by_seed for name, by_seed in measured.items() if by_seed}
+
+
+if __name__ == "__main__":
+    main()

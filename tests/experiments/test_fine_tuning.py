@@ -1,0 +1,96 @@
+"""Runs that begin as a classifier, and the comparison of what further training is best spent on."""
+
+import dataclasses
+import json
+
+import digits
+import fine_tuning
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import layers
+
+from mixmo_keras import datasets
+from mixmo_keras.experiments import Recipe, gains
+from mixmo_keras.experiments.run import build
+
+OF_DIGITS = dict(dataset="digits", method="cut_mixmo", batch_size=64, batch_repetitions=2)
+
+
+def classifier(path, num_classes: int = 10, shape=(8, 8, 1)) -> str:
+    """The file of a small classifier."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input(shape)
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(6, 3, activation="relu")(layers.Rescaling(1 / 16)(images)))
+    keras.Model(images, layers.Dense(num_classes, activation="softmax")(x)).save(path / "mine.keras")
+    return str(path / "mine.keras")
+
+
+def test_a_recipes_model_begins_as_the_classifier(tmp_path, capsys):
+    recipe = Recipe(**OF_DIGITS, backbone=classifier(tmp_path), encoder_noise=0.3, seed=2).resolved()
+    assert recipe.name == "digits-cut_mixmo-from_mine-seed2"
+    model = build(recipe, datasets.info("digits"))
+    assert "head           dense, 6 → 10, copied for 2 members" in capsys.readouterr().out.replace("dense_1", "dense")
+    images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 1)).astype("float32")
+    expected = keras.models.load_model(recipe.backbone)(images)
+    np.testing.assert_allclose(np.exp(tiny.log_softmax(model(images))), expected, atol=1e-5)
+    kernels = [encoder.get_weights()[0] for encoder in model.encoders.encoders]
+    assert np.std(kernels[0] - kernels[1]) == pytest.approx(2**0.5 * 0.3 * np.std(kernels[0] + kernels[1]) / 2, rel=0.5)
+    assert model.optimizer.learning_rate is not None
+
+
+def test_what_a_recipe_refuses_of_a_classifier(tmp_path):
+    for changes, message in (
+        (dict(backbone="missing.keras"), "`backbone`: there is no file missing.keras"),
+        (dict(encoder_noise=0.1), r"`encoder_noise` \(=0.1\) is for a classifier as the backbone.*not for 'wrn28_10'"),
+        (dict(encoder_noise=-1.0), "`encoder_noise` must be a number of at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Recipe(**OF_DIGITS, **changes).resolved()
+    for made, message in (
+        (dict(num_classes=7), "mine.keras knows 7 classes; digits has 10"),
+        (dict(shape=(9, 9, 1)), r"`input_shape` \(=\(8, 8, 1\)\) differs from the backbone's, \(9, 9, 1\)"),
+    ):
+        recipe = Recipe(**OF_DIGITS, backbone=classifier(tmp_path, **made)).resolved()
+        with pytest.raises(ValueError, match=message):
+            build(recipe, datasets.info("digits"))
+
+
+def test_the_deep_ensembles_first_network_is_the_classifier():
+    rows = fine_tuning.ROWS
+    assert gains.shared(rows, fine_tuning.SECOND) == fine_tuning.CLASSIFIER
+    for name in rows.keys() - {fine_tuning.SECOND}:
+        assert gains.shared(rows, name) == name
+
+
+def test_tables_are_put_into_the_pages(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fine_tuning, "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    figures = {title: 1.0 for title, *_ in gains.COLUMNS}
+    rows = {"the classifier": {"0": figures}, "Cut-MixMo": {"0": {**figures, "accuracy %": 3.5}}}
+    (tmp_path / "figures/fine_tuning-cifar10-0.json").write_text(json.dumps(rows))
+    parts = ("table", "differences")
+    page = "".join(f"<!-- fine_tuning-cifar10-0-{part} --><!-- /fine_tuning-cifar10-0-{part} -->" for part in parts)
+    (tmp_path / "results.md").write_text(page)
+    (tmp_path / "classifiers.md").write_text("<!-- fine_tuning-cifar10-0 --><!-- /fine_tuning-cifar10-0 -->")
+    assert fine_tuning.main(["cifar10", "--docs"]) == rows
+    assert "| the classifier | +2.5 | one seed |" in (tmp_path / "results.md").read_text()
+    assert "| Cut-MixMo | 3.5 | 1.0 | 1.00 |" in (tmp_path / "classifiers.md").read_text()
+    with pytest.raises(SystemExit, match="2"):
+        fine_tuning.main(["cifar10", "--docs", "--rate", "0.1"])
+
+
+@pytest.mark.slow  # the parts have tests of their own
+def test_runs_are_made_and_evaluated(tmp_path, monkeypatch):
+    small = dataclasses.replace(digits.RECIPE, train_images=64, backbone="wrn10_1", epochs=1)
+    monkeypatch.setitem(fine_tuning.SETTINGS, "digits", small)
+    rows = [fine_tuning.CLASSIFIER, "Cut-MixMo", fine_tuning.SECOND]
+    command = ["digits", "--noise", "0.2", "--rows", *rows, "--output-dir", str(tmp_path)]
+    assert fine_tuning.main([*command, "--only-table"]) == {}
+    measured = fine_tuning.main(command)
+    assert list(measured) == rows
+    (folder,) = (tmp_path / "digits-wrn10_1-noise0.2/Cut-MixMo").iterdir()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["backbone"].endswith("last.keras")
+    assert config["learning_rate"] == pytest.approx(small.resolved().learning_rate)

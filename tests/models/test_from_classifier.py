@@ -1,0 +1,388 @@
+"""A classifier becomes an ensemble that gives its answers; what can't become one is told why."""
+
+import contextlib
+import types
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import layers, ops
+
+import mixmo_keras
+from mixmo_keras import from_classifier
+
+SHAPE = (8, 8, 3)
+IMAGES = np.random.default_rng(0).uniform(0, 255, (3, *SHAPE)).astype("float32")
+
+
+def moved(model: keras.Model) -> keras.Model:
+    """Weights away from where they begin, biases and batch norm's statistics too."""
+    random = np.random.default_rng(1)
+    model.set_weights([w + random.uniform(-0.05, 0.15, w.shape) * (w.ndim == 1) for w in model.get_weights()])
+    return model
+
+
+def body(x, filters: int = 5):
+    x = layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same")(x))
+    return layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+
+
+def scaled(images):
+    return layers.Rescaling(1 / 255)(images)
+
+
+def plain():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, layers.Dense(4)(body(scaled(images))), name="plain")
+
+
+def with_softmax():
+    images = keras.Input(SHAPE)
+    x = layers.Dropout(0.5)(body(layers.Conv2D(4, 3, activation="relu")(scaled(images))))
+    return keras.Model(images, layers.Dense(4, activation="softmax")(x))
+
+
+def with_softmax_layer():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, layers.Softmax()(layers.Dense(4, use_bias=False)(body(scaled(images)))))
+
+
+def with_an_operation():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, ops.softmax(layers.Dense(4)(body(images / 127.5 - 1.0))))
+
+
+def two_classes():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, layers.Dense(1, activation="sigmoid")(body(scaled(images))))
+
+
+def one_logit():
+    images = keras.Input(SHAPE)
+    model = keras.Model(images, layers.Dense(1)(body(scaled(images))))
+    model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    return model
+
+
+def a_convolution_as_head():
+    images = keras.Input(SHAPE)
+    x = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(5, 3, 2)(scaled(images)))
+    return keras.Model(images, layers.Activation("softmax")(layers.Flatten()(layers.Conv2D(4, 1)(x))))
+
+
+def sequential():
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.RandomFlip(),
+            layers.Rescaling(1 / 255),
+            layers.ZeroPadding2D(1),
+            layers.Conv2D(4, 3),
+            layers.Flatten(),
+            layers.Dense(6, activation="relu"),
+            layers.Dense(4),
+        ]
+    )
+
+
+def transfer_learning():
+    inner = keras.Input(SHAPE)
+    base = keras.Model(inner, layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(5, 3)(inner))), name="base")
+    base.trainable = False
+    images = keras.Input(SHAPE)
+    x = layers.GlobalAveragePooling2D()(base(keras.applications.resnet50.preprocess_input(images), training=False))
+    return keras.Model(images, layers.Dense(4, activation="softmax")(x), name="transfer")
+
+
+def nested_and_reused():
+    """Two models inside, with layers of the same name, and one layer that is called twice."""
+    inner = keras.Input(SHAPE)
+    first = keras.Model(inner, layers.Conv2D(4, 3, padding="same", name="conv")(inner))
+    features = keras.Input((8, 8, 4))
+    second = keras.Sequential([features, layers.Conv2D(4, 3, padding="same", name="conv"), layers.ReLU()])
+    images = keras.Input(SHAPE)
+    again = layers.Conv2D(4, 3, padding="same")
+    x = second(first(scaled(images)))
+    return keras.Model(images, layers.Dense(4)(body(again(again(x)))))
+
+
+def rewired():
+    """A model that was cut out of another, whose layers have calls outside it."""
+    whole = plain()
+    features = whole.layers[-2].output
+    layers.Dense(7)(features)
+    return keras.Model(whole.inputs[0], layers.Dense(4)(features))
+
+
+def of_any_size():
+    images = keras.Input((None, None, 3))
+    return keras.Model(images, layers.Dense(4)(body(scaled(images))))
+
+
+def transformer():
+    images = keras.Input(SHAPE)
+    x = tiny.PatchEmbedding()(scaled(images))
+    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 3)(x, x))
+    return keras.Model(images, layers.Dense(4)(x[:, 0]))
+
+
+def with_statistics():
+    images = keras.Input(SHAPE)
+    x = layers.Normalization(mean=[120.0, 110.0, 100.0], variance=[3600.0, 3500.0, 3400.0])(images)
+    return keras.Model(images, layers.Dense(4)(body(layers.Resizing(6, 6)(x))))
+
+
+CLASSIFIERS = [
+    plain,
+    with_softmax,
+    with_softmax_layer,
+    with_an_operation,
+    two_classes,
+    one_logit,
+    a_convolution_as_head,
+    sequential,
+    transfer_learning,
+    nested_and_reused,
+    rewired,
+    of_any_size,
+    transformer,
+    with_statistics,
+]
+
+
+def probabilities(classifier: keras.Model) -> np.ndarray:
+    """(n, K) of what a classifier gives: logits, probabilities, or those of the second of two classes."""
+    answers = np.asarray(classifier(IMAGES, training=False))
+    if answers.shape[1] == 1:
+        right = answers if answers.min() >= 0 and answers.max() <= 1 else 1 / (1 + np.exp(-answers))
+        return np.concatenate([1 - right, right], 1)
+    return answers if np.allclose(answers.sum(1), 1, atol=1e-5) else np.exp(tiny.log_softmax(answers))
+
+
+def answers_of(model) -> np.ndarray:
+    return np.exp(tiny.log_softmax(np.asarray(model(IMAGES, training=False))))
+
+
+def converted(classifier: keras.Model, **options) -> mixmo_keras.MixMo:
+    options = dict(verbose=False, seed=0, augmentation=None, batch_repetitions=1) | options
+    return from_classifier(classifier, input_shape=SHAPE if None in classifier.input_shape[1:] else None, **options)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda function: function.__name__)
+def test_the_ensemble_gives_the_classifiers_answers_and_stays_it_fused(classifier):
+    classifier = moved(classifier())
+    before = classifier.get_weights()
+    model = converted(classifier, num_members=3, encoder_noise=0.5)
+    np.testing.assert_allclose(answers_of(model), probabilities(classifier), atol=1e-5)
+    fused = model.fused()
+    np.testing.assert_allclose(answers_of(fused), probabilities(classifier), atol=1e-5)
+    assert not any(isinstance(layer, mixmo_keras.MultiEncoder) for layer in fused.layers)  # one stem
+    kernels = [encoder.get_weights()[0] for encoder in model.encoders.encoders]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0
+    assert tiny.equal_weights(classifier, before)
+
+
+@pytest.mark.parametrize("method", ["linear_mixmo", "mimo", "single"])
+def test_every_method_begins_so(method):
+    classifier = moved(with_softmax())
+    np.testing.assert_allclose(answers_of(converted(classifier, method=method)), probabilities(classifier), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", ["share_encoders", "share_heads"])
+def test_what_members_share_is_shared_out_as_well(share):
+    classifier = moved(plain())
+    warned = pytest.warns(UserWarning, match="share one head")
+    with warned if share == "share_heads" else contextlib.nullcontext():
+        model = converted(classifier, **{share: True})
+    np.testing.assert_allclose(answers_of(model), probabilities(classifier), atol=1e-5)
+
+
+def test_it_trains_saves_loads_and_keeps_what_was_frozen_frozen(tmp_path):
+    classifier = moved(transfer_learning())
+    model = converted(classifier, batch_repetitions=2)
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    core, stems = model.core.get_weights(), [encoder.get_weights() for encoder in model.encoders.encoders]
+    model.fit(IMAGES, np.array([0, 1, 2]), batch_size=3, verbose=0)
+    assert tiny.equal_weights(model.core, core)  # frozen, batch norm's statistics too
+    for encoder, stem in zip(model.encoders.encoders, stems, strict=True):
+        assert not tiny.equal_weights(encoder, stem)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+    assert len(loaded.trainable_weights) == len(model.trainable_weights) == 2 * 2 + 2
+    np.testing.assert_allclose(answers_of(loaded.multiplexed()).sum(1), 1, rtol=1e-5)
+
+
+def test_a_transformers_embedding_is_opened_and_saved(tmp_path):
+    model = converted(moved(transformer()))
+    assert next(layer.name for layer in model.encoders.encoders[0].layers if layer.weights).startswith("conv2d")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+
+
+def test_a_file_and_the_librarys_own_network(tmp_path):
+    single = tiny.model(num_members=1, mixing=None)
+    moved(single)
+    single.temperature = 2.0
+    single.save(tmp_path / "single.keras")
+    model = from_classifier(tmp_path / "single.keras", num_members=2, seed=0, verbose=False)
+    np.testing.assert_allclose(model(IMAGES), single(IMAGES), atol=1e-4)  # the temperature is in the head
+    assert model.image_shape == SHAPE
+    assert model.num_classes == tiny.NUM_CLASSES
+    three = from_classifier(model, num_members=3, seed=0, verbose=False)  # an ensemble is one network fused
+    np.testing.assert_allclose(three(IMAGES), single(IMAGES), atol=1e-4)
+
+
+def test_what_was_done_to_pixels_before_is_said():
+    images = keras.Input(SHAPE)
+    classifier = moved(keras.Model(images, layers.Dense(4)(body(images))))
+    model = converted(classifier, normalization=(0.0, 1.0))
+    expected = tiny.log_softmax(np.asarray(classifier(IMAGES / 255)))
+    np.testing.assert_allclose(answers_of(model), np.exp(expected), atol=1e-5)
+
+
+def test_what_keras_hub_does_to_images_outside_its_graph_is_taken_in():
+    classifier = moved(of_any_size())
+    converter = types.SimpleNamespace(image_size=(8, 8), scale=[0.1, 0.2, 0.3], offset=[1.0, 2.0, 3.0])
+    classifier.preprocessor = types.SimpleNamespace(image_converter=converter)
+    model = from_classifier(classifier, verbose=False, seed=0)
+    expected = np.asarray(classifier(IMAGES * np.float32(converter.scale) + np.float32(converter.offset)))
+    np.testing.assert_allclose(model(IMAGES), expected, atol=1e-4)
+
+
+def test_it_says_what_it_found_and_did(capsys):
+    from_classifier(transfer_learning(), seed=0)
+    first = capsys.readouterr().out
+    assert first.startswith("transfer: images of 8×8×3, 4 classes, gives softmax\n")
+    assert "kept" in first.splitlines()[1]
+    assert "3×3, shared out among 2 members, which differ by 0.1 of their spread" in first
+    assert "core           20 weights, copied; 10 of them are frozen and stay so" in first
+    from_classifier(sequential(), seed=0, encoder_noise=0, method="single")
+    second = capsys.readouterr().out
+    assert "random_flip is random in training and off now: pass `augmentation`" in second.replace(
+        "random_flip_1", "random_flip"
+    )
+    assert "shared out among one member\n" in second
+    images = keras.Input(SHAPE)
+    from_classifier(keras.Model(images, layers.Dense(4)(body(images))), seed=0)
+    assert "takes pixels as they come" in capsys.readouterr().out
+    from_classifier(plain(), seed=0, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+class Subclassed(keras.Model):
+    pass
+
+
+def _graph(make, **compiled):
+    images = keras.Input(SHAPE)
+    model = keras.Model(images, make(images), name="net")
+    if compiled:
+        model.compile("sgd", **compiled)
+    return model
+
+
+def dense(units, activation=None):
+    return lambda images: layers.Dense(units, activation=activation)(body(images))
+
+
+REFUSED = [
+    (lambda: _graph(lambda x: layers.Dense(3)(layers.Flatten()(x))), "net has no convolution that could be shared out"),
+    (lambda: Subclassed(), "must be a functional or Sequential Keras model, got Subclassed"),
+    (lambda: _graph(body), r"net must end in a dense layer, .* it ends in 'global_average_pooling2d\w*', a GlobalAv"),
+    (lambda: _graph(dense(3, "sigmoid")), "net ends in 3 sigmoids: that is several labels an image"),
+    (lambda: _graph(dense(3, "relu")), "net ends in relu: a classifier ends in softmax, sigmoid"),
+    (lambda: _graph(dense(1)), "net has one output and no sigmoid: it is taken for a regression"),
+    (lambda: _graph(dense(3), loss="mse"), "net was compiled with mse, a loss of regression"),
+    (
+        lambda: _graph(dense(3), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
+        "net was compiled with binary_crossentropy for 3 outputs: that is several labels",
+    ),
+    (
+        lambda: _graph(lambda x: layers.Softmax()(dense(3, "softmax")(x))),
+        "net has softmax in its head and softmax behind it",
+    ),
+    (
+        lambda: _graph(lambda x: layers.Conv2D(3, 1)(x)),
+        r"gives \(n, K\), one row an image; net gives \(None, 8, 8, 3\)",
+    ),
+    (
+        lambda: _graph(lambda x: layers.Dense(3)(body(layers.Concatenate()([layers.Conv2D(2, 1)(x), x])))),
+        r"net can't be split at 'conv2d\w*': \w+ passes it by, to concatenate",
+    ),
+    (
+        lambda: _graph(lambda x: layers.Dense(3)(body(layers.SeparableConv2D(2, 3)(x)))),
+        r"net begins with separable_conv2d\w*: what is shared out among members must be one convolution",
+    ),
+    (lambda: _graph(lambda x: layers.Dense(3)(body(x) * float("nan"))), "net gives NaN or infinite answers"),
+    (of_any_size, r"must take images of one shape \(H, W, C\)"),
+    (lambda: "classifier.h5", r"must be a Keras model or the path of a .keras file, got 'classifier.h5'"),
+    (lambda: 3, "`classifier` must be a Keras model or the path of a .keras file, got 3"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message[:30] for _, message in REFUSED])
+def test_what_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        from_classifier(make(), verbose=False)
+
+
+def test_arguments_that_are_refused():
+    for options, message in (
+        (dict(method="best"), "`method` must be one of cut_mixmo"),
+        (dict(encoder_noise=-1), "`encoder_noise` must be a number of at least 0"),
+        (dict(num_members=0), "`num_members` must be an integer of at least 1"),
+        (dict(method="single", num_members=2), "`num_members` .* has no meaning here"),
+        (dict(input_shape=(9, 9, 3)), r"`input_shape` \(=\(9, 9, 3\)\) differs from the backbone's, \(8, 8, 3\)"),
+        (
+            dict(normalization=(0.5, 0.5)),
+            r"would normalise images a second time: the backbone has preprocessing.*rescaling",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_classifier(plain(), verbose=False, **options)
+    networks = mixmo_keras.DeepEnsemble([tiny.model(num_members=1, mixing=None, seed=seed) for seed in (0, 1)])
+    with pytest.raises(ValueError, match="must be one network, got a DeepEnsemble"):
+        from_classifier(networks)
+
+
+def test_a_classifier_as_a_backbone_is_sent_here():
+    with pytest.raises(
+        ValueError, match=r"ends in probabilities, 'dense\w*'.*from_classifier\(model\) makes an ensemble"
+    ):
+        mixmo_keras.CutMixMo(with_softmax(), num_classes=4)
+
+
+def test_a_backbone_that_ends_in_its_classes_is_warned_of():
+    with pytest.warns(
+        UserWarning, match=r"ends in 'dense\w*', a dense layer of num_classes=4 outputs.*from_classifier"
+    ):
+        mixmo_keras.CutMixMo(plain(), num_classes=4)
+
+
+def test_preprocessing_that_the_backbone_has_is_not_done_twice():
+    images = keras.Input(SHAPE)
+    features = keras.Model(images, body(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(images))))
+    for normalization in ("auto", None):
+        model = mixmo_keras.CutMixMo(features, num_classes=4, normalization=normalization)
+        np.testing.assert_allclose(model.normalize(IMAGES), IMAGES / 255, rtol=1e-6)
+        assert [layer.name for layer in model.encoders.encoders[0].layers if "rescaling" in layer.name] == []
+    with pytest.raises(ValueError, match=r"`normalization` \(=\(0.5, 0.5\)\) would normalise images a second time"):
+        mixmo_keras.CutMixMo(features, num_classes=4, normalization=(0.5, 0.5))
+
+
+def test_a_layer_that_can_not_be_made_again_is_named():
+    class Own(layers.Layer):
+        def __init__(self, width, **kwargs):
+            super().__init__(**kwargs)
+
+        def call(self, x):
+            return x
+
+    classifier = _graph(lambda x: layers.Dense(3)(body(Own(3)(layers.Conv2D(3, 3)(x)))))
+    with pytest.raises(
+        ValueError, match=r"net can't be copied.*its layer 'own\w*', a Own of test_from_classifier, can't be"
+    ):
+        from_classifier(classifier)

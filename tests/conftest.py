@@ -32,6 +32,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker("quick")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """The table of bad inputs, counted by class: `tests/bad_inputs/harness.py` says what each is."""
+    from bad_inputs.harness import CLASSES, PROPERTY
+
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    found = [value for report in reports for name, value in report.user_properties if name == PROPERTY]
+    if found:
+        seconds = sum(report.duration for report in reports if PROPERTY in dict(report.user_properties))
+        counts = ", ".join(f"{found.count(name)} {name}" for name in CLASSES)
+        terminalreporter.write_line(f"bad inputs: {len(found)} rows in {seconds:.0f} s: {counts}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _quick_does_not_train(request):
     """Under `-m quick` a test is skipped where it begins to train or starts a process: nobody has to mark it."""

@@ -44,7 +44,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, folder: str | os.PathLike, every_steps: int | None = None, keep: int = 2):
         super().__init__()
-        self.folder = Path(folder)
+        self.folder = Path(arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder"))
         self.every_steps = None if every_steps is None else arguments.integer("every_steps", every_steps, least=1)
         self.keep = arguments.integer("keep", keep, least=1)
         self.position = Position()

@@ -1,16 +1,23 @@
 """What holds for every test: quiet logs, set before TensorFlow is imported; random numbers that follow from its name."""
 
+import atexit
 import contextlib
 import ctypes
 import gc
 import os
+import shutil
 import subprocess
+import tempfile
 import zlib
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
+    prefix="mixmo_keras-tests-"
+)  # no test leaves something behind in one's own
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # modules whose tests are marked `quick`, by name, wherever they lie: pure functions, masks, metrics, losses, shapes
 QUICK = {

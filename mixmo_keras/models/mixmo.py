@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from mixmo_keras import arguments, keras_internals, seeds
+from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing import batch as batches
-from mixmo_keras.mixing import msda
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
 from mixmo_keras.models.figure import figure
 from mixmo_keras.models.multiplexing import Multiplexing
@@ -359,6 +359,7 @@ def _policy(dtype, backbone):
 
 def _check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoTraining | None) -> None:
     """Raises where a backbone can't do what the settings need of it."""
+    augmentation.check_size(batching.augment, parts.input_shape)
     if batching.msda is not None and batching.mixing is not None:
         msda.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
     if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):

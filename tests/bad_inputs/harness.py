@@ -7,10 +7,12 @@ the bad ones, is `accepted`. `tests/conftest.py` prints the count by class.
 
 import contextlib
 import dataclasses
+import faulthandler
 import io
 import os
 import re
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -89,11 +91,14 @@ def _limited():
         raise _HangError
 
     before = signal.signal(signal.SIGALRM, stop)
+    # the last resort for what hangs outside of Python, where no signal reaches it
+    faulthandler.dump_traceback_later(6 * SECONDS, exit=True, file=sys.__stderr__)
     signal.setitimer(signal.ITIMER_REAL, SECONDS, 0.5)  # again: TensorFlow swallows some exceptions
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, before)
 
 

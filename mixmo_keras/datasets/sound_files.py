@@ -100,7 +100,7 @@ def _inspect(path: str) -> bool | str:
 
 
 def _decode(content: bytes) -> None:
-    """Decodes a file as the pipeline does. Its header was looked at, so that GIFs alone need the long way, frame by frame."""
+    """Decodes a file as the pipeline does. Its header was looked at, so that GIFs alone need the long way."""
     if content.startswith(decoding.GIF):
         decoding.decode(tf.constant(content), 3)
     else:

@@ -18,6 +18,7 @@ from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.serving import versions
 
 CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
 
@@ -65,6 +66,8 @@ def evaluate_runs(
     name = dataset or dataset_of(paths)
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
+    if export is not None:
+        versions.check(Path(export), overwrite=False)  # before all is evaluated, not after
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
     data = _data(paths, name, data_dir, label_issues)
     if data["validation"] is None and (temperature or coverage is not None):

@@ -31,6 +31,8 @@ from mixmo_keras.mixing.augmentation import AREA, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.serving import versions
+from mixmo_keras.serving.export import class_names_of
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
@@ -56,6 +58,8 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
     results.check_folder(recipe)
 
     data = load(recipe)
+    versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
+    class_names_of(data.info.class_names, data.info.num_classes)
     with strategy.scope():
         model = build(recipe, data.info)
 

@@ -11,7 +11,7 @@ from mixmo_keras.metrics import calibration
 from mixmo_keras.models.checked_calls import CheckedCalls, CheckedPredict
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage, average
-from mixmo_keras.training import data_checks, distribution
+from mixmo_keras.training import checks, data_checks, distribution
 
 
 class Ensemble(CheckedCalls):
@@ -193,6 +193,8 @@ class Ensemble(CheckedCalls):
             max_pixels: of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
             **options: of `keras.Model.export`, for the other formats.
         """
+        if name := checks.unsound_weight(self):
+            raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
         if format != "tf_saved_model":
             given = dict(class_names=class_names, card=card, overwrite=overwrite, max_pixels=max_pixels)
             if unused := [f"`{name}`" for name, value in given.items() if value]:

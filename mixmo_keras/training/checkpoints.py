@@ -231,6 +231,8 @@ def warm_start(model, path: str | os.PathLike) -> None:
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
             raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}.")
+        if not np.isfinite(saved[name].astype("float64")).all():
+            raise ValueError(f"{path} holds NaN or infinite weights ({name}): begin with an earlier checkpoint.")
     for name, variable in weights.items():
         variable.assign(saved[name])
 

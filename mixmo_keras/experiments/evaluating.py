@@ -1,7 +1,6 @@
 """Evaluates what recipes trained, or any saved models: what recipes/evaluate.py does."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -190,8 +189,9 @@ def data_settings(paths: Sequence[Path], dataset: str) -> Data:
 
 def _configs(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """The settings of runs, and of those that .keras files lie in; nothing of files that are no run's."""
-    files = [(path if path.is_dir() else path.parent) / "config.json" for path in paths]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+    found = [(path if path.is_dir() else path.parent) / "config.json" for path in paths]
+    advice = "pass the .keras file from another folder, with --dataset"
+    return [files.read_json_object(file, advice) for file in found if file.is_file()]
 
 
 def without_seed(name: str) -> str:

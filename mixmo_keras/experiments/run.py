@@ -68,8 +68,10 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
         shutil.rmtree(recipe.folder, ignore_errors=True)
     distribution.across_workers(strategy, 0)  # waits for the chief
     checkpoints = Checkpoints(recipe.folder / "checkpoints", every_steps=recipe.checkpoint_steps)
-    if recipe.warm_start and not checkpoints.files():
-        warm_start(model, recipe.warm_start)
+    if not checkpoints.files():
+        results.check_not_ended(recipe)
+        if recipe.warm_start:
+            warm_start(model, recipe.warm_start)
     position = checkpoints.restore(model)
     if chief:
         files.write_json(recipe.folder / "config.json", {**recipe.settings(), "versions": results.versions()})

@@ -32,12 +32,23 @@ def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
 
 
 def read(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
-    """The header and the arrays of `write`; every array's checksum is compared on the way."""
+    """The header and the arrays of `write`; every array's checksum is compared on the way.
+
+    Raises:
+        One of `DAMAGED`: the file is something else, or a part of one.
+    """
     with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         header = json.loads(str(file["header"]))
+        if not (isinstance(header, dict) and all(isinstance(header[name], list) for name in ("dtypes", "variables"))):
+            raise ValueError("its header is no checkpoint's")
+        if len(header["dtypes"]) < len(header["variables"]):
+            raise ValueError(f"it has {len(header['dtypes'])} arrays of {len(header['variables'])} variables")
         arrays = [file[f"a{index}"] for index in range(len(header["dtypes"]))]
-    # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
-    return header, [array.view(np.dtype(name)) for array, name in zip(arrays, header["dtypes"], strict=True)]
+    try:
+        # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
+        return header, [array.view(np.dtype(name)) for array, name in zip(arrays, header["dtypes"], strict=True)]
+    except TypeError as error:
+        raise ValueError(f"its types are none: {error}") from error
 
 
 def values_of(variables) -> list[np.ndarray]:

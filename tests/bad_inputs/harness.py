@@ -71,7 +71,7 @@ class Here:
 
     def another_model(self, **options) -> keras.Model:
         """A model for one row, which may spoil it. It runs without a graph: to trace one takes longer than the row."""
-        model = tiny.model(backbone=self.backbone, **options)
+        model = tiny.model(**dict(backbone=self.backbone, batch_repetitions=1, augmentation=None) | options)
         model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
         return model
 

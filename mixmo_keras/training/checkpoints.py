@@ -22,7 +22,7 @@ import numpy as np
 
 from mixmo_keras import arguments, files
 from mixmo_keras.training import distribution
-from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read, values_of, write
+from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read_of_model, values_of, write
 from mixmo_keras.training.checks import raise_incidents
 from mixmo_keras.training.preemption import Preemption
 
@@ -80,7 +80,7 @@ class Checkpoints(keras.callbacks.Callback):
         saved, damaged = self.files(), []
         for position, path in reversed(saved.items()):
             try:
-                header, arrays = read(path)
+                header, arrays = read_of_model(path)
             except DAMAGED as error:
                 warnings.warn(f"Checkpoint {path} is damaged ({error}); the one before it is tried.", stacklevel=2)
                 damaged.append(path)
@@ -218,7 +218,7 @@ def warm_start(model, path: str | os.PathLike) -> None:
         raise ValueError(f"A warm start takes a checkpoint (.npz) or a saved model (.keras), got {path}.")
     if suffix == ".npz":
         try:
-            header, arrays = read(path)
+            header, arrays = read_of_model(path)
         except DAMAGED as error:
             raise ValueError(f"{path} is not a checkpoint, or a damaged one: {error}") from error
         saved = {name: array for (name, _), array in zip(header["variables"], arrays, strict=False)}

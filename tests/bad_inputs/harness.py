@@ -39,12 +39,14 @@ class Row:
         call: A function of a `Here`.
         pattern: Of the error's message; empty where the input is good.
         expected: The kinds of errors that may say it.
+        slow: Whether it is left to `make slow`.
     """
 
     name: str
     call: Callable[["Here"], Any]
     pattern: str = ""
     expected: tuple[type[BaseException], ...] = EXPECTED
+    slow: bool = False
 
 
 class Here:
@@ -141,7 +143,9 @@ def each(rows: Iterable[Row]):
     rows = list(rows)
     names = [row.name for row in rows]
     assert len(set(names)) == len(names), f"rows twice: {sorted({name for name in names if names.count(name) > 1})}"
-    return pytest.mark.parametrize("row", rows, ids=names)
+    marks = [[pytest.mark.slow] if row.slow else [] for row in rows]
+    parameters = [pytest.param(row, id=row.name, marks=mark) for row, mark in zip(rows, marks, strict=True)]
+    return pytest.mark.parametrize("row", parameters)
 
 
 # -- wrong kinds, by what an argument should be ----------------------------------------------------------------------------

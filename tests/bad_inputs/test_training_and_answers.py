@@ -2,13 +2,9 @@
 
 import functools
 
-import keras
 import numpy as np
 import tensorflow as tf
 from bad_inputs.harness import INF, NAN, Row, anything_else, check, each, integers
-
-import mixmo_keras
-from mixmo_keras import DeepEnsemble
 
 K = 5
 ONE_HOT = np.eye(K, dtype="float32")[[0, 1, 2, 3, 4, 0, 1, 2]]
@@ -66,6 +62,15 @@ CALLS = {
 }
 
 
+# of a dataset's values, which only a step sees; the others take the same way
+STEPS = ("of -1", "one-hot that sums to 2", "of NaN")
+
+
+def takes_steps(name, kind, as_dataset) -> bool:
+    """Whether a row trains, and another one like it stays among the quick ones."""
+    return name == "fit" and as_dataset and kind not in STEPS
+
+
 def on(name, bad, of_labels: bool, as_dataset: bool):
     def call(here):
         x, y = here.data
@@ -79,14 +84,24 @@ def on(name, bad, of_labels: bool, as_dataset: bool):
 
 
 WITH_LABELS = [
-    Row(f"{name}({'dataset' if as_dataset else 'arrays'}, labels {kind})", on(name, bad, True, as_dataset), pattern)
+    Row(
+        f"{name}({'dataset' if as_dataset else 'arrays'}, labels {kind})",
+        on(name, bad, True, as_dataset),
+        pattern,
+        slow=takes_steps(name, kind, as_dataset),
+    )
     for name in CALLS
     for kind, (bad, pattern) in LABELS.items()
     for as_dataset in (False, True)
     if not (as_dataset and kind == "too few")
 ]
 OF_IMAGES = [
-    Row(f"{name}({'dataset' if as_dataset else 'arrays'}, images {kind})", on(name, bad, False, as_dataset), pattern)
+    Row(
+        f"{name}({'dataset' if as_dataset else 'arrays'}, images {kind})",
+        on(name, bad, False, as_dataset),
+        pattern,
+        slow=takes_steps(name, kind, as_dataset),
+    )
     for name in CALLS
     for kind, (bad, pattern) in IMAGES.items()
     for as_dataset in (False, True)
@@ -305,7 +320,7 @@ OTHER = [
         lambda here: here.model.predict_with_labels((*here.data, np.ones(8)) for _ in range(2)),
     ),
     *[
-        Row(f"fit(weights {dtype} in a dataset)", weighted(np.ones(8, dtype), True))
+        Row(f"fit(weights {dtype} in a dataset)", weighted(np.ones(8, dtype), True), slow=dtype != "float64")
         for dtype in ("float64", "int32", "float16", "bool")
     ],
     *[
@@ -352,70 +367,4 @@ OTHER = [
 
 @each(OTHER)
 def test_other_arguments(row, here, record_property):
-    check(row, here, record_property)
-
-
-def diverging(steps):
-    """A model that the last of so many steps spoils: its loss is taken before the update."""
-
-    def call(here):
-        model = here.another_model()
-        model.compile(keras.optimizers.SGD(3e38), run_eagerly=True)
-        model.fit(*here.data, batch_size=8, steps_per_epoch=steps, sample_weight=np.full(8, 1e6), verbose=0)
-
-    return call
-
-
-def ensemble(here):
-    def make():
-        model = DeepEnsemble([here.model, here.another_model(seed=4)])
-        model.compile(loss=mixmo_keras.losses.CrossEntropy(), metrics=["accuracy"], run_eagerly=True)
-        return model
-
-    return here.once("ensemble", make)
-
-
-@each(
-    [
-        Row("fit(that diverges in its last step)", diverging(1), "NaN or infinite"),
-        Row("DeepEnsemble.fit", lambda here: ensemble(here).fit(*here.data), "is not trained"),
-        Row("DeepEnsemble.train_on_batch", lambda here: ensemble(here).train_on_batch(*here.data), "is not trained"),
-        Row("DeepEnsemble.train_step", lambda here: ensemble(here).train_step(here.data), "is not trained"),
-        Row(
-            "DeepEnsemble.predict_multiplexed", lambda here: ensemble(here).multiplexed(), "can't answer several images"
-        ),
-        *[
-            Row(
-                f"DeepEnsemble.evaluate(labels {kind})",
-                functools.partial(
-                    lambda bad, here: ensemble(here).evaluate(here.data[0], bad(here.data[1]), verbose=0), bad
-                ),
-                pattern,
-            )
-            for kind, (bad, pattern) in LABELS.items()
-        ],
-        *[
-            Row(
-                f"DeepEnsemble.evaluate(images {kind})",
-                functools.partial(
-                    lambda bad, here: ensemble(here).evaluate(
-                        bad(here.data[0]), here.data[1][: len(bad(here.data[0]))], verbose=0
-                    ),
-                    bad,
-                ),
-                pattern,
-            )
-            for kind, (bad, pattern) in IMAGES.items()
-        ],
-        *[
-            Row(
-                f"DeepEnsemble.predict(images {kind})",
-                functools.partial(lambda bad, here: ensemble(here).predict(bad(here.data[0]), verbose=0), bad),
-                pattern,
-            )
-            for kind, (bad, pattern) in IMAGES.items()
-        ],
-    ]
-)
-def test_other_models(row, here, record_property):
     check(row, here, record_property)

@@ -62,9 +62,11 @@ def choice(name: str, value: Any, known: Collection[str], otherwise: str = "") -
 
 
 def names(name: str, value: Any) -> list[str]:
-    """Several names in their order; a single string is none."""
+    """Several names in their order; a single string is none, nor are numbers names."""
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         raise ValueError(f"`{name}` must be a list of names, got {value!r}.")
+    if others := [one for one in value if not isinstance(one, str)]:
+        raise ValueError(f"`{name}` must be a list of names, which are texts, got one of {others[0]!r}.")
     return [str(one) for one in value]
 
 

@@ -61,3 +61,22 @@ def write_json(path: str | os.PathLike, content: Any) -> Path:
         ValueError: the content holds NaN or infinity, which JSON has no word for.
     """
     return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json_object(path: str | os.PathLike, advice: str) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Args:
+        path: Of the file.
+        advice: What to do where it holds something else.
+
+    Raises:
+        ValueError: it does.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, no JSON ({error}): {advice}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged, it holds {content!r:.40} and no object: {advice}.")
+    return content

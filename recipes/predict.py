@@ -12,14 +12,18 @@ but Python.
 import argparse
 import base64
 import contextlib
+import http.client
 import json
+import queue
 import re
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 ENSEMBLE = "serving_bytes"  # the signature of one image a pass
+EXAMPLE = "http://localhost:8501/v1/models/cifar10"
 MULTIPLEXED = "multiplexed_bytes"  # and of as many as the network has members
 
 
@@ -29,22 +33,84 @@ def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0, signatur
     Args:
         url: of the model, such as `http://localhost:8501/v1/models/cifar10`, or of one version, `.../versions/2`.
         images: encoded ones.
-        timeout: in seconds.
+        timeout: in seconds, of the whole answer.
         signature: `"serving_bytes"`, or `"multiplexed_bytes"` where the images may share passes.
     """
+    place = f"{url.rstrip('/')}:predict"
     instances = [{"image_bytes": {"b64": base64.b64encode(image).decode()}} for image in images]
     body = json.dumps({"signature_name": signature, "instances": instances}).encode()
-    request = urllib.request.Request(f"{url.rstrip('/')}:predict", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return json.load(answer)["predictions"]
-    except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("it begins with neither http:// nor https://")
+        request = urllib.request.Request(place, body, {"Content-Type": "application/json"})
+        status, content = _fetched(request, timeout)
+    except (OSError, http.client.IncompleteRead, http.client.BadStatusLine) as error:
+        said = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
+        raise ConnectionError(f"There is no answer from {place} ({said}).") from error
+    except (ValueError, OverflowError, http.client.HTTPException) as error:
+        raise ValueError(f"--url must be the URL of a model, such as {EXAMPLE}, got {url!r} ({error}).") from error
+    if status != 200:
+        text = content.decode(errors="replace")
         with contextlib.suppress(ValueError, KeyError, TypeError):
             text = json.loads(text)["error"]
-        raise ValueError(f"The server answered {error.code}: {reason(text)}") from error
-    except (urllib.error.URLError, TimeoutError) as error:
-        raise ConnectionError(f"There is no answer from {url} ({getattr(error, 'reason', error)}).") from error
+        raise ValueError(f"The server answered {status}: {reason(str(text))[:200]} ({place})")
+    return _predictions(content, place, status, len(images))
+
+
+def _fetched(request: urllib.request.Request, timeout: float) -> tuple[int, bytes]:
+    """Status and content of an answer. The time limit is for all of it: a server may send a byte now and then.
+
+    Nothing is asked twice: who knows how much a busy server has computed already.
+    """
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
+
+    def fetch() -> None:
+        try:
+            try:
+                answer = urllib.request.urlopen(request, timeout=timeout)
+            except urllib.error.HTTPError as error:
+                answer = error  # which has a content too
+            with answer:
+                outcome.put((answer.status, answer.read()))
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        result = outcome.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError(f"not complete after {timeout:g} s") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _predictions(content: bytes, place: str, status: int, count: int) -> list[dict]:
+    """The predictions of so many images in an answer's content.
+
+    Raises:
+        ValueError: the content is something else.
+    """
+
+    def refused(got: str) -> ValueError:
+        return ValueError(f"{place} answered {status} with {got}: expected the predictions of {count} images.")
+
+    try:
+        answer = json.loads(content)
+    except ValueError as error:
+        raise refused(f"what is no JSON, {content[:40]!r}") from error
+    predictions = answer.get("predictions") if isinstance(answer, dict) else None
+    if not isinstance(predictions, list):
+        raise refused(f"no predictions, {json.dumps(answer)[:60]}")
+    if len(predictions) != count:
+        raise refused(f"{len(predictions)} of them")
+    for one in predictions:
+        named = isinstance(one, dict) and isinstance(one.get("class_name"), str)
+        if not (
+            named and all(isinstance(one.get(name), (int, float)) for name in ("confidence", "predictive_entropy"))
+        ):
+            raise refused(f"predictions of another kind, {json.dumps(one)[:60]}")
+    return predictions
 
 
 def over_grpc(
@@ -64,7 +130,13 @@ def over_grpc(
         except grpc.RpcError as error:
             kind = ConnectionError if error.code() == grpc.StatusCode.UNAVAILABLE else ValueError
             raise kind(f"The server at {address} answered {error.code().name}: {reason(error.details())}") from error
-    return _rows({output: tf.make_ndarray(value) for output, value in answer.outputs.items()})
+    outputs = {output: tf.make_ndarray(value) for output, value in answer.outputs.items()}
+    missing = {"class_name", "confidence", "predictive_entropy"} - outputs.keys()
+    if missing or any(value.shape[:1] != (len(images),) for value in outputs.values()):
+        raise ValueError(
+            f"The server at {address} answered OK with {sorted(outputs)}: expected the predictions of {len(images)} images."
+        )
+    return _rows(outputs)
 
 
 def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
@@ -75,7 +147,11 @@ def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEM
     path = max(versions, key=lambda folder: int(folder.name)) if versions else path
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
-    signatures = tf.saved_model.load(str(path)).signatures
+    try:
+        signatures = tf.saved_model.load(str(path)).signatures
+    except Exception as error:  # TensorFlow raises many kinds, parsing what was cut off
+        text = reason(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is no SavedModel that can be loaded ({text}): export it anew.") from error
     if signature not in signatures:
         raise ValueError(f"{path} has no signature `{signature}`: export it with mixmo_keras.")
     try:

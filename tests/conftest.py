@@ -1,16 +1,23 @@
 """What holds for every test: quiet logs, set before TensorFlow is imported; random numbers that follow from its name."""
 
+import atexit
 import contextlib
 import ctypes
 import gc
 import os
+import shutil
 import subprocess
+import tempfile
 import zlib
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
+    prefix="mixmo_keras-tests-"
+)  # no test leaves something behind in one's own
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # modules whose tests are marked `quick`, by name, wherever they lie: pure functions, masks, metrics, losses, shapes
 QUICK = {
@@ -30,6 +37,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in QUICK:
             item.add_marker("quick")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of bad inputs, counted by class: `tests/bad_inputs/harness.py` says what each is."""
+    from bad_inputs.harness import CLASSES, PROPERTY
+
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    found = [value for report in reports for name, value in report.user_properties if name == PROPERTY]
+    if found:
+        seconds = sum(report.duration for report in reports if PROPERTY in dict(report.user_properties))
+        counts = ", ".join(f"{found.count(name)} {name}" for name in CLASSES)
+        terminalreporter.write_line(f"bad inputs: {len(found)} rows in {seconds:.0f} s: {counts}")
 
 
 @pytest.fixture(autouse=True, scope="session")

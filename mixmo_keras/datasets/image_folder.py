@@ -6,10 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
 
 from mixmo_keras import arguments
-from mixmo_keras.datasets import decoding, orders, resizing
+from mixmo_keras.datasets import decoding, orders, resizing, sound_files
 
 DEFAULT_SIZE = (64, 64)
 
@@ -25,13 +24,14 @@ class ImageFolder:
         size: (height, width) in pixels. Defaults to (64, 64).
 
     Raises:
-        ValueError: fewer than two classes, a class with fewer than five images, a file that is no image or has too many
-            pixels.
+        ValueError: fewer than two classes, a class with fewer than five images, files that can't be decoded or have too
+            many pixels: all are tried (`sound_files`).
     """
 
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
-        self.folder, self.size = Path(folder), arguments.image_size("size", size)
+        # a path that stays right where the process changes its folder
+        self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)
         try:
             listing = keras.utils.image_dataset_from_directory(
                 self.folder, batch_size=None, shuffle=False, verbose=False, image_size=self.size
@@ -49,8 +49,7 @@ class ImageFolder:
             raise ValueError(
                 f"Class {smallest!r} has {counts.min()} images: at least 5 are needed to train and to test on."
             )
-        grey = [_is_grey(path) for path in self.paths]  # which looks at all of them
-        self.channels = 1 if all(grey) else 3
+        self.channels = 1 if all(sound_files.check(self.folder, listing.file_paths)) else 3
 
     def _class(self, path: str) -> str:
         return Path(path).relative_to(self.folder).parts[0]
@@ -80,15 +79,3 @@ class ImageFolder:
             return image if whole else crop(image), tf.gather(labels, index)
 
         return orders.by_index(len(indices), read)
-
-
-def _is_grey(path: str) -> bool:
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > decoding.MAX_PIXELS:
-                raise ValueError(
-                    f"{path} has {image.width}×{image.height} pixels, more than the {decoding.MAX_PIXELS:,} that are read."
-                )
-            return image.mode in ("L", "1", "I", "I;16")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-        raise ValueError(f"{path} is no image that can be read: {error}") from error

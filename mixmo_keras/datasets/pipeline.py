@@ -55,6 +55,7 @@ def batches(
             of several sizes without `random_part`.
     """
     arguments.instance("dataset", dataset, tf.data.Dataset, "a tf.data.Dataset")
+    _check_images(dataset)
     batch_size = arguments.integer("batch_size", batch_size, least=1)
     seed, memory = arguments.integer("seed", seed), arguments.integer("memory", memory, least=0)
     repetitions = arguments.integer("repetitions", repetitions, least=1)
@@ -202,8 +203,22 @@ def _streamed(
     return batched if first_epoch is not None else batched.apply(tf.data.experimental.assert_cardinality(steps))
 
 
+def _check_images(dataset: tf.data.Dataset) -> None:
+    """Raises where a dataset never ends, has nothing, or batches in place of images."""
+    cardinality = int(dataset.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("The dataset never ends: take some of its images, dataset.take(n).")
+    if cardinality == 0:
+        raise ValueError("The dataset is empty.")
+    shape = _image_spec(dataset).shape
+    if shape.rank is not None and shape.rank > 3:
+        raise ValueError(f"The dataset must give images (H, W, C) one by one, not batches of shape {shape}.")
+
+
 def _num_images(dataset: tf.data.Dataset) -> int:
     cardinality = int(dataset.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        _check_images(dataset)  # raises
     return cardinality if cardinality >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
 
 

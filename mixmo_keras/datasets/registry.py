@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixmo_keras import arguments
-from mixmo_keras.datasets import orders, resizing
+from mixmo_keras.datasets import orders, resizing, sound_files
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
 from mixmo_keras.networks import normalization as normalizations
 
@@ -61,7 +61,7 @@ class Source:
 
 def check(dataset: str) -> None:
     """Raises a `ValueError` where a name is neither a dataset's nor a folder's."""
-    name = _path_and_size(dataset)[0] if isinstance(dataset, str) else dataset
+    name = _path_and_size(dataset)[0] if isinstance(dataset, str) else None
     if name not in DATASETS and not (isinstance(name, str) and os.path.isdir(name)):
         arguments.choice("dataset", dataset, DATASETS, ", one of them @size, or the path of a folder of class folders")
 
@@ -160,9 +160,15 @@ def _path_and_size(name: str) -> tuple[str, tuple[int, int]]:
     return match[1], (int(match[2]), int(match[3] or match[2]))
 
 
-@functools.lru_cache(maxsize=4)
 def _image_folder(name: str) -> Source:
+    """A folder as it is now: listed anew where files were added, removed or written to, or the process went elsewhere."""
     path, size = _path_and_size(name)
+    return _listed_folder(os.path.abspath(path), size, sound_files.signature(path))
+
+
+@functools.lru_cache(maxsize=4)
+def _listed_folder(path: str, size: tuple[int, int], signature: str) -> Source:
+    del signature  # tells one listing from another
     folder = ImageFolder(path, size)
     described = Info(Path(path).resolve().name, (*folder.size, folder.channels), folder.class_names, (0.5, 0.25))
     return Source(lambda data_dir: described, lambda split, data_dir, whole: folder.load(split, whole))

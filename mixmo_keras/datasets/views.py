@@ -17,7 +17,7 @@ def with_labels(dataset: tf.data.Dataset, labels) -> tf.data.Dataset:
 
     What an epoch of training reads in an order of its own (`orders.Reorderable`) still does.
     """
-    labels = tf.constant(labels, tf.int64)
+    labels = tf.constant(arguments.labels("labels", labels, count=pipeline.steps_per_epoch(dataset, 1)), tf.int64)
 
     def relabelled(index, item):
         return item[0], tf.gather(labels, index)

@@ -37,6 +37,8 @@ def corrupt(images, name: str, severity: int, seed: int = 0) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 4:
         raise ValueError(f"`images` must be (n, H, W, C), got shape {images.shape}.")
+    if images.dtype.kind not in "biuf" or not ((images >= 0) & (images <= 255)).all():  # false for NaN
+        raise ValueError("`images` must be raw pixels, numbers from 0 to 255, got others.")
     function, parameters = CORRUPTIONS[name]
     corrupted = function(images.astype("float64") / 255, parameters[severity - 1], np.random.default_rng(seed))
     return np.round(np.clip(corrupted, 0, 1) * 255).astype("uint8")

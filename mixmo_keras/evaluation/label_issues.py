@@ -54,11 +54,11 @@ def rank(member_logits, logits, labels) -> LabelIssues:
     Raises:
         ValueError: shapes that don't fit each other, or labels that are no classes.
     """
-    member_logits, logits = np.asarray(member_logits, "float64"), np.asarray(logits, "float64")
-    if member_logits.ndim != 3 or logits.shape != member_logits[:, 0].shape or not len(logits):
+    member_logits = arguments.logits("member_logits", member_logits, of_members=True)
+    logits = arguments.logits("logits", logits)
+    if logits.shape != member_logits[:, 0].shape:
         raise ValueError(
-            "`member_logits` must be (n, M, K) and `logits` (n, K), n at least 1, got "
-            f"{member_logits.shape} and {logits.shape}."
+            f"`member_logits` must be (n, M, K) and `logits` (n, K), got {member_logits.shape} and {logits.shape}."
         )
     num_images, num_classes = logits.shape
     labels = arguments.labels("labels", labels, num_classes, num_images)

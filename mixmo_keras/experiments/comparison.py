@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def _read(folder: Path) -> dict[str, Any]:
     """The figures of an evaluation."""
     candidates = (folder / "evaluation/metrics.json", folder / "metrics.json")
     file = next((path for path in candidates if path.is_file()), None)
-    figures = json.loads(file.read_text()) if file else {}
+    figures = files.read_json_object(file, "run recipes/evaluate.py again") if file else {}
     if "ensemble" not in figures:
         raise FileNotFoundError(f"{folder} holds no evaluation: run recipes/evaluate.py on it first.")
     return figures

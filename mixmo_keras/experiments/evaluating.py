@@ -1,7 +1,6 @@
 """Evaluates what recipes trained, or any saved models: what recipes/evaluate.py does."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.serving import versions
 
 CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
 
@@ -65,6 +65,8 @@ def evaluate_runs(
     name = dataset or dataset_of(paths)
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
+    if export is not None:
+        versions.check(Path(export), overwrite=False)  # before all is evaluated, not after
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
     data = _data(paths, name, data_dir, label_issues)
     if data["validation"] is None and (temperature or coverage is not None):
@@ -187,8 +189,9 @@ def data_settings(paths: Sequence[Path], dataset: str) -> Data:
 
 def _configs(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """The settings of runs, and of those that .keras files lie in; nothing of files that are no run's."""
-    files = [(path if path.is_dir() else path.parent) / "config.json" for path in paths]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+    found = [(path if path.is_dir() else path.parent) / "config.json" for path in paths]
+    advice = "pass the .keras file from another folder, with --dataset"
+    return [files.read_json_object(file, advice) for file in found if file.is_file()]
 
 
 def without_seed(name: str) -> str:

@@ -49,12 +49,29 @@ def _keeping_the_best(path: Path, log: list[dict]) -> keras.callbacks.Callback:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The epochs of a log.csv; none where there is no file."""
+    """The epochs of a log.csv; none where there is no file.
+
+    Raises:
+        ValueError: a row is damaged.
+    """
     if not path.exists():
         return []
+    rows = []
     with open(path, newline="") as file:
-        # Keras writes columns of validation, full of "NA", where nothing is validated
-        return [{name: float(value) for name, value in row.items() if value != "NA"} for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(f"{len(reader.fieldnames or ())} columns are expected")
+                # Keras writes columns of validation, full of "NA", where nothing is validated
+                rows.append({name: float(value) for name, value in row.items() if value != "NA"})
+            if "\0" in "".join(reader.fieldnames or ()):
+                raise ValueError("it holds zeros")
+        except (ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{path} is damaged in line {reader.line_num} ({error}): mend that line, or pass --fresh to start over."
+            ) from error
+    return rows
 
 
 def trimmed(path: Path, epochs: int) -> list[dict[str, float]]:

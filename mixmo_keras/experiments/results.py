@@ -1,6 +1,5 @@
 """A run's figures: measured, shown, and read back from its folder."""
 
-import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import metrics
+from mixmo_keras import files, metrics
+from mixmo_keras.experiments import logs
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.models.methods import defaults as method_defaults
@@ -122,7 +122,20 @@ def check_folder(recipe: Recipe) -> None:
     if recipe.fresh or not config.exists():
         return
     defaults = Recipe(method=recipe.method).resolved()  # of options that the earlier run didn't know
-    refuse_other_settings(recipe.folder, "run", defaults.settings() | json.loads(config.read_text()), recipe.settings())
+    before = files.read_json_object(config, "pass --fresh to start over, or another --output-dir")
+    refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())
+
+
+def check_not_ended(recipe: Recipe) -> None:
+    """Raises where the folder holds a run whose checkpoints are gone, which would start again in place of its log."""
+    ended = [name for name in ("metrics.json", "last.keras") if (recipe.folder / name).exists()]
+    if not ended and len(logs.read(recipe.folder / "log.csv")) > 1:  # before the second epoch there may be none yet
+        ended = ["log.csv"]
+    if ended:
+        raise ValueError(
+            f"{recipe.folder} holds a run ({ended[0]}) whose checkpoints are gone, so that it can't go on. Pass --fresh to "
+            "start over in its place, or another --output-dir."
+        )
 
 
 def refuse_other_settings(folder: Path, kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -141,7 +154,7 @@ def finished(recipe: Recipe) -> dict[str, Any] | None:
     if not path.exists():
         return None
     check_folder(recipe.resolved())
-    return json.loads(path.read_text())
+    return files.read_json_object(path, "remove it, and run the recipe again")
 
 
 def finished_runs(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.serving import versions
+from mixmo_keras.serving.export import class_names_of
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
@@ -58,6 +60,8 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
     results.check_folder(recipe)
 
     data = load(recipe)
+    versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
+    class_names_of(data.info.class_names, data.info.num_classes)
     with strategy.scope():
         model = build(recipe, data.info)
 
@@ -66,8 +70,10 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
         shutil.rmtree(recipe.folder, ignore_errors=True)
     distribution.across_workers(strategy, 0)  # waits for the chief
     checkpoints = Checkpoints(recipe.folder / "checkpoints", every_steps=recipe.checkpoint_steps)
-    if recipe.warm_start and not checkpoints.files():
-        warm_start(model, recipe.warm_start)
+    if not checkpoints.files():
+        results.check_not_ended(recipe)
+        if recipe.warm_start:
+            warm_start(model, recipe.warm_start)
     position = checkpoints.restore(model)
     if chief:
         files.write_json(recipe.folder / "config.json", {**recipe.settings(), "versions": results.versions()})

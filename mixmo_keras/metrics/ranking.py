@@ -101,7 +101,10 @@ def detection(scores, positives) -> dict[str, float]:
         `auroc`; `aupr`, the average precision of finding the positives; `fpr95`, the share of the positives that is accepted
         where 95 % of the rest is. NaN where there is none or nothing but positives.
     """
-    scores, positives = np.asarray(scores, "float64"), np.asarray(positives, bool)
+    scores, positives = np.asarray(scores, "float64"), np.asarray(positives)
+    if not np.isin(positives, (0, 1)).all():
+        raise ValueError(f"`positives` must be booleans (n,), got {positives[~np.isin(positives, (0, 1))][0]!r}.")
+    positives = positives.astype(bool)
     if scores.ndim != 1 or scores.shape != positives.shape or not len(scores):
         raise ValueError(
             f"`scores` and `positives` must be (n,) both, n of at least 1, got {scores.shape} and {positives.shape}."

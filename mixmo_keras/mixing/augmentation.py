@@ -153,6 +153,15 @@ def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | N
     return augmentation
 
 
+def check_size(augmentation: keras.layers.Layer | None, image_shape) -> None:
+    """Raises where an augmentation would leave nothing of images (H, W, C)."""
+    if isinstance(augmentation, PadCropFlip) and augmentation.padding >= min(image_shape[:2]):
+        raise ValueError(
+            f"`padding` must be smaller than the images, {image_shape[0]}×{image_shape[1]} pixels, or a crop may show "
+            f"nothing of them, got {augmentation.padding}."
+        )
+
+
 def draw(augmentation: keras.layers.Layer | None, seed, num_rows) -> Any:
     """What `apply` needs to augment so many rows: what an `Augmentation` draws; for another layer, the seed itself."""
     if augmentation is None:

@@ -105,6 +105,17 @@ def unpack(data) -> Data:
     return Data(images, labels, sample_weight, None, None)
 
 
+def in_common_types(data: Data) -> Data:
+    """The batch with uint16 images, such as a camera's, and longer ones as int32: TensorFlow can't tile them."""
+
+    def common(images):
+        if images is None or keras.backend.standardize_dtype(images.dtype) not in ("uint16", "uint32", "uint64"):
+            return images
+        return ops.cast(images, "int32")
+
+    return data._replace(images=common(data.images), partner_images=common(data.partner_images))
+
+
 def check_partners(batching: Batching, data: Data, num_members: int) -> None:
     """Raises where partners come without MSDA, or not as many as it needs.
 
@@ -216,7 +227,8 @@ def assemble(batching: Batching, data: Data, drawn: Draw, num_classes: int) -> B
     targets = labels = ops.take(_repeat(data.labels, batching), rows_of_members, axis=0)
     sample_weight = data.sample_weight
     if sample_weight is not None:
-        sample_weight = ops.take(_repeat(ops.reshape(sample_weight, (-1,)), batching), rows_of_members, axis=0)
+        sample_weight = ops.cast(ops.reshape(sample_weight, (-1,)), "float32")  # NumPy's are float64
+        sample_weight = ops.take(_repeat(sample_weight, batching), rows_of_members, axis=0)
     weights = ops.ones(ops.shape(rows_of_members))
     if batching.mixing is not None:
         weights = loss_weights(visible_ratios(drawn.masks), batching.mixing.weight_root)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from mixmo_keras import arguments
+
 MaskFunction = Callable[..., Any]
 
 
@@ -297,6 +299,4 @@ def get(mask: str | MaskFunction) -> MaskFunction:
     """The mask function of a name in `MASKS`; a function is returned as it is."""
     if callable(mask):
         return mask
-    if mask not in MASKS:
-        raise ValueError(f"Unknown mask: {mask!r}. Known masks: {', '.join(MASKS)}.")
-    return MASKS[mask]
+    return MASKS[arguments.choice("mask", mask, MASKS, ", or a function")]

@@ -1,11 +1,13 @@
 """Several trained networks as one."""
 
+from collections.abc import Iterable
+
 import keras
 from keras import ops
 
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.training import losses
+from mixmo_keras.training import checks, losses
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -38,7 +40,7 @@ class DeepEnsemble(Ensemble):
         temperature_applies_to: str = "ensemble",
         name: str | None = None,
     ):
-        models = list(models)
+        models = _as_list(models)
         if not models:
             raise ValueError("`models` is empty: an ensemble needs a network at least.")
         for model in models:
@@ -64,6 +66,8 @@ class DeepEnsemble(Ensemble):
         self._member_logits = member_logits
         self.average = average
         self.image_shape, self.num_classes = models[0].image_shape, models[0].num_classes
+        self.expects_raw_pixels = any(model.expects_raw_pixels for model in models)
+        self.incidents = checks.Incidents(name="incidents")
         self.num_members = sum(model.num_members for model in models)
         self.compile(loss=losses.CrossEntropy(), metrics=["accuracy"])
 
@@ -73,6 +77,8 @@ class DeepEnsemble(Ensemble):
 
     def fit(self, *arguments, **options):
         raise TypeError("A DeepEnsemble is not trained: train its networks one by one, each with a seed of its own.")
+
+    train_on_batch = train_step = fit
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -94,3 +100,9 @@ class DeepEnsemble(Ensemble):
     def from_config(cls, config, custom_objects=None):
         models = [keras.saving.deserialize_keras_object(model, custom_objects) for model in config["models"]]
         return cls(**{**config, "models": models})
+
+
+def _as_list(models) -> list:
+    if isinstance(models, str) or not isinstance(models, Iterable):
+        raise ValueError(f"`models` must be a list of models of mixmo_keras, got {models!r}.")
+    return list(models)

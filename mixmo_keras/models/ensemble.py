@@ -8,30 +8,20 @@ from keras import ops
 
 from mixmo_keras import arguments
 from mixmo_keras.metrics import calibration
+from mixmo_keras.models.checked_calls import CheckedCalls, CheckedPredict
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage, average
-from mixmo_keras.training import distribution, steps
+from mixmo_keras.training import checks, data_checks, distribution
 
 
-class _Network(keras.Model):
-    """A Keras model that predicts even where a batch has too few images for all replicas."""
-
-    def predict_step(self, *state_and_data):
-        if distribution.num_replicas(self) > 1:
-            return steps.predict_step(super().predict_step, *state_and_data)
-        return super().predict_step(*state_and_data)
-
-
-class Ensemble(_Network):
+class Ensemble(CheckedCalls):
     """A functional model from raw pixels to an ensemble's logits, whose members can be asked too.
 
-    Subclasses set `average` (the `MemberAverage` that makes the output of member logits), `image_shape`, `num_classes` and
-    `num_members`, and `_member_logits`, the symbolic output of the members.
+    Subclasses set `average` (the `MemberAverage` that makes the output of member logits), `num_members`, and
+    `_member_logits`, the symbolic output of the members; and what `CheckedCalls` needs.
     """
 
     average: MemberAverage
-    image_shape: tuple[int, int, int]
-    num_classes: int
     num_members: int
 
     # -- members -------------------------------------------------------------------------------------------------------
@@ -45,7 +35,7 @@ class Ensemble(_Network):
         if f"__{name}" not in self.__dict__:
             with distribution.scope(self):
                 inputs, logits = connect()
-                network = _Network(inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
+                network = CheckedPredict(inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
             network.jit_compile = self.jit_compile
             self.__dict__[f"__{name}"] = network  # past Keras' tracking and saving: its layers are this model's own
         return self.__dict__[f"__{name}"]
@@ -55,17 +45,23 @@ class Ensemble(_Network):
         return self._members().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
     def predict_with_labels(self, x, y=None, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-        """Logits of every member (n, M, K) and labels (n,), of images and labels or of a dataset of batches of them.
+        """Logits of every member (n, M, K) and labels (n,), of images and labels or of batches of them.
 
         One pass over the data, so that a shuffled dataset keeps images and labels together.
 
+        Args:
+            x: images (n, H, W, C); or batches of (images, labels), a dataset or any that can be iterated. Batches may have
+                sample weights too, which are about training: here all images count alike.
+            y: labels, if x is images: (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
+            batch_size: of images.
+
         Raises:
-            ValueError: no image, images of another shape, labels that the model has no class for.
+            ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
             FloatingPointError: logits that are not finite.
         """
         logits, labels = [], []
         for images, of_images in iterate(x, y, batch_size):
-            check_images(images, self.image_shape)
+            images = check_images(images, self.image_shape)
             labels.append(arguments.labels("labels", of_images, self.num_classes, len(images)))
             logits.append(np.asarray(self._members().predict_on_batch(images)))
         if not logits:
@@ -121,9 +117,7 @@ class Ensemble(_Network):
         """Fits the temperature on held-out data, sets it and returns it.
 
         Args:
-            x: images (n, H, W, C), or a dataset of batches of (images, labels): validation data, never the test set.
-            y: labels, if x is images.
-            batch_size: of images.
+            x, y, batch_size: as in `predict_with_labels`: validation data, never the test set.
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
@@ -199,6 +193,8 @@ class Ensemble(_Network):
             max_pixels: of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
             **options: of `keras.Model.export`, for the other formats.
         """
+        if name := checks.unsound_weight(self):
+            raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
         if format != "tf_saved_model":
             given = dict(class_names=class_names, card=card, overwrite=overwrite, max_pixels=max_pixels)
             if unused := [f"`{name}`" for name, value in given.items() if value]:
@@ -220,25 +216,39 @@ def fit_temperature(logits, labels, label_noise: float | str | None = None) -> f
     """The temperature of logits (n, K) on labels of which none are wrong, a share of them, or one that is estimated too."""
     if label_noise is None:
         return calibration.fit_temperature(logits, labels)
-    rate = None if label_noise == "estimate" else label_noise
-    return calibration.fit_temperature_under_noise(logits, labels, rate)[0]  # type: ignore[arg-type]
+    if label_noise == "estimate":
+        return calibration.fit_temperature_under_noise(logits, labels)[0]
+    rate = arguments.number("label_noise", label_noise, least=0, below=1, otherwise=', "estimate" or None')
+    return calibration.fit_temperature_under_noise(logits, labels, rate)[0]
 
 
 def check_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Raises `ValueError` for images of another shape than the network's, or with pixels that are no numbers."""
-    if tuple(images.shape[1:]) != tuple(image_shape):
-        raise ValueError(f"Images must be (n, {', '.join(map(str, image_shape))}), got {images.shape}.")
-    images = np.asarray(images)
-    if not np.isfinite(images).all():
-        raise ValueError("Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers.")
-    return images
+    """Images as an array. Raises `ValueError` for another shape than the network's, or pixels that are no numbers."""
+    images = images if hasattr(images, "shape") else np.asarray(images)
+    data_checks.check_image_shape(images, image_shape)
+    data_checks.check_pixels(images)
+    return np.asarray(images)
 
 
 def iterate(x, y=None, batch_size: int = 256):
-    """Batches of (images, labels), of arrays; or the batches of a dataset as they are."""
-    if y is None:
-        return x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x)
-    if len(x) != len(y):
-        raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
-    starts = range(0, len(y), arguments.integer("batch_size", batch_size, least=1))
-    return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts)
+    """Batches of (images, labels), of arrays; or those of a dataset, less their sample weights."""
+    if y is not None:
+        x, y = (values if hasattr(values, "shape") else np.asarray(values) for values in (x, y))
+        if len(x) != len(y):
+            raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
+        starts = range(0, len(y), arguments.integer("batch_size", batch_size, least=1))
+        return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts)
+    expected = "`x` must be images beside labels `y`, or batches of (images, labels)"
+    if hasattr(x, "shape"):
+        raise ValueError(f"Labels are missing: {expected}, got images of shape {tuple(x.shape)} alone.")
+    if isinstance(x, str) or not hasattr(x, "__iter__"):
+        raise ValueError(f"{expected}, got {x!r}.")
+    data_checks.check_ends(x, "this", steps_name=None)
+    return map(_images_and_labels, x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x))
+
+
+def _images_and_labels(batch) -> tuple:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
+        raise ValueError(f"Batches must be (images, labels) or (images, labels, sample weights), got {got}.")
+    return batch[0], batch[1]

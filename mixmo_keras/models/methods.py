@@ -67,7 +67,8 @@ def build(
         backbone = backbones.split(backbone, split_at, options.get("input_shape"))
     elif split_at is not None:
         raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
-    if share_encoders and share_heads:
+    share_encoders = arguments.boolean("share_encoders", share_encoders)
+    if arguments.boolean("share_heads", share_heads) and share_encoders:
         raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
     share = "encoders" if share_encoders else "heads" if share_heads else None
     settings: dict[str, dict[str, Any]] = {name: {} for name in _SETTINGS}

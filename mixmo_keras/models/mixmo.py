@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from mixmo_keras import arguments, keras_internals, seeds
+from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing import batch as batches
-from mixmo_keras.mixing import msda
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
 from mixmo_keras.models.figure import figure
 from mixmo_keras.models.multiplexing import Multiplexing
@@ -19,7 +19,8 @@ from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.networks.temperature import Temperature
-from mixmo_keras.training import checks, compiling, distribution, losses, schedules, steps, weight_averaging
+from mixmo_keras.training import checks, compiling, data_checks, distribution, losses, schedules, steps
+from mixmo_keras.training import weight_averaging as averages
 from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2, Objective, flatten_members
@@ -121,7 +122,7 @@ class MixMo(Multiplexing):
     ):
         num_members = arguments.integer("num_members", num_members, least=1)
         num_classes = arguments.integer("num_classes", num_classes, least=2)
-        self._check_settings(batching, co_training, l2, num_members)
+        self._check_settings(batching, co_training, l2, schedule, num_members)
         if isinstance(backbone, keras.Model):
             backbone = backbones.split(backbone, input_shape=input_shape)
         seed, drop_path = seeds.resolve(seed), DropPath.of(drop_path)
@@ -154,11 +155,13 @@ class MixMo(Multiplexing):
         self.compile()
 
     @staticmethod
-    def _check_settings(batching, co_training, l2, num_members: int) -> None:
+    def _check_settings(batching, co_training, l2, schedule, num_members: int) -> None:
         """Raises for what can't be combined, and warns of what is degenerate."""
         arguments.instance("batching", batching, Batching, "a mixmo_keras.Batching")
         arguments.instance("co_training", co_training, (CoTraining, type(None)), "a mixmo_keras.CoTraining or None")
         arguments.instance("l2", l2, L2, "a mixmo_keras.L2")
+        expected = "a schedule of mixmo_keras.schedules, or None"
+        arguments.instance("schedule", schedule, (schedules.ProgressSchedule, type(None)), expected)
         if num_members == 1 and batching.input_repetition:
             raise ValueError(
                 "`input_repetition` says what several members have in common; num_members=1 has no use for it."
@@ -208,7 +211,7 @@ class MixMo(Multiplexing):
             with distribution.scope(self):
                 if not self.optimizer.built:
                     self.optimizer.build(self.trainable_variables)
-                weight_averaging.build(self)
+                averages.build(self)
 
     def save(self, filepath, *args, **options):
         """Saves the model, as `keras.Model.save`; with the optimizer's state even before the first step."""
@@ -255,12 +258,12 @@ class MixMo(Multiplexing):
             drawn: What is random, if it shall not follow from `seed`: a test's own.
         """
         data = batches.unpack(data)
-        checks.check_shapes(data.images, data.labels, self.image_shape, self.num_classes, data.sample_weight)
+        data_checks.check_shapes(data.images, data.labels, self.image_shape, self.num_classes, data.sample_weight)
         batches.check_partners(self.batching, data, self.num_members)
         if drawn is None:
             progress = self.clock.progress(seed.step)
             drawn = self.draw(ops.shape(data.images)[0], seed, progress, data.partner_images is not None)
-        data = data._replace(labels=losses.squeezed(data.labels))
+        data = batches.in_common_types(data._replace(labels=losses.squeezed(data.labels)))
         batch = batches.assemble(self.batching, data, drawn, self.num_classes)
         return batch if self.co_training is None else batch.twice()
 
@@ -292,9 +295,9 @@ class MixMo(Multiplexing):
             aim: What was minimised.
             gradients: Of the `trainable_weights`.
         """
-        images, labels, *_ = batches.unpack(data)
+        images, labels, weights, *_ = batches.unpack(data)
         loss = checks.sound_loss(self, aim.loss, gradients)
-        checks.note(self, step, images, labels, loss)
+        checks.note(self, step, images, labels, weights, loss)
         rows, member_logits = flatten_members(batch.labels, aim.logits)
         weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
         for metric in self.metrics:
@@ -330,37 +333,7 @@ class MixMo(Multiplexing):
         else:
             super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
-    # -- what Keras users call -------------------------------------------------------------------------------------------
-
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
-        """Trains the ensemble, as `keras.Model.fit`. `batch_size` counts images; a step has `batch_repetitions` rows each.
-
-        Raises:
-            ValueError: labels out of range, wrong shapes, an empty dataset.
-            FloatingPointError: the loss became NaN or infinite.
-        """
-        checks.check_data(x, y, self.image_shape, self.num_classes, "fit")
-        if (validation := options.get("validation_data")) is not None:
-            images, labels, _ = keras.utils.unpack_x_y_sample_weight(validation)
-            checks.check_data(images, labels, self.image_shape, self.num_classes, "fit", "validation ")
-        if hasattr(x, "element_spec"):
-            options.setdefault("shuffle", False)  # a tf.data.Dataset shuffles itself; Keras warns of its own default
-        callbacks = compiling.with_own_callbacks(callbacks)
-        if self.compiled and isinstance(callbacks, list):
-            compiling.check_callbacks(self, callbacks)
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
-
-    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", callbacks=None, **options):
-        """The ensemble's loss and metrics, as `keras.Model.evaluate`."""
-        checks.check_data(x, y, self.image_shape, self.num_classes, "evaluate")
-        callbacks = compiling.with_own_callbacks(callbacks)
-        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `objective`."""
-        checks.check_shapes(x, y, self.image_shape, self.num_classes, sample_weight)
-        checks.note(self, 0, x, y)
-        return super().compute_loss(x, losses.squeezed(y), y_pred, sample_weight, training)
+    # -- for people ------------------------------------------------------------------------------------------------------
 
     def figure(self) -> str:
         """Encoders, mixing block, core and heads as a drawing in text."""
@@ -386,6 +359,7 @@ def _policy(dtype, backbone):
 
 def _check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoTraining | None) -> None:
     """Raises where a backbone can't do what the settings need of it."""
+    augmentation.check_size(batching.augment, parts.input_shape)
     if batching.msda is not None and batching.mixing is not None:
         msda.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
     if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):

@@ -12,6 +12,7 @@ from mixmo_keras.models.ensemble import Ensemble, check_images, fit_temperature,
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.multiplexing import answers, image_of_each_seat
 from mixmo_keras.networks.temperature import Temperature
+from mixmo_keras.training import data_checks
 
 PASSES_AT_ONCE = 32  # as many rows as `keras.Model.predict` has
 WINDOW_BYTES = 2**28  # of float32 images that are seated together
@@ -230,7 +231,10 @@ class _Passes:
 def _batches_of_images(x):
     """The batches of images in what `predict_multiplexed` is given, as NumPy arrays."""
     if hasattr(x, "shape"):
-        yield np.asarray(x)
+        yield x
         return
-    for batch in iterate(x):
-        yield np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
+    if isinstance(x, str) or not hasattr(x, "__iter__"):
+        raise ValueError(f"`x` must be images, or batches of them, got {x!r}.")
+    data_checks.check_ends(x, "predict_multiplexed", steps_name=None)
+    for batch in x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else x:
+        yield batch[0] if isinstance(batch, (tuple, list)) else batch

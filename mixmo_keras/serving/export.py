@@ -1,7 +1,6 @@
 """Exporting an ensemble as a SavedModel that serves raw pixels and encoded images without this package."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from mixmo_keras import arguments, files
 from mixmo_keras.datasets import decoding
+from mixmo_keras.serving import versions
 from mixmo_keras.serving.model_card import model_card
 from mixmo_keras.serving.signatures import FILE_CHANNELS, Served, write_network
 
@@ -52,7 +52,7 @@ def export(
         path: A version, such as `saved_models/cifar100/1`; or a name, such as `saved_models/cifar100`, for its next version.
         class_names: The names of the K classes, in the labels' order. Defaults to their numbers.
         card: What the model card should say: headings to texts or to mappings of names to values.
-        overwrite: Whether an existing version may be replaced. Defaults to False.
+        overwrite: Whether an existing version may be replaced, if it is a SavedModel. Defaults to False.
         verbose: Whether Keras prints what it writes. Defaults to False.
         max_pixels: Number of pixels above which `serving_bytes` and `multiplexed_bytes` refuse a file, by what its header
             says, before they decode it: a small file can hold gigabytes. Defaults to 2²⁶, 67 million.
@@ -61,36 +61,27 @@ def export(
         The folder of the version.
 
     Raises:
-        FileExistsError: the version exists and `overwrite` is not set.
+        FileExistsError: the version exists and `overwrite` is not set, or another export is writing it.
+        ValueError: what exists is no SavedModel; names that are not K texts.
     """
     arguments.instance("path", path, (str, os.PathLike), "the path of a folder")
     overwrite, verbose = arguments.boolean("overwrite", overwrite), arguments.boolean("verbose", verbose)
     max_pixels = arguments.integer("max_pixels", max_pixels, least=1)
     card = arguments.instance("card", {} if card is None else card, Mapping, "a mapping of headings, or None")
-    path = _version(Path(path))
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Choose another version, or pass overwrite=True to replace it.")
-    names = _class_names(class_names, model.num_classes)
+    names = class_names_of(class_names, model.num_classes)
 
-    with files.replacing_folder(path) as folder:
-        with tempfile.TemporaryDirectory(prefix=files.PART, dir=path.parent) as network:
-            write_network(model, Path(network), verbose)
-            served = Served(tf.saved_model.load(network), model.image_shape, names, max_pixels)
-            tf.saved_model.save(served, str(folder), signatures=served.signatures())
-        _write_warm_up(folder, path.parent.name, model)
+    with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
+        network = folder.parent / "network"  # which a kill leaves in one place with the rest
+        write_network(model, network, verbose)
+        served = Served(tf.saved_model.load(str(network)), model.image_shape, names, max_pixels)
+        tf.saved_model.save(served, str(folder), signatures=served.signatures())
+        _write_warm_up(folder, version.parent.name, model)
         (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels))
-    return path
+    return version
 
 
-def _version(path: Path) -> Path:
-    """`path` itself if it ends in a version's number, else its next version."""
-    if path.name.isdecimal():
-        return path
-    taken = [int(folder.name) for folder in path.glob("*") if folder.name.isdecimal()]
-    return path / str(max(taken, default=0) + 1)
-
-
-def _class_names(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
+def class_names_of(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
+    """The names of K classes; their numbers where there are none."""
     if class_names is None:
         return [str(label) for label in range(num_classes)]
     names = arguments.names("class_names", class_names)

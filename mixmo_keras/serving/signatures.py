@@ -106,6 +106,8 @@ class Served(tf.Module):
             [
                 tf.debugging.assert_equal(shape[1:], self.image_shape, expected),
                 tf.debugging.assert_positive(shape[0], "The batch is empty: send an image at least."),
+                # on CPUs ReLU makes 0 of NaN, and of a broken image a plausible answer
+                tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(images)), ["Images hold NaN or infinite pixels."]),
             ]
         ):
             return dict(endpoint(tf.identity(images)))

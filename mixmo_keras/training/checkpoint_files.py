@@ -32,12 +32,35 @@ def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
 
 
 def read(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
-    """The header and the arrays of `write`; every array's checksum is compared on the way."""
+    """The header and the arrays of `write`; every array's checksum is compared on the way.
+
+    Raises:
+        One of `DAMAGED`: the file is something else, or a part of one.
+    """
     with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         header = json.loads(str(file["header"]))
+        if not isinstance(header, dict) or not isinstance(header["dtypes"], list):
+            raise ValueError("its header is no checkpoint's")
         arrays = [file[f"a{index}"] for index in range(len(header["dtypes"]))]
-    # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
-    return header, [array.view(np.dtype(name)) for array, name in zip(arrays, header["dtypes"], strict=True)]
+    try:
+        # NumPy writes types that it doesn't know, such as bfloat16, as plain bytes
+        return header, [array.view(np.dtype(name)) for array, name in zip(arrays, header["dtypes"], strict=True)]
+    except TypeError as error:
+        raise ValueError(f"its types are none: {error}") from error
+
+
+def read_of_model(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
+    """As `read`, of a model in training: the header has the `variables`' names and shapes, and the `seconds` it took.
+
+    Raises:
+        One of `DAMAGED`: as `read`; or there are fewer arrays than variables.
+    """
+    header, arrays = read(path)
+    if not isinstance(header["variables"], list) or not isinstance(header["seconds"], (int, float)):
+        raise ValueError("its header is no checkpoint's")
+    if len(arrays) < len(header["variables"]):
+        raise ValueError(f"it has {len(arrays)} arrays of {len(header['variables'])} variables")
+    return header, arrays
 
 
 def values_of(variables) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from mixmo_keras import arguments, files
 from mixmo_keras.training import distribution
-from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read, values_of, write
+from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read_of_model, values_of, write
 from mixmo_keras.training.checks import raise_incidents
 from mixmo_keras.training.preemption import Preemption
 
@@ -44,7 +44,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, folder: str | os.PathLike, every_steps: int | None = None, keep: int = 2):
         super().__init__()
-        self.folder = Path(folder)
+        self.folder = Path(arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder"))
         self.every_steps = None if every_steps is None else arguments.integer("every_steps", every_steps, least=1)
         self.keep = arguments.integer("keep", keep, least=1)
         self.position = Position()
@@ -80,7 +80,7 @@ class Checkpoints(keras.callbacks.Callback):
         saved, damaged = self.files(), []
         for position, path in reversed(saved.items()):
             try:
-                header, arrays = read(path)
+                header, arrays = read_of_model(path)
             except DAMAGED as error:
                 warnings.warn(f"Checkpoint {path} is damaged ({error}); the one before it is tried.", stacklevel=2)
                 damaged.append(path)
@@ -218,7 +218,7 @@ def warm_start(model, path: str | os.PathLike) -> None:
         raise ValueError(f"A warm start takes a checkpoint (.npz) or a saved model (.keras), got {path}.")
     if suffix == ".npz":
         try:
-            header, arrays = read(path)
+            header, arrays = read_of_model(path)
         except DAMAGED as error:
             raise ValueError(f"{path} is not a checkpoint, or a damaged one: {error}") from error
         saved = {name: array for (name, _), array in zip(header["variables"], arrays, strict=False)}
@@ -231,6 +231,8 @@ def warm_start(model, path: str | os.PathLike) -> None:
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
             raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}.")
+        if not np.isfinite(saved[name].astype("float64")).all():
+            raise ValueError(f"{path} holds NaN or infinite weights ({name}): begin with an earlier checkpoint.")
     for name, variable in weights.items():
         variable.assign(saved[name])
 

@@ -1,4 +1,4 @@
-"""Bad data and a loss gone NaN: refused before the first step where that can be, noticed in the step and raised outside it.
+"""Bad data and a loss gone NaN that no check before the first step could see: noticed in the step and raised outside it.
 
 A compiled step can't raise an error, so it notes what it sees in one small variable, which a callback reads.
 """
@@ -10,70 +10,11 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals
-from mixmo_keras.mixing.batch import unpack
-from mixmo_keras.training import losses
+from mixmo_keras.training import data_checks
 
 _LOSS, _LABEL, _IMAGE = range(3)  # rows of `noted`
+_SHARES, _WEIGHTS = float("inf"), float("-inf")  # in place of the lowest label: not labels (n,), but these, are wrong
 _CHECK_EVERY = 50  # executions: reading a variable waits for the device
-
-
-# -- before the first step -----------------------------------------------------------------------------------------------
-
-
-def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_weight=None) -> None:
-    """Raises on wrong ranks and sizes, which are known when a step is traced.
-
-    Raises:
-        ValueError: labels are missing, or shapes don't fit the model.
-    """
-    if labels is None:
-        raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
-    if len(images.shape) != 4 or tuple(images.shape[1:]) != tuple(image_shape):
-        raise ValueError(f"Images must be (n, {', '.join(map(str, image_shape))}), got {tuple(images.shape)}.")
-    if len(labels.shape) not in (1, 2) or (len(labels.shape) == 2 and labels.shape[1] not in (1, num_classes)):
-        raise ValueError(
-            f"Labels must be integers (n,) or one-hot (n, {num_classes}), got shape {tuple(labels.shape)}."
-        )
-    if sample_weight is not None and tuple(sample_weight.shape[1:]) not in ((), (1,)):
-        raise ValueError(f"`sample_weight` must be (n,), one for each image, got {tuple(sample_weight.shape)}.")
-
-
-def check_data(x, y, image_shape: tuple, num_classes: int, verb: str, kind: str = "") -> None:
-    """The checks that `verb`, such as "fit", can make of its arguments before the first step.
-
-    Raises:
-        ValueError: no data, labels out of range, shapes that don't fit the model.
-    """
-    if hasattr(x, "element_spec"):  # a tf.data.Dataset
-        if callable(getattr(x, "cardinality", None)) and int(x.cardinality()) == 0:
-            raise ValueError(f"The {kind}dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
-        x, y, *_ = unpack(x.element_spec)
-    elif hasattr(x, "shape") and len(x.shape) and x.shape[0] == 0:
-        raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
-    shapes = [values.shape if hasattr(values, "shape") else None for values in (x, y) if values is not None]
-    if any(getattr(shape, "rank", shape) is None for shape in shapes):
-        return  # shapes will be known when a step is traced
-    check_shapes(x, y, image_shape, num_classes)
-    if hasattr(y, "__array__") and integer_labels(y) is not None:
-        labels = ops.convert_to_numpy(y)
-        low, high = float(labels.min()), float(labels.max())
-        if not (low >= 0 and high < num_classes and (labels % 1 == 0).all()):
-            raise label_error(num_classes, low, high)
-
-
-def integer_labels(labels):
-    """Labels (n,) or (n, 1) as (n,); `None` for one-hot ones."""
-    if len(labels.shape) == 2:
-        return losses.squeezed(labels) if labels.shape[1] == 1 else None
-    return labels
-
-
-def label_error(num_classes: int, low: float, high: float) -> ValueError:
-    """The error to raise for integer labels of which the lowest and the highest are named."""
-    return ValueError(
-        f"Labels must be integers from 0 to {num_classes - 1} for num_classes={num_classes}; "
-        f"the data holds labels from {low:g} to {high:g}."
-    )
 
 
 # -- within a step -------------------------------------------------------------------------------------------------------
@@ -97,15 +38,20 @@ class Incidents(keras.layers.Layer):
         )
         self.built = True
 
-    def note(self, step, num_classes: int, loss=None, labels=None, images=None):
-        """Notes the first step with a non-finite loss, the first labels that aren't among 0..K − 1, odd images.
+    def load_own_variables(self, store):
+        """Nothing that was noted is about what comes; and files of an earlier version may not have it."""
+
+    def note(self, step, num_classes: int, loss=None, labels=None, images=None, weights=None, raw_pixels: bool = True):
+        """Notes the first step with a non-finite loss, the first bad labels or weights, odd images.
 
         Args:
             step: the number of the training step.
             num_classes: K.
             loss: scalar, or `None`.
-            labels: integer labels (n,), or `None`.
-            images: raw pixels, or `None` where pixels may have any values.
+            labels: (n,), (n, 1) or (n, K), or `None`.
+            images: (n, ...), or `None`.
+            weights: of the images, or `None`.
+            raw_pixels: whether pixels should run from 0 to 255.
         """
         nothing = ops.zeros((3,))
         rows = [nothing, nothing, nothing]
@@ -116,19 +62,25 @@ class Incidents(keras.layers.Layer):
 
         if loss is not None:
             rows[_LOSS] = row(ops.logical_not(ops.isfinite(loss)), step)
+        if weights is not None:
+            weights = ops.cast(weights, "float32")
+            rows[_LABEL] = row(ops.logical_not(ops.all((weights >= 0) & ops.isfinite(weights))), _WEIGHTS)
         if labels is not None:
-            labels = ops.cast(labels, "float32")
-            low, high = ops.min(labels), ops.max(labels)
-            whole = ops.all(ops.equal(labels, ops.floor(labels)))  # false for NaN
-            valid = ops.logical_and(ops.logical_and(low >= 0, high < num_classes), whole)
-            rows[_LABEL] = row(ops.logical_not(valid), low, high)
+            bad, low, high = _bad_labels(labels, num_classes)
+            rows[_LABEL] = ops.where(bad, row(bad, low, high), rows[_LABEL])
         if images is not None:
             low, high = ops.cast(ops.min(images), "float32"), ops.cast(ops.max(images), "float32")
             # a black batch is one of raw pixels, and what resizing overshoots by is no other unit
-            of_unit = ops.logical_and(high > 0, high <= 1)
-            rows[_IMAGE] = row(ops.logical_or(ops.logical_or(low < -0.5, high > 255.5), of_unit), low, high)
-        noted = ops.convert_to_tensor(self.noted)
-        self.noted.assign(ops.where(noted[:, :1] > 0, noted, ops.stack(rows)))
+            of_unit = (high > 0) & (high <= 1)
+            odd = (low < -0.5) | (high > 255.5) | of_unit if raw_pixels else ops.zeros((), "bool")
+            if data_checks.is_floating(images):  # others can't be NaN, which comparisons pass over
+                broken = ops.logical_not(ops.all(ops.isfinite(images)))
+                odd, low = odd | broken, ops.where(broken, float("nan"), low)
+            rows[_IMAGE] = row(odd, low, high)
+        noted, rows = ops.convert_to_tensor(self.noted), ops.stack(rows)
+        # the first stays; but NaN, an error, takes the place of odd values, a warning
+        stays = (noted[:, :1] > 0) & ops.logical_not(ops.isnan(rows[:, 1:2]))
+        self.noted.assign(ops.where(stays, noted, rows))
 
     def incident(self, kind: int):
         """The two numbers of an incident, averaged over the replicas that noted it, or `None`."""
@@ -140,10 +92,23 @@ class Incidents(keras.layers.Layer):
         self.noted.assign(np.zeros((3, 3), "float32"))
 
 
-def note(model, step, images, labels, loss=None) -> None:
+def _bad_labels(labels, num_classes: int):
+    """Whether labels are wrong, and the lowest and the highest of them, or `_SHARES`."""
+    integers = data_checks.integer_labels(labels)
+    if integers is None:
+        labels = ops.cast(labels, "float32")
+        sums = ops.sum(labels, axis=-1)
+        valid = ops.all(labels >= 0) & ops.all(ops.abs(sums - 1) <= data_checks.SUM_TOLERANCE)  # false for NaN
+        return ops.logical_not(valid), _SHARES, 0.0
+    labels = ops.cast(integers, "float32")
+    low, high = ops.min(labels), ops.max(labels)
+    whole = ops.all(ops.equal(labels, ops.floor(labels)))  # false for NaN
+    return ops.logical_not((low >= 0) & (high < num_classes) & whole), low, high
+
+
+def note(model, step, images, labels, weights=None, loss=None) -> None:
     """Notes what is wrong with a batch of a model's data (n, ...), or with its loss."""
-    labels = integer_labels(labels)
-    model.incidents.note(step, model.num_classes, loss, labels, images if model.expects_raw_pixels else None)
+    model.incidents.note(step, model.num_classes, loss, labels, images, weights, model.expects_raw_pixels)
 
 
 def sound_loss(model, loss, gradients):
@@ -188,6 +153,7 @@ class IncidentsCallback(keras.callbacks.Callback):
         if not self._executions:
             raise ValueError(f"The training dataset is empty: `fit` saw no batch in epoch {epoch + 1}.")
         self._check()
+        raise_unsound(self.model, f"after epoch {epoch + 1}")
 
     def on_test_begin(self, logs=None):
         self._test_batches = 0
@@ -205,7 +171,7 @@ class IncidentsCallback(keras.callbacks.Callback):
     def _check(self):
         raise_incidents(self.model)
         images = self.model.incidents.incident(_IMAGE)
-        if images and not self._warned_of_images:
+        if images and self.model.expects_raw_pixels and not self._warned_of_images:
             self._warned_of_images = True
             warnings.warn(
                 f"The model expects raw pixels, 0 to 255, and normalises them itself; a batch's values run from "
@@ -218,7 +184,7 @@ def raise_incidents(model) -> None:
     """Raises an error where a step has noted one.
 
     Raises:
-        ValueError: labels out of range.
+        ValueError: labels out of range, weights that are none, NaN or infinite pixels.
         FloatingPointError: the loss, or the gradient, became NaN or infinite.
     """
     if keras.backend.backend() == "jax":
@@ -226,12 +192,45 @@ def raise_incidents(model) -> None:
     incidents = model.incidents
     if labels := incidents.incident(_LABEL):
         incidents.clear()
-        raise label_error(model.num_classes, *labels)
+        if labels[0] == _WEIGHTS:
+            raise data_checks.weight_error(" others")
+        raise (
+            data_checks.shares_error(model.num_classes)
+            if labels[0] == _SHARES
+            else data_checks.label_error(model.num_classes, *labels)
+        )
+    if (images := incidents.incident(_IMAGE)) and np.isnan(images[0]):
+        incidents.clear()
+        raise ValueError(data_checks.BROKEN_PIXELS)
     if loss := incidents.incident(_LOSS):
         incidents.clear()
-        rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
         raise FloatingPointError(
-            f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {rate:.3g}). Training "
+            f"The loss became NaN or infinite at step {loss[0] + 1:.0f} (learning rate now {_rate(model):.3g}). Training "
             "stopped; the model's weights are not usable. If no image holds NaN, a lower learning rate, a longer "
             "warm-up or gradient clipping help."
         )
+
+
+def raise_unsound(model, when: str) -> None:
+    """Raises an error where training has spoiled the weights, as a last step can: its loss is that before the update.
+
+    Raises:
+        FloatingPointError: weights are NaN or infinite.
+    """
+    if name := unsound_weight(model):
+        raise FloatingPointError(
+            f"The weights became NaN or infinite ({name}, {when}; learning rate now {_rate(model):.3g}) and are not usable. "
+            "A lower learning rate, a longer warm-up or gradient clipping help."
+        )
+
+
+def unsound_weight(model) -> str | None:
+    """The path of the first weight of a model that holds NaN or infinite numbers; `None` where all are sound."""
+    for weight in model.weights:
+        if data_checks.is_floating(weight) and not bool(ops.all(ops.isfinite(ops.convert_to_tensor(weight)))):
+            return weight.path
+    return None
+
+
+def _rate(model) -> float:
+    return float(ops.convert_to_numpy(model.optimizer.learning_rate))

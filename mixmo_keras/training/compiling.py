@@ -78,7 +78,7 @@ def check_callbacks(model, callbacks) -> None:
             )
 
 
-def with_own_callbacks(callbacks):
+def with_own_callbacks(model, callbacks):
     """The callbacks of `fit` or `evaluate` behind those that watch the model, so that they never see a broken one."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         if not any(isinstance(callback, IncidentsCallback) for callback in callbacks.callbacks):
@@ -90,4 +90,4 @@ def with_own_callbacks(callbacks):
         callbacks = []
     elif not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
-    return [ClockCallback(), IncidentsCallback(), *callbacks]
+    return [*([ClockCallback()] if hasattr(model, "clock") else []), IncidentsCallback(), *callbacks]

@@ -74,9 +74,7 @@ class StepDecay(ProgressSchedule):
         rate: float = 0.1,
     ):
         super().__init__(base, warmup)
-        if any(not 0 < milestone <= 1 for milestone in milestones) or list(milestones) != sorted(milestones):
-            raise ValueError(f"`milestones` must be rising shares of training within (0, 1], got {tuple(milestones)}.")
-        self.milestones = tuple(milestones)
+        self.milestones = _milestones(milestones)
         self.rate = arguments.number("rate", rate, above=0, most=1)
 
     def factor(self, progress):
@@ -85,6 +83,17 @@ class StepDecay(ProgressSchedule):
 
     def get_config(self):
         return {**super().get_config(), "milestones": list(self.milestones), "rate": self.rate}
+
+
+def _milestones(milestones) -> tuple[float, ...]:
+    try:
+        values = tuple(arguments.number("milestones", milestone, above=0, most=1) for milestone in milestones)
+        if list(values) != sorted(values):
+            raise ValueError
+    except (TypeError, ValueError):
+        got = tuple(milestones) if isinstance(milestones, (list, np.ndarray)) else milestones
+        raise ValueError(f"`milestones` must be rising shares of training within (0, 1], got {got!r}.") from None
+    return values
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

@@ -61,11 +61,11 @@ def test_figures_against_scikit_learn():
 @pytest.mark.parametrize(
     ("members", "logits", "labels", "message"),
     [
-        (MEMBERS[:, 0], TOGETHER, [0, 0, 1], r"must be \(n, M, K\)"),
+        (MEMBERS[:, 0], TOGETHER, [0, 0, 1], r"must be numbers \(n, M, K\)"),
         (MEMBERS, TOGETHER[:2], [0, 0, 1], r"must be \(n, M, K\)"),
         (MEMBERS, TOGETHER, [0, 0], "2 labels for 3 images"),
         (MEMBERS, TOGETHER, [0, 0, 3], "`labels` must"),
-        (MEMBERS[:0], TOGETHER[:0], [], "n at least 1"),
+        (MEMBERS[:0], TOGETHER[:0], [], "of at least one image"),
     ],
 )
 def test_what_is_refused(members, logits, labels, message):

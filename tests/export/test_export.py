@@ -13,7 +13,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 import mixmo_keras
-from mixmo_keras.serving import export
+from mixmo_keras.serving import export, versions
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), dtype="uint8")
 ROOT = Path(__file__).parents[2]
@@ -244,6 +244,19 @@ def test_a_kill_leaves_no_version_behind(tmp_path, moments):
         assert tiny.run([SCRIPTS / "killed_export.py", tmp_path / "name", moment]).returncode == -9, moment
         assert not any(path.name.isdecimal() for path in (tmp_path / "name").iterdir()), moment
     assert tiny.model().export(tmp_path / "name").name == "1"
+    assert [path.name for path in (tmp_path / "name").iterdir()] == ["1"]  # nothing of what was killed
+
+
+@pytest.mark.usefixtures("quickly_written")
+def test_exports_at_once_take_versions_of_their_own(tmp_path):
+    network = tiny.model()
+    with versions.claimed(tmp_path, overwrite=False) as mine:
+        assert mine == tmp_path / "1"
+        assert network.export(tmp_path) == tmp_path / "2"
+        with pytest.raises(FileExistsError, match="1 is being written by another export"):
+            network.export(tmp_path / "1")
+    assert network.export(tmp_path / "1") == tmp_path / "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
 @pytest.mark.usefixtures("quickly_written")

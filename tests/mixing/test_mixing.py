@@ -120,8 +120,8 @@ def test_probability_decides_between_mask_and_linear():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(mask="cutmixx"), "Unknown mask: 'cutmixx'. Known masks: .*cutmix"),
-        (dict(mask=None), "Unknown mask: None"),
+        (dict(mask="cutmixx"), "`mask` must be one of .*cutmix.*, or a function, got 'cutmixx'"),
+        (dict(mask=None), "`mask` must be one of .*got None"),
         (dict(probability=1.1), r"`probability` must be a number within \[0, 1\], got 1.1"),
         (dict(probability=-0.1), "`probability` must be a number within"),
         (dict(probability=float("nan")), "`probability` must be a number within"),

@@ -527,7 +527,7 @@ def test_bad_arguments(options, error, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda **options: mixmo_keras.CutMixMo(mask="cut", **options), "Unknown mask: 'cut'. Known masks"),
+        (lambda **options: mixmo_keras.CutMixMo(mask="cut", **options), "`mask` must be one of .*got 'cut'"),
         (lambda **options: mixmo_keras.CutMixMo(weight_root=0, **options), "`weight_root` must be a positive number"),
         (lambda **options: mixmo_keras.LinearMixMo(alpha=-1, **options), "`alpha` must be a positive number"),
         (lambda **options: mixmo_keras.CutMixMo(probability=2, **options), "`probability` must be a number within"),

@@ -16,6 +16,7 @@ import tiny
 
 import mixmo_keras
 from mixmo_keras import checkpoints, datasets
+from mixmo_keras.training import checkpoint_files
 from mixmo_keras.training.checkpoints import Checkpoints, Position
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
@@ -279,7 +280,7 @@ def test_a_loss_gone_nan_is_not_saved(tmp_path):
 def test_arrays_come_back_bit_for_bit(dtype, tmp_path):
     array = np.random.default_rng(0).normal(size=(2, 3)).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     checkpoints.write(tmp_path / "a.npz", {"seconds": 1.5}, [array, np.float32(2)])
-    header, (read, scalar) = checkpoints.read(tmp_path / "a.npz")
+    header, (read, scalar) = checkpoint_files.read(tmp_path / "a.npz")
     assert header["seconds"] == 1.5
     assert (read.dtype, read.tobytes(), scalar) == (array.dtype, array.tobytes(), 2)
 

@@ -1,0 +1,92 @@
+"""The folder of a version: which one comes next, that nobody else writes it, and that it can be written at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mixmo_keras import files
+
+try:
+    import fcntl
+except ImportError:  # Windows, where exports at the same time are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def claimed(path: Path, overwrite: bool) -> Iterator[Path]:
+    """The version to write, which no other export takes meanwhile: `path` itself if it ends in a number, else its next one.
+
+    What a killed export of the same version left behind is removed.
+
+    Raises:
+        FileExistsError: the version exists and may not be replaced, or is being written.
+        ValueError: what exists is no SavedModel.
+    """
+    check(path, overwrite)
+    numbered = path.name.isdecimal()
+    version = path if numbered else path / str(_next(path))
+    while True:
+        with _lock(version) as is_ours:
+            if is_ours and (numbered or not version.exists()):
+                check(version, overwrite)  # another export may have ended just now
+                for left in version.parent.glob(f"{files.PART}{version.name}-*"):
+                    shutil.rmtree(left, ignore_errors=True)
+                yield version
+                return
+        if numbered:
+            raise FileExistsError(f"{version} is being written by another export. Choose another version.")
+        version = version.with_name(str(int(version.name) + 1))
+
+
+def check(path: Path, overwrite: bool) -> None:
+    """Raises where a version can't be written, as `claimed` would; leaves nothing behind.
+
+    Raises:
+        OSError: it exists and may not be replaced, or its folder can't be written into.
+        ValueError: what exists is no SavedModel.
+    """
+    if path.name.isdecimal() and path.exists():
+        if not overwrite:
+            raise FileExistsError(f"{path} exists. Choose another version, or pass overwrite=True to replace it.")
+        if not path.is_dir() or (any(path.iterdir()) and not (path / "saved_model.pb").is_file()):
+            raise ValueError(
+                f"`path` must be the folder of a SavedModel to be replaced, got {path}, which holds other files."
+            )
+    folder = path.absolute().parent if path.name.isdecimal() else path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=files.PART, dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(
+            f"Nothing can be exported to {path}: {folder} can't be written into ({error.strerror})."
+        ) from error
+
+
+def _next(path: Path) -> int:
+    taken = [int(folder.name) for folder in path.glob("*") if folder.name.isdecimal()]
+    return max(taken, default=0) + 1
+
+
+@contextlib.contextmanager
+def _lock(version: Path) -> Iterator[bool]:
+    """Whether this process alone writes a version, as long as the block lasts. The system ends a lock with its process."""
+    version.parent.mkdir(parents=True, exist_ok=True)
+    path = version.with_name(f"{files.PART}{version.name}.lock")
+    with open(path, "w") as lock:
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the file may have been removed by its last owner, and made anew by another
+            ours = path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+        except OSError:
+            ours = False
+        try:
+            yield ours
+        finally:
+            if ours:
+                path.unlink(missing_ok=True)

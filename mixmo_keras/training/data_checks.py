@@ -1,0 +1,220 @@
+"""Data that a model is given, checked before the first step: arrays by their values, on the host; datasets by their spec.
+
+What only shows batch by batch, a dataset's values, is noticed in the step: `checks`.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mixmo_keras import arguments
+from mixmo_keras.mixing.batch import unpack
+from mixmo_keras.training import losses
+
+BROKEN_PIXELS = "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
+SUM_TOLERANCE = 1e-2  # of float16
+_AT_ONCE = 1024  # rows that are looked at together: a mask of all would take a quarter of their memory
+
+
+def check(
+    x,
+    y,
+    image_shape: tuple,
+    num_classes: int,
+    verb: str,
+    kind: str = "",
+    sample_weight=None,
+    steps: int | None = None,
+    steps_name: str = "steps",
+) -> None:
+    """The checks that `verb`, such as "fit", can make of its arguments before the first step.
+
+    Args:
+        x, y, sample_weight: as the verb takes them.
+        image_shape: (H, W, C).
+        num_classes: K.
+        verb: whose arguments they are.
+        kind: of the dataset, such as "validation ".
+        steps: the number of batches to take; `None` for all there are.
+        steps_name: the argument that it is.
+
+    Raises:
+        ValueError: no data, data without end, values that are none of the model's, shapes that don't fit it.
+    """
+    if is_dataset(x):
+        check_ends(x, verb, kind, steps, steps_name)
+        images, labels, sample_weight, *_ = unpack(x.element_spec)
+        if all(getattr(part.shape, "rank", 0) is not None for part in (images, labels) if part is not None):
+            check_shapes(images, labels, image_shape, num_classes, sample_weight)  # else when a step is traced
+        return
+    check_is_data(x, image_shape, ", or a dataset of batches of (images, labels)")
+    if not hasattr(x, "shape"):
+        return  # batches from Python, whose shapes will be known when a step is traced
+    if len(x.shape) and x.shape[0] == 0:
+        raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
+    check_shapes(x, y, image_shape, num_classes, sample_weight)
+    check_pixels(x)
+    check_labels(y, num_classes, len(x))
+    if sample_weight is not None:
+        check_weights(sample_weight, len(x))
+
+
+def check_images_given(x, image_shape: tuple, verb: str, steps: int | None = None) -> None:
+    """The checks that `verb`, such as "predict", can make of images, an array or a dataset, before the first step.
+
+    Raises:
+        ValueError: no image, data without end, pixels or shapes that are none of the model's.
+    """
+    if is_dataset(x):
+        check_ends(x, verb, "", steps)
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+        if getattr(getattr(images, "shape", None), "rank", None) is not None:
+            check_image_shape(images, image_shape)
+        return
+    check_is_data(x, image_shape, ", or a dataset of batches of them")
+    if hasattr(x, "shape"):
+        check_image_shape(x, image_shape)
+        if not len(x):
+            raise ValueError(f"The dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
+        check_pixels(x)
+
+
+def check_is_data(x, image_shape: tuple, otherwise: str) -> None:
+    """Raises `ValueError` where x is nothing, or a text."""
+    if x is None or isinstance(x, (str, bytes, int, float)):
+        raise ValueError(f"`x` must be images {_shape(image_shape)}{otherwise}, got {x!r}.")
+
+
+def is_dataset(x) -> bool:
+    """Whether x is a `tf.data.Dataset`, or a distributed one."""
+    return hasattr(x, "element_spec")
+
+
+def check_ends(dataset, verb: str, kind: str = "", steps: int | None = None, steps_name: str | None = "steps") -> None:
+    """Raises `ValueError` for a `tf.data.Dataset` of no batches, or of more than any number where none is asked for."""
+    if not is_dataset(dataset) or not callable(getattr(dataset, "cardinality", None)):
+        return
+    cardinality = int(dataset.cardinality())
+    if cardinality == 0:
+        raise ValueError(f"The {kind}dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
+    if cardinality == -1 and steps is None:  # tf.data.INFINITE_CARDINALITY
+        advice = "take some of its batches, dataset.take(n)" if steps_name is None else f"pass `{steps_name}`"
+        raise ValueError(f"The {kind}dataset never ends, and `{verb}` would not either: {advice}.")
+
+
+def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_weight=None) -> None:
+    """Raises on wrong ranks, sizes and types, which are known when a step is traced.
+
+    Raises:
+        ValueError: labels are missing, or shapes don't fit the model.
+    """
+    if labels is None:
+        raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
+    check_image_shape(images, image_shape)
+    if len(labels.shape) not in (1, 2) or (len(labels.shape) == 2 and labels.shape[1] not in (1, num_classes)):
+        raise ValueError(
+            f"Labels must be integers (n,) or one-hot (n, {num_classes}), got shape {tuple(labels.shape)}."
+        )
+    _check_numbers("Labels", labels)
+    if sample_weight is not None:
+        if tuple(sample_weight.shape[1:]) not in ((), (1,)):
+            raise ValueError(f"`sample_weight` must be (n,), one for each image, got {tuple(sample_weight.shape)}.")
+        _check_numbers("`sample_weight`", sample_weight)
+
+
+def check_image_shape(images, image_shape: tuple) -> None:
+    """Raises `ValueError` for images of another shape than the network's, or whose pixels are no numbers."""
+    if len(images.shape) != 1 + len(image_shape) or any(
+        None not in (found, length) and found != length
+        for found, length in zip(images.shape[1:], image_shape, strict=True)
+    ):
+        raise ValueError(f"Images must be {_shape(image_shape)}, got {tuple(images.shape)}.")
+    _check_numbers("Images", images)
+
+
+def check_pixels(images) -> None:
+    """Raises `ValueError` for NaN or infinite pixels in an array."""
+    if not is_floating(images):
+        return
+    images = ops.convert_to_numpy(images)
+    if not all(np.isfinite(images[start : start + _AT_ONCE]).all() for start in range(0, len(images), _AT_ONCE)):
+        raise ValueError(BROKEN_PIXELS)
+
+
+def check_labels(labels, num_classes: int, num_images: int) -> None:
+    """Raises `ValueError` for labels (n,), (n, 1) or (n, K) in an array that are no classes, or not one for each image."""
+    if len(labels) != num_images:
+        raise ValueError(f"There are {len(labels)} labels for {num_images} images.")
+    labels = ops.convert_to_numpy(labels)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        broken = ~((labels >= 0).all(-1) & (np.abs(labels.sum(-1, dtype="float64") - 1) <= SUM_TOLERANCE))
+        if broken.any():
+            raise shares_error(num_classes, f", such as {labels[broken.argmax()]} at {broken.argmax()}")
+        return
+    low, high = float(labels.min()), float(labels.max())
+    if not (low >= 0 and high < num_classes and (labels % 1 == 0).all()):
+        raise label_error(num_classes, low, high)
+
+
+def check_weights(weights, num_images: int) -> None:
+    """Raises `ValueError` for sample weights in an array that are negative, not finite, or not one for each image."""
+    if len(weights) != num_images:
+        raise ValueError(f"There are {len(weights)} values of `sample_weight` for {num_images} images.")
+    weights = ops.convert_to_numpy(weights).reshape(len(weights))
+    broken = ~(np.isfinite(weights) & (weights >= 0))
+    if broken.any():
+        raise weight_error(f" {weights[broken.argmax()]} at {broken.argmax()}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises `ValueError` for an argument of Keras' that is neither an integer of at least 1 nor None."""
+    if value is not None:
+        arguments.integer(name, value, least=1)
+
+
+def integer_labels(labels):
+    """Labels (n,) or (n, 1) as (n,); `None` for one-hot ones."""
+    if len(labels.shape) == 2:
+        return losses.squeezed(labels) if labels.shape[1] == 1 else None
+    return labels
+
+
+def is_floating(values) -> bool:
+    """Whether values may be NaN."""
+    return "float" in keras.backend.standardize_dtype(values.dtype)
+
+
+# -- what is said of them, here and by the step --------------------------------------------------------------------------
+
+
+def label_error(num_classes: int, low: float, high: float) -> ValueError:
+    """The error to raise for integer labels of which the lowest and the highest are named."""
+    return ValueError(
+        f"Labels must be integers from 0 to {num_classes - 1} for num_classes={num_classes}; "
+        f"the data holds labels from {low:g} to {high:g}."
+    )
+
+
+def shares_error(num_classes: int, such_as: str = "") -> ValueError:
+    """The error to raise for labels (n, K) that are no distributions."""
+    return ValueError(
+        f"Labels (n, {num_classes}) must be one-hot, or shares of the classes: numbers of at least 0 that sum to one; the "
+        f"data holds other rows{such_as}."
+    )
+
+
+def weight_error(got: str) -> ValueError:
+    """The error to raise for sample weights that are none."""
+    return ValueError(f"`sample_weight` must be finite numbers of at least 0, got{got}.")
+
+
+def _check_numbers(name: str, values) -> None:
+    dtype = getattr(values.dtype, "name", str(values.dtype))
+    if not dtype.startswith(("int", "uint", "float", "bfloat", "bool")):
+        raise ValueError(f"{name} must be numbers, got {dtype}.")
+
+
+def _shape(image_shape: tuple) -> str:
+    return f"(n, {', '.join(map(str, image_shape))})"

@@ -1,0 +1,254 @@
+"""Datasets by name, folders of images, batches of them."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from bad_inputs.harness import Row, anything_else, booleans, check, choices, each, integers, numbers
+from PIL import Image
+
+import mixmo_keras
+from mixmo_keras import augmentation, datasets
+from mixmo_keras.datasets import decoding, label_noise, resizing, views
+
+X, Y = np.zeros((12, 8, 8, 3), "uint8"), np.arange(12) % 5
+DATA = tf.data.Dataset.from_tensor_slices((X, Y))
+
+
+def batches(name, **options):
+    return lambda here, value: datasets.batches(DATA, **{**dict(batch_size=4), **options, name: value})
+
+
+BATCHES = [
+    *integers("batches", "batch_size", batches("batch_size"), 4, below=0),
+    *integers("batches", "seed", batches("seed"), 4),
+    *anything_else("batches", "seed", batches("seed"), ["abc"], "`seed` must be an integer, got 'abc'"),
+    *integers("batches", "repetitions", batches("repetitions"), 2, below=0),
+    *integers("batches", "first_epoch", batches("first_epoch", training=True), 2, below=-1, none=True),
+    *integers("batches", "partners", batches("partners", training=True), 2, below=-1),
+    *integers("batches", "memory", batches("memory"), 2**30, below=-1),
+    *booleans("batches", "training", batches("training")),
+    *anything_else("batches", "transform", batches("transform"), [3, "flip"], "`transform` must be"),
+    *anything_else(
+        "batches",
+        "random_part",
+        batches("random_part", training=True),
+        [3, (8,), (0, 8), "ab"],
+        "`random_part` must be",
+    ),
+    *anything_else(
+        "batches",
+        "dataset",
+        lambda here, value: datasets.batches(value, 4),
+        [X, [X], None, "digits"],
+        "`dataset` must be a tf.data.Dataset",
+    ),
+    Row("batches(without end)", lambda here: datasets.batches(DATA.repeat(), 4), "never ends"),
+    Row("batches(without end, training)", lambda here: datasets.batches(DATA.repeat(), 4, training=True), "never ends"),
+    Row("steps_per_epoch(without end)", lambda here: datasets.steps_per_epoch(DATA.repeat(), 4), "never ends"),
+    Row("in_memory(without end)", lambda here: datasets.in_memory(DATA.repeat()), "never ends"),
+    Row("subset(without end)", lambda here: views.subset(DATA.repeat(), 4), "never ends"),
+    Row(
+        "batches(too few images)",
+        lambda here: datasets.batches(DATA, 64, training=True),
+        "is larger than the training split",
+    ),
+    Row("batches(no image)", lambda here: datasets.batches(DATA.take(0), 4), "empty|no image"),
+    Row(
+        "batches(no image, training)",
+        lambda here: datasets.batches(DATA.take(0), 4, training=True),
+        "is larger than|empty",
+    ),
+    Row("batches(already in batches)", lambda here: datasets.batches(DATA.batch(4), 4), "one by one"),
+    Row(
+        "batches(already in batches, training)",
+        lambda here: datasets.batches(DATA.batch(4), 2, training=True),
+        "one by one",
+    ),
+    Row(
+        "batches(random_part larger than images)",
+        lambda here: next(iter(batches("random_part", training=True)(here, (16, 16)))),
+    ),
+    *integers("subset", "num_images", lambda here, value: views.subset(DATA, value), 4, below=0),
+    Row("subset(too many)", lambda here: views.subset(DATA, 13), "`num_images` must be an integer from 1 to 12"),
+    Row(
+        "with_labels(too few)",
+        lambda here: views.with_labels(DATA, Y[:-1]),
+        "one for each image|11 labels for 12 images",
+    ),
+    Row("with_labels(of 0.5)", lambda here: views.with_labels(DATA, Y + 0.5), "`labels` must be integers"),
+    *numbers("LabelNoise", "rate", lambda here, value: label_noise.LabelNoise(value), 0.5, [-1, 2]),
+    *choices("LabelNoise", "kind", lambda here, value: label_noise.LabelNoise(0.5, value)),
+    *integers("LabelNoise", "seed", lambda here, value: label_noise.LabelNoise(0.5, seed=value), 1, below=-1),
+    Row(
+        "LabelNoise.labels(of K)",
+        lambda here: label_noise.LabelNoise(0.5).labels([5], list("abcde")),
+        "`labels` must be integers from 0 to 4",
+    ),
+    *anything_else(
+        "center_crop",
+        "size",
+        lambda here, value: resizing.center_crop(value),
+        [8, (8,), (0, 8), (8.5, 8), "ab", None],
+        "`size` must be",
+    ),
+    *integers("center_crop", "border", lambda here, value: resizing.center_crop((8, 8), value), 1, below=-1),
+    *numbers("random_crop", "smallest_area", lambda here, value: resizing.random_crop((8, 8), value), 0.5, [0, 2]),
+    *choices("random_crop", "interpolation", lambda here, value: resizing.random_crop((8, 8), interpolation=value)),
+    *anything_else(
+        "to_shape",
+        "shape",
+        lambda here, value: resizing.to_shape(value),
+        [8, (8, 8), (0, 8, 3), None],
+        "`shape` must be",
+    ),
+    Row(
+        "PadCropFlip(padding larger than the image)",
+        lambda here: mixmo_keras.CutMixMo(here.backbone, augmentation=augmentation.PadCropFlip(8), num_classes=5),
+        "`padding`",
+    ),
+]
+
+
+@each(BATCHES)
+def test_batches(row, here, record_property):
+    check(row, here, record_property)
+
+
+NAMES = [
+    *anything_else(
+        "info",
+        "dataset",
+        lambda here, value: datasets.info(value),
+        ["nonsense", "", "digits@", "digits@0", "digits@8x0", "no/such/folder@8", 3, None, []],
+        "`dataset` must be|`size` must be",
+    ),
+    *choices("load", "split", lambda here, value: datasets.load("digits", value)),
+    *booleans("load", "whole", lambda here, value: datasets.load("digits", "test", whole=value)),
+    *anything_else(
+        "load", "data_dir", lambda here, value: datasets.load("digits", "test", value), [3, ["a"]], "`data_dir` must be"
+    ),
+    Row(
+        "load_corrupted(digits)",
+        lambda here: datasets.load_corrupted("digits", "fog", 1),
+        "TFDS has no corrupted digits",
+    ),
+    Row(
+        "corrupted_versions(nonsense)",
+        lambda here: datasets.corrupted_versions("nonsense"),
+        "TFDS has no corrupted nonsense",
+    ),
+]
+
+
+@each(NAMES)
+def test_names(row, here, record_property):
+    check(row, here, record_property)
+
+
+def picture(path, size=(12, 10), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), "uint8")).convert(mode).save(path, **options)
+    return path
+
+
+def photos(folder, classes=("cat", "dog"), count=6):
+    """A folder of classes of sound images."""
+    for name in classes:
+        for number in range(count):
+            picture(folder / name / f"{number}.png")
+    return folder
+
+
+def with_file(name, make):
+    """Loads a folder of images, one of which is made by a function of its path."""
+
+    def call(here):
+        folder = photos(here.folder / "photos")
+        make(folder / "cat" / name)
+        return datasets.info(f"{folder}@8")
+
+    return call
+
+
+def truncated(share, name):
+    def make(path):
+        sound = picture(path, size=(64, 64)).read_bytes()
+        path.write_bytes(sound[: int(len(sound) * share)])
+
+    return with_file(name, make)
+
+
+def link(target):
+    return lambda path: os.symlink(target, path)
+
+
+UNREADABLE = "1 of 13 files .*can't be read.*cat/broken"
+FOLDERS = [
+    Row("folder(text in .jpg)", with_file("broken.jpg", lambda path: path.write_text("no image")), UNREADABLE),
+    Row("folder(empty .png)", with_file("broken.png", lambda path: path.write_bytes(b"")), UNREADABLE),
+    Row("folder(half a .png)", truncated(0.5, "broken.png"), UNREADABLE),
+    Row("folder(half a .jpg)", truncated(0.5, "broken.jpg"), UNREADABLE),
+    Row("folder(.jpg that lacks its end)", truncated(0.9, "broken.jpg"), UNREADABLE),
+    Row("folder(half a .bmp)", truncated(0.5, "broken.bmp"), UNREADABLE),
+    Row("folder(half a .gif)", truncated(0.5, "broken.gif"), UNREADABLE),
+    Row("folder(dangling link)", with_file("broken.png", link("nowhere.png")), UNREADABLE),
+    Row("folder(link to itself)", with_file("broken.png", link("broken.png")), UNREADABLE),
+    Row(
+        "folder(a .webp that is called .jpg)",
+        with_file("broken.jpg", lambda path: picture(path, format="WEBP")),
+        UNREADABLE,
+    ),
+    Row(
+        "folder(a .tif that is called .png)",
+        with_file("broken.png", lambda path: picture(path, format="TIFF")),
+        UNREADABLE,
+    ),
+    Row("folder(link of a folder to itself)", with_file("loop", link("."))),
+    Row("folder(grey images among colour)", with_file("grey.png", lambda path: picture(path, mode="L"))),
+    Row("folder(palette)", with_file("palette.png", lambda path: picture(path, mode="P"))),
+    Row("folder(one bit)", with_file("bit.png", lambda path: picture(path, mode="1"))),
+    Row("folder(alpha)", with_file("alpha.png", lambda path: picture(path, mode="RGBA"))),
+    Row("folder(grey .bmp)", with_file("grey.bmp", lambda path: picture(path, mode="L"))),
+    Row("folder(CMYK .jpg)", with_file("cmyk.jpg", lambda path: picture(path, mode="CMYK"))),
+    Row("folder(one class)", lambda here: datasets.info(str(photos(here.folder / "p", ["cat"]))), "has 1 class folder"),
+    Row(
+        "folder(four images a class)", lambda here: datasets.info(str(photos(here.folder / "p", count=4))), "at least 5"
+    ),
+    Row("folder(empty)", lambda here: datasets.info(str(here.folder)), "holds no folders of images"),
+    Row("folder(a file)", lambda here: datasets.info(str(picture(here.folder / "a.png"))), "`dataset` must be"),
+    Row(
+        "folder(an empty class)",
+        lambda here: [(photos(here.folder / "p") / "owl").mkdir(), datasets.info(str(here.folder / "p"))],
+        "owl",
+    ),
+]
+
+
+@each(FOLDERS)
+def test_folders(row, here, record_property):
+    check(row, here, record_property)
+
+
+def decoded(content: bytes, **options):
+    return lambda here: decoding.decode(tf.constant(content), 3, **options)
+
+
+INVALID = (tf.errors.InvalidArgumentError,)  # the one error that a graph can raise
+DECODED = [
+    Row(f"decode({content[:8]!r})", decoded(content), pattern, INVALID)
+    for content, pattern in [
+        (b"", "Unknown image file format"),
+        (b"no image", "Unknown image file format"),
+        (b"\x89PNG\r\n\x1a\n", "Unknown image file format|PNG"),
+        (b"\xff\xd8\xff", "JPEG"),
+        (b"GIF89a", "Unknown image file format|GIF|pixels"),
+        (b"BM", "Unknown image file format|BMP|pixels"),
+        (b"RIFF\0\0\0\0WEBP", "Unknown image file format"),
+    ]
+]
+
+
+@each(DECODED)
+def test_files(row, here, record_property):
+    check(row, here, record_property)

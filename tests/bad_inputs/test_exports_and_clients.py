@@ -1,0 +1,345 @@
+"""Where models are exported to, what an exported one is asked, and what servers answer to the client."""
+
+import contextlib
+import functools
+import shutil
+import socket
+import threading
+
+import numpy as np
+import predict
+import pytest
+import tensorflow as tf
+from bad_inputs.harness import INF, NAN, Row, anything_else, booleans, check, each, integers
+from PIL import Image
+
+from mixmo_keras.serving import request_queue, versions
+from mixmo_keras.training import checkpoints
+
+
+def exporting(name):
+    return lambda here, value: here.model.export(here.folder / "model", **{name: value})
+
+
+def existing(make, **options):
+    """Exports to version 1, where something is."""
+
+    def call(here):
+        path = here.folder / "2023"
+        make(path)
+        return here.model.export(path, **options)
+
+    return call
+
+
+def photos(path):
+    path.mkdir()
+    (path / "holiday.jpg").write_bytes(b"dear to somebody")
+
+
+def spoiled(here):
+    model = here.another_model()
+    model.heads.dense.kernel.assign(model.heads.dense.kernel * NAN)
+    return model
+
+
+def saved_spoiled(here):
+    path = here.folder / "model.keras"
+    spoiled(here).save(path)
+    return path
+
+
+NOT_THERE = "can't be written into"
+EXPORTS = [
+    Row(
+        "export(over photos, overwrite)",
+        existing(photos, overwrite=True),
+        "must be the folder of a SavedModel to be replaced",
+    ),
+    Row("export(over photos)", existing(photos), "exists. Choose another version"),
+    Row(
+        "export(over a file, overwrite)",
+        existing(lambda path: path.write_text("x"), overwrite=True),
+        "must be the folder of a SavedModel",
+    ),
+    Row(
+        "export(below a file)",
+        lambda here: [(here.folder / "f").touch(), here.model.export(here.folder / "f" / "1")],
+        NOT_THERE,
+    ),
+    Row(
+        "versions.check(below a file)",
+        lambda here: [(here.folder / "f").touch(), versions.check(here.folder / "f" / "a" / "1", True)],
+        NOT_THERE,
+    ),
+    Row(
+        "versions.check(/proc)", lambda here: versions.check(here.folder.__class__("/proc/nothing/1"), True), NOT_THERE
+    ),
+    *anything_else(
+        "export",
+        "path",
+        lambda here, value: here.model.export(value),
+        [3, None, ["a"]],
+        "`path` must be the path of a folder",
+    ),
+    *anything_else(
+        "export",
+        "class_names",
+        exporting("class_names"),
+        ["abcde", 3, [0, 1, 2, 3, 4], [None] * 5],
+        "`class_names` must be a list of names",
+    ),
+    *anything_else(
+        "export",
+        "class_names",
+        exporting("class_names"),
+        [["a"], [*"abcdef"]],
+        "`class_names` has . names for 5 classes",
+    ),
+    *booleans("export", "overwrite", exporting("overwrite")),
+    *booleans("export", "verbose", exporting("verbose")),
+    *integers("export", "max_pixels", exporting("max_pixels"), 4, below=0)[:-3],
+    *anything_else("export", "card", exporting("card"), [3, "text", ["a"]], "`card` must be a mapping"),
+    *anything_else("export", "format", exporting("format"), ["nonsense", 3, None], "format"),
+    Row(
+        "export(weights of NaN)",
+        lambda here: spoiled(here).export(here.folder / "1"),
+        "weights must be finite to be exported, got NaN",
+    ),
+    Row(
+        "export(weights of NaN, onnx)",
+        lambda here: spoiled(here).export(here.folder / "m.onnx", format="onnx"),
+        "weights must be finite",
+    ),
+    Row(
+        "warm_start(weights of NaN)",
+        lambda here: checkpoints.warm_start(here.model, saved_spoiled(here)),
+        "holds NaN or infinite weights",
+    ),
+    Row("warm_start(text)", lambda here: checkpoints.warm_start(here.model, "weights.txt"), "takes a checkpoint"),
+    Row(
+        "warm_start(nothing there)",
+        lambda here: checkpoints.warm_start(here.model, here.folder / "a.npz"),
+        "not a checkpoint, or a damaged one",
+    ),
+    Row(
+        "warm_start(no such .keras)",
+        lambda here: checkpoints.warm_start(here.model, here.folder / "a.keras"),
+        "a.keras",
+    ),
+    *[
+        Row(
+            f"RequestQueue({name}={value!r})",
+            functools.partial(lambda options, here: request_queue.RequestQueue(len, **options), {name: value}),
+            "`max_batch`|`switch_at`",
+        )
+        for name, value in [("max_batch", 0), ("max_batch", 1.5), ("max_batch", "2"), ("switch_at", 2)]
+    ],
+]
+
+
+@each(EXPORTS)
+def test_exports(row, here, record_property):
+    check(row, here, record_property)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    from bad_inputs.harness import Here
+
+    return Here(None, {}).model.export(tmp_path_factory.mktemp("exported") / "model")
+
+
+@pytest.fixture
+def served(here, exported):
+    """The row's `Here`, which knows an exported model."""
+    here.exported = exported
+    here.signatures = here.once("signatures", lambda: tf.saved_model.load(str(exported)).signatures)
+    return here
+
+
+IMAGES = np.zeros((2, 8, 8, 3), "float32")
+
+
+def asked(name, images):
+    return lambda here: here.signatures[name](images=tf.constant(images))
+
+
+INVALID = (tf.errors.InvalidArgumentError,)  # the one error that a graph can raise
+
+
+@each(
+    Row(f"{name}(images {kind})", asked(name, images), pattern, INVALID)
+    for name in ("serving_default", "members", "multiplexed")
+    for kind, images, pattern in [
+        ("of NaN", IMAGES * NAN, "Images hold NaN or infinite pixels"),
+        ("of infinity", IMAGES + INF, "Images hold NaN or infinite pixels"),
+        ("of -infinity", IMAGES - INF, "Images hold NaN or infinite pixels"),
+        ("none", IMAGES[:0], "The batch is empty"),
+        ("too small", IMAGES[:, :4], r"Images must be \(n, 8, 8, 3\)"),
+    ]
+)
+def test_a_served_model(row, served, record_property):
+    check(row, served, record_property)
+
+
+# -- the client: servers that answer anything ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def server(answer: bytes, slowly: bool = False):
+    """The URL of a server on loopback that gives one answer, whatever it is asked."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(5)
+                connection.recv(1 << 16)
+                if not slowly:
+                    connection.sendall(answer)
+                for byte in answer if slowly else b"":
+                    connection.sendall(bytes([byte]))
+                    stop.wait(0.05)
+
+    stop, thread = threading.Event(), threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/digits"
+    finally:
+        stop.set()
+        listening.close()
+        thread.join(10)
+
+
+def http(content: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(content) if length is None else length}\r\nConnection: close\r\n\r\n"
+    return head.encode() + content
+
+
+def picture(here):
+    path = here.folder / "image.png"
+    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(path)
+    return str(path)
+
+
+def answered(answer):
+    def call(here):
+        with server(answer) as url:
+            return predict.main([picture(here), "--url", url])
+
+    return call
+
+
+def slow(here):
+    with server(http(b" " * 1000), slowly=True) as url:
+        return predict.over_rest(url, [b"image"], timeout=0.3)
+
+
+ONE = b'{"class_name": "a", "confidence": 0.5, "predictive_entropy": 0.1}'
+KIND = (
+    r"error: http://127.0.0.1:\d+/v1/models/digits:predict answered 200 with .*: expected the predictions of 1 images"
+)
+BROKEN_OFF = r"error: There is no answer from http://127.0.0.1:\d+/v1/models/digits:predict \(.+\)"
+ANSWERS = [
+    *[
+        Row(f"predict({content!r})", answered(http(content)), KIND)
+        for content in [
+            *(b"{}", b"null", b"[1]", b"3", b"<html>hello</html>", b"", b"\xff\xfe", b'{"predictions": null}'),
+            *(b'{"predictions": []}', b'{"predictions": [1]}', b'{"predictions": [{}]}', b'{"predictions": {"a": 1}}'),
+            *(
+                b'{"predictions": [' + ONE + b", " + ONE + b"]}",
+                b'{"predictions": [' + ONE[:-1] + b', "confidence": "x"}]}',
+            ),
+        ]
+    ],
+    Row("predict(an answer)", answered(http(b'{"predictions": [' + ONE + b"]}"))),
+    Row(
+        "predict(503)",
+        answered(http(b"busy", "503 Service Unavailable")),
+        r"error: The server answered 503: busy \(http",
+    ),
+    Row(
+        "predict(404, HTML)",
+        answered(http(b"<html>no</html>", "404 Not Found")),
+        r"error: The server answered 404: <html>no</html> \(http",
+    ),
+    Row("predict(500, nothing)", answered(http(b"", "500 Oops")), r"error: The server answered 500: .*\(http"),
+    Row(
+        "predict(400, error null)",
+        answered(http(b'{"error": null}', "400 Bad")),
+        r"error: The server answered 400: .*\(http",
+    ),
+    Row("predict(breaks off)", answered(http(b'{"predictions": [', length=1000)), BROKEN_OFF),
+    Row("predict(500, breaks off)", answered(http(b"x", "500 Oops", length=1000)), BROKEN_OFF),
+    Row("predict(closes)", answered(b""), BROKEN_OFF),
+    Row("predict(no HTTP)", answered(b"hello\r\n\r\n"), BROKEN_OFF),
+    Row("over_rest(a byte now and then)", slow, "There is no answer from .*not complete after 0.3 s"),
+    *[
+        Row(
+            f"predict({url})",
+            functools.partial(lambda url, here: predict.main([picture(here), "--url", url]), url),
+            pattern,
+        )
+        for url, pattern in [
+            (
+                "http://localhost:port/v1/models/a",
+                "error: --url must be the URL of a model, .*got 'http://localhost:port",
+            ),
+            ("http://localhost:99999/v1/models/a", "error: .*http://localhost:99999"),
+            ("localhost:8501", "error: .*localhost:8501"),
+            ("nonsense", "error: --url must be the URL of a model"),
+            ("http://[", "error: --url must be the URL of a model"),
+            ("http://a b/", "error: --url must be the URL of a model"),
+            ("ftp://localhost/a", "error: .*ftp://localhost"),
+            ("file:///etc/hostname", "error: .*file:///etc"),
+        ]
+    ],
+]
+
+
+@each(ANSWERS)
+def test_answers_of_servers(row, here, record_property):
+    check(row, here, record_property)
+
+
+def damaged(change):
+    """Asks a copy of the exported model in which something was changed."""
+
+    def call(here):
+        copy = here.folder / "copy" / "1"
+        shutil.copytree(here.exported, copy)
+        change(copy)
+        return predict.main([picture(here), "--saved-model", str(copy.parent)])
+
+    return call
+
+
+def cut(name, share):
+    def change(folder):
+        (path,) = folder.glob(name)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    return change
+
+
+LOADED = "error: .*copy/1 is no SavedModel that can be loaded"
+SAVED_MODELS = [
+    Row("saved model(sound)", damaged(lambda folder: None)),
+    Row("saved model(graph cut)", damaged(cut("saved_model.pb", 0.5)), LOADED),
+    Row("saved model(graph empty)", damaged(cut("saved_model.pb", 0)), LOADED),
+    Row("saved model(weights cut)", damaged(cut("variables/variables.data*", 0.5)), LOADED),
+    Row("saved model(index cut)", damaged(cut("variables/variables.index", 0.5)), LOADED),
+    Row("saved model(no weights)", damaged(lambda folder: shutil.rmtree(folder / "variables")), LOADED),
+    Row(
+        "saved model(no graph)",
+        damaged(lambda folder: (folder / "saved_model.pb").unlink()),
+        "error: There is no SavedModel in",
+    ),
+]
+
+
+@each(SAVED_MODELS)
+def test_damaged_saved_models(row, served, record_property):
+    check(row, served, record_property)

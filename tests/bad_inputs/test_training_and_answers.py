@@ -1,0 +1,370 @@
+"""Data that models are trained on, evaluated on and asked about."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+from bad_inputs.harness import INF, NAN, Row, anything_else, check, each, integers
+
+K = 5
+ONE_HOT = np.eye(K, dtype="float32")[[0, 1, 2, 3, 4, 0, 1, 2]]
+
+
+def changed(array, place, value, dtype=None):
+    """A copy with another value in one place."""
+    array = np.array(array, dtype)
+    array[place] = value
+    return array
+
+
+def dataset(*parts, batch_size=4):
+    return tf.data.Dataset.from_tensor_slices(parts).batch(batch_size)
+
+
+def endless(*parts):
+    return dataset(*parts).repeat()
+
+
+RANGE = r"[Ll]abels`? must be integers from 0 to 4"
+LABELS = {  # what is wrong with them, a function of the right ones, and the message
+    "of -1": (lambda y: changed(y, 3, -1), RANGE),
+    "of K": (lambda y: changed(y, 3, K), RANGE),
+    "of 0.5": (lambda y: changed(y, 3, 0.5, "float32"), RANGE),
+    "of NaN": (lambda y: changed(y, 3, NAN, "float32"), RANGE),
+    "one-hot that sums to 2": (lambda y: changed(ONE_HOT, (3, 0), 1), "one-hot|sum to one"),
+    "one-hot of -1": (lambda y: changed(ONE_HOT, (3, 0), -1), "one-hot|sum to one"),
+    "one-hot of NaN": (lambda y: changed(ONE_HOT, (3, 0), NAN), "one-hot|sum to one"),
+    "one-hot of zeros": (lambda y: np.zeros_like(ONE_HOT), "one-hot|sum to one"),
+    "one-hot of K + 1": (
+        lambda y: np.eye(K + 1)[y],
+        r"[Ll]abels`? must be integers \(n,\).*one-hot .*\(n, 5\)|one-hot rows \(n, 5\)",
+    ),
+    "of three axes": (lambda y: y[:, None, None], r"[Ll]abels`? must be"),
+    "that are names": (lambda y: np.array(["cat"] * len(y)), r"[Ll]abels`? must be"),
+    "too few": (lambda y: y[:-1], "labels for 8 images|one for each image"),
+}
+IMAGES = {
+    "of NaN": (lambda x: changed(x, (3, 0, 0, 0), NAN, "float32"), "NaN or infinite pixels"),
+    "of infinity": (lambda x: changed(x, (3, 0, 0, 0), INF, "float32"), "NaN or infinite pixels"),
+    "too large": (lambda x: x.repeat(2, 1), r"Images must be \(n, 8, 8, 3\), got"),
+    "grey": (lambda x: x[..., :1], r"Images must be \(n, 8, 8, 3\), got"),
+    "without a channel axis": (lambda x: x[..., 0], r"Images must be \(n, 8, 8, 3\), got"),
+    "one, without a batch axis": (lambda x: x[0], r"Images must be \(n, 8, 8, 3\), got"),
+    "none": (lambda x: x[:0], "empty|no image"),
+    "that are texts": (lambda x: x.astype(str), "[Ii]mages.* must be.*numbers|numbers"),
+    "complex": (lambda x: x.astype("complex64"), "[Ii]mages.* must be.*numbers|numbers"),
+}
+CALLS = {
+    "fit": lambda model, *data: model.fit(*data, verbose=0, batch_size=4 if len(data) > 1 else None),
+    "evaluate": lambda model, *data: model.evaluate(*data, verbose=0, batch_size=4 if len(data) > 1 else None),
+    "calibrate": lambda model, *data: model.calibrate(*data),
+    "predict_with_labels": lambda model, *data: model.predict_with_labels(*data),
+}
+
+
+# of a dataset's values, which only a step sees; the others take the same way
+STEPS = ("of -1", "one-hot that sums to 2", "of NaN")
+
+
+def takes_steps(name, kind, as_dataset) -> bool:
+    """Whether a row trains, and another one like it stays among the quick ones."""
+    return name == "fit" and as_dataset and kind not in STEPS
+
+
+def on(name, bad, of_labels: bool, as_dataset: bool):
+    def call(here):
+        x, y = here.data
+        data = (x, bad(y)) if of_labels else (bad(x), y[: len(bad(x))] if len(bad(x)) in (0, 8) else y[:1])
+        # Keras' metrics keep to the form of the labels that they saw first
+        spoils = name == "fit" or (name == "evaluate" and of_labels)
+        model = here.another_model() if spoils else here.model
+        return CALLS[name](model, *([dataset(*data)] if as_dataset else data))
+
+    return call
+
+
+WITH_LABELS = [
+    Row(
+        f"{name}({'dataset' if as_dataset else 'arrays'}, labels {kind})",
+        on(name, bad, True, as_dataset),
+        pattern,
+        slow=takes_steps(name, kind, as_dataset),
+    )
+    for name in CALLS
+    for kind, (bad, pattern) in LABELS.items()
+    for as_dataset in (False, True)
+    if not (as_dataset and kind == "too few")
+]
+OF_IMAGES = [
+    Row(
+        f"{name}({'dataset' if as_dataset else 'arrays'}, images {kind})",
+        on(name, bad, False, as_dataset),
+        pattern,
+        slow=takes_steps(name, kind, as_dataset),
+    )
+    for name in CALLS
+    for kind, (bad, pattern) in IMAGES.items()
+    for as_dataset in (False, True)
+    if not (as_dataset and kind in ("none", "one, without a batch axis"))
+]
+
+
+@each([*WITH_LABELS, *OF_IMAGES])
+def test_data(row, here, record_property):
+    check(row, here, record_property)
+
+
+PREDICT = {
+    "predict": lambda model, x: model.predict(x, verbose=0),
+    "predict_members": lambda model, x: model.predict_members(x, verbose=0),
+    "predict_multiplexed": lambda model, x: model.predict_multiplexed(x),
+    "predict_on_batch": lambda model, x: model.predict_on_batch(x),
+}
+
+
+def asking(name, bad, as_dataset):
+    def call(here):
+        x = bad(here.data[0])
+        return PREDICT[name](here.model, dataset(x).map(lambda x: x) if as_dataset else x)
+
+    return call
+
+
+@each(
+    Row(f"{name}({'dataset' if as_dataset else 'array'}, images {kind})", asking(name, bad, as_dataset), pattern)
+    for name in PREDICT
+    for kind, (bad, pattern) in IMAGES.items()
+    for as_dataset in (False, True)
+    if not (as_dataset and (kind in ("none", "one, without a batch axis") or name == "predict_on_batch"))
+)
+def test_questions(row, here, record_property):
+    check(row, here, record_property)
+
+
+def fitting(**options):
+    return lambda here: here.another_model().fit(*here.data, **dict(verbose=0, batch_size=4) | options)
+
+
+def fitting_with(name):
+    return lambda here, value: here.another_model().fit(*here.data, **dict(verbose=0, batch_size=4) | {name: value})
+
+
+def weighted(weights, as_dataset):
+    def call(here):
+        x, y = here.data
+        if as_dataset:
+            return here.another_model().fit(dataset(x, y, weights), verbose=0)
+        return here.another_model().fit(x, y, sample_weight=weights, batch_size=4, verbose=0)
+
+    return call
+
+
+ENDLESS = "without end|never ends|infinite"
+OTHER = [
+    *[
+        Row(
+            f"{name}(dataset without end)",
+            functools.partial(lambda call, here: call(here.model, endless(*here.data)), call),
+            ENDLESS,
+        )
+        for name, call in CALLS.items()
+    ],
+    *[
+        Row(
+            f"{name}(dataset without end)",
+            functools.partial(lambda call, here: call(here.model, endless(here.data[0])), call),
+            ENDLESS,
+        )
+        for name, call in PREDICT.items()
+        if name != "predict_on_batch"
+    ],
+    Row("fit(validation without end)", lambda here: fitting(validation_data=endless(*here.data))(here), ENDLESS),
+    Row(
+        "fit(dataset without end, steps_per_epoch=2)",
+        lambda here: here.another_model().fit(endless(*here.data), steps_per_epoch=2, verbose=0),
+    ),
+    Row(
+        "evaluate(dataset without end, steps=2)",
+        lambda here: here.model.evaluate(endless(*here.data), steps=2, verbose=0),
+    ),
+    Row(
+        "predict(dataset without end, steps=2)",
+        lambda here: here.model.predict(endless(here.data[0]), steps=2, verbose=0),
+    ),
+    Row(
+        "fit(validation labels of -1)",
+        lambda here: fitting(validation_data=(here.data[0], here.data[1] * 0 - 1))(here),
+        RANGE,
+    ),
+    Row("fit(no labels)", lambda here: here.another_model().fit(here.data[0], verbose=0), "Labels are missing"),
+    Row("fit(nothing)", lambda here: here.another_model().fit(verbose=0), "missing|`x`"),
+    Row("evaluate(no labels)", lambda here: here.model.evaluate(here.data[0], verbose=0), "Labels are missing"),
+    Row("calibrate(no labels)", lambda here: here.model.calibrate(here.data[0]), "[Ll]abels are missing|must be"),
+    Row(
+        "predict_with_labels(no labels)",
+        lambda here: here.model.predict_with_labels(here.data[0]),
+        "[Ll]abels are missing|must be",
+    ),
+    Row("calibrate(nothing)", lambda here: here.model.calibrate(None), "[Ll]abels are missing|must be"),
+    Row(
+        "calibrate(dataset of images)",
+        lambda here: here.model.calibrate(dataset(here.data[0])),
+        "[Ll]abels are missing|must be",
+    ),
+    Row("predict_multiplexed(None)", lambda here: here.model.predict_multiplexed(None), "must be"),
+    Row("predict(None)", lambda here: here.model.predict(None, verbose=0), "must be"),
+    Row("predict(text)", lambda here: here.model.predict("cat.png", verbose=0), "must be"),
+    Row("fit(text)", lambda here: here.another_model().fit("photos", verbose=0), "must be"),
+    *anything_else(
+        "fit", "epochs", fitting_with("epochs"), [0, -1, 1.5, "2", None, NAN], "`epochs` must be an integer"
+    ),
+    *anything_else(
+        "fit", "batch_size", fitting_with("batch_size"), [0, -1, 1.5, "4"], "`batch_size` must be an integer"
+    ),
+    *anything_else(
+        "fit",
+        "steps_per_epoch",
+        fitting_with("steps_per_epoch"),
+        [0, -1, 1.5, "4"],
+        "`steps_per_epoch` must be an integer",
+    ),
+    *anything_else(
+        "evaluate",
+        "batch_size",
+        lambda here, value: here.model.evaluate(*here.data, value, verbose=0),
+        [0, -1, 1.5, "4"],
+        "`batch_size` must be an integer",
+    ),
+    *anything_else(
+        "predict",
+        "batch_size",
+        lambda here, value: here.model.predict(here.data[0], value, verbose=0),
+        [0, -1, 1.5, "4"],
+        "`batch_size` must be an integer",
+    ),
+    *integers("calibrate", "batch_size", lambda here, value: here.model.calibrate(*here.data, value), 4, below=0),
+    *integers(
+        "predict_with_labels",
+        "batch_size",
+        lambda here, value: here.model.predict_with_labels(*here.data, value),
+        4,
+        below=0,
+    ),
+    *integers(
+        "predict_multiplexed",
+        "batch_size",
+        lambda here, value: here.model.predict_multiplexed(here.data[0], value),
+        4,
+        below=0,
+        none=True,
+    ),
+    *integers(
+        "predict_multiplexed",
+        "seed",
+        lambda here, value: here.model.predict_multiplexed(here.data[0], seed=value),
+        4,
+        below=-1,
+        none=True,
+    ),
+    *anything_else(
+        "calibrate",
+        "label_noise",
+        lambda here, value: here.model.calibrate(*here.data, label_noise=value),
+        [-0.1, 1, NAN, "guess", True],
+        "`label_noise` must be",
+    ),
+    *anything_else(
+        "calibrate",
+        "temperature_applies_to",
+        lambda here, value: here.model.calibrate(*here.data, temperature_applies_to=value),
+        ["x", 3],
+        "`temperature_applies_to` must be",
+    ),
+    *anything_else(
+        "calibrate",
+        "multiplexed",
+        lambda here, value: here.model.calibrate(*here.data, multiplexed=value),
+        [1, "yes"],
+        "`multiplexed` must be",
+    ),
+    *anything_else(
+        "model",
+        "temperature",
+        lambda here, value: setattr(here.model, "temperature", value),
+        [0, -1, NAN, INF, "2", None],
+        "`temperature` must be",
+    ),
+    Row(
+        "fit(uint16 images)",
+        lambda here: here.another_model().fit(dataset(here.data[0].astype("uint16"), here.data[1]), verbose=0),
+    ),
+    Row(
+        "fit(int64 images)",
+        lambda here: here.another_model().fit(here.data[0].astype("int64"), here.data[1], verbose=0),
+    ),
+    Row(
+        "fit(float labels that fit)",
+        lambda here: here.another_model().fit(here.data[0], here.data[1].astype("float32"), verbose=0),
+    ),
+    Row(
+        "calibrate(float labels that fit)",
+        lambda here: here.model.calibrate(here.data[0], here.data[1].astype("float32")),
+    ),
+    Row("calibrate(labels (n, 1))", lambda here: here.model.calibrate(here.data[0], here.data[1][:, None])),
+    Row("calibrate(lists)", lambda here: here.model.calibrate(here.data[0].tolist(), here.data[1].tolist())),
+    Row("calibrate(images, labels, weights)", lambda here: here.model.calibrate(dataset(*here.data, np.ones(8)))),
+    Row("calibrate(generator)", lambda here: here.model.calibrate(here.data for _ in range(2))),
+    Row("calibrate(list of batches)", lambda here: here.model.calibrate([here.data, here.data])),
+    Row(
+        "predict_with_labels(generator of three)",
+        lambda here: here.model.predict_with_labels((*here.data, np.ones(8)) for _ in range(2)),
+    ),
+    *[
+        Row(f"fit(weights {dtype} in a dataset)", weighted(np.ones(8, dtype), True), slow=dtype != "float64")
+        for dtype in ("float64", "int32", "float16", "bool")
+    ],
+    *[
+        Row(
+            f"fit(weights {name}, {'dataset' if as_dataset else 'arrays'})",
+            weighted(weights, as_dataset),
+            "`sample_weight` must be",
+        )
+        for as_dataset in (False, True)
+        for name, weights in {
+            "of -1": changed(np.ones(8), 3, -1),
+            "of NaN": changed(np.ones(8), 3, NAN),
+            "of infinity": changed(np.ones(8), 3, INF),
+            "(n, 2)": np.ones((8, 2)),
+        }.items()
+    ],
+    Row("fit(too few weights)", weighted(np.ones(7), False), "sample_weight|weights"),
+    Row(
+        "train_on_batch(labels of K)",
+        lambda here: here.another_model().train_on_batch(here.data[0], here.data[1] + K),
+        RANGE,
+    ),
+    Row(
+        "train_on_batch(images of NaN)",
+        lambda here: here.another_model().train_on_batch(here.data[0] * NAN, here.data[1]),
+        "NaN",
+    ),
+    Row("test_on_batch(labels of K)", lambda here: here.model.test_on_batch(here.data[0], here.data[1] + K), RANGE),
+    Row(
+        "test_on_batch(images of NaN)",
+        lambda here: here.model.test_on_batch(here.data[0] * NAN, here.data[1]),
+        "NaN or infinite pixels",
+    ),
+    Row("compile(loss='nonsense')", lambda here: here.another_model().compile(loss="nonsense"), "nonsense"),
+    Row("compile(optimizer=3)", lambda here: here.another_model().compile(3), "3|optimizer"),
+    Row(
+        "compile(loss of probabilities)",
+        lambda here: here.another_model().compile(loss="sparse_categorical_crossentropy"),
+        "from_logits=True",
+    ),
+    Row("compile(loss_weights)", lambda here: here.another_model().compile(loss_weights=[1, 2]), "no meaning here"),
+]
+
+
+@each(OTHER)
+def test_other_arguments(row, here, record_property):
+    check(row, here, record_property)

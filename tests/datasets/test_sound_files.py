@@ -1,0 +1,81 @@
+"""Files of a folder are decoded once, remembered, and looked at anew where they change."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_inputs.test_datasets import photos, picture
+
+from mixmo_keras import datasets
+from mixmo_keras.datasets import sound_files
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return photos(tmp_path / "photos")
+
+
+def paths(folder):
+    return sorted(map(str, folder.rglob("*.png")))
+
+
+def test_what_was_sound_is_remembered_by_size_and_time(folder, monkeypatch):
+    looked_at = []
+    inspect = sound_files._inspect
+    monkeypatch.setattr(sound_files, "_inspect", lambda path: looked_at.append(path) or inspect(path))
+    assert sound_files.check(folder, paths(folder)) == [False] * 12
+    assert len(looked_at) == 12
+    assert sound_files.check(folder, paths(folder)) == [False] * 12
+    assert len(looked_at) == 12
+    picture(folder / "cat" / "0.png", size=(20, 20), mode="L")
+    assert sound_files.check(folder, paths(folder)) == [True] + [False] * 11
+    assert looked_at[12:] == [str(folder / "cat" / "0.png")]
+    (folder / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="1 of 12 files"):
+        sound_files.check(folder, paths(folder))
+
+
+@pytest.mark.parametrize("content", ["", "[1]", json.dumps({"a": 3}), '{"x": [1, 2]}'])
+def test_a_damaged_memory_is_made_anew(folder, content, tmp_path):
+    sound_files.check(folder, paths(folder))
+    (cache,) = (tmp_path / "cache" / "mixmo_keras").iterdir()
+    cache.write_text(content)
+    assert sound_files.check(folder, paths(folder)) == [False] * 12
+    assert len(json.loads(cache.read_text())) == 12
+
+
+def test_many_broken_files_are_counted(folder):
+    for path in paths(folder):
+        Path(path).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"12 of 12 files .*cat/0.png: .*; and 2 more"):
+        sound_files.check(folder, paths(folder))
+
+
+def test_what_is_not_read_is_said(folder):
+    for name in ("a.webp", "b.WEBP", "c.tif"):
+        (folder / "cat" / name).write_bytes(b"anything")
+    with pytest.warns(UserWarning, match=r"3 files are not read \(2 .webp, 1 .tif\): JPEG, PNG, GIF and BMP are"):
+        sound_files.check(folder, paths(folder))
+
+
+def test_a_folder_is_listed_anew_when_files_come_or_the_process_goes(folder, tmp_path, monkeypatch):
+    def count(name):
+        return sum(1 for split in ("train", "validation", "test") for _ in datasets.load(name, split))
+
+    monkeypatch.chdir(tmp_path)
+    assert count("photos@8") == 12
+    picture(folder / "cat" / "new.png")
+    assert count("photos@8") == 13
+    photos(tmp_path / "other" / "photos", count=5)
+    loaded = datasets.load("photos@8", "test")
+    monkeypatch.chdir(tmp_path / "other")
+    assert count("photos@8") == 10
+    assert np.array([label for _, label in loaded.as_numpy_iterator()]).size == 2  # its paths are absolute
+
+
+def test_where_nothing_can_be_written_nothing_is_remembered(folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    assert sound_files.check(folder, paths(folder)) == [False] * 12

@@ -140,11 +140,12 @@ def kept_panels(noise: float) -> dict[str, dict[str, dict[str, gains.Figures]]]:
 
 
 def texts(measured: dict[str, dict[str, gains.Figures]], ours: str) -> dict[str, str]:
-    """The tables by part: all figures, and the differences in accuracy from the others' last and best epochs."""
+    """The tables by part: all figures, differences in accuracy from the others' last and best epochs, and of M a pass."""
     return {
         "table": gains.table(measured),
         "differences": gains.differences(measured, ours),
         "stopped-early": gains.differences(measured, ours, early=True),
+        "several-a-pass": gains.differences(measured, ours, several_a_pass=True),
     }
 
 

@@ -153,28 +153,32 @@ def table(measured: Mapping[str, Mapping[str, Figures]], titles: Sequence[str] |
     return tables.markdown(["method", *[title for title, _ in shown], "seeds"], lines)
 
 
-def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False) -> str:
+def differences(
+    measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False, several_a_pass: bool = False
+) -> str:
     """How much more accurate, in points, one row is at its last epoch than each other, and whether that is a gain.
 
     Args:
         measured: Figures by row and seed.
         ours: The row.
         early: Whether the others are stopped early, by the validation images. Defaults to False.
+        several_a_pass: Whether ours answers M images a pass. Defaults to False.
     """
+    own, title = (SEVERAL_A_PASS, f"{ours}, M images a pass,") if several_a_pass else (ACCURACY, ours)
     lines = []
     for name, by_seed in measured.items():
         seeds = sorted(set(by_seed) & set(measured.get(ours, {})))
         if name == ours or not seeds:
             continue
         column = STOPPED_EARLY if early else ACCURACY
-        pairs = [(measured[ours][seed][ACCURACY], by_seed[seed][column]) for seed in seeds]
+        pairs = [(measured[ours][seed][own], by_seed[seed][column]) for seed in seeds]
         known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
         if not known:
             continue
         result = difference(*zip(*known, strict=True))
         error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
         lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", result["called"]])
-    return tables.markdown([f"{ours} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
+    return tables.markdown([f"{title} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
 
 
 def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]]) -> Figure:

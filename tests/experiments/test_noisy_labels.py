@@ -166,7 +166,7 @@ def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
     assert figures["stopped early %"] == pytest.approx(100 * early["uncalibrated"]["accuracy"])
     places = "".join(
         f"<!-- noisy_labels-digits-0.4-{part} -->\n<!-- /noisy_labels-digits-0.4-{part} -->\n"
-        for part in ("table", "differences", "stopped-early")
+        for part in ("table", "differences", "stopped-early", "several-a-pass")
     )
     (tmp_path / "results.md").write_text(places)
     noisy_labels.main(["digits", "--docs"])

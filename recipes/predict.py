@@ -4,6 +4,7 @@
     python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10
     python recipes/predict.py *.jpg --grpc localhost:8500 --name cifar10
     python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10 --multiplexed
+    python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10 --switch-at 16
 
 The images are sent as they are, in any size; the model decodes and resizes them. Needs no mixmo_keras, and over REST nothing
 but Python.
@@ -191,11 +192,15 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument(
         "--multiplexed", action="store_true", help="let the images share passes: more of them a second, less accurate"
     )
+    parser.add_argument("--switch-at", type=int, metavar="N", help="let them share passes where there are N or more")
     parser.add_argument("--json", action="store_true", help="print JSON, with all probabilities")
     options = parser.parse_args(arguments)
     if (options.grpc is None) != (options.name is None):
         parser.error("--grpc and --name belong together")
-    signature = MULTIPLEXED if options.multiplexed else ENSEMBLE
+    if options.switch_at is not None and (options.multiplexed or options.switch_at < 2):
+        parser.error("--switch-at takes a number of at least 2, and replaces --multiplexed")
+    many = options.switch_at is not None and len(options.images) >= options.switch_at
+    signature = MULTIPLEXED if options.multiplexed or many else ENSEMBLE
     try:
         images = [path.read_bytes() for path in options.images]
         if options.url:

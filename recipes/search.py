@@ -12,6 +12,7 @@ environment variables of KerasTuner's distributed search (docs/search.md) the sa
 import argparse
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,6 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
     print(f"\n{text}")
     if rows and rows[0]["score"] is not None:
         plots.save(search.plot(rows, options.objective), folder / "results.png")
-        known = options.dataset in datasets.DATASETS
-        recipe = (
-            f"recipes/{RECIPES.get(options.dataset, options.dataset)}.py"
-            if known
-            else f"recipes/images.py {options.dataset}"
-        )
         fixed = {
             "batch_repetitions": options.batch_repetitions[0],
             "batch_size": options.rows,
@@ -167,9 +162,30 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
         }
         fixed = {name: value for name, value in fixed.items() if name not in rows[0]}
         backbone = f"{options.backbone}_{rows[0]['width']}"
-        print(f"\nbest: {search.command(recipe, rows[0], backbone, **fixed)}")
+        print(f"\nbest: {search.command(shlex.join(_recipe(options)), rows[0], backbone, **fixed)}")
     print(f"results: {folder}/")
     return rows
+
+
+def _recipe(options) -> list[str]:
+    """The recipe of a dataset, and what names the dataset to it."""
+    own = f"{RECIPES.get(options.dataset, options.dataset)}.py"
+    exists = Path(__file__).with_name(own).exists()
+    return [f"recipes/{own}"] if exists else ["recipes/images.py", options.dataset]
+
+
+def next_command(options, advice: pilot.Advice) -> str:
+    """The command that a pilot advises."""
+    data = ["--data-dir", options.data_dir] if options.data_dir else []
+    if advice.action == "train":
+        method = {"one member": ["--method", "single"], "two members, unmixing": ["--unmixing"]}.get(advice.variant, [])
+        command = [*_recipe(options), "--backbone", f"{options.backbone}_{advice.width}", *method]
+    else:
+        command = ["recipes/search.py", "--dataset", options.dataset, "--pilot", "--epochs", advice.epochs]
+        command += ["--widths", *options.widths, "--seeds", *range(advice.seeds), "--backbone", options.backbone]
+        command += ["--rows", options.rows, "--batch-repetitions", options.batch_repetitions[0]]
+        command += [] if options.images is None else ["--images", options.images]
+    return shlex.join(map(str, ["python", *command, *data]))
 
 
 def run_pilot(options, train, validation, model: dict) -> dict:
@@ -192,6 +208,9 @@ def run_pilot(options, train, validation, model: dict) -> dict:
     plots.save(pilot.plot(curves), folder / "pilot.png")
     print("\n" + pilot.table(curves))
     print("\n" + pilot.verdict(curves))
+    advice = pilot.advice(curves)
+    took = "" if advice.seconds is None else f" (about {max(advice.seconds / 60, 1):.0f} min)"
+    print(f"next{took}: {next_command(options, advice)}")
     print(f"results: {folder}/")
     return curves
 

@@ -8,9 +8,10 @@ import functools
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.training import schedules
 
+LONGER = 4  # times the epochs of a pilot in which nothing was learned
 VARIANTS: dict[str, Callable[..., MixMo]] = {
     "one member": SingleNetwork,
     "two members": CutMixMo,
@@ -62,8 +64,8 @@ def run(
         **options: Arguments of the models.
 
     Returns:
-        For JSON: `images` (to train on and to validate on), `epochs`, and `runs`, each with `variant`, `width`, `seed`, and
-        by epoch `accuracy` and `nll`.
+        For JSON: `images` (to train on and to validate on), `epochs`, and `runs`, each with `variant`, `width`, `seed`,
+        `num_classes`, the `seconds` that it took, and by epoch `accuracy` and `nll`.
     """
     images_a_step = _images_a_step(rows, batch_repetitions)
     epochs = arguments.integer("epochs", epochs, least=1)
@@ -82,8 +84,10 @@ def run(
         schedule = schedules.Cosine(schedules.PUBLISHED["cosine"].learning_rate(images_a_step))
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
         model = VARIANTS[variant](backbone(width), **common, **options)
+        start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
-        runs.append({"variant": variant, "width": width, "seed": seed, **curve})
+        took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
+        runs.append({"variant": variant, "width": width, "seed": seed, **took, **curve})
         said = f"accuracy {curve['accuracy'][-1]:.2%}, NLL {curve['nll'][-1]:.3f}"
         report(f"{variant}, width {width}, seed {seed}: {said}")
         if path is not None:
@@ -163,6 +167,8 @@ def table(pilot: Mapping[str, Any]) -> str:
 
 def verdict(pilot: Mapping[str, Any]) -> str:
     """In plain words: whether two members pay here, and from which width on they would, with how sure that is."""
+    if untaught := _nothing_learned(pilot):
+        return untaught
     rows = gains(pilot)
     best = max(rows, key=lambda row: row["gain"])
     images, epochs = pilot["images"], pilot["epochs"]
@@ -182,6 +188,7 @@ def verdict(pilot: Mapping[str, Any]) -> str:
         lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
     if epochs > 1:
         lines.append(_growth(pilot, best))
+    lines += _fallen(pilot)
     lines.append(
         "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
         "paper they lose at WRN-28-2 and win four points at WRN-28-10 after 300 epochs."
@@ -189,6 +196,79 @@ def verdict(pilot: Mapping[str, Any]) -> str:
     if min(row["seeds"] for row in rows) < 2:
         lines.append("With one seed the errors count validation images alone; two seeds or more would show the spread.")
     return "\n".join(lines)
+
+
+class Advice(NamedTuple):
+    """What to do after a pilot.
+
+    Attributes:
+        action: `"longer"`, another pilot of more epochs; `"seeds"`, one of more seeds; or `"train"`.
+        epochs: Of the pilot.
+        seeds: Number of seeds of the pilot.
+        seconds: About how long that pilot takes; `None` where that isn't known, and for a training.
+        variant: What to train.
+        width: Of what to train.
+    """
+
+    action: str
+    epochs: int
+    seeds: int
+    seconds: float | None
+    variant: str
+    width: int
+
+
+def advice(pilot: Mapping[str, Any]) -> Advice:
+    """A longer pilot where nothing was learned yet, more seeds where the gain is within its error, else what was best."""
+    rows, epochs = gains(pilot), pilot["epochs"]
+    best, seeds = max(rows, key=lambda row: row["gain"]), min(row["seeds"] for row in rows)
+    seconds = [one.get("seconds") for one in pilot["runs"]]
+    taken = None if None in seconds else sum(seconds)
+    if _nothing_learned(pilot):
+        return Advice("longer", LONGER * epochs, seeds, taken and LONGER * taken, best["variant"], best["width"])
+    if abs(best["gain"]) <= 2 * best["error"]:
+        return Advice("seeds", epochs, 2 * seeds, taken and 2 * taken, best["variant"], best["width"])
+    if best["gain"] > 0:
+        return Advice("train", epochs, seeds, None, best["variant"], best["width"])
+    widest = max((row["width"] for row in rows), key=lambda width: np.mean(_final(pilot, "one member", width)))
+    return Advice("train", epochs, seeds, None, "one member", widest)
+
+
+def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
+    """That the best runs are no better than guessing, and what then; `None` where some are, or classes aren't counted."""
+    num_classes = pilot["runs"][0].get("num_classes")
+    if num_classes is None:
+        return None
+    means = {
+        (variant, width): float(np.mean(_final(pilot, variant, width)))
+        for variant, width in {(one["variant"], one["width"]) for one in pilot["runs"]}
+    }
+    (variant, width), accuracy = max(means.items(), key=lambda item: item[1])
+    chance = 1 / num_classes
+    if accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / pilot["images"][1]):
+        return None
+    return (
+        f"Nothing was learned yet, so that nothing can be said of members: the best runs ({variant}, width {width}) have "
+        f"{accuracy:.1%} of {pilot['images'][1]:,} images right after {pilot['epochs']} epochs, and guessing one of "
+        f"{num_classes} classes {chance:.1%}. Train longer."
+    )
+
+
+def _fallen(pilot: Mapping[str, Any]) -> list[str]:
+    """A line for each variant and width whose validation accuracy fell before the end by more than two standard errors."""
+    lines = []
+    for variant, width in sorted({(one["variant"], one["width"]) for one in pilot["runs"]}):
+        of_runs = [one["accuracy"] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
+        curve = np.mean(of_runs, axis=0)
+        peak = int(np.argmax(curve))
+        error = math.sqrt(2 * curve[peak] * (1 - curve[peak]) / pilot["images"][1])
+        if curve[peak] - curve[-1] > 2 * error:
+            fell = f"fell from {curve[peak]:.1%} in epoch {peak + 1} to {curve[-1]:.1%}"
+            lines.append(
+                f"{variant.capitalize()}, width {width}: validation accuracy {fell}. It learns its images by heart, or its "
+                "learning rate is too high; more epochs won't help."
+            )
+    return lines
 
 
 def _trend(variant: str, rows: list[dict[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """Pilots: gains by hand, verdicts that say what the numbers say, runs that go on."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import search as search_recipe
 from tiny_search import TRAIN, VALIDATION, backbone
 
 from mixmo_keras import pilot
+from mixmo_keras.experiments import Recipe, parse
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -77,6 +79,84 @@ def test_verdicts(finals, parts):
         assert part.replace("(400", "judged on 400") in text, text
 
 
+def taken(found: dict, seconds: float = 30.0, num_classes: int = 4) -> dict:
+    for one in found["runs"]:
+        one.update(seconds=seconds, num_classes=num_classes)
+    return found
+
+
+def test_a_pilot_that_has_learned_nothing_says_so_and_no_more():
+    found = taken(made(of([0.26, 0.27], [0.25, 0.24], [0.25, 0.25], 1)))
+    text = pilot.verdict(found)
+    assert text.startswith("Nothing was learned yet")
+    assert (
+        "(one member, width 1) have 26.5% of 400 images right after 2 epochs, and guessing one of 4 classes 25.0%"
+        in text
+    )
+    assert "pay" not in text
+    assert pilot.advice(found) == ("longer", 8, 2, 4 * 6 * 30.0, "two members, unmixing", 1)
+    learned = taken(made(of([0.36, 0.37], [0.25, 0.24], [0.25, 0.25], 1)))
+    assert "Two members do not pay here" in pilot.verdict(learned)
+
+
+def test_accuracy_that_fell_is_said():
+    found = made(of([0.6, 0.6], [0.6, 0.6], [0.6, 0.6], 1))
+    found["runs"][0]["accuracy"] = found["runs"][1]["accuracy"] = [0.8, 0.6]
+    (line,) = [line for line in pilot.verdict(found).splitlines() if "fell" in line]
+    assert line.startswith("One member, width 1: validation accuracy fell from 80.0% in epoch 1 to 60.0%.")
+
+
+@pytest.mark.parametrize(
+    ("finals", "expected"),
+    [
+        (of([0.6] * 2, [0.8] * 2, [0.7] * 2, 1), ("train", 2, 2, None, "two members", 1)),
+        (
+            of([0.9] * 2, [0.6] * 2, [0.6] * 2, 1) | of([0.8] * 2, [0.6] * 2, [0.6] * 2, 2),
+            ("train", 2, 2, None, "one member", 1),
+        ),
+        (of([0.6] * 2, [0.61] * 2, [0.6] * 2, 1), ("seeds", 2, 4, 2 * 6 * 30.0, "two members", 1)),
+    ],
+)
+def test_what_to_do_next(finals, expected):
+    assert pilot.advice(taken(made(finals))) == expected
+    assert pilot.advice(made(finals))[3] is None  # runs of earlier versions were not timed
+
+
+@pytest.mark.parametrize(
+    ("dataset", "advice", "command"),
+    [
+        (
+            "cifar10",
+            ("train", 2, 2, None, "one member", 4),
+            "python recipes/cifar10.py --backbone wrn10_4 --method single",
+        ),
+        (
+            "my photos@64",
+            ("train", 2, 2, None, "two members, unmixing", 1),
+            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --unmixing",
+        ),
+        ("cifar10_n", ("train", 2, 2, None, "two members", 1), "python recipes/images.py cifar10_n --backbone wrn10_1"),
+        (
+            "digits",
+            ("longer", 8, 2, 60.0, "two members", 1),
+            "--pilot --epochs 8 --widths 1 2 --seeds 0 1 --backbone wrn10 --rows 32",
+        ),
+    ],
+)
+def test_the_next_command_is_one_that_runs(dataset, advice, command):
+    options = search_recipe.parse(
+        ["--dataset", dataset, "--pilot", "--widths", "1", "2", "--rows", "32", "--images", "16"]
+    )
+    said = search_recipe.next_command(options, pilot.Advice(*advice))
+    assert command in said
+    program, *arguments = shlex.split(said)[1:]
+    if program == "recipes/search.py":
+        assert search_recipe.parse(arguments).epochs == 8
+    else:
+        arguments = ["--dataset", *arguments] if "images" in program else arguments
+        assert parse(Recipe(), "", arguments).backbone.startswith("wrn10_")
+
+
 def run(tmp_path, lines, **options):
     return pilot.run(
         backbone,
@@ -103,7 +183,11 @@ def test_runs_and_goes_on(tmp_path):
     assert [len(one["accuracy"]) for one in found["runs"]] == [2] * 6
     files = sorted(tmp_path.iterdir())
     files[0].unlink()  # as if a kill had come before it
-    assert run(tmp_path, lines) == found  # the same numbers from the same seeds
+    again = run(tmp_path, lines)
+    assert [one["seconds"] > 0 for one in again["runs"]] == [True] * 6
+    for one in (*found["runs"], *again["runs"]):
+        del one["seconds"]
+    assert again == found  # the same numbers from the same seeds
     assert len(lines) == 7
     text = pilot.table(found)
     assert len(text.splitlines()) == 4

@@ -95,6 +95,17 @@ def test_several_images_a_pass_by_every_way(served, capsys):
                 }
 
 
+def test_images_share_passes_where_there_are_many(served, capsys):
+    folder, files, probabilities = served
+    several = main(files, "--saved-model", folder, "--multiplexed")
+    assert main(files, "--saved-model", folder, "--switch-at", len(files)) == several
+    check(main(files, "--saved-model", folder, "--switch-at", len(files) + 1), probabilities)
+    for wrong in (["--switch-at", "1"], ["--switch-at", "3", "--multiplexed"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(files, "--saved-model", folder, *wrong)
+        assert "--switch-at takes a number of at least 2, and replaces --multiplexed" in capsys.readouterr().err
+
+
 def test_images_of_other_sizes_and_kinds(served, tmp_path):
     folder, files, _ = served
     large = Image.fromarray(IMAGES[0, ..., 0]).resize((64, 64), Image.Resampling.NEAREST)

@@ -179,7 +179,7 @@ def next_command(options, advice: pilot.Advice) -> str:
     data = ["--data-dir", options.data_dir] if options.data_dir else []
     if advice.action == "train":
         method = {"one member": ["--method", "single"], "two members, unmixing": ["--unmixing"]}.get(advice.variant, [])
-        command = [*_recipe(options), "--backbone", f"{options.backbone}_{advice.width}", *method]
+        command: list[Any] = [*_recipe(options), "--backbone", f"{options.backbone}_{advice.width}", *method]
     else:
         command = ["recipes/search.py", "--dataset", options.dataset, "--pilot", "--epochs", advice.epochs]
         command += ["--widths", *options.widths, "--seeds", *range(advice.seeds), "--backbone", options.backbone]

@@ -1,10 +1,14 @@
-"""Evaluations side by side: what recipes/evaluate.py --compare does."""
+"""Evaluations side by side: what recipes/evaluate.py --compare does; and which of two networks to use, in a sentence."""
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import keras
+import numpy as np
 
 from mixmo_keras import files
 from mixmo_keras.evaluation import report
@@ -44,6 +48,39 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     writer.writerows(rows)
     files.write_text(output_dir / "comparison.csv", table.getvalue())
     return text
+
+
+def which_to_use(members: Path, single: Path, test) -> str:
+    """Which of two trained networks to use, by how much, and how sure that is: in words.
+
+    Args:
+        members: The file of a network of several members.
+        single: That of the single network.
+        test: Batches of test images and labels, which both answer.
+    """
+    of_members, of_single = (keras.models.load_model(path).predict_with_labels(test) for path in (members, single))
+    return verdict(*(np.mean(logits, axis=1).argmax(-1) == labels for logits, labels in (of_members, of_single)))
+
+
+def verdict(members: np.ndarray, single: np.ndarray) -> str:
+    """The same from whether each image was answered rightly, (n,) booleans of the same n images.
+
+    The standard error is of the paired difference: only images that one of them gets right tell anything.
+    """
+    difference = members.astype("float64") - single
+    gain, error = 100 * difference.mean(), 100 * difference.std(ddof=1) / math.sqrt(len(difference))
+    figures = f"{100 * members.mean():.1f} % against {100 * single.mean():.1f} % of {len(members):,} test images"
+    points = f"{abs(gain):.1f} ± {error:.1f} points"
+    if gain > 2 * error:
+        said = f"Use the members: {points} more accurate than the single network ({figures})."
+    elif gain < -2 * error:
+        said = f"Use the single network: {points} more accurate than the members ({figures})."
+    else:
+        said = (
+            f"It can't be said which is more accurate: {figures}, {points} apart, which may be chance. The single network "
+            "is simpler; a longer training or more images would tell."
+        )
+    return f"{said} One training each: with another seed a small difference may be another."
 
 
 def _read(folder: Path) -> dict[str, Any]:

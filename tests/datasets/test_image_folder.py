@@ -1,5 +1,6 @@
 """Folders of class folders: splits, sizes, grey and colour, files that are no images; recipes/images.py."""
 
+import json
 import shutil
 
 import images as recipe
@@ -115,9 +116,26 @@ def test_recipe(folder, tmp_path, capsys):
     assert sorted(path.name for path in saved.iterdir()) == ["1", "2"]  # as trained, and calibrated
     assert "into 3 classes: one, two, zero" in (saved / "2" / "model_card.md").read_text()
     assert "exported:" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: --compare-single has no meaning with --method single"):
+        recipe.run([*arguments, "--method", "single", "--compare-single"])
     with pytest.raises(SystemExit, match="say which folder of class folders"):
         recipe.run([])
     with pytest.raises(SystemExit, match=r"error: `dataset` must be one of .*, got 'nowhere'"):
         recipe.run(["nowhere"])
     with pytest.raises(SystemExit, match="0"):
         recipe.run(["--help"])
+
+
+@pytest.mark.slow  # two whole runs; the sentence has a test of its own
+@pytest.mark.usefixtures("eagerly")
+def test_which_of_two_to_use(folder, tmp_path, capsys):
+    arguments = [f"{folder}@8", "--backbone", "tiny_4", "--epochs", "1", "--batch-size", "64", "--compare-single"]
+    recipe.run([*arguments, "--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")])
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert runs == ["numbers_8-cut_mixmo-tiny_4-seed0", "numbers_8-single-tiny_4-seed0"]
+    accuracies = []
+    for name in runs:
+        text = (tmp_path / "runs" / name / "evaluation/metrics.json").read_text()
+        accuracies.append(100 * json.loads(text)["uncalibrated"]["accuracy"])
+    said = capsys.readouterr().out.strip().splitlines()[-1]
+    assert f"{accuracies[0]:.1f} % against {accuracies[1]:.1f} % of" in said

@@ -4,10 +4,11 @@ import dataclasses
 import json
 
 import compare
+import numpy as np
 import pytest
 
 from mixmo_keras import files
-from mixmo_keras.experiments import Recipe
+from mixmo_keras.experiments import Recipe, comparison
 
 
 def write_run(folder, seed: int, accuracies: list[float], **method):
@@ -93,3 +94,29 @@ def test_the_methods_resolve_and_have_names_of_their_own():
     recipes = [dataclasses.replace(Recipe(), **settings).resolved() for settings in compare.METHODS.values()]
     assert len({recipe.name for recipe in recipes}) == len(recipes)
     assert {recipe.batch_repetitions for recipe in recipes} == {2}  # equal rows
+
+
+@pytest.mark.parametrize(
+    ("members", "single", "said"),
+    [
+        (
+            [1] * 90 + [0] * 10,
+            [1] * 80 + [0] * 20,
+            "Use the members: 10.0 ± 3.0 points more accurate than the single network (90.0 % ",
+        ),
+        (
+            [1] * 80 + [0] * 20,
+            [1] * 90 + [0] * 10,
+            "Use the single network: 10.0 ± 3.0 points more accurate than the members (80.0 % ",
+        ),
+        (
+            [1] * 51 + [0] * 49,
+            [1] * 50 + [0] * 50,
+            "It can't be said which is more accurate: 51.0 % against 50.0 % of 100 test images, 1.0 ± 1.0 points apart",
+        ),
+    ],
+)
+def test_which_of_two_to_use_in_a_sentence(members, single, said):
+    text = comparison.verdict(np.array(members, bool), np.array(single, bool))
+    assert said in text
+    assert text.endswith("One training each: with another seed a small difference may be another.")

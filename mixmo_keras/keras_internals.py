@@ -4,6 +4,7 @@
 a model and that `MixMo` overrides (`_maybe_symbolic_build`) are listed in `OVERRIDDEN`.
 """
 
+import functools
 from typing import Any
 
 import keras
@@ -94,6 +95,19 @@ def build_symbolically(model: keras.Model, data_batch: Any) -> None:
 def flatten_layers(network: keras.Model, include_self: bool = True) -> list[keras.layers.Layer]:
     """All layers of a network, those of nested networks too."""
     return list(_attribute(network, "_flatten_layers")(include_self=include_self))
+
+
+@functools.cache
+def _functional_class() -> Any:
+    """The class of functional models, which Keras does not name in public."""
+    tensor = keras.Input((1,))
+    return type(keras.Model(tensor, tensor))
+
+
+def is_only_its_graph(model: Any) -> bool:
+    """Whether a model is functional and calling it computes its graph: its class has no `call` of its own."""
+    plain = _functional_class()
+    return isinstance(model, plain) and type(model).call is plain.call
 
 
 def name_of_activation(activation: Any) -> str:

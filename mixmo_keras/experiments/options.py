@@ -23,7 +23,7 @@ from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
 from mixmo_keras.mixing.msda import METHODS as MSDA_METHODS
 from mixmo_keras.mixing.msda import MSDA
-from mixmo_keras.models.from_classifier import from_classifier
+from mixmo_keras.models.from_classifier import LEARNING_RATE, from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.member_average import AVERAGING
@@ -204,7 +204,7 @@ class Training:
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
         + ", ".join(f"{name} {published.rate:g}" for name, published in PUBLISHED.items())
-        + ")",
+        + f"; with a classifier as the backbone {LEARNING_RATE:g})",
         number,
         above=0,
     )

@@ -13,6 +13,7 @@ from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training, kinds
 from mixmo_keras.mixing.augmentation import AREA
 from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.from_classifier import LEARNING_RATE as FURTHER_TRAINING
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.methods import defaults as method_defaults
 from mixmo_keras.training.schedules import PUBLISHED
@@ -112,8 +113,15 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             epochs=max(round(recipe.epochs * recipe.scale), 1),
             scale=1.0,
             schedule=schedule,
-            learning_rate=PUBLISHED[schedule].learning_rate(recipe.images_a_step) if rate is None else rate,
+            learning_rate=recipe._learning_rate(schedule) if rate is None else rate,
         )
+
+    def _learning_rate(self, schedule: str) -> float:
+        """The schedule's for the images of a step; that of further training where the model begins as a classifier."""
+        published = PUBLISHED[schedule]
+        if self.begins_as_classifier:
+            published = dataclasses.replace(published, rate=FURTHER_TRAINING)
+        return published.learning_rate(self.images_a_step)
 
     def with_method(self, method: str) -> "Recipe":
         """The recipe with another method, less the values of options that this method doesn't have."""

@@ -171,6 +171,8 @@ def _constructor(recipe: Recipe, info: datasets.Info) -> Callable[..., MixMo]:
     begin = functools.partial(from_classifier, classifier, method=recipe.method, input_shape=shape, **noise)
 
     def build(**options) -> MixMo:
+        if options["dtype"] == Recipe.dtype:
+            del options["dtype"]  # the classifier has its own
         model = begin(**options)
         if model.num_classes != num_classes:
             raise ValueError(

@@ -14,8 +14,21 @@ from mixmo_keras.networks import classifier as classifiers
 from mixmo_keras.networks import graphs
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.classifier import Classifier
+from mixmo_keras.training import losses, schedules
 
 ENCODER_NOISE = 0.1
+LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which would undo what was learned
+_RANDOM = (
+    "Random",
+    "Rand",
+    "Gaussian",
+    "AugMix",
+    "MixUp",
+    "CutMix",
+    "Pipeline",
+    "Dropout",
+)  # begin the names of layers
+_RESERVED = ("backbone", "num_classes", "split_at")  # what the classifier says
 
 
 def from_classifier(
@@ -47,7 +60,8 @@ def from_classifier(
         encoder_noise: By how much members' encoders differ to begin with, times their standard deviation. The noise of all
             sums to zero, so that the ensemble's answers stay the classifier's whatever it is.
         verbose: Whether to print what was found and done.
-        **options: Of the method, such as `batch_repetitions`, `seed` or `input_repetition`.
+        **options: Of the method, such as `batch_repetitions`, `seed` or `input_repetition`. `augmentation` defaults to none,
+            since left and right may mean something, and `schedule` to half a cosine from 0.005 for 64 images a step.
 
     Returns:
         A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits.
@@ -63,30 +77,77 @@ def from_classifier(
     ```
     """
     arguments.choice("method", method, METHODS)
+    if reserved := options.keys() & set(_RESERVED):
+        raise ValueError(f"`{min(reserved)}` is what the classifier says: leave it out.")
+    if isinstance(normalization, str):
+        raise ValueError(
+            f"`normalization` must be (mean, std) of what was done to pixels before, or None, got {normalization!r}."
+        )
     encoder_noise = arguments.number("encoder_noise", encoder_noise, least=0)
     if num_members is None and method not in ("single", "cosub"):
         num_members = 2
     members = {} if num_members is None else {"num_members": num_members}
-    source = _model_of(classifier, input_shape)
+    source = _model_of(classifier)
     apart = _with_converter(source, classifiers.take_apart(source, _shape_of(source, input_shape)))
+    _check_task(source, apart.ends_in)
     of_network = dict(num_classes=len(apart.bias), normalization=normalization, encoder_noise=encoder_noise)
-    model = METHODS[method](apart.backbone, **of_network, **members, **options)
+    of_training = dict(augmentation=None, schedule=schedules.Cosine(LEARNING_RATE)) | options
+    model = METHODS[method](apart.backbone, **of_network, **members, **of_training)
     num_heads = 1 if model.heads.shared else model.num_members
     model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
+    _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):
         print(description(source.name, apart, model, method, encoder_noise, normalization))
     return model
 
 
-def _model_of(classifier, input_shape) -> keras.Model:
+def _model_of(classifier) -> keras.Model:
     if isinstance(classifier, (str, os.PathLike)):
         if Path(classifier).suffix != ".keras" and "://" not in str(classifier):
             raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file, got {classifier!r}.")
-        classifier = keras.models.load_model(classifier, compile=False)
+        try:
+            classifier = keras.models.load_model(classifier)  # compiled: its loss tells what it was trained for
+        except (TypeError, ValueError):  # with what this process doesn't know
+            classifier = keras.models.load_model(classifier, compile=False)
     arguments.instance("classifier", classifier, keras.Model, "a Keras model or the path of a .keras file")
     if isinstance(classifier, DeepEnsemble):
         raise ValueError("`classifier` must be one network, got a DeepEnsemble: pass one of its networks.")
-    return classifier.fused() if isinstance(classifier, MixMo) else classifier
+    if not isinstance(classifier, MixMo):
+        return classifier
+    if classifier.num_members > 1 and classifier.average.averaging == "probabilities":
+        raise ValueError(
+            f"{classifier.name} averages its members' probabilities, so that no one network gives its answers: those that "
+            "average logits alone are classifiers of one head."
+        )
+    return classifier.fused()
+
+
+def _check_task(source: keras.Model, ends_in: str) -> None:
+    """Raises where a model was compiled for something else than the choice of one class."""
+    loss = getattr(source, "loss", None) if getattr(source, "compiled", False) else None
+    loss = keras.losses.get(loss) if isinstance(loss, (str, keras.losses.Loss)) or callable(loss) else None
+    name = getattr(getattr(loss, "fn", loss), "__name__", "")
+    two_classes = name.startswith("binary_") and source.output_shape[-1] == 1
+    if name in losses.OF_OTHER_TASKS and not two_classes:
+        raise ValueError(f"{source.name} was compiled with {name}, a loss of another task than one class of K.")
+    if source.output_shape[-1] == 1 and ends_in == "linear" and not two_classes:
+        raise ValueError(
+            f"{source.name} has one output and no sigmoid: it is taken for a regression. Two classes by one logit are "
+            "recognised by the loss: compile it with keras.losses.BinaryCrossentropy(from_logits=True)."
+        )
+
+
+def _check_begins_so(name: str, apart: Classifier, model: MixMo) -> None:
+    """Raises where the model's logits are not those of the parts."""
+    images = np.random.default_rng(1).integers(0, 256, (4, *model.image_shape)).astype("float32")
+    ours = keras.ops.convert_to_numpy(model(images, training=False))
+    # past the parts' preprocessing, which is the model's normalisation
+    features = apart.backbone.core(apart.backbone.encoder(model.normalize(images), training=False), training=False)
+    theirs = keras.ops.convert_to_numpy(keras.ops.cast(features, "float32")) @ apart.kernel + apart.bias
+    if model.average.averaging == "probabilities":
+        theirs = keras.ops.convert_to_numpy(keras.ops.log_softmax(theirs))
+    exact = apart.backbone.dtype_policy.compute_dtype == "float32"
+    classifiers.check_same_answers(name, images, ours, theirs, exact)
 
 
 def _converter(source: keras.Model):
@@ -163,6 +224,8 @@ def _preprocessing(parts: Backbone, normalization: tuple | None) -> str:
         )
     done = graphs.operations(parts.preprocessing)
     names = [operation.name for operation in done]
-    random = [operation.name for operation in done if type(operation).__name__.startswith("Random")]
+    random = [operation.name for operation in done if type(operation).__name__.startswith(_RANDOM)]
+    trained = [layer.name for layer in done if isinstance(layer, keras.layers.Layer) and layer.trainable_weights]
     off = f"; {', '.join(random)} is random in training and off now: pass `augmentation`" if random else ""
-    return f"{', '.join(names)}, kept{off}"
+    fixed = f"; {', '.join(trained)} is not trained any more" if trained else ""
+    return f"{', '.join(names)}, kept{off}{fixed}"

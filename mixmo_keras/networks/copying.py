@@ -41,9 +41,29 @@ def copy_network(network: keras.Model) -> keras.Model:
     return copied
 
 
+def copy_layer(layer: keras.layers.Layer, inputs: Any) -> Any:
+    """What a copy of a layer, with its weights, makes of the inputs."""
+    copied = _made_again(layer)
+    outputs = copied(inputs)
+    copied.set_weights(layer.get_weights())
+    return outputs
+
+
 def _made_again(layer: keras.layers.Layer) -> Any:
-    # no file's: what a `Lambda` layer runs is the caller's own already
-    return keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer), safe_mode=False)
+    own = {type(one).__name__: type(one) for one in keras_internals.flatten_layers(layer)}
+    of_keras = {name for name, kind in own.items() if kind.__module__.startswith("keras.")}
+    with keras.saving.custom_object_scope({name: own[name] for name in own.keys() - of_keras}):
+        # no file's: what a `Lambda` layer runs is the caller's own already
+        return keras.saving.deserialize_keras_object(
+            _uncompiled(keras.saving.serialize_keras_object(layer)), safe_mode=False
+        )
+
+
+def _uncompiled(config: Any) -> Any:
+    """A configuration without what models in it were compiled with, which a copy has no use for."""
+    if isinstance(config, dict):
+        return {key: _uncompiled(value) for key, value in config.items() if key != "compile_config"}
+    return [_uncompiled(value) for value in config] if isinstance(config, list) else config
 
 
 def _not_made_again(network: keras.Model) -> keras.layers.Layer | None:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from mixmo_keras import arguments
-from mixmo_keras.networks.copying import copy_network, dtype_policy
+from mixmo_keras.networks.copying import copy_layer, copy_network, dtype_policy
 from mixmo_keras.networks.layers import is_linear
 from mixmo_keras.networks.multiplexing import Answers, Seating
 from mixmo_keras.networks.temperature import Temperature
@@ -35,14 +35,14 @@ def fused(model, members: bool = False) -> keras.Model:
         return _fused_networks(model, members)
     with dtype_policy(model.dtype_policy):
         images = keras.Input(model.image_shape, name="images")
-        features = _fused_encoder(model)(_copy_of(model.normalize, images))
+        features = _fused_encoder(model)(copy_layer(model.normalize, images))
         features = copy_network(model.core)(features)
         if members:
-            logits = _copy_of(model.heads, features)
+            logits = copy_layer(model.heads, features)
         elif model.average.averaging == "logits":
             logits = _merged_heads(model, features)
         else:
-            logits = _copy_of(model.average, _copy_of(model.heads, features))
+            logits = copy_layer(model.average, copy_layer(model.heads, features))
         return keras.Model(images, logits, name=f"{model.name}_fused")
 
 
@@ -68,7 +68,7 @@ def multiplexed(model, network: keras.Model | None = None) -> keras.Model:
         if _can_be_joined(model.encoders.encoders[0]):
             features = _joined_encoders(model, normalize(passes))
         else:
-            features = _copy_of(model.mixing_block, _copy_of(model.encoders, normalize(passes)))
+            features = copy_layer(model.mixing_block, copy_layer(model.encoders, normalize(passes)))
         logits = keras.ops.cast(heads(core(features)), "float32")
         logits = Answers(model.average.averaging, dtype="float32", name="answers")(logits, images)
         logits = Temperature(model.multiplexed_temperature, dtype="float32", name="temperature")(logits)
@@ -105,16 +105,8 @@ def _fused_networks(ensemble, members: bool) -> keras.Model:
         member_logits.append(network(images))
     logits = keras.ops.concatenate(member_logits, axis=1)
     if not members:
-        logits = _copy_of(ensemble.average, logits)
+        logits = copy_layer(ensemble.average, logits)
     return keras.Model(images, logits, name=f"{ensemble.name}_fused")
-
-
-def _copy_of(layer: keras.layers.Layer, inputs):
-    """What a copy of a layer, with its weights, makes of the inputs."""
-    copied = type(layer).from_config(layer.get_config())
-    outputs = copied(inputs)
-    copied.set_weights(layer.get_weights())
-    return outputs
 
 
 def _fused_encoder(model) -> keras.layers.Layer:
@@ -129,7 +121,7 @@ def _fused_encoder(model) -> keras.layers.Layer:
     if model.num_members > 1:
         _logger.info("The encoders of %s are not linear: they stay %d.", model.name, model.num_members)
     images = keras.Input(first.input_shape[1:])
-    mixed = _copy_of(model.mixing_block, _copy_of(model.encoders, images))
+    mixed = copy_layer(model.mixing_block, copy_layer(model.encoders, images))
     return keras.Model(images, mixed, name="encoders")
 
 

@@ -20,7 +20,7 @@ def flat(model: keras.Model, input_shape: tuple[int, int, int] | None = None, re
         input_shape: (H, W, C) of the copy's images, for a model of any size.
         rewrite: What is called in place of an operation of one input. Defaults to the operation itself.
     """
-    copied = functional(copy_network(model))
+    copied = functional(copy_network(functional(model)))
     images = keras.Input(copied.input_shape[1:] if input_shape is None else input_shape, name=copied.inputs[0].name)
     names: dict[str, int] = {}  # of the operations so far, which must differ
 
@@ -31,6 +31,8 @@ def flat(model: keras.Model, input_shape: tuple[int, int, int] | None = None, re
             _replay(inner, known, call)
             outputs = [known[id(output)] for output in inner.outputs]
             return outputs if len(outputs) > 1 else outputs[0]
+        if isinstance(operation, keras.layers.Normalization) and operation.input_mean is None:
+            operation = _with_constants(operation)
         if rewrite is None or not _is_call_of_one(args, kwargs):
             return named(operation)(*args, **kwargs)
         x, *others = args
@@ -60,8 +62,10 @@ def stretch(model: keras.Model, start: keras.KerasTensor, end: keras.KerasTensor
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """A Sequential model's graph, or the functional model itself."""
-    return keras.Model(model.inputs, model.outputs, name=model.name) if isinstance(model, keras.Sequential) else model
+    """The graph of a Sequential model, or of a class of one's own that is made of a graph, without its class."""
+    if isinstance(model, keras.Sequential) or keras_internals.is_only_its_graph(model):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
 
 
 def operations(model: keras.Model) -> list[Any]:
@@ -74,12 +78,12 @@ def producers(model: keras.Model) -> dict[int, Any]:
     return {id(tensor): node for node in keras_internals.nodes(model) for tensor in node.outputs}
 
 
-def output_of(model: keras.Model, name: str) -> Any:
-    """What the last call of the operation of a name gives; `None` where there is no such operation."""
+def output_of(model: keras.Model, name: str, call: int = -1) -> Any:
+    """What a call of the operation of a name gives, by default its last; `None` where there is no such operation."""
     outputs = [node.outputs for node in keras_internals.nodes(model) if node.operation.name == name]
     if not outputs:
         return None
-    return outputs[-1] if len(outputs[-1]) > 1 else outputs[-1][0]
+    return outputs[call] if len(outputs[call]) > 1 else outputs[call][0]
 
 
 def passing_by(model: keras.Model, cut: keras.KerasTensor) -> tuple[str, str] | None:
@@ -92,6 +96,13 @@ def passing_by(model: keras.Model, cut: keras.KerasTensor) -> tuple[str, str] | 
             if id(tensor) in made_before and tensor is not cut:
                 return made_before[id(tensor)], node.operation.name
     return None
+
+
+def _with_constants(adapted: keras.layers.Normalization) -> keras.layers.Normalization:
+    """The same normalisation with its statistics in its configuration: copies of an adapted one would not use them."""
+    of_data = {"mean": adapted.adapt_mean, "variance": adapted.adapt_variance}
+    constants = {name: keras.ops.convert_to_numpy(value).tolist() for name, value in of_data.items()}
+    return keras.layers.Normalization.from_config(adapted.get_config() | constants)
 
 
 def _has_graph(model: keras.Model) -> bool:

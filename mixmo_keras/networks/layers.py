@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import arguments, seeds
+from mixmo_keras.networks import graphs
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -102,7 +103,7 @@ def _reseeded(config: Any, next_seed: Callable[[], int]) -> Any:
 def is_linear(encoder: keras.Model) -> bool:
     """Whether an encoder is one convolution without activation, and padding: what can be summed over the members."""
     linear_layers = (keras.layers.InputLayer, keras.layers.ZeroPadding2D, keras.layers.Identity)
-    others = [layer for layer in encoder.layers if not isinstance(layer, linear_layers)]
+    others = [one for one in graphs.operations(encoder) if not isinstance(one, linear_layers)]
     return (
         len(others) == 1
         and type(others[0]) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)

@@ -54,7 +54,7 @@ class SigmoidCrossEntropy(CrossEntropy):
 
 
 # of other tasks than the choice of one class of K
-_OF_OTHER_TASKS = (
+OF_OTHER_TASKS = (
     "mean_squared_error",
     "mean_absolute_error",
     "mean_absolute_percentage_error",
@@ -103,7 +103,7 @@ def get(loss, soft_targets: bool = False):
             f"The model returns logits and {getattr(loss, 'name', getattr(loss, '__name__', loss))} expects "
             "probabilities: pass the loss object with from_logits=True, or one that takes logits."
         )
-    if (name := getattr(function, "__name__", None)) in _OF_OTHER_TASKS:
+    if (name := getattr(function, "__name__", None)) in OF_OTHER_TASKS:
         warnings.warn(
             f"{name} is a loss of another task: predictions, reports and exported models take the logits for those of one "
             "class of K, by a softmax. Leave `loss` out for its cross-entropy.",

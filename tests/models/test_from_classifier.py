@@ -295,10 +295,10 @@ REFUSED = [
     (lambda: _graph(dense(3, "sigmoid")), "net ends in 3 sigmoids: that is several labels an image"),
     (lambda: _graph(dense(3, "relu")), "net ends in relu: a classifier ends in softmax, sigmoid"),
     (lambda: _graph(dense(1)), "net has one output and no sigmoid: it is taken for a regression"),
-    (lambda: _graph(dense(3), loss="mse"), "net was compiled with mse, a loss of regression"),
+    (lambda: _graph(dense(3), loss="mse"), "net was compiled with mean_squared_error, a loss of another task"),
     (
         lambda: _graph(dense(3), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
-        "net was compiled with binary_crossentropy for 3 outputs: that is several labels",
+        "net was compiled with binary_crossentropy, a loss of another task",
     ),
     (
         lambda: _graph(lambda x: layers.Softmax()(dense(3, "softmax")(x))),
@@ -317,6 +317,18 @@ REFUSED = [
         r"net begins with separable_conv2d\w*: what is shared out among members must be one convolution",
     ),
     (lambda: _graph(lambda x: layers.Dense(3)(body(x) * float("nan"))), "net gives NaN or infinite answers"),
+    (
+        lambda: _graph(lambda x: layers.Dense(3)(body(layers.Conv2D(4, 3)(layers.RandomCrop(6, 6)(x))))),
+        r"net makes images of \(8, 8, 3\) in use where its first convolution was built for \(6, 6, 3\)",
+    ),
+    (
+        lambda: _graph(lambda x: layers.Flatten()(layers.Dense(2)(layers.Reshape((2, 3))(layers.Dense(6)(body(x)))))),
+        r"net must end in a dense layer, .* it ends in 'dense\w*', a Dense",
+    ),
+    (
+        lambda: keras.Sequential([keras.Input((3, 8, 8)), layers.Permute((2, 3, 1)), layers.Conv2D(2, 3)]),
+        "channels first",
+    ),
     (of_any_size, r"must take images of one shape \(H, W, C\)"),
     (lambda: "classifier.h5", r"must be a Keras model or the path of a .keras file, got 'classifier.h5'"),
     (lambda: 3, "`classifier` must be a Keras model or the path of a .keras file, got 3"),
@@ -331,6 +343,11 @@ def test_what_is_refused(make, message):
 
 def test_arguments_that_are_refused():
     for options, message in (
+        (
+            dict(normalization="auto"),
+            r"`normalization` must be \(mean, std\) of what was done to pixels before, or None",
+        ),
+        (dict(split_at="conv"), "`split_at` is what the classifier says"),
         (dict(method="best"), "`method` must be one of cut_mixmo"),
         (dict(encoder_noise=-1), "`encoder_noise` must be a number of at least 0"),
         (dict(num_members=0), "`num_members` must be an integer of at least 1"),
@@ -381,8 +398,95 @@ def test_a_layer_that_can_not_be_made_again_is_named():
         def call(self, x):
             return x
 
-    classifier = _graph(lambda x: layers.Dense(3)(body(Own(3)(layers.Conv2D(3, 3)(x)))))
+    classifier = _graph(lambda x: layers.Dense(3)(body(Own(object())(layers.Conv2D(3, 3)(x)))))
     with pytest.raises(
         ValueError, match=r"net can't be copied.*its layer 'own\w*', a Own of test_from_classifier, can't be"
     ):
         from_classifier(classifier)
+
+
+def adapted():
+    images = keras.Input(SHAPE)
+    normalization = layers.Normalization()
+    normalization.adapt(IMAGES)
+    return keras.Model(images, layers.Dense(4)(body(layers.Conv2D(4, 3)(normalization(images)))))
+
+
+def stem_called_twice():
+    images = keras.Input(SHAPE)
+    stem = layers.Conv2D(3, 3, padding="same")
+    return keras.Model(images, layers.Dense(4)(body(stem(stem(scaled(images))))))
+
+
+def of_whole_numbers():
+    images = keras.Input(SHAPE, dtype="uint8")
+    return keras.Model(images, layers.Dense(4)(body(ops.cast(images, "float32") / 127.5 - 1.0)))
+
+
+def compiled_with_ones_own():
+    model = plain()
+    model.compile("sgd", lambda targets, logits: ops.mean(logits))
+    return model
+
+
+class Made(keras.Model):
+    """A class of one's own, made of a graph."""
+
+
+def of_a_class_of_ones_own():
+    whole = plain()
+    return Made(whole.inputs[0], whole.outputs[0])
+
+
+class Unregistered(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def with_a_layer_of_ones_own():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, layers.Dense(4)(body(Unregistered()(layers.Conv2D(4, 3)(scaled(images))))))
+
+
+def with_a_lambda():
+    images = keras.Input(SHAPE)
+    return keras.Model(images, layers.Dense(4)(body(layers.Lambda(lambda x: x / 255.0)(images))))
+
+
+def with_constraints():
+    images = keras.Input(SHAPE)
+    norm = keras.constraints.UnitNorm(axis=[0, 1, 2])
+    return keras.Model(images, layers.Dense(4)(body(layers.Conv2D(4, 3, kernel_constraint=norm)(scaled(images)))))
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        adapted,
+        stem_called_twice,
+        of_whole_numbers,
+        compiled_with_ones_own,
+        of_a_class_of_ones_own,
+        with_a_layer_of_ones_own,
+        with_a_lambda,
+        with_constraints,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_what_a_fresh_pair_of_eyes_broke(classifier):
+    classifier = classifier()
+    model = converted(classifier)
+    images = np.floor(IMAGES)
+    expected = np.exp(tiny.log_softmax(np.asarray(classifier(images, training=False))))
+    for ours in (model, model.fused()):
+        np.testing.assert_allclose(np.exp(tiny.log_softmax(np.asarray(ours(images)))), expected, atol=1e-5)
+    model.compile(keras.optimizers.SGD(1e-6), run_eagerly=True)  # constraints would bind at once
+    model.fit(images, np.array([0, 1, 2]), batch_size=3, verbose=0)
+    after = np.exp(tiny.log_softmax(np.asarray(model(images))))
+    np.testing.assert_allclose(after, expected, atol=0.1)
+
+
+def test_further_training_begins_gently():
+    model = converted(plain())
+    assert model.schedule.get_config()["base"] == pytest.approx(0.005)
+    assert from_classifier(plain(), verbose=False).batching.augmentation is None

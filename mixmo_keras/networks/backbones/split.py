@@ -107,6 +107,13 @@ def check_graph(model: keras.Model, input_shape: tuple[int, int, int] | None = N
             f"A backbone must have one input and one output; {model.name} has {len(model.inputs)} and {len(model.outputs)}."
         )
     shape = model.inputs[0].shape[1:]
+    channels_first = any(
+        getattr(layer, "data_format", None) == "channels_first" for layer in keras_internals.flatten_layers(model)
+    )
+    if channels_first or (len(shape) == 3 and shape[0] in (1, 3) and None not in shape and shape[2] > 4):
+        raise ValueError(
+            f"Images are (H, W, C) here; {model.name} takes {shape}, channels first: build it channels last."
+        )
     if input_shape is not None:
         given = arguments.image_shape("input_shape", input_shape)
         if len(shape) != 3 or any(own not in (None, size) for own, size in zip(shape, given, strict=True)):

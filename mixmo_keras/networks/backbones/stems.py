@@ -123,10 +123,10 @@ def _opened(layer: layers.Layer, x: keras.KerasTensor) -> list[layers.Layer]:
     else:
         return [layer]
     before = [getattr(layer, name) for name in parts]
+    taken = {id(weight) for one in before for weight in one.weights}
     try:
         rest = BehindConvolution(layer, parts, x.shape[1:], dtype=layer.dtype_policy, name=f"{layer.name}_rest")
+        rest.set_weights([keras.ops.convert_to_numpy(weight) for weight in layer.weights if id(weight) not in taken])
     except Exception:  # whatever its own `get_config` or `from_config` raises: not a layer that can be opened
         return [layer]
-    taken = {id(weight) for one in before for weight in one.weights}
-    rest.set_weights([keras.ops.convert_to_numpy(weight) for weight in layer.weights if id(weight) not in taken])
     return [*before, rest]

@@ -1,6 +1,6 @@
 """Which classifiers become ensembles by one line, and whether they answer alike: `mixmo_keras.from_classifier`, tried.
 
-    python benchmarks/conversions.py [--models own keras_hub.ViT ...] [--docs]
+    python benchmarks/conversions.py [--models own MobileNetV3Small "keras_hub ViT"] [--docs]
 
 Each model, with random weights, is converted to Cut-MixMo with two members; its probabilities are compared with the
 ensemble's, before training and fused; the ensemble trains a step, is saved, loaded and exported. `--docs` writes the table

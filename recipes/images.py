@@ -16,7 +16,8 @@ import sys
 
 import evaluate
 
-from mixmo_keras.experiments import Recipe, comparison, main, parse
+from mixmo_keras.experiments import Recipe, main, parse
+from mixmo_keras.experiments.comparison import which_to_use
 from mixmo_keras.experiments.run import load
 from mixmo_keras.experiments.run import run as run_recipe
 
@@ -57,7 +58,7 @@ def compare_with_single(recipe: Recipe, temperature: list[str]) -> str:
     run_recipe(single)
     evaluate.main([str(single.folder), *temperature])
     test = load(recipe.resolved()).test
-    said = comparison.which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
+    said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
     print(f"\n{said}")
     return said
 

@@ -94,6 +94,7 @@ def parsed(command: list[str], monkeypatch) -> argparse.Namespace | Recipe:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_commands_are_understood(block, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "classifier.keras").touch()
     monkeypatch.chdir(tmp_path)
     commands = run_block(block, tmp_path)
     assert commands
@@ -119,6 +120,7 @@ def test_commands_of_docstrings_are_understood(script, tmp_path, monkeypatch):
     """And where they say what a paper reports, that is the row of `reproduce.TABLES` with these settings, on all images."""
     for folder in ("photos", "runs"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "mine.keras").touch()
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^ *python (\S+\.py)(.*)", ast.get_docstring(ast.parse(script.read_text())), re.MULTILINE)
     assert lines

@@ -225,7 +225,10 @@ def warm_start(model, path: str | os.PathLike) -> None:
     else:
         other = keras.models.load_model(path, compile=False)
         if not isinstance(other, type(model)):
-            raise ValueError(f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}.")
+            raise ValueError(
+                f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}. A Keras classifier is "
+                "begun as, not warm-started from: mixmo_keras.from_classifier, or --backbone FILE."
+            )
         named = _weights(other)
         saved = dict(zip(named, values_of(named.values()), strict=True))
     for name, variable in weights.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_inputs.test_datasets import photos, picture
+from bad_inputs.test_data_and_folders import photos, picture
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import sound_files

@@ -324,3 +324,27 @@ def test_what_becomes_of_requests(monkeypatch):
     figures = {"points": {"single network": {"1": point}, "nobody": {"1": dict(point, median=None, p99=None)}}}
     assert "| nobody | – |" in load.table(figures)
     assert len(load.chart(figures).axes[0].get_legend().get_texts()) == 2
+
+
+# the smallest in the default tier; the table of docs/classifiers.md has them all
+CONVERTED = [
+    "own",
+    "Sequential",
+    "transfer learning",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "ConvNeXtTiny",
+    "keras_hub ViT",
+]
+
+
+@pytest.mark.parametrize(
+    "name", [CONVERTED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CONVERTED[1:])]
+)
+@pytest.mark.filterwarnings("ignore:.compile\\(\\). was not called")  # keras_hub's own
+def test_conversions_of_classifiers(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    tried = importlib.import_module("conversions").try_out(name)
+    assert max(tried.error, tried.fused_error, tried.loaded_error, tried.exported_error) < 1e-3
+    assert tried.stem_fused
+    assert tried.trained

@@ -166,9 +166,8 @@ def _constructor(recipe: Recipe, info: datasets.Info) -> Callable[..., MixMo]:
     if not recipe.begins_as_classifier:
         known = dict(num_classes=num_classes, input_shape=shape, normalization=info.normalization)
         return functools.partial(METHODS[recipe.method], recipe.backbone, **known)
-    classifier = keras.models.load_model(recipe.backbone, compile=False)
     noise: dict[str, Any] = {} if recipe.encoder_noise is None else {"encoder_noise": recipe.encoder_noise}
-    begin = functools.partial(from_classifier, classifier, method=recipe.method, input_shape=shape, **noise)
+    begin = functools.partial(from_classifier, recipe.backbone, method=recipe.method, input_shape=shape, **noise)
 
     def build(**options) -> MixMo:
         if options["dtype"] == Recipe.dtype:

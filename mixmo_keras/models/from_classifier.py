@@ -18,16 +18,8 @@ from mixmo_keras.training import losses, schedules
 
 ENCODER_NOISE = 0.1
 LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which would undo what was learned
-_RANDOM = (
-    "Random",
-    "Rand",
-    "Gaussian",
-    "AugMix",
-    "MixUp",
-    "CutMix",
-    "Pipeline",
-    "Dropout",
-)  # begin the names of layers
+# how the names of layers begin that are random in training
+_RANDOM = ("Random", "Rand", "Gaussian", "AugMix", "MixUp", "CutMix", "Pipeline", "Dropout")
 _RESERVED = ("backbone", "num_classes", "split_at")  # what the classifier says
 
 
@@ -58,7 +50,7 @@ def from_classifier(
         normalization: What was done to pixels *before* they came to the classifier, if anything, as (mean, standard
             deviation) of pixels in [0, 1]: (0, 1) for a division by 255. Defaults to nothing.
         encoder_noise: By how much members' encoders differ to begin with, times their standard deviation. The noise of all
-            sums to zero, so that the ensemble's answers stay the classifier's whatever it is.
+            sums to zero, so that the ensemble's answers stay the classifier's whatever it is; that of one member is none.
         verbose: Whether to print what was found and done.
         **options: Of the method, such as `batch_repetitions`, `seed` or `input_repetition`. `augmentation` defaults to none,
             since left and right may mean something, and `schedule` to half a cosine from 0.005 for 64 images a step.

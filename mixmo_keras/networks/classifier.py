@@ -13,7 +13,7 @@ from mixmo_keras.networks.backbones.split import check_graph, cut_backbone
 from mixmo_keras.networks.backbones.stems import Opening
 from mixmo_keras.networks.layers import is_linear
 
-_ENDS = {"softmax": "softmax", "log_softmax": "log-softmax", "sigmoid": "sigmoid", "linear": "logits"}
+_ENDS = ("softmax", "log_softmax", "sigmoid", "linear")
 
 
 class Classifier(NamedTuple):
@@ -25,7 +25,7 @@ class Classifier(NamedTuple):
         bias: (K,).
         convolution: Name of the first convolution.
         head: Name of the head.
-        ends_in: What the classifier gives: "softmax", "sigmoid", "logits".
+        ends_in: What the classifier applies to its logits: "softmax", "log_softmax", "sigmoid", or "linear" for nothing.
     """
 
     backbone: Backbone

@@ -20,12 +20,12 @@ def flat(model: keras.Model, input_shape: tuple[int, int, int] | None = None, re
         input_shape: (H, W, C) of the copy's images, for a model of any size.
         rewrite: What is called in place of an operation of one input. Defaults to the operation itself.
     """
-    copied = functional(copy_network(functional(model)))
+    copied = copy_network(functional(model))
     images = keras.Input(copied.input_shape[1:] if input_shape is None else input_shape, name=copied.inputs[0].name)
     names: dict[str, int] = {}  # of the operations so far, which must differ
 
     def call(operation, *args, **kwargs):
-        if isinstance(operation, keras.Model) and _has_graph(operation):
+        if has_graph(operation):
             inner = functional(operation)
             known = dict(zip(map(id, inner.inputs), keras.tree.flatten(args[0]), strict=True))
             _replay(inner, known, call)
@@ -62,10 +62,15 @@ def stretch(model: keras.Model, start: keras.KerasTensor, end: keras.KerasTensor
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """The graph of a Sequential model, or of a class of one's own that is made of a graph, without its class."""
-    if isinstance(model, keras.Sequential) or keras_internals.is_only_its_graph(model):
-        return keras.Model(model.inputs, model.outputs, name=model.name)
-    return model
+    """The graph of a model that has one, without its class."""
+    return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def has_graph(operation: Any) -> bool:
+    """Whether this is a built Sequential model, or one made of a graph whose class has no `call` of its own."""
+    if isinstance(operation, keras.Sequential):
+        return bool(operation.built)
+    return keras_internals.is_only_its_graph(operation)
 
 
 def operations(model: keras.Model) -> list[Any]:
@@ -103,10 +108,6 @@ def _with_constants(adapted: keras.layers.Normalization) -> keras.layers.Normali
     of_data = {"mean": adapted.adapt_mean, "variance": adapted.adapt_variance}
     constants = {name: keras.ops.convert_to_numpy(value).tolist() for name, value in of_data.items()}
     return keras.layers.Normalization.from_config(adapted.get_config() | constants)
-
-
-def _has_graph(model: keras.Model) -> bool:
-    return hasattr(functional(model), "operations") and bool(model.built)
 
 
 def _is_call_of_one(args: tuple, kwargs: dict) -> bool:

@@ -97,7 +97,7 @@ def check_graph(model: keras.Model, input_shape: tuple[int, int, int] | None = N
     """Raises where a model is no graph from one input, images of one shape, to one output."""
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(f"{model.name} has no input shape yet: begin it with keras.Input.")
-    if not isinstance(model, keras.Model) or not hasattr(graphs.functional(model), "operations"):
+    if not graphs.has_graph(model):
         raise ValueError(
             f"A backbone to split must be a functional or Sequential Keras model, got {type(model).__name__}. Models whose "
             "`call` is written in Python have no graph to cut."

@@ -94,3 +94,13 @@ def test_runs_are_made_and_evaluated(tmp_path, monkeypatch):
     config = json.loads((folder / "config.json").read_text())
     assert config["backbone"].endswith("last.keras")
     assert config["learning_rate"] == pytest.approx(small.resolved().learning_rate)
+
+
+def test_a_file_of_another_task_is_refused(tmp_path):
+    images = keras.Input((8, 8, 1))
+    model = keras.Model(images, layers.Dense(10)(layers.GlobalMaxPooling2D()(layers.Conv2D(6, 3)(images))))
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "regression.keras")
+    recipe = Recipe(**OF_DIGITS, backbone=str(tmp_path / "regression.keras")).resolved()
+    with pytest.raises(ValueError, match="was compiled with mean_squared_error, a loss of another task"):
+        build(recipe, datasets.info("digits"))

@@ -489,3 +489,17 @@ def test_further_training_begins_gently():
     model = converted(plain())
     assert model.schedule.get_config()["base"] == pytest.approx(0.005)
     assert from_classifier(plain(), verbose=False).batching.augmentation is None
+
+
+class WithACall(keras.Model):
+    """Made of a graph, but called otherwise."""
+
+    def call(self, inputs, **options):
+        return -super().call(inputs, **options)
+
+
+def test_a_graph_with_a_call_of_its_own_is_not_taken_for_its_graph():
+    whole = plain()
+    for take in (from_classifier, mixmo_keras.backbones.split):
+        with pytest.raises(ValueError, match="must be a functional or Sequential Keras model, got WithACall"):
+            take(WithACall(whole.inputs[0], whole.outputs[0]))

@@ -5,9 +5,9 @@
 Each round runs every contestant once, in turn, on the same images, so that the ratios hold on a machine whose speed
 drifts. The plain network is the same encoder, core and head under `keras.Model.fit` with the same optimizer, batch size
 and device settings; the ratio is Cut-MixMo's speed to that of the plain network under the same setting. Cut-MixMo is shown
-with and without its augmentation; the plain network has none. Beside the clock stands the processor time of all threads,
-which other programs on the machine disturb less. Two replicas are two logical devices of one CPU: what they cost, not what
-they win.
+with and without its augmentation, with TrivialAugment, and with sharpness-aware minimisation (SAM); the plain network has
+none. Beside the clock stands the processor time of all threads, which other programs on the machine disturb less. Two
+replicas are two logical devices of one CPU: what they cost, not what they win.
 """
 
 import argparse
@@ -21,7 +21,13 @@ import numpy as np
 import mixmo_keras
 
 SETTINGS = ("default", "XLA", "two replicas", "bfloat16")
-NAMES = ("plain Keras, single network", "Cut-MixMo M=2", "Cut-MixMo M=2, pad-crop-flip")
+NAMES = (
+    "plain Keras, single network",
+    "Cut-MixMo M=2",
+    "Cut-MixMo M=2, pad-crop-flip",
+    "Cut-MixMo M=2, TrivialAugment",
+    "Cut-MixMo M=2, SAM",
+)
 
 
 def plain_keras(backbone: str, num_classes: int, **compiled) -> keras.Model:
@@ -40,21 +46,26 @@ def plain_keras(backbone: str, num_classes: int, **compiled) -> keras.Model:
 
 
 def contestants(backbone: str, setting: str) -> dict[str, keras.Model]:
-    """The plain network and two Cut-MixMo under one setting, by name."""
+    """The plain network and four Cut-MixMo under one setting, by name."""
     scope = contextlib.nullcontext()
     if setting == "two replicas":
         scope = mixmo_keras.distribution.strategy("mirrored", 2).scope()
-    compiled = dict(jit_compile=setting == "XLA")
+    compiled: dict[str, Any] = dict(jit_compile=setting == "XLA")
     options: dict[str, Any] = dict(num_classes=10, batch_repetitions=1, seed=0)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if setting == "bfloat16" else "float32")
     with scope:
         plain = plain_keras(backbone, 10, **compiled)
-        bare, augmented = (mixmo_keras.CutMixMo(backbone, augmentation=a, **options) for a in (None, "pad_crop_flip"))
-        for model in (bare, augmented):
+        policy = mixmo_keras.policies.TrivialAugment()
+        bare, augmented, trivial, sharp = (
+            mixmo_keras.CutMixMo(backbone, augmentation=augmentation, **options)
+            for augmentation in (None, "pad_crop_flip", policy, None)
+        )
+        for model in (bare, augmented, trivial):
             model.compile(**compiled)
+        sharp.compile(sharpness=mixmo_keras.SAM(), **compiled)
     keras.config.set_dtype_policy(before)
-    return dict(zip(NAMES, (plain, bare, augmented), strict=True))
+    return dict(zip(NAMES, (plain, bare, augmented, trivial, sharp), strict=True))
 
 
 def measure(models: dict, images, labels, batch_size: int, rounds: int) -> dict[tuple, np.ndarray]:
@@ -103,6 +114,13 @@ def main() -> None:
             f"{setting + ': ' + name:<46}{np.median(speeds[0]):>9.1f}{np.median(clock):>26.3f}{clock.min():>8.3f}"
             f"{clock.max():>8.3f}{np.median(processor):>20.3f}"
         )
+    _, bare, _, trivial, sharp = NAMES
+    for setting in arguments.settings:
+        for what, name in (("TrivialAugment", trivial), ("SAM", sharp)):
+            clock, processor = np.median(results[setting, bare] / results[setting, name], axis=1)
+            print(
+                f"{setting}: a step with {what} takes {clock:.3f} times as long as one without, {processor:.3f} processor"
+            )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mixmo_keras import metrics
 from mixmo_keras.metrics import calibration, uncertainty
-from mixmo_keras.mixing import augmentation, masks
+from mixmo_keras.mixing import augmentation, masks, policies
 from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.mixing.msda import MSDA
@@ -20,6 +20,7 @@ from mixmo_keras.networks.stochastic_depth import DropPath, StochasticDepth
 from mixmo_keras.training import checkpoints, distribution, losses, schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
+from mixmo_keras.training.sharpness import SAM
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 from mixmo_keras.version import __version__
 
@@ -33,6 +34,7 @@ __all__ = [
     "L2",
     "MIMO",
     "MSDA",
+    "SAM",
     "Batching",
     "CoSub",
     "CoTraining",
@@ -65,6 +67,7 @@ __all__ = [
     "metrics",
     "pilot",
     "plots",
+    "policies",
     "report",
     "save_reference_checkpoint",
     "schedules",

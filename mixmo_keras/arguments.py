@@ -61,6 +61,17 @@ def choice(name: str, value: Any, known: Collection[str], otherwise: str = "") -
     return value
 
 
+def bounds(name: str, value: Any, expected: str, most: float | None = None) -> tuple[float, float]:
+    """The least and the greatest of something positive. `expected` says of what."""
+    try:
+        least, greatest = (number(name, bound, above=0, most=most) for bound in value)
+        if least > greatest:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be the least and the greatest {expected}, got {value}.") from None
+    return least, greatest
+
+
 def names(name: str, value: Any) -> list[str]:
     """Several names in their order; a single string is none, nor are numbers names."""
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):

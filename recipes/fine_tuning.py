@@ -13,13 +13,13 @@ as `--noise` says.
 
 import argparse
 import dataclasses
-import json
+import functools
 
 import digits
 import noisy_labels
 
 from mixmo_keras import files
-from mixmo_keras.experiments import Recipe, gains, tables
+from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
 DOCS = noisy_labels.DOCS
 IN_CLASSIFIERS = "fine_tuning-cifar10-0"
@@ -61,61 +61,37 @@ SETTINGS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> dict[str, dict[str, gains.Figures]]:
+def main(arguments: list[str] | None = None) -> gains_command.Measured:
     """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("setting", choices=list(SETTINGS))
-    parser.add_argument("--noise", type=float, default=0.0, help="rate of wrong labels (default: 0)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="METHOD")
-    parser.add_argument("--ours", choices=list(ROWS), default="Cut-MixMo", help="the row that others are held against")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = gains_command.parser(__doc__ or "", SETTINGS, ROWS, noise=0.0, folder="runs/fine_tuning")
     parser.add_argument(
         "--rate", type=float, default=RATE, help=f"of the classifier's learning rate (default: {RATE:g})"
     )
     parser.add_argument("--encoder-noise", type=float, help="in place of the default")
-    parser.add_argument("--only-table", action="store_true", help="run nothing")
-    parser.add_argument(
-        "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--output-dir", default="runs/fine_tuning")
-    options = parser.parse_args(arguments)
-    if options.docs:
-        for option in ("rows", "seeds", "rate", "encoder_noise", "only_table", "keep", "data_dir", "output_dir"):
-            if getattr(options, option) != parser.get_default(option):
-                parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")
+    options = gains_command.parse(parser, arguments)
     name = f"fine_tuning-{options.setting}-{options.noise:g}"
-    kept = DOCS / "figures" / f"{name}.json"
-    try:
-        measured = json.loads(kept.read_text()) if options.docs else measure(options)
-        shown = {"table": gains.table(measured), "differences": gains.differences(measured, options.ours)}
-        if options.docs:
-            write_docs(name, measured, shown)
-    except (ValueError, OSError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print("\n" + "\n\n".join(shown.values()))
-    if options.keep:
-        files.write_json(kept, measured)
-    return measured
+    document = functools.partial(write_docs, name)
+    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, texts, document)
 
 
-def write_docs(name: str, measured: dict[str, dict[str, gains.Figures]], shown: dict[str, str]) -> None:
+def texts(measured: gains_command.Measured, ours: str) -> dict[str, str]:
+    """The tables by part: all figures, and differences in accuracy."""
+    return {"table": gains.table(measured), "differences": gains.differences(measured, ours)}
+
+
+def write_docs(name: str, measured: gains_command.Measured, shown: dict[str, str]) -> None:
     """Puts the tables into docs/results.md, and some columns into docs/classifiers.md.
 
     Raises:
         ValueError: a page has no place for them.
     """
-    page = (DOCS / "results.md").read_text()
-    for part, text in shown.items():
-        page = tables.put(page, f"{name}-{part}", text)
-    files.write_text(DOCS / "results.md", page)
+    gains_command.write_parts(DOCS / "results.md", name, shown)
     if name == IN_CLASSIFIERS:
         page = tables.put((DOCS / "classifiers.md").read_text(), name, gains.table(measured, COLUMNS_IN_CLASSIFIERS))
         files.write_text(DOCS / "classifiers.md", page)
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
+def measure(options: argparse.Namespace) -> gains_command.Measured:
     """The figures by row and seed, of runs that are there or made."""
     setting = SETTINGS[options.setting]
     folder = f"{options.output_dir}/{options.setting}-{setting.backbone}-noise{options.noise:g}"
@@ -126,7 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
         output_dir=folder,
         export_dir=f"{options.output_dir}/saved_models",
     )
-    measured: dict[str, dict[str, gains.Figures]] = {name: {} for name in options.rows}
+    measured: gains_command.Measured = {name: {} for name in options.rows}
     for seed in options.seeds:
         if gains.measure(ROWS, CLASSIFIER, first, seed, options.only_table) is None:
             continue

@@ -1,19 +1,27 @@
-"""Pictures of every mask on two real images, and of the loss weights.
+"""Pictures of every mask on two real images, of what augmentations make of them, and of the loss weights.
 
     python recipes/gallery.py --data-dir .data                      CIFAR-10
     python recipes/gallery.py --dataset digits                      needs no download
 
-Writes mixing_gallery.png and loss_weights.png into --output-dir.
+Writes mixing_gallery.png, augmentation_gallery.png and loss_weights.png into --output-dir.
 """
 
 import argparse
 from pathlib import Path
 
-from mixmo_keras import datasets, plots
+from mixmo_keras import augmentation, datasets, plots, policies
+
+AUGMENTATIONS = {
+    "crop and flip": augmentation.PadCropFlip(),
+    "TrivialAugment": policies.TrivialAugment(),
+    "RandAugment": policies.RandAugment(),
+    "AutoAugment": policies.AutoAugment("cifar10"),
+    "random erasing": policies.RandomErasing(1.0),
+}
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
-    """Writes the two pictures and returns their paths."""
+    """Writes the pictures and returns their paths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", help="dataset of the images (default: %(default)s)")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
@@ -31,6 +39,11 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     folder = Path(options.output_dir)
     paths = [
         plots.save(plots.mixing_gallery(images, seed=options.seed), folder / "mixing_gallery.png", dpi=80),
+        plots.save(
+            plots.augmentation_gallery(images, AUGMENTATIONS, seed=options.seed),
+            folder / "augmentation_gallery.png",
+            dpi=80,
+        ),
         plots.save(plots.weight_curves(), folder / "loss_weights.png"),
     ]
     print("\n".join(map(str, paths)))

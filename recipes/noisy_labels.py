@@ -12,6 +12,7 @@ those of the test images are right.
 
 import argparse
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import digits
 
 from mixmo_keras import files
 from mixmo_keras.evaluation import plots
-from mixmo_keras.experiments import Recipe, gains, tables
+from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
@@ -61,51 +62,22 @@ SETTINGS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> dict[str, dict[str, gains.Figures]]:
+def main(arguments: list[str] | None = None) -> gains_command.Measured:
     """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("setting", choices=list(SETTINGS))
-    parser.add_argument("--noise", type=float, default=0.4, help="rate of wrong labels (default: 0.4)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="METHOD")
-    parser.add_argument("--ours", choices=list(ROWS), default="Cut-MixMo", help="the row that others are held against")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only-table", action="store_true", help="run nothing")
-    parser.add_argument(
-        "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--output-dir", default="runs/noisy_labels")
-    options = parser.parse_args(arguments)
-    if options.docs:
-        for option in ("rows", "seeds", "only_table", "keep", "data_dir", "output_dir"):
-            if getattr(options, option) != parser.get_default(option):
-                parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")
+    parser = gains_command.parser(__doc__ or "", SETTINGS, ROWS, noise=0.4, folder="runs/noisy_labels")
+    options = gains_command.parse(parser, arguments)
     name = f"noisy_labels-{options.setting}-{options.noise:g}"
-    kept = DOCS / "figures" / f"{name}.json"
-    try:
-        measured = json.loads(kept.read_text()) if options.docs else measure(options)
-        shown = texts(measured, options.ours)
-        if options.docs:
-            write_docs(name, measured, shown, options.noise)
-    except (ValueError, OSError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print("\n" + "\n\n".join(shown.values()))
-    if options.keep:
-        files.write_json(kept, measured)
-    return measured
+    document = functools.partial(write_docs, name, options.noise)
+    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, texts, document)
 
 
-def write_docs(name: str, measured: dict[str, dict[str, gains.Figures]], shown: dict[str, str], noise: float) -> None:
+def write_docs(name: str, noise: float, measured: gains_command.Measured, shown: dict[str, str]) -> None:
     """Puts the tables into docs/results.md and README.md, and draws the picture.
 
     Raises:
         ValueError: docs/results.md has no place for them.
     """
-    page = (DOCS / "results.md").read_text()
-    for part, text in shown.items():
-        page = tables.put(page, f"{name}-{part}", text)
-    files.write_text(DOCS / "results.md", page)
+    gains_command.write_parts(DOCS / "results.md", name, shown)
     if name == IN_README:
         some = {row: by_seed for row, by_seed in measured.items() if row in ROWS_IN_README}
         page = tables.put(README.read_text(), name, gains.table(some, COLUMNS_IN_README))
@@ -113,7 +85,7 @@ def write_docs(name: str, measured: dict[str, dict[str, gains.Figures]], shown: 
     plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
+def measure(options: argparse.Namespace) -> gains_command.Measured:
     """The figures by row and seed, of runs that are there or made."""
     base = SETTINGS[options.setting]
     base = dataclasses.replace(
@@ -123,7 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
         output_dir=f"{options.output_dir}/{options.setting}-{base.backbone}-noise{options.noise:g}",
         export_dir=f"{options.output_dir}/saved_models",
     )
-    measured: dict[str, dict[str, gains.Figures]] = {name: {} for name in options.rows}
+    measured: gains_command.Measured = {name: {} for name in options.rows}
     for seed in options.seeds:
         for name in options.rows:
             figures = gains.measure(ROWS, name, base, seed, options.only_table)
@@ -132,14 +104,14 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, gains.Figures]]:
     return {name: by_seed for name, by_seed in measured.items() if by_seed}
 
 
-def kept_panels(noise: float) -> dict[str, dict[str, dict[str, gains.Figures]]]:
+def kept_panels(noise: float) -> dict[str, gains_command.Measured]:
     """What was kept of each setting at a rate of wrong labels, by the title of its panel."""
     titles = {"cifar10": "CIFAR-10, 400 passes", "digits": "digits, 80 passes"}
     kept = {title: DOCS / f"figures/noisy_labels-{setting}-{noise:g}.json" for setting, title in titles.items()}
     return {title: json.loads(path.read_text()) for title, path in kept.items() if path.exists()}
 
 
-def texts(measured: dict[str, dict[str, gains.Figures]], ours: str) -> dict[str, str]:
+def texts(measured: gains_command.Measured, ours: str) -> dict[str, str]:
     """The tables by part: all figures, differences in accuracy from the others' last and best epochs, and of M a pass."""
     return {
         "table": gains.table(measured),

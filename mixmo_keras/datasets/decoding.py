@@ -5,6 +5,8 @@ there are, and is read before anything is decoded. Of an animated GIF the first 
 would unpack all of them.
 """
 
+import functools
+
 import tensorflow as tf
 
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
@@ -25,18 +27,28 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
     Raises:
         tf.errors.InvalidArgumentError: no such file, a broken one, or one with too many pixels.
     """
-    pixels, first_image = inspect(encoded)
-    known = tf.debugging.Assert(
-        pixels > 0, ["Unknown image file format: JPEG, PNG, GIF and BMP files with pixels are read."]
-    )
-    few = tf.debugging.Assert(
-        pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed", pixels]
-    )
-    with tf.control_dependencies([check for check in (known, few) if check is not None]):
-        first_image = tf.identity(first_image)
-    image = tf.io.decode_image(first_image, channels=channels, expand_animations=False)
-    image.set_shape((None, None, channels))
-    return image
+    return _decoder(channels, max_pixels)(encoded)
+
+
+@functools.cache
+def _decoder(channels: int, max_pixels: int):
+    """The graph of `decode`, traced once: to trace it for each dataset that is loaded takes a second."""
+
+    def decode(encoded):
+        pixels, first_image = inspect(encoded)
+        known = tf.debugging.Assert(
+            pixels > 0, ["Unknown image file format: JPEG, PNG, GIF and BMP files with pixels are read."]
+        )
+        few = tf.debugging.Assert(
+            pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed", pixels]
+        )
+        with tf.control_dependencies([check for check in (known, few) if check is not None]):
+            first_image = tf.identity(first_image)
+        image = tf.io.decode_image(first_image, channels=channels, expand_animations=False)
+        image.set_shape((None, None, channels))
+        return image
+
+    return tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 
 
 def inspect(encoded):

@@ -1,7 +1,7 @@
-"""Pictures of what the mixing does. Each function returns a matplotlib figure; `save` writes it as a file."""
+"""Pictures of what mixing and augmentation do. Each function returns a matplotlib figure; `save` writes it as a file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mixmo_keras import arguments, files, seeds
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing import mixing
+from mixmo_keras.mixing.augmentation import Augmentation
 from mixmo_keras.mixing.masks import MaskFunction
 from mixmo_keras.mixing.ratios import loss_weights
 
@@ -73,6 +74,36 @@ def _draw_row(axes, two, mask: str | MaskFunction, num_draws: int, weight_root: 
         _show(mixed_axis, np.sum(drawn[number] * two, axis=0))
         mask_axis.set_title(f"κ {ratios[number, 0]:.2f}, {ratios[number, 1]:.2f}", fontsize=8)
         mixed_axis.set_title(f"w {weights[number, 0]:.2f}, {weights[number, 1]:.2f}", fontsize=8)
+
+
+def augmentation_gallery(
+    images, augmentations: Mapping[str, Augmentation], num_draws: int = 8, seed: int = 0
+) -> Figure:
+    """What augmentations make of images: a row an augmentation and image, the image first, then `num_draws` draws of it.
+
+    Args:
+        images: (n, H, W, C) raw pixels, 0 to 255.
+        augmentations: By the title of their rows.
+        num_draws: Number of draws of each image. Defaults to 8.
+        seed: Seed of the draws. Defaults to 0.
+    """
+    images = np.asarray(images, "float32")
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"`images` must be images (n, H, W, C), got shape {images.shape}.")
+    num_draws = arguments.integer("num_draws", num_draws, least=1)
+    seed = arguments.integer("seed", seed)
+    figure = Figure(
+        figsize=(1.3 + 1.05 * (num_draws + 1), 1.05 * len(augmentations) * len(images) + 0.4), layout="constrained"
+    )
+    grid = figure.subplots(len(augmentations) * len(images), num_draws + 1, squeeze=False)
+    pairs = ((title, layer, image) for title, layer in augmentations.items() for image in images)
+    for axes, (title, layer, image) in zip(grid, pairs, strict=True):
+        drawn = layer(np.repeat(image[None], num_draws, axis=0), seed=seeds.StepSeed(seed))
+        for axis, shown in zip(axes, (image, *ops.convert_to_numpy(drawn)), strict=True):
+            _show(axis, shown)
+        axes[0].set_ylabel(title, fontsize=8)
+    grid[0, 0].set_title("image", fontsize=8)
+    return figure
 
 
 def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> Figure:

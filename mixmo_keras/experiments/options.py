@@ -23,12 +23,14 @@ from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
 from mixmo_keras.mixing.msda import METHODS as MSDA_METHODS
 from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.mixing.policies import BY_NAME as POLICIES
 from mixmo_keras.models.from_classifier import LEARNING_RATE, from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.member_average import AVERAGING
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.schedules import PUBLISHED
+from mixmo_keras.training.sharpness import SAM
 
 TRAIN_SPLITS = ("train", "train+validation")
 CROPS = ("pad", "resize", "whole")
@@ -110,6 +112,15 @@ class Data:
     flip: bool = option(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
     shared_augmentation: bool | Default = option(
         Default.METHOD, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
+    )
+    policy: str | None = option(
+        None,
+        "augmentation after crop and flip, of each copy on the device, from the run's seed: " + ", ".join(POLICIES),
+        choice,
+        known=POLICIES,
+    )
+    erasing: float | None = option(
+        None, "augmentation: probability, such as 0.25, that a random part is filled with grey", number, above=0, most=1
     )
     pixel_augmentation: str | None = option(
         None, "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS), choice, known=PIXEL_AUGMENTATIONS
@@ -229,6 +240,17 @@ class Training:
         above=0,
         below=1,
     )
+    average_from: float | None = option(
+        None,
+        "share of training, such as 0.75, from which on the mean of the weights is what is evaluated and kept (SWA)",
+        number,
+        least=0,
+        below=1,
+    )
+    sam: float | None = option(
+        None, "radius, such as 0.05, of sharpness-aware minimisation: a step takes twice the time", number, above=0
+    )
+    adaptive_sam: bool = option(SAM.adaptive, "SAM's radius in units of each weight, such as --sam 0.5", boolean)
     accumulation: int | None = option(None, "steps whose gradients make one update", integer, least=2)
     jit_compile: bool | None = option(None, "compile the step with XLA (default: where there is a GPU)", boolean)
     strategy: str = option(

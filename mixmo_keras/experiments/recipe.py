@@ -42,7 +42,10 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             "unmixing" if chosen["unmixing"] else None,
             None if self.method == "cosub" else submodels,
             self.pixel_augmentation,
+            self.policy,
+            self.erasing and f"erasing{self.erasing:g}",
             self.msda and f"msda_{self.msda}",
+            self.sam and f"{'adaptive_' if self.adaptive_sam else ''}sam{self.sam:g}",
             f"from_{Path(self.backbone).stem}" if self.begins_as_classifier else self.backbone,
             f"seed{self.seed}",
         )
@@ -81,6 +84,11 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         """Whether validation images are kept from training."""
         return self.train_split == "train"
 
+    @property
+    def averages_weights(self) -> bool:
+        """Whether what is evaluated and kept is an average of the weights."""
+        return self.ema is not None or self.average_from is not None
+
     def resolved(self) -> "Recipe":
         """The recipe as it runs: checked, with the method's values and the schedule's learning rate in it.
 
@@ -91,6 +99,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
         datasets.check(recipe.dataset)
         _check_wrong_labels(recipe)
+        _check_training(recipe)
         if recipe.begins_as_classifier and not Path(recipe.backbone).is_file():
             raise ValueError(f"`backbone`: there is no file {recipe.backbone}.")
         if recipe.encoder_noise is not None and not recipe.begins_as_classifier:
@@ -165,6 +174,13 @@ def _check_wrong_labels(recipe: Recipe) -> None:
         raise ValueError("`clean_validation` has no meaning where the validation images are trained on.")
     if recipe.data_seed and not (recipe.label_noise or recipe.train_images):
         raise ValueError(f"`data_seed` (={recipe.data_seed}) has no meaning without `label_noise` or `train_images`.")
+
+
+def _check_training(recipe: Recipe) -> None:
+    if recipe.adaptive_sam and recipe.sam is None:
+        raise ValueError("`adaptive_sam` has no meaning without `sam`.")
+    if recipe.ema is not None and recipe.average_from is not None:
+        raise ValueError("`ema` and `average_from` are two averages of the weights: choose one.")
 
 
 def _of_method(recipe: Recipe) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe, method_options
-from mixmo_keras.mixing.augmentation import AREA, PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing import policies
+from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
@@ -40,6 +41,7 @@ from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 from mixmo_keras.training.compiling import default_optimizer
 from mixmo_keras.training.schedules import PUBLISHED
+from mixmo_keras.training.sharpness import SAM
 
 EVALUATED_AT_ONCE = 256  # images
 
@@ -150,13 +152,14 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     optimizer = default_optimizer(
         PUBLISHED[resolved.schedule].schedule(resolved.learning_rate),
         global_clipnorm=recipe.clip_norm,
-        use_ema=recipe.ema is not None,
+        use_ema=recipe.averages_weights,
         ema_momentum=0.99 if recipe.ema is None else recipe.ema,
         gradient_accumulation_steps=recipe.accumulation,
     )
     loss = losses.default(resolved.teaching, recipe.label_smoothing)
     jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
-    model.compile(optimizer, loss, jit_compile=jit_compile)
+    sharpness = None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam)
+    model.compile(optimizer, loss, jit_compile=jit_compile, sharpness=sharpness, average_from=recipe.average_from)
     return model
 
 
@@ -226,7 +229,7 @@ def fit(
             f"{folder / 'log.csv'} has {len(log)} epochs, but the newest checkpoint is after {first_epoch}. Pass --fresh to "
             "start over."
         )
-    writers = logs.callbacks(folder, log, moving_average=recipe.ema is not None, keep_best=recipe.holds_out)
+    writers = logs.callbacks(folder, log, moving_average=recipe.averages_weights, keep_best=recipe.holds_out)
     with checkpoints.on_sigterm() as preemption:
         try:
             model.fit(
@@ -259,11 +262,18 @@ def export(recipe: Recipe, data: Data, figures: dict) -> None:
 
 def _augmentation(recipe: Recipe) -> keras.layers.Layer | None:
     """The layer that augments each copy on the device; the random part of crop="whole" was taken before."""
+    padding = recipe.padding if recipe.crop == "pad" else 0
+    layers: list[Augmentation] = []
     if recipe.crop == "resize":
         smallest_area = typing.cast(float, recipe.smallest_area)  # of a resolved recipe with this crop
-        return RandomResizedCrop((smallest_area, AREA[1]), flip=recipe.flip)
-    padding = recipe.padding if recipe.crop == "pad" else 0
-    return PadCropFlip(padding, recipe.flip) if padding or recipe.flip else None
+        layers.append(RandomResizedCrop((smallest_area, AREA[1]), flip=recipe.flip))
+    elif padding or recipe.flip:
+        layers.append(PadCropFlip(padding, recipe.flip))
+    if recipe.policy:
+        layers.append(policies.BY_NAME[recipe.policy]())
+    if recipe.erasing:
+        layers.append(policies.RandomErasing(recipe.erasing))
+    return Compose(layers) if len(layers) > 1 else layers[0] if layers else None
 
 
 def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:

@@ -87,12 +87,8 @@ class RandomResizedCrop(Augmentation):
 
     def __init__(self, scale=AREA, ratio=RATIO, flip: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.scale = _bounds("scale", scale, "share of the area within (0, 1]")
-        self.ratio = _bounds("ratio", ratio, "ratio")
-        if self.scale[1] > 1:
-            raise ValueError(
-                f"`scale` must be the least and the greatest share of the area within (0, 1], got {scale}."
-            )
+        self.scale = arguments.bounds("scale", scale, "share of the area within (0, 1]", most=1)
+        self.ratio = arguments.bounds("ratio", ratio, "ratio")
         self.flip = arguments.boolean("flip", flip)
 
     def draw(self, seed, num_rows):
@@ -120,23 +116,54 @@ class RandomResizedCrop(Augmentation):
         return {**super().get_config(), "scale": self.scale, "ratio": self.ratio, "flip": self.flip}
 
 
+@keras.saving.register_keras_serializable("mixmo_keras")
+class Compose(Augmentation):
+    """Augmentations one after the other, such as `Compose([PadCropFlip(), TrivialAugment()])`.
+
+    Args:
+        augmentations: `Augmentation`s, at least one.
+    """
+
+    def __init__(self, augmentations, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(augmentations, (list, tuple)) or not augmentations:
+            raise ValueError(f"`augmentations` must be a list of augmentations, got {augmentations!r}.")
+        for augmentation in augmentations:
+            arguments.instance("augmentations", augmentation, Augmentation, "a list of mixmo_keras' augmentations")
+        self.augmentations = list(augmentations)
+
+    def build(self, input_shape):
+        for augmentation in self.augmentations:
+            augmentation.build(input_shape)
+
+    def draw(self, seed, num_rows):
+        """What each draws, in their order."""
+        return tuple(augmentation.draw(seed, num_rows) for augmentation in self.augmentations)
+
+    def apply(self, images, *drawn):
+        """Images (B, H, W, C) as each in turn was drawn to make them."""
+        for augmentation, of_one in zip(self.augmentations, drawn, strict=True):
+            images = augmentation.apply(images, *of_one)
+        return images
+
+    def get_config(self):
+        augmentations = [keras.saving.serialize_keras_object(one) for one in self.augmentations]
+        return {**super().get_config(), "augmentations": augmentations}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        restored = [
+            keras.saving.deserialize_keras_object(one, custom_objects=custom_objects) for one in config["augmentations"]
+        ]
+        return cls(**{**config, "augmentations": restored})
+
+
 def _bilinear(start, length, size: int):
     """(B, size, size): how much each pixel of an axis counts for each pixel of its enlarged part, given in shares of it."""
     centers = (ops.arange(size, dtype="float32") + 0.5) / size
     positions = (start[:, None] + length[:, None] * centers[None, :]) * size - 0.5
     positions = ops.clip(positions, 0, size - 1)
     return ops.maximum(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
-
-
-def _bounds(name: str, value, expected: str) -> tuple[float, float]:
-    """The least and the greatest of something positive."""
-    try:
-        least, greatest = (arguments.number(name, bound, above=0) for bound in value)
-        if least > greatest:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ValueError(f"`{name}` must be the least and the greatest {expected}, got {value}.") from None
-    return least, greatest
 
 
 def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | None:
@@ -155,11 +182,15 @@ def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | N
 
 def check_size(augmentation: keras.layers.Layer | None, image_shape) -> None:
     """Raises where an augmentation would leave nothing of images (H, W, C)."""
-    if isinstance(augmentation, PadCropFlip) and augmentation.padding >= min(image_shape[:2]):
-        raise ValueError(
-            f"`padding` must be smaller than the images, {image_shape[0]}×{image_shape[1]} pixels, or a crop may show "
-            f"nothing of them, got {augmentation.padding}."
-        )
+    every = augmentation.augmentations if isinstance(augmentation, Compose) else [augmentation]
+    for one in every:
+        if isinstance(one, Compose):
+            check_size(one, image_shape)
+        elif isinstance(one, PadCropFlip) and one.padding >= min(image_shape[:2]):
+            raise ValueError(
+                f"`padding` must be smaller than the images, {image_shape[0]}×{image_shape[1]} pixels, or a crop may show "
+                f"nothing of them, got {one.padding}."
+            )
 
 
 def draw(augmentation: keras.layers.Layer | None, seed, num_rows) -> Any:

@@ -25,6 +25,7 @@ from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2, Objective, flatten_members
 from mixmo_keras.training.progress import Clock
+from mixmo_keras.training.sharpness import SAM
 
 _OBJECTS = ("backbone", "batching", "drop_path", "co_training", "l2", "schedule")  # settings that save themselves
 _ATTRIBUTES = (
@@ -180,7 +181,16 @@ class MixMo(Multiplexing):
 
     # -- compiling, saving ---------------------------------------------------------------------------------------------
 
-    def compile(self, optimizer=None, loss=None, metrics=("accuracy",), **options):
+    def compile(
+        self,
+        optimizer=None,
+        loss=None,
+        metrics=("accuracy",),
+        *,
+        sharpness: SAM | None = None,
+        average_from: float | None = None,
+        **options,
+    ):
         """Configures training, as `keras.Model.compile`; what is left out stays the papers'.
 
         Args:
@@ -188,6 +198,9 @@ class MixMo(Multiplexing):
                 decay over `fit`'s epochs.
             loss: A Keras loss that returns one value a row. Defaults to `losses.CrossEntropy()`.
             metrics: In training of each member on its own image, in validation of the ensemble.
+            sharpness: Whether a step looks uphill for its gradient, a `SAM`. Defaults to a plain step.
+            average_from: Share of training after which an optimizer with `use_ema=True` averages the weights of all steps
+                alike (stochastic weight averaging), such as 0.75. Defaults to its exponential moving average.
             **options: The other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where
                 there is an accelerator.
         """
@@ -196,10 +209,17 @@ class MixMo(Multiplexing):
         if loss is None:
             loss = losses.default(None if self.co_training is None else self.co_training.teaching)
         loss = losses.get(loss, soft_targets=self.batching.msda is not None)
+        self.sharpness = arguments.instance("sharpness", sharpness, (SAM, type(None)), "a mixmo_keras.SAM or None")
+        self.average_from = averages.checked(average_from, optimizer)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
         compiling.prepare(self, options)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        sharpness = keras.saving.serialize_keras_object(self.sharpness)
+        return config | {"sharpness": sharpness, "average_from": self.average_from} if config else config
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))

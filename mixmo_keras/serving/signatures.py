@@ -77,7 +77,7 @@ class Served(tf.Module):
         shape = (None, *self.image_shape)
 
         def of(function, *spec):
-            return tf.function(function).get_concrete_function(tf.TensorSpec(*spec))
+            return tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec(*spec))
 
         def of_pixels(answer, for_floats: str, for_uint8: str, for_files: str) -> dict:
             forms = {

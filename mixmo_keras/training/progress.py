@@ -29,9 +29,16 @@ class Clock(keras.layers.Layer):
 
     def progress(self, step):
         """Share of training done at a training step, a float32 scalar in [0, 1]; -1 before any `fit`."""
-        reading = self.reading if self._reading_value is None else self._reading_value
-        start, first_step, rate = ops.unstack(ops.convert_to_tensor(reading), 3)
+        start, first_step, rate = self._read()
         return ops.minimum(start + rate * (ops.cast(step, "float32") - first_step), 1.0)
+
+    def progress_a_step(self):
+        """Share of training that a step is, a float32 scalar; 0 in a first epoch of unknown length."""
+        return self._read()[2]
+
+    def _read(self):
+        reading = self.reading if self._reading_value is None else self._reading_value
+        return ops.unstack(ops.convert_to_tensor(reading), 3)
 
     @contextlib.contextmanager
     def showing(self, reading):

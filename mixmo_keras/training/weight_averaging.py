@@ -3,13 +3,18 @@
 An optimizer with `use_ema=True` averages the trainable weights over the steps, w̄ ← m·w̄ + (1 − m)·w. Batch norm's moving
 mean and variance are those of the weights as they are, not of the averaged ones, so the training step keeps an average of
 them too, with the same momentum m, in variables of the optimizer, which checkpoints and saved models hold.
+
+With `average_from` the average is stochastic weight averaging's (SWA; Izmailov et al., UAI 2018): the plain mean of the
+weights after each step from that share of training on, which is m = k/(k + 1) after k such steps.
 """
+
+import contextlib
 
 import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import keras_internals
+from mixmo_keras import arguments, keras_internals
 from mixmo_keras.training.checkpoint_files import values_of
 
 _STATISTICS = ("moving_mean", "moving_variance")  # the names of batch norm's variables
@@ -87,6 +92,46 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         self._put_aside = None
 
 
+def checked(average_from: float | None, optimizer) -> float | None:
+    """A share of training after which weights are averaged alike, of an optimizer that averages them; or `None`."""
+    if average_from is None:
+        return None
+    average_from = arguments.number("average_from", average_from, least=0, below=1, otherwise=", or None")
+    if not getattr(keras_internals.inner_optimizer(keras.optimizers.get(optimizer)), "use_ema", False):
+        raise ValueError(
+            f"`average_from` (={average_from:g}) needs an optimizer that averages weights, such as "
+            "keras.optimizers.SGD(use_ema=True)."
+        )
+    return average_from
+
+
+@contextlib.contextmanager
+def momentum(model, step):
+    """Gives the optimizer the momentum of a step while it updates: its own, or that of the mean since `average_from`.
+
+    Args:
+        model: In training; on JAX while its clock shows a reading.
+        step: The number of the training step, from 0.
+    """
+    if model.average_from is None:
+        yield
+        return
+    optimizer = keras_internals.inner_optimizer(model.optimizer)
+    own, optimizer.ema_momentum = optimizer.ema_momentum, _of_mean(model, step)
+    try:
+        yield
+    finally:
+        optimizer.ema_momentum = own
+
+
+def _of_mean(model, step):
+    """k/(k + 1) of k steps since `average_from`: 0 until then, so that the average is the weights as they are."""
+    progress, rate = model.clock.progress(step), model.clock.progress_a_step()
+    since = ops.where(rate > 0, (progress - model.average_from) / ops.where(rate > 0, rate, 1.0), 0.0)
+    num_averaged = ops.maximum(ops.round(since), 0.0)
+    return num_averaged / (num_averaged + 1)
+
+
 def build(model) -> None:
     """Creates the variables for the averages of batch norm's statistics in a built optimizer that averages weights, once."""
     if _averages_weights(model) and not _averages_of_statistics(model):
@@ -99,7 +144,7 @@ def update(model, step) -> None:
     """Averages batch norm's statistics as they are after a training step, where the optimizer averages the weights.
 
     Args:
-        model: In training; on JAX within a scope of its variables.
+        model: In training, within `momentum`; on JAX within a scope of its variables.
         step: The number of the training step, from 0.
     """
     if not _averages_weights(model):
@@ -108,8 +153,8 @@ def update(model, step) -> None:
     # as Keras does for the weights: the average begins with their values, anew until the first update
     begins = ops.equal(step // (optimizer.gradient_accumulation_steps or 1), 0)
     for statistic, average in zip(_statistics(model), _averages_of_statistics(model), strict=True):
-        momentum = ops.cast(ops.where(begins, 0.0, optimizer.ema_momentum), statistic.dtype)
-        average.assign(momentum * average + (1 - momentum) * statistic)
+        kept = ops.cast(ops.where(begins, 0.0, optimizer.ema_momentum), statistic.dtype)
+        average.assign(kept * average + (1 - kept) * statistic)
 
 
 def _pairs(model) -> list[tuple]:

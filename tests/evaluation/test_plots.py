@@ -4,7 +4,8 @@ import gallery
 import numpy as np
 import pytest
 
-from mixmo_keras import masks, plots
+from mixmo_keras import augmentation, masks, plots, policies
+from mixmo_keras.seeds import StepSeed
 
 IMAGES = np.stack([np.full((8, 8, 3), 255), np.zeros((8, 8, 3))]).astype("uint8")
 
@@ -42,6 +43,19 @@ def test_gallery_needs_two_images():
 def test_wrong_options_of_the_gallery(options, message):
     with pytest.raises(ValueError, match=message):
         plots.mixing_gallery(IMAGES, **options)
+
+
+def test_gallery_shows_what_augmentations_draw():
+    layers = {"erased": policies.RandomErasing(1.0, fill=0), "flipped": augmentation.PadCropFlip(0)}
+    figure = plots.augmentation_gallery(IMAGES, layers, num_draws=3, seed=4)
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert len(shown) == 2 * len(IMAGES) * 4
+    np.testing.assert_array_equal(shown[0][..., 0], np.rint(IMAGES[0][..., 0]))
+    expected = layers["erased"](np.repeat(np.float32(IMAGES[:1]), 3, axis=0), seed=StepSeed(4))
+    np.testing.assert_array_equal(shown[2][..., 0], np.rint(expected[1][..., 0]))
+    assert [axes.get_ylabel() for axes in figure.axes[::4]] == [name for name in layers for _ in IMAGES]
+    with pytest.raises(ValueError, match=r"`images` must be images \(n, H, W, C\), got shape \(3,\)"):
+        plots.augmentation_gallery(np.zeros(3), layers)
 
 
 def test_equal_weights():
@@ -84,7 +98,11 @@ def test_save_leaves_no_part(tmp_path):
 
 def test_gallery_recipe(tmp_path, capsys):
     paths = gallery.main(["--dataset", "digits", "--output-dir", str(tmp_path)])
-    assert sorted(path.name for path in paths) == ["loss_weights.png", "mixing_gallery.png"]
+    assert sorted(path.name for path in paths) == [
+        "augmentation_gallery.png",
+        "loss_weights.png",
+        "mixing_gallery.png",
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     with pytest.raises(SystemExit, match="has fewer validation images"):
         gallery.main(["--dataset", "digits", "--images", "0", "5000"])

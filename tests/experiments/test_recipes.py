@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny
 
-from mixmo_keras import datasets, files, version
+from mixmo_keras import SAM, datasets, files, version
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run, splits
 from mixmo_keras.experiments.options import Default
@@ -154,6 +154,10 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(learning_rate=float("nan")), "`learning_rate` must be a positive number, got nan"),
         (dict(clip_norm=0), "`clip_norm` must be a positive number, got 0"),
         (dict(flip=1), "`flip` must be True or False, got 1"),
+        (dict(adaptive_sam=True), "`adaptive_sam` has no meaning without `sam`"),
+        (dict(sam=0.0), "`sam` must be a positive number, got 0"),
+        (dict(average_from=1.0), r"`average_from` must be a number within \[0, 1\), got 1"),
+        (dict(ema=0.9, average_from=0.5), "`ema` and `average_from` are two averages of the weights: choose one"),
         (dict(ema=1.5), r"`ema` must be a number within \(0, 1\), got 1.5"),
         (dict(batch_repetitions=0), "`batch_repetitions` must be an integer of at least 1, got 0"),
         (dict(mask="linear"), "`mask` must be one of cutmix, .*, got 'linear'"),
@@ -278,9 +282,13 @@ class Die(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+AVERAGES = [dict(ema=0.9), dict(average_from=0.5, sam=0.05)]
+
+
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_every_option(tmp_path, capsys):
-    options = dict(ema=0.9, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3, msda="cutmix")
+@pytest.mark.parametrize("averaged", AVERAGES, ids=["moving average", "mean and SAM"])
+def test_a_killed_run_goes_on_with_every_option(averaged, tmp_path, capsys):
+    options = dict(**averaged, clip_norm=1.0, accumulation=2, checkpoint_steps=30, epochs=3, msda="cutmix")
     whole, broken = (in_folder(tmp_path / name) for name in ("whole", "broken"))
     whole, broken = (dataclasses.replace(one, **options) for one in (whole, broken))
     figures = run(whole)
@@ -320,6 +328,12 @@ def test_options_reach_the_optimizer_and_the_model():
     assert (optimizer.global_clipnorm, optimizer.gradient_accumulation_steps) == (1.5, 2)
     assert model.jit_compile
     assert model.synchronized_batch_norm
+    assert (model.average_from, model.sharpness) == (None, None)
+    other = dataclasses.replace(digits.RECIPE, average_from=0.75, sam=0.5, adaptive_sam=True, **TINY).resolved()
+    assert "-adaptive_sam0.5-" in other.name
+    model = build(other, datasets.info("digits"))
+    assert (model.average_from, model.sharpness) == (0.75, SAM(0.5, adaptive=True))
+    assert model.optimizer.use_ema
     plain = build(dataclasses.replace(digits.RECIPE, **TINY).resolved(), datasets.info("digits"))
     assert not plain.optimizer.use_ema
     assert not plain.jit_compile  # no GPU here

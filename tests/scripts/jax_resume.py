@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tiny
 
+from mixmo_keras import SAM
 from mixmo_keras.training.checkpoint_files import values_of
 from mixmo_keras.training.checkpoints import Checkpoints
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
@@ -20,10 +21,14 @@ class Die(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def run(folder, *callbacks, ema=False):
+AVERAGED = {"moving": dict(), "mean": dict(average_from=0.3, sharpness=SAM(0.1))}
+
+
+def run(folder, *callbacks, ema=None):
     model = tiny.model(learning_rate=None)
     if ema:
-        model.compile(keras.optimizers.SGD(model.schedule, 0.9, use_ema=True, ema_momentum=0.8))
+        optimizer = keras.optimizers.SGD(model.schedule, 0.9, use_ema=True, ema_momentum=0.8)
+        model.compile(optimizer, **AVERAGED[ema])
         callbacks = (*callbacks, SwapAveragedWeights())
     resuming = Checkpoints(folder, every_steps=2)
     position = resuming.restore(model)
@@ -41,7 +46,7 @@ def run(folder, *callbacks, ema=False):
     return model, history
 
 
-for ema in (False, True):
+for ema in (None, *AVERAGED):
     folder = f"{sys.argv[1]}/{ema}"
     with contextlib.suppress(KeyboardInterrupt):
         run(folder + "/killed", Die(), ema=ema)

@@ -17,8 +17,9 @@ import keras
 import numpy as np
 import tiny
 
-from mixmo_keras import schedules
+from mixmo_keras import SAM, schedules
 from mixmo_keras.mixing.batch import Batch
+from mixmo_keras.seeds import StepSeed
 from mixmo_keras.training.objective import members_loss
 
 assert keras.backend.backend() == "jax"
@@ -70,5 +71,30 @@ for dtype in sys.argv[2:]:
         assert "at step 4" in str(error), error
     else:
         assert dtype == "mixed_float16"  # whose loss scaling skips such a step; ReLU hides NaN from the loss
+
+# sharpness: one step against two gradients written out; what layers add to the loss is in both
+ball = keras.layers.ActivityRegularization(l2=0.1)
+model = tiny.model(l2=0.01, num_members=1, backbone=tiny.backbone())
+model.core = keras.Sequential([model.core, ball])
+model.compile(keras.optimizers.SGD(0.1), sharpness=SAM(0.5))
+before = [jax.numpy.array(w.value) for w in model.trainable_variables]
+seen = StepSeed(model.seed, 0)
+batch = model.make_batch((jax.numpy.array(X), jax.numpy.array(Y)), seen)
+
+
+def minimised(trainable):
+    with keras.StatelessScope(state_mapping=list(zip(model.trainable_variables, trainable, strict=True))):
+        features = model.core.layers[0](model.encoders(model.normalize(batch.images))[:, 0], training=True)
+        logits = model.heads(features)[:, 0]
+        entropy = -jax.numpy.mean(jax.nn.log_softmax(logits)[np.arange(len(logits)), batch.targets[:, 0]])
+        return entropy + 0.1 * (features**2).sum() / len(logits) + 0.01 * sum((w**2).sum() for w in trainable)
+
+
+slope = jax.grad(minimised)(before)
+norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in slope))
+uphill = jax.grad(minimised)([w + 0.5 * g / norm for w, g in zip(before, slope, strict=True)])
+model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+for w, g, after in zip(before, uphill, model.trainable_variables, strict=True):
+    np.testing.assert_allclose(np.asarray(after.value), w - 0.1 * g, rtol=1e-4, atol=1e-6, err_msg=after.path)
 assert "tensorflow" not in sys.modules
 print("done")

@@ -1,4 +1,4 @@
-"""Two replicas on two logical CPUs: python two_replicas.py DTYPE JIT_COMPILE MODEL.keras"""
+"""Two replicas on two logical CPUs: python two_replicas.py DTYPE JIT_COMPILE RADIUS MODEL.keras"""
 
 import sys
 
@@ -11,26 +11,45 @@ import keras
 import tiny
 from gradients import gradients
 
+from mixmo_keras import SAM
 from mixmo_keras.seeds import StepSeed
 
 X, Y = tiny.data()
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-dtype, jit_compile, path = sys.argv[1], sys.argv[2] == "True", sys.argv[3]
+dtype, jit_compile, radius, path = sys.argv[1], sys.argv[2] == "True", float(sys.argv[3]), sys.argv[4]
+sharpness = SAM(radius) if radius else None
 named = dict(backbone="wrn10_1", input_shape=tiny.SHAPE, dtype=dtype) if dtype != "float32" else {}
 by_formula = dtype == "float32" and not jit_compile  # XLA draws by another algorithm
 with strategy.scope():
     model = tiny.model(l2=0.01, learning_rate=None, **named)
-    model.compile(keras.optimizers.SGD(0.1 if by_formula else 0.01), jit_compile=jit_compile)
+    model.compile(keras.optimizers.SGD(0.1 if by_formula else 0.01), jit_compile=jit_compile, sharpness=sharpness)
 data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
 
 # a step goes down the mean of the replicas' gradients, and down L2 once
 if by_formula:
     one = tiny.model(l2=0.01)
-    halves = [gradients(one, X[4 * r : 4 * r + 4], Y[4 * r : 4 * r + 4], replica=r)[0] for r in (0, 1)]
     start = [np.array(w) for w in one.trainable_weights]
+
+    def slopes(replica):
+        rows = slice(4 * replica, 4 * replica + 4)
+        found, _ = gradients(one, X[rows], Y[rows], replica=replica)
+        return [g + 0.02 * np.array(w) for g, w in zip(found, one.trainable_weights, strict=True)]
+
+    def uphill(replica):
+        """Each replica goes uphill for its own rows."""
+        found = slopes(replica)
+        if radius:
+            norm = np.sqrt(sum(np.square(g).sum() for g in found))
+            for weight, g in zip(one.trainable_weights, found, strict=True):
+                weight.assign(weight + radius * g / norm)
+            found = slopes(replica)
+        for weight, value in zip(one.trainable_weights, start, strict=True):
+            weight.assign(value)
+        return found
+
     model.fit(data, verbose=0)
-    for w, g, h, after in zip(start, *halves, model.trainable_weights, strict=True):
-        np.testing.assert_allclose(after, w - 0.1 * ((g + h) / 2 + 0.02 * w), rtol=1e-4, atol=1e-6)
+    for w, g, h, after in zip(start, uphill(0), uphill(1), model.trainable_weights, strict=True):
+        np.testing.assert_allclose(after, w - 0.1 * (g + h) / 2, rtol=1e-4, atol=1e-6)
 
 before = [np.array(w) for w in model.trainable_weights]
 history = model.fit(data, epochs=2, validation_data=data, verbose=0).history

@@ -10,6 +10,7 @@ import tiny
 from gradients import gradients
 from keras import ops
 
+from mixmo_keras import SAM
 from mixmo_keras.seeds import StepSeed
 from mixmo_keras.training import steps
 from mixmo_keras.training.objective import members_loss
@@ -149,12 +150,13 @@ def test_mixed_precision_trains(dtype, losses_in_float32, tmp_path):
 
 
 @pytest.mark.slow
-def test_xla_takes_the_same_steps():
+@pytest.mark.parametrize("sharpness", [None, SAM(0.05)])
+def test_xla_takes_the_same_steps(sharpness):
     """With the same draws: TensorFlow's XLA draws by another algorithm."""
     histories = []
     for jit_compile in (False, True):
         model = tiny.model(backbone="wrn10_1", input_shape=tiny.SHAPE, l2=3e-4)
-        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), jit_compile=jit_compile)
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), jit_compile=jit_compile, sharpness=sharpness)
         assert model.jit_compile == jit_compile
         drawn = model.draw(4, StepSeed(model.seed, 0))
         model.draw = lambda *_, drawn=drawn: drawn
@@ -187,14 +189,16 @@ def test_xla_draws_what_a_step_needs():
 
 
 @pytest.mark.slow  # test_distribution.py compares twenty steps of two replicas with those of none
-def test_replicas_train_in_step(tmp_path):
-    assert tiny.script("two_replicas.py", "float32", False, tmp_path / "model.keras").endswith("done\n")
+@pytest.mark.parametrize("radius", [0, 0.5])
+def test_replicas_train_in_step(radius, tmp_path):
+    assert tiny.script("two_replicas.py", "float32", False, radius, tmp_path / "model.keras").endswith("done\n")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("radius", [0, 0.05])
 @pytest.mark.parametrize(("dtype", "jit_compile"), [("float32", True), ("mixed_float16", False)])
-def test_replicas_train_with_xla_and_in_float16(dtype, jit_compile, tmp_path):
-    assert tiny.script("two_replicas.py", dtype, jit_compile, tmp_path / "model.keras").endswith("done\n")
+def test_replicas_train_with_xla_and_in_float16(dtype, jit_compile, radius, tmp_path):
+    assert tiny.script("two_replicas.py", dtype, jit_compile, radius, tmp_path / "model.keras").endswith("done\n")
 
 
 # -- JAX -------------------------------------------------------------------------------------------------------------

@@ -171,3 +171,28 @@ def test_in_mixed_precision(dtype, tmp_path):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     model.save(tmp_path / "model.keras")
     assert tiny.equal_weights(keras.models.load_model(tmp_path / "model.keras"), model)
+
+
+def test_the_mean_since_a_share_of_training(tmp_path):
+    """After 0.4 of fifteen steps: before, the average is the weights as they are."""
+    model, watch = tiny.model(learning_rate=None), Watch()
+    model.compile(keras.optimizers.SGD(0.1, 0.9, use_ema=True), average_from=0.4)
+    fit(model, mixmo_keras.SwapAveragedWeights(), watch)
+    assert_close(watch.ended[0], watch.steps[STEPS - 1])
+    for epoch in (1, 2):
+        averaged = [np.mean(of_steps, axis=0) for of_steps in zip(*watch.steps[6 : STEPS * (epoch + 1)], strict=True)]
+        assert_close(watch.ended[epoch], averaged)
+    assert model.optimizer.ema_momentum == keras.optimizers.SGD(use_ema=True).ema_momentum  # its own again
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    assert copy.average_from == 0.4
+    assert tiny.equal_weights(copy, model)
+
+
+def test_a_mean_needs_an_optimizer_that_averages():
+    with pytest.raises(
+        ValueError, match=r"`average_from` \(=0\.75\) needs an optimizer that averages weights, such as"
+    ):
+        tiny.model().compile(keras.optimizers.SGD(0.1), average_from=0.75)
+    with pytest.raises(ValueError, match=r"`average_from` must be a number .*, or None, got 1"):
+        tiny.model().compile(keras.optimizers.SGD(0.1, use_ema=True), average_from=1)

@@ -20,7 +20,8 @@ def train_step(model, state, data):
 
     def scope(*values):
         pairs = zip(variables, values, strict=True)
-        return keras.StatelessScope(state_mapping=[pair for one in pairs for pair in zip(*one, strict=True)])
+        mapping = [pair for one in pairs for pair in zip(*one, strict=True)]
+        return keras.StatelessScope(state_mapping=mapping, collect_losses=True)
 
     def after(scope, number, values):
         """The values of a group of variables when a scope ends."""
@@ -29,22 +30,29 @@ def train_step(model, state, data):
 
     trainable, others, optimizer, metrics = state
 
-    def scaled_objective(trainable):
+    def scaled_objective(trainable, batch=None):
         with scope(trainable, others, optimizer, metrics) as forward:
             step = ops.convert_to_tensor(model.step_counter)
             seed = seeds.StepSeed(model.seed, step)
-            batch = model.make_batch(data, seed)
+            if batch is None:
+                batch = model.make_batch(data, seed)
             aim = objective(model, batch, seed)
             scaled = model.optimizer.scale_loss(aim.minimised)
         return scaled, (batch, aim, step, after(forward, 1, others))
 
-    gradients, (batch, aim, step, others) = jax.grad(scaled_objective, has_aux=True)(trainable)
+    differentiated = jax.grad(scaled_objective, has_aux=True)
+    gradients, (batch, aim, step, moved) = differentiated(trainable)
+    if model.sharpness:
+        gradients, _ = differentiated(model.sharpness.uphill(trainable, gradients), batch)
+    others = moved
     with scope(trainable, others, optimizer, metrics):
         reading = ops.convert_to_tensor(model.clock.reading)
-    with model.clock.showing(reading):
+    with model.clock.showing(reading), weight_averaging.momentum(model, step):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+        with scope(trainable, others, optimizer, metrics) as averaging:
+            weight_averaging.update(model, step)
+        optimizer = after(averaging, 2, optimizer)
     with scope(trainable, others, optimizer, metrics) as finish:
-        weight_averaging.update(model, step)
         logs = model.finish_step(data, step, batch, aim, gradients)
     values = (trainable, others, optimizer, metrics)
     return logs, tuple(after(finish, number, group) for number, group in enumerate(values))

@@ -1,5 +1,7 @@
 """The training step on TensorFlow, under any `tf.distribute` strategy."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -27,10 +29,12 @@ def train_step(model, data):
 
     def forward_backward(data, share):
         batch = model.make_batch(data, seed)
-        with tf.GradientTape() as tape:
-            aim = objective(model, batch, seed)
-            scaled = model.optimizer.scale_loss(aim.minimised * share)
-        return batch, aim, tape.gradient(scaled, [weight.value for weight in weights])
+        before = _values(model.non_trainable_variables) if model.sharpness else []
+        aim, gradients = _differentiated(model, batch, seed, share)
+        if model.sharpness:
+            uphill = model.sharpness.uphill(_values(weights), gradients)
+            _, gradients = _differentiated(model, batch, seed, share, at=(uphill, before))
+        return batch, aim, gradients
 
     # batch norm that is synchronized exchanges its sums in the middle of the step
     if several and model.jit_compile and not model.synchronized_batch_norm:
@@ -40,16 +44,44 @@ def train_step(model, data):
     # Keras asks for one batch too many where the data end: nothing may change that does not wait for a batch
     with tf.control_dependencies([aim.loss]):
         summed = _sum_over_replicas(replica, gradients) if several else gradients
-        model.optimizer.apply_gradients(zip(summed, weights, strict=True))
-        if several:
-            _average_statistics(model, replica, share)
-        weight_averaging.update(model, step)
+        with weight_averaging.momentum(model, step):
+            model.optimizer.apply_gradients(zip(summed, weights, strict=True))
+            if several:
+                _average_statistics(model, replica, share)
+            weight_averaging.update(model, step)
     if not several:
         return model.finish_step(data, step, batch, aim, gradients)
     logs = tf.cond(
         num_images > 0, lambda: model.finish_step(data, step, batch, aim, gradients), lambda: model.get_metrics_result()
     )
     return _reducible(model, logs)
+
+
+def _differentiated(model, batch, seed, share, at=None):
+    """The objective of a batch, and its gradient with respect to the trainable weights, scaled.
+
+    Args:
+        at: values of the trainable and of the non-trainable variables to compute it with, in place of their own, which then
+            stay as they are.
+    """
+    weights = model.trainable_weights
+    with tf.GradientTape() as tape:
+        if at is None:
+            points, state = [weight.value for weight in weights], contextlib.nullcontext()
+        else:
+            points, others = at
+            tape.watch(points)
+            mapping = [*zip(weights, points, strict=True), *zip(model.non_trainable_variables, others, strict=True)]
+            state = keras.StatelessScope(mapping, collect_losses=True)
+        with state:
+            aim = objective(model, batch, seed)
+            scaled = model.optimizer.scale_loss(aim.minimised * share)
+    return aim, tape.gradient(scaled, points)
+
+
+def _values(variables) -> list:
+    """What variables hold now."""
+    return [tf.convert_to_tensor(variable.value) for variable in variables]
 
 
 def test_step(model, keras_step, data):

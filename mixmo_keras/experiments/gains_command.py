@@ -1,0 +1,94 @@
+"""The command line of a recipe that holds methods beside each other over seeds: measure, show, keep, document."""
+
+import argparse
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from mixmo_keras import files
+from mixmo_keras.experiments import tables
+from mixmo_keras.experiments.gains import Figures
+
+Measured = dict[str, dict[str, Figures]]  # figures by row and seed
+_OF_DOCS = ("setting", "noise", "ours", "docs")  # what `--docs` has a use for
+
+
+def parser(
+    description: str, settings: Collection[str], rows: Collection[str], noise: float, folder: str
+) -> argparse.ArgumentParser:
+    """The options that all such recipes have.
+
+    Args:
+        description: The recipe's docstring.
+        settings: Names of data and training, one of which is chosen.
+        rows: Names of the methods.
+        noise: The default rate of wrong labels.
+        folder: The default folder of the runs.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", choices=list(settings))
+    parser.add_argument("--noise", type=float, default=noise, help=f"rate of wrong labels (default: {noise:g})")
+    parser.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows), metavar="METHOD")
+    parser.add_argument("--ours", choices=list(rows), default="Cut-MixMo", help="the row that others are held against")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output-dir", default=folder)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The options; ends with an error where `--docs` stands beside one that decides what is measured."""
+    options = parser.parse_args(arguments)
+    for option, value in vars(options).items():
+        if options.docs and option not in _OF_DOCS and value != parser.get_default(option):
+            parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")
+    return options
+
+
+def run(
+    options: argparse.Namespace,
+    kept: Path,
+    measure: Callable[[argparse.Namespace], Measured],
+    show: Callable[[Measured, str], dict[str, str]],
+    document: Callable[[Measured, dict[str, str]], None],
+) -> Measured:
+    """Measures, or reads what was kept, and prints tables; returns the figures.
+
+    Args:
+        options: Of `parse`.
+        kept: The file in which figures are kept.
+        measure: Makes and evaluates the runs that are missing.
+        show: Tables by the name of their part, of the figures and of the row that others are held against.
+        document: Puts them into the documentation.
+
+    Raises:
+        SystemExit: what can't be read, run or written.
+    """
+    try:
+        measured = json.loads(kept.read_text()) if options.docs else measure(options)
+        shown = show(measured, options.ours)
+        if options.docs:
+            document(measured, shown)
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print("\n" + "\n\n".join(shown.values()))
+    if options.keep:
+        files.write_json(kept, measured)
+    return measured
+
+
+def write_parts(path: Path, name: str, texts: dict[str, str]) -> None:
+    """Puts texts into a page of documentation, each in the place that is marked by `name` and its part.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    page = path.read_text()
+    for part, text in texts.items():
+        page = tables.put(page, f"{name}-{part}", text)
+    files.write_text(path, page)

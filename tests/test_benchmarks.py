@@ -339,9 +339,8 @@ CONVERTED = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name", [CONVERTED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CONVERTED[1:])]
-)
+@pytest.mark.slow  # tests/models/test_from_classifier.py converts small ones
+@pytest.mark.parametrize("name", CONVERTED)
 @pytest.mark.filterwarnings("ignore:.compile\\(\\). was not called")  # keras_hub's own
 def test_conversions_of_classifiers(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

@@ -111,9 +111,10 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(tmp_path, capsys):
     assert "failed: MemoryError: out of memory" in text
 
 
+@pytest.mark.slow  # the random one goes through failed trials above
 @pytest.mark.parametrize(
-    "kind",  # the random one goes through failed trials above; Hyperband has options of its own
-    [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "hyperband")) for kind in search.TUNERS],
+    "kind",
+    search.TUNERS,
 )
 def test_every_tuner(kind, tmp_path):
     own = dict(max_epochs=2) if kind == "hyperband" else dict(max_trials=3)

@@ -86,6 +86,7 @@ SOME_AND_ALL = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow  # they add statistics, which tests/training/test_distribution.py sums over replicas for accuracy and loss
 @SOME_AND_ALL
 def test_under_two_replicas_and_with_rows_left_out(names):
     found = json.loads(tiny.script("metrics_under_two_replicas.py", *names).splitlines()[-1])
@@ -157,6 +158,7 @@ def test_errors(make, message):
         make()
 
 
+@pytest.mark.slow  # metrics/functions and streams are one definition in Keras' operations
 @SOME_AND_ALL
 def test_on_jax(names):
     found = json.loads(tiny.script("metrics_on_jax.py", *names, backend="jax").splitlines()[-1])

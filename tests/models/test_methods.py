@@ -369,18 +369,17 @@ class SaveAfter(keras.callbacks.Callback):
             self.predictions = self.model.predict_members(self.x, verbose=0)
 
 
-QUICK = [("CutMixMo", 2, "cutmix"), ("MIMO, repeated", 3, "cutmix")]  # test_models.py has a Linear-MixMo
 EVERY = [
     *itertools.product(["CutMixMo", "LinearMixMo", "MIMO"], [1, 2, 3], [None, "cutmix"]),
     *itertools.product(["CutMixMo, unmixing", "MIMO, repeated"], [2, 3], [None, "mixup"]),
     *itertools.product(["SingleNetwork"], [1], [None, "cutmix", "mixup"]),
     ("MIMO, repeated", 3, "cutmix"),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in EVERY if case not in QUICK]
 
 
+@pytest.mark.slow  # tests/training/test_checkpoints.py resumes one method at every moment
 @pytest.mark.filterwarnings("ignore:One member has nobody to mix with")
-@pytest.mark.parametrize(("name", "num_members", "choice"), [*QUICK, *SLOW])
+@pytest.mark.parametrize(("name", "num_members", "choice"), EVERY)
 def test_training_resumes_where_it_was(tmp_path, name, num_members, choice):
     x, y = data(8)
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)

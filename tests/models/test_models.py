@@ -210,7 +210,11 @@ def test_class_weight_is_a_sample_weight():
 
 @pytest.mark.parametrize(
     ("num_members", "averaging"),
-    [(3, "logits"), (3, "probabilities"), (1, "logits"), pytest.param(1, "probabilities", marks=pytest.mark.slow)],
+    [
+        (3, "probabilities"),
+        (1, "logits"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((3, "logits"), (1, "probabilities"))),
+    ],
 )
 def test_evaluate_predict_and_predict_members_agree(averaging, num_members):
     model = tiny.model(num_members=num_members, averaging=averaging)

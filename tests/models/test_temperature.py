@@ -16,7 +16,7 @@ X, Y = tiny.data(40)
 @pytest.mark.parametrize(
     ("averaging", "temperature_applies_to"),
     [
-        ("logits", "ensemble"),
+        pytest.param("logits", "ensemble", marks=pytest.mark.slow),
         ("probabilities", "members"),
         pytest.param("logits", "members", marks=pytest.mark.slow),
         pytest.param("probabilities", "ensemble", marks=pytest.mark.slow),

@@ -139,7 +139,7 @@ def preact_parameters(width, num_members, num_classes):
     return total + num_members * (inputs + 1) * num_classes
 
 
-@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("width", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_number_of_parameters_of_preact_resnet(width):
     parts = backbones.preact_resnet(18, width)
     for num_members in (1, 2, 3):

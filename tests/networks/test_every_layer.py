@@ -8,7 +8,8 @@ import tiny
 from layer_harness import Case
 
 import mixmo_keras
-from mixmo_keras.mixing.augmentation import PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing import policies
+from mixmo_keras.mixing.augmentation import Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
@@ -55,6 +56,7 @@ def three_images_a_pass(layer: keras.layers.Layer, case: Case) -> keras.Model:
 
 
 MEMBERS, IMAGES = numbers(2, 3, 4, 6, 3), numbers(2, 4, 6, 3)
+PIXELS = np.round(255 * numbers(40, 5, 7, 3))
 CASES = {
     "MultiEncoder": Case(encoders, (MEMBERS,), (2, 3, 4, 6, 2)),
     "MultiEncoder, one image": Case(encoders, (IMAGES,), (2, 3, 4, 6, 2)),
@@ -96,6 +98,14 @@ CASES = {
     "LayerScale": Case(lambda **o: LayerScale(0.5, **o), (numbers(2, 4, 3),), (2, 4, 3)),
     "PadCropFlip": Case(lambda **o: PadCropFlip(2, **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
     "RandomResizedCrop": Case(RandomResizedCrop, (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
+    "RandomErasing": Case(policies.RandomErasing, (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
+    # rows enough for some that stay as they are: the others have no gradient, being whole numbers
+    "TrivialAugment": Case(policies.TrivialAugment, (PIXELS,), (40, 5, 7, 3)),
+    "RandAugment": Case(lambda **o: policies.RandAugment(1, **o), (PIXELS,), (40, 5, 7, 3)),
+    "AutoAugment": Case(policies.AutoAugment, (PIXELS,), (40, 5, 7, 3)),
+    "Compose": Case(
+        lambda **o: Compose([PadCropFlip(1), policies.RandomErasing()], **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)
+    ),
 }
 every_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
 

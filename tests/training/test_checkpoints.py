@@ -120,19 +120,20 @@ def whole(tmp_path_factory):
 
 
 # steps: before the first checkpoint, on one, past one, the last of an epoch, the first of one, the very last
-@pytest.mark.parametrize("step", [1, 2, 3, 5, 6, 15])
+@pytest.mark.parametrize("step", [2, 5, 15, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 3, 6))])
 def test_a_killed_run_ends_as_the_one_that_was_not(step, tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupt(die, step))
     assert_same(run(tmp_path), whole)
 
 
+@pytest.mark.slow  # each alone is killed and gone on with above and below
 @pytest.mark.parametrize(
     "options",
     [
         dict(gradient_accumulation_steps=2, global_clipnorm=0.5, ema=True),
-        pytest.param(dict(gradient_accumulation_steps=2, global_clipnorm=0.5), marks=pytest.mark.slow),
-        pytest.param(dict(gradient_accumulation_steps=2, ema=True), marks=pytest.mark.slow),
+        dict(gradient_accumulation_steps=2, global_clipnorm=0.5),
+        dict(gradient_accumulation_steps=2, ema=True),
     ],
 )
 def test_with_averaged_weights_and_accumulated_gradients(options, tmp_path):
@@ -158,13 +159,15 @@ def test_averaged_weights_and_statistics_of_a_killed_run(when, tmp_path, average
     assert_same(run(tmp_path, ema=True), averaged)
 
 
-@pytest.mark.parametrize("when", [pytest.param(dict(step=5), marks=pytest.mark.slow), dict(epoch=1)])
+@pytest.mark.slow  # without averages below, and killed with them above
+@pytest.mark.parametrize("when", [dict(step=5), dict(epoch=1)])
 def test_sigterm_with_averaged_weights(when, tmp_path, averaged):
     with pytest.raises(SystemExit):
         run(tmp_path, Interrupt(terminate, **when), every_steps=None, ema=True)
     assert_same(run(tmp_path, ema=True), averaged)
 
 
+@pytest.mark.slow  # once above
 def test_a_run_killed_again_and_again(tmp_path, whole):
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):

@@ -110,7 +110,7 @@ def test_a_step_goes_down_the_oracles_loss(build):
     "options",
     [
         dict(teaching="sigmoid", sample_weight=True),
-        dict(msda="cutmix", efficient_drop_path=True),
+        pytest.param(dict(msda="cutmix", efficient_drop_path=True), marks=pytest.mark.slow),
         *(pytest.param({name: True}, marks=pytest.mark.slow) for name in ("sample_weight", "efficient_drop_path")),
     ],
 )

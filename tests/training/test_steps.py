@@ -133,7 +133,8 @@ def losses_in_float32():
     return trained_in("float32")[1]
 
 
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+# float16 has loss scaling besides
+@pytest.mark.parametrize("dtype", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_mixed_precision_trains(dtype, losses_in_float32, tmp_path):
     model, losses = trained_in(dtype)
     assert {w.dtype for w in model.trainable_weights} == {"float32"}

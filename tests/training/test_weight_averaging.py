@@ -106,6 +106,7 @@ def test_weights_and_statistics_against_numpy(options, tmp_path):
     assert_close(values_of(named), expected[-1][-2:])
 
 
+@pytest.mark.slow  # why there is a callback of our own; what it does is tested above
 def test_what_keras_leaves_out():
     """The same run with Keras' callback: the same averaged weights, with the statistics of those that train."""
     ours, keras_own = compiled(), compiled()

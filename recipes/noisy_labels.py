@@ -87,21 +87,7 @@ def write_docs(name: str, noise: float, measured: gains_command.Measured, shown:
 
 def measure(options: argparse.Namespace) -> gains_command.Measured:
     """The figures by row and seed, of runs that are there or made."""
-    base = SETTINGS[options.setting]
-    base = dataclasses.replace(
-        base,
-        label_noise=options.noise,
-        data_dir=options.data_dir,
-        output_dir=f"{options.output_dir}/{options.setting}-{base.backbone}-noise{options.noise:g}",
-        export_dir=f"{options.output_dir}/saved_models",
-    )
-    measured: gains_command.Measured = {name: {} for name in options.rows}
-    for seed in options.seeds:
-        for name in options.rows:
-            figures = gains.measure(ROWS, name, base, seed, options.only_table)
-            if figures is not None:
-                measured[name][str(seed)] = figures
-    return {name: by_seed for name, by_seed in measured.items() if by_seed}
+    return gains_command.measure(options, SETTINGS, ROWS)
 
 
 def kept_panels(noise: float) -> dict[str, gains_command.Measured]:

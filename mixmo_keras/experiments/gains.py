@@ -42,15 +42,20 @@ Figures = dict[str, float | None]  # by title
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A method: the settings that it changes in a recipe, and of how many networks it is a deep ensemble."""
+    """A method: the settings that it changes in a recipe, and of how many networks it is a deep ensemble.
+
+    One whose steps cost more than others' trains for a share of the epochs.
+    """
 
     changes: Mapping[str, Any]
     networks: int = 1
+    share_of_epochs: float = 1.0
 
 
 def recipes(row: Row, name: str, base: Recipe, seed: int) -> list[Recipe]:
     """The runs of a row for one seed, which is also that of the data: of the choice of images and of wrong labels."""
-    base = dataclasses.replace(base, data_seed=seed, **row.changes)
+    epochs = round(base.epochs * row.share_of_epochs)
+    base = dataclasses.replace(base, data_seed=seed, epochs=epochs, **row.changes)
     folder = f"{base.output_dir}/{name.replace(' ', '_')}"
     seeds = [seed + LATER_NETWORKS * network for network in range(row.networks)]
     return [dataclasses.replace(base, seed=one, output_dir=folder) for one in seeds]
@@ -61,7 +66,7 @@ def shared(rows: Mapping[str, Row], name: str) -> str:
     row = rows[name]
     if row.networks == 1:
         return name
-    return next((other for other, one in rows.items() if one.networks == 1 and one.changes == row.changes), name)
+    return next((other for other, one in rows.items() if one == dataclasses.replace(row, networks=1)), name)
 
 
 def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_read: bool = False) -> Figures | None:

@@ -1,13 +1,15 @@
 """The command line of a recipe that holds methods beside each other over seeds: measure, show, keep, document."""
 
 import argparse
+import dataclasses
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from mixmo_keras import files
-from mixmo_keras.experiments import tables
-from mixmo_keras.experiments.gains import Figures
+from mixmo_keras.experiments import gains, tables
+from mixmo_keras.experiments.gains import Figures, Row
+from mixmo_keras.experiments.recipe import Recipe
 
 Measured = dict[str, dict[str, Figures]]  # figures by row and seed
 _OF_DOCS = ("setting", "noise", "ours", "docs")  # what `--docs` has a use for
@@ -80,6 +82,31 @@ def run(
     if options.keep:
         files.write_json(kept, measured)
     return measured
+
+
+def measure(options: argparse.Namespace, settings: Mapping[str, Recipe], rows: Mapping[str, Row]) -> Measured:
+    """The figures of rows that train from nothing, by row and seed, of runs that are there or made.
+
+    Args:
+        options: Of `parse`.
+        settings: What every row trains on and how, by name.
+        rows: The methods by name.
+    """
+    base = settings[options.setting]
+    base = dataclasses.replace(
+        base,
+        label_noise=options.noise,
+        data_dir=options.data_dir,
+        output_dir=f"{options.output_dir}/{options.setting}-{base.backbone}-noise{options.noise:g}",
+        export_dir=f"{options.output_dir}/saved_models",
+    )
+    measured: Measured = {name: {} for name in options.rows}
+    for seed in options.seeds:
+        for name in options.rows:
+            figures = gains.measure(rows, name, base, seed, options.only_table)
+            if figures is not None:
+                measured[name][str(seed)] = figures
+    return {name: by_seed for name, by_seed in measured.items() if by_seed}
 
 
 def write_parts(path: Path, name: str, texts: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import beyond
 import both_modes
 import digits
 import noisy_labels
@@ -112,6 +113,34 @@ def test_a_deep_ensemble_takes_the_networks_of_its_single_row():
     assert two[0] == one[0]
     assert [(recipe.seed, recipe.data_seed) for recipe in two] == [(1, 1), (101, 1)]
     assert two[1].folder.parent == one[0].folder.parent
+
+
+def test_a_row_whose_steps_cost_twice_trains_for_half_the_epochs():
+    plain, sharp = (
+        gains.recipes(beyond.ROWS[name], name, beyond.SETTINGS["digits"], 0)[0].resolved()
+        for name in ("Cut-MixMo", "Cut-MixMo + SAM")
+    )
+    assert (plain.epochs, plain.sam) == (40, None)
+    assert (sharp.epochs, sharp.sam) == (20, 0.05)
+    assert sharp.name == "digits-1000images-cut_mixmo-sam0.05-wrn10_2-seed0"
+    others = [gains.recipes(row, name, beyond.SETTINGS["digits"], 0)[0] for name, row in beyond.ROWS.items()]
+    assert len({recipe.folder for recipe in others}) == len(beyond.ROWS)
+
+
+def test_what_helps_beyond_the_papers_is_put_into_the_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(beyond, "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    rows = {"single": measured(50.0, 52.0), "Cut-MixMo": measured(60.0, 63.0)}
+    (tmp_path / "figures/beyond-digits-0.4.json").write_text(json.dumps(rows))
+    marks = "".join(
+        f"<!-- beyond-digits-0.4-{part} --><!-- /beyond-digits-0.4-{part} -->" for part in ("table", "differences")
+    )
+    (tmp_path / "results.md").write_text(marks)
+    assert beyond.main(["digits", "--noise", "0.4", "--docs"]) == rows
+    assert gains.table(rows) in (tmp_path / "results.md").read_text()
+    assert "| single | +10.5 ± 0.5 | a gain |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        beyond.main(["digits", "--docs", "--keep"])
 
 
 def test_accuracy_beside_images_per_second(tmp_path, monkeypatch, capsys):

@@ -2,14 +2,18 @@
 
     python benchmarks/accelerator.py peak
     python benchmarks/accelerator.py speed --backbone wrn28_10 --batches 64 128 256 512 1024
+    python benchmarks/accelerator.py plan --data cifar10_jpeg.npz --minutes 28 --stop-after 9
     python benchmarks/accelerator.py train --data cifar10_jpeg.npz --backbone wrn28_10 --minutes 20
 
-Needs keras, jax, numpy and, for `train`, Pillow; `speed` compares with PyTorch where it is installed. Every figure is
-also appended to --out (accelerator.jsonl) as soon as it is known.
+Needs keras, jax, numpy and, for `plan` and `train`, Pillow; `speed` compares with PyTorch where it is installed. Every
+figure is also appended to --out (accelerator.jsonl) as soon as it is known.
 
 peak    TFLOP/s of a bfloat16 matrix product
 speed   rows/s of a training step in mixed bfloat16 for M = 1 and 2, ours (Keras on JAX, XLA) and PyTorch's (channels-last,
         autocast, torch.compile), in turns; utilisation: the model's FLOP, three times the forward's, against the peak
+plan    peak and speed first, then CIFAR-10 with right and wrong labels by the networks that teach most, sized by the
+        measured speed (accelerator_plan.py); the same command goes on where --out ends; docs/accelerator.md
+table   the plan's runs in --out, in Markdown
 train   single network, MIMO, Linear-MixMo and Cut-MixMo on CIFAR-10, with the same number of rows each, as many as fit into
         --minutes; images stay on the device
 
@@ -17,8 +21,6 @@ train   single network, MIMO, Linear-MixMo and Cut-MixMo on CIFAR-10, with the s
 """
 
 import argparse
-import io
-import itertools
 import json
 import os
 import time
@@ -28,13 +30,15 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch wants memory too
 
+import accelerator_plan
 import jax
 import jax.numpy as jnp
+import jax_training
 import keras
 import numpy as np
 
 import mixmo_keras
-from mixmo_keras import keras_internals, schedules
+from mixmo_keras import schedules
 
 try:
     import torch
@@ -47,28 +51,6 @@ METHODS: dict[str, Callable[..., mixmo_keras.MixMo]] = {
     "Linear-MixMo": mixmo_keras.LinearMixMo,
     "Cut-MixMo": mixmo_keras.CutMixMo,
 }
-
-
-# -- the training step on the device -----------------------------------------------------------------------------------
-
-
-def stepper(model: keras.Model, images, labels):
-    """The model's own step, compiled: `(state, rows) -> (logs, state)`, of rows of the images; and its state."""
-    keras_internals.build_symbolically(model, (images[:2], labels[:2]))  # metrics; what `fit` would do
-    model.make_train_function()  # the optimizer's variables
-    groups = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
-    state = tuple(map(tuple, model._get_jax_state(**dict.fromkeys(groups, True))))
-    step = jax.jit(lambda state, rows, x, y: model.train_step(state, (x[rows], y[rows])), donate_argnums=0)
-    # the variables themselves keep their values: the step may overwrite only copies
-    return (lambda state, rows: step(state, rows, images, labels)), jax.tree.map(jnp.copy, state)
-
-
-def put_back(model: keras.Model, state) -> None:
-    """Gives the model's variables the values of a state."""
-    groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
-    for variables, values in zip(groups, state, strict=False):
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
 
 
 def forward_flop(model: keras.Model) -> float:
@@ -150,7 +132,7 @@ def torch_stepper(depth: int, width: int, num_members: int, rows: int):
     return step, (torch.cuda.synchronize if device == "cuda" else lambda: None)
 
 
-# -- the three benchmarks ----------------------------------------------------------------------------------------------
+# -- the benchmarks ----------------------------------------------------------------------------------------------------
 
 
 def peak(size: int) -> float:
@@ -177,7 +159,7 @@ def speed(options, report) -> None:
             model = build(options.backbone, num_classes=10, batch_repetitions=1, seed=0, dtype=options.dtype)
             rng = np.random.default_rng(0)
             images = jnp.asarray(rng.integers(0, 256, (rows, 32, 32, 3)).astype("uint8"))
-            step, state = stepper(model, images, jnp.asarray(rng.integers(0, 10, rows)))
+            step, state = jax_training.stepper(model, images, jnp.asarray(rng.integers(0, 10, rows)))
             places = jnp.arange(rows)
             sides: dict[str, Callable] = {}
 
@@ -220,7 +202,9 @@ def speed(options, report) -> None:
 
 def train(options, report) -> None:
     """Each method with the same number of rows; figures on the test images."""
-    (images, labels), (test_images, test_labels) = (read(options.data, split) for split in ("train", "test"))
+    (images, labels), (test_images, test_labels) = (
+        jax_training.read(options.data, split) for split in ("train", "test")
+    )
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     runs, seconds = {}, 0.0
     for name, build in METHODS.items():
@@ -229,7 +213,7 @@ def train(options, report) -> None:
         images_a_step = options.rows // model.batching.repetitions
         rate = options.learning_rate * images_a_step / 64
         model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
-        step, state = stepper(model, images, labels)
+        step, state = jax_training.stepper(model, images, labels)
         for _ in range(2):  # the first time compiles
             start = time.perf_counter()
             for _ in range(options.warm_steps):
@@ -245,17 +229,14 @@ def train(options, report) -> None:
         model = build(options.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members)
         model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
         model.clock.reading.assign(np.array([0.0, 0.0, 1 / steps], "float32"))
-        step, state = stepper(model, images, labels)
-        rng = np.random.default_rng(options.seed)
-        start, order = time.perf_counter(), np.zeros(0, int)
+        step, state = jax_training.stepper(model, images, labels)
+        rows = jax_training.orders(len(images), images_a_step, options.seed)
+        start = time.perf_counter()
         for _ in range(steps):
-            if len(order) < images_a_step:
-                order = rng.permutation(len(images))
-            rows, order = order[:images_a_step], order[images_a_step:]
-            logs, state = step(state, jnp.asarray(rows))
+            logs, state = step(state, jnp.asarray(next(rows)))
         loss = float(logs["loss"])
         taken = time.perf_counter() - start
-        put_back(model, state)
+        jax_training.put_back(model, state)
         members_logits = model.predict_members(test_images, batch_size=min(500, len(test_images)), verbose=0)
         logits = np.asarray(model.average(members_logits))
         report(
@@ -267,36 +248,16 @@ def train(options, report) -> None:
             epochs_of_images=steps * images_a_step / len(images),
             seconds=taken,
             loss=loss,
-            members=[scores(members_logits[:, member], test_labels) for member in range(model.num_members)],
-            ensemble=scores(logits, test_labels),
+            members=[
+                jax_training.scores(members_logits[:, member], test_labels) for member in range(model.num_members)
+            ],
+            ensemble=jax_training.scores(logits, test_labels),
         )
-
-
-def scores(logits, labels) -> dict[str, float]:
-    """Accuracy, negative log-likelihood (nats) and expected calibration error."""
-    metrics = mixmo_keras.metrics
-    return {
-        "accuracy": metrics.accuracy(logits, labels),
-        "nll": metrics.negative_log_likelihood(logits, labels),
-        "ece": metrics.expected_calibration_error(logits, labels),
-    }
-
-
-def read(path: str, split: str):
-    """Images (n, 32, 32, 3) uint8 and labels (n,) int32 of a split of the archive."""
-    from PIL import Image
-
-    with np.load(path) as archive:
-        header, body = archive[f"{split}_header"].tobytes(), archive[f"{split}_bytes"].tobytes()
-        offsets, labels = archive[f"{split}_offsets"], archive[f"{split}_labels"]
-    jpegs = [header + body[start:end] for start, end in itertools.pairwise(offsets)]
-    images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in jpegs])
-    return images, labels.astype("int32")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmark", choices=("peak", "speed", "train"))
+    parser.add_argument("benchmark", choices=("peak", "speed", "plan", "table", "train"))
     parser.add_argument("--backbone", default="wrn28_10")
     parser.add_argument("--dtype", default="mixed_bfloat16")
     parser.add_argument("--out", default="accelerator.jsonl")
@@ -307,25 +268,30 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps a round, for speed")
     parser.add_argument("--rounds", type=int, default=5, help="for speed")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out of speed")
-    parser.add_argument("--data", help="the archive, for train")
-    parser.add_argument("--minutes", type=float, default=20, help="of all methods together, for train")
-    parser.add_argument("--rows", type=int, default=256, help="rows a step, for train")
-    parser.add_argument("--repetitions", type=int, default=2, help="b of the ensembles, for train")
-    parser.add_argument("--learning-rate", type=float, default=0.05, help="for 64 images a step, for train")
-    parser.add_argument("--warm-steps", type=int, default=20, help="to measure the step by, for train")
+    parser.add_argument("--data", help="the archive, for plan and train")
+    parser.add_argument("--minutes", type=float, default=20, help="of all runs together, for plan and train")
+    parser.add_argument("--stop-after", type=float, default=9, help="minutes after which plan begins no run")
+    parser.add_argument("--steps-a-call", type=int, default=50, help="steps without going back to Python, for plan")
+    parser.add_argument("--rehearse", action="store_true", help="plan with the smallest network and a few runs")
+    parser.add_argument("--rows", type=int, default=256, help="rows a step, for plan and train")
+    parser.add_argument("--repetitions", type=int, default=2, help="b of the ensembles, for plan and train")
+    parser.add_argument("--learning-rate", type=float, default=0.05, help="for 64 images a step, for plan and train")
+    parser.add_argument("--warm-steps", type=int, default=20, help="to measure the step by, for plan (calls) and train")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if keras.backend.backend() != "jax":
         parser.error("this benchmark is of the JAX backend: leave KERAS_BACKEND unset, or set it to jax")
-    if options.benchmark == "train" and not (options.data and Path(options.data).is_file()):
-        parser.error(f"train needs --data, the archive of images; there is no {options.data}")
+    if options.benchmark in ("plan", "train") and not (options.data and Path(options.data).is_file()):
+        parser.error(f"{options.benchmark} needs --data, the archive of images; there is no {options.data}")
 
     def report(**figures) -> None:
         figures["device"] = jax.devices()[0].device_kind
         line = json.dumps(figures)
         print(line, flush=True)
-        with open(options.out, "a") as file:
-            file.write(line + "\n")
+        with open(options.out, "a+") as file:
+            file.seek(max(file.tell() - 1, 0))
+            cut_off = file.read(1) not in ("", "\n")  # where the last line was being written when the machine went
+            file.write("\n" * cut_off + line + "\n")
 
     if options.benchmark == "peak":
         report(kind="peak", size=options.peak_size, tflops=peak(options.peak_size))
@@ -333,6 +299,12 @@ def main(arguments: list[str] | None = None) -> None:
         if torch is None:
             print("PyTorch is not installed: ours alone")
         speed(options, report)
+    elif options.benchmark == "plan":
+        options.batches = [options.rows]
+        options.backbone = "wrn10_1" if options.rehearse else options.backbone
+        accelerator_plan.plan(options, report, lambda: speed(options, report))
+    elif options.benchmark == "table":
+        print(accelerator_plan.table(options.out))
     else:
         train(options, report)
 

@@ -3,7 +3,9 @@
 import importlib
 import io
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +206,7 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec  # as on a machine without TensorFlow
 PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] == "tensorflow" else find(name, *rest)
 sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])  # as Python does for a script
 runpy.run_path(sys.argv[0], run_name="__main__")
 assert "tensorflow" not in sys.modules
 """
@@ -244,8 +247,8 @@ def test_accelerator_speed_beside_pytorch(tmp_path):
     assert pair["ratio"] == pytest.approx(speeds["keras_jax"] / speeds["torch"], rel=0.01)
 
 
-@pytest.mark.slow
-def test_accelerator_trains_every_method(tmp_path):
+def archive_of_noise(path: Path) -> Path:
+    """As CIFAR-10's archive: 64 and 20 JPEG images of noise."""
     rng = np.random.default_rng(0)
     archive = {}
     for split, count in (("train", 64), ("test", 20)):
@@ -258,10 +261,15 @@ def test_accelerator_trains_every_method(tmp_path):
         archive[f"{split}_bytes"] = np.frombuffer(b"".join(bodies), "uint8")
         archive[f"{split}_offsets"] = np.cumsum([0, *map(len, bodies)])
         archive[f"{split}_labels"] = rng.integers(0, 10, count)
-    np.savez(tmp_path / "images.npz", **archive)
+    np.savez(path, **archive)
+    return path
+
+
+@pytest.mark.slow
+def test_accelerator_trains_every_method(tmp_path):
     options = (
         "--data",
-        tmp_path / "images.npz",
+        archive_of_noise(tmp_path / "images.npz"),
         "--minutes",
         0.02,
         "--rows",
@@ -276,6 +284,61 @@ def test_accelerator_trains_every_method(tmp_path):
     assert {figures["rows"] for figures in trained} == {plan["rows_each"]}
     assert [len(figures["members"]) for figures in trained] == [1, 2, 2, 2]
     assert all(np.isfinite(figures["ensemble"]["nll"]) for figures in trained)
+
+
+@pytest.mark.slow
+def test_the_plan_for_a_gpu_is_rehearsed_from_a_folder_of_its_own(tmp_path):
+    """As on a machine that has no more: stopped, gone on with after a line was cut off, done once."""
+    for name in ("mixmo_keras", "benchmarks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    out, data = tmp_path / "plan.jsonl", archive_of_noise(tmp_path / "images.npz")
+    small = "--rehearse --no-torch --dtype float32 --rows 8 --steps-a-call 2 --warm-steps 2 --minutes 0.02"
+    small += " --steps 1 --rounds 1"
+    command = [tmp_path / "benchmarks/accelerator.py", "plan", "--data", data, "--out", out, *small.split()]
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": str(tmp_path),
+    }
+
+    def run(*options):
+        process = [sys.executable, "-c", ACCELERATOR, *map(str, command), "--peak-size", "64", *options]
+        ended = subprocess.run(process, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        return ended.stdout
+
+    assert "stopped: the same command goes on" in run("--stop-after", "0")
+    assert [json.loads(line)["kind"] for line in out.read_text().splitlines()] == ["peak", "speed", "speed"]
+    out.write_text(out.read_text() + '{"kind": "run", "stage"')
+    assert "passed over" in run()
+    first = out.read_text()
+    lines = [json.loads(line) for line in first.splitlines() if line.endswith("}")]
+    runs = [line for line in lines if line["kind"] == "run"]
+    stages = {line["stage"]: line["steps"] for line in lines if line["kind"] == "stage"}
+    assert {run["stage"] for run in runs} == set(stages) == {"wrn10_1, 0 % wrong labels", "wrn10_1, 40 % wrong labels"}
+    assert len(runs) == len({(run["stage"], run["method"]) for run in runs}) == 6
+    for one in runs:
+        assert one["steps"] == stages[one["stage"]]
+        assert one["passes"] == one["steps"] * 8 / 64
+        assert (one["multiplexed"] is None) == one["method"].startswith("single")
+    run()
+    assert out.read_text() == first
+    table = subprocess.run(
+        [sys.executable, *map(str, command[:1]), "table", "--out", str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert table.count("| wrn10_1, 40 % wrong labels |") == 4
+
+
+def test_the_plan_spends_all_its_minutes():
+    shares = re.findall(
+        r"^    Stage\(.*, (0\.\d+)\),", (ROOT / "benchmarks/accelerator_plan.py").read_text(), re.MULTILINE
+    )
+    assert len(shares) == 5
+    assert sum(map(float, shares)) == pytest.approx(1)
 
 
 @pytest.mark.slow

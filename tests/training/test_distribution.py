@@ -167,3 +167,13 @@ def test_as_many_images_as_devices_can_share(tmp_path):
     )
     assert not (tmp_path / "runs").exists()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_devices_of_jax_take_the_same_steps(count):
+    """`keras.distribution.DataParallel`: one program over the whole batch, so that nothing is drawn otherwise."""
+    alone, together = (json.loads(tiny.script("jax_devices.py", devices, backend="jax")) for devices in (1, count))
+    assert len(alone["losses"]) == 6
+    for name, values in alone.items():
+        np.testing.assert_allclose(together[name], values, rtol=1e-4, atol=1e-5, err_msg=name)

@@ -1,0 +1,220 @@
+"""A GPU for half an hour, spent on the runs that teach most: `python benchmarks/accelerator.py plan`. Needs no TensorFlow.
+
+Stages come in the order of what they teach, and each has a share of the minutes. The first run of a stage measures its step,
+which decides how many steps all runs of the stage take: their rows are equal. Every figure is appended to the file at once;
+the same command goes on where the file ends, and does not begin a run that would not end in time.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import jax_training
+import keras
+import numpy as np
+
+import mixmo_keras
+from mixmo_keras import schedules
+
+CUTMIX = mixmo_keras.MSDA("cutmix", 1.0, 1.0)
+METHODS: dict[str, tuple[Callable[..., mixmo_keras.MixMo], dict[str, Any]]] = {
+    "Cut-MixMo": (mixmo_keras.CutMixMo, {}),
+    "single + CutMix": (mixmo_keras.SingleNetwork, {"msda": CUTMIX}),
+    "single": (mixmo_keras.SingleNetwork, {}),
+    "MIMO": (mixmo_keras.MIMO, {"num_members": 2}),
+    "Cut-MixMo + CutMix": (mixmo_keras.CutMixMo, {"msda": CUTMIX}),
+}
+FOUR = ("Cut-MixMo", "single + CutMix", "single", "MIMO")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Runs of equal rows.
+
+    Attributes:
+        backbone: the network.
+        noise: the rate of training labels that are redrawn among all classes.
+        methods: of `METHODS`, in their order.
+        share: of the minutes.
+    """
+
+    backbone: str
+    noise: float
+    methods: tuple[str, ...]
+    share: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone}, {100 * self.noise:g} % wrong labels"
+
+
+STAGES = (
+    Stage("wrn28_10", 0.0, ("Cut-MixMo", "single + CutMix"), 0.4),  # the paper's network, the strongest simple rival
+    Stage("wrn28_4", 0.4, FOUR, 0.2),  # where members won on small data
+    Stage("wrn28_10", 0.4, ("Cut-MixMo", "single + CutMix"), 0.2),
+    Stage("wrn28_2", 0.0, FOUR, 0.1),  # with little room to spare
+    Stage("wrn28_4", 0.0, FOUR, 0.1),
+)
+REHEARSED = tuple(dataclasses.replace(stage, backbone="wrn10_1") for stage in STAGES[:2])
+
+
+def plan(options: argparse.Namespace, report: Callable[..., None], measure_first: Callable[[], None]) -> None:
+    """Spends `options.minutes` on `STAGES`, but for what `options.out` has; stops before `options.stop_after` minutes.
+
+    Args:
+        options: Of accelerator.py's command line.
+        report: Appends a line of figures to the file.
+        measure_first: Measures the device's peak and the speed beside PyTorch, where the file has neither.
+    """
+    begin = time.perf_counter()
+    lines = read_lines(options.out)
+    if not any(line["kind"] == "speed" for line in lines):
+        measure_first()
+    images, labels = jax_training.read(options.data, "train")
+    test = jax_training.read(options.data, "test")
+    images = jnp.asarray(images)
+    for stage in REHEARSED if options.rehearse else STAGES:
+        wrong = with_wrong_labels(labels, stage.noise, options.seed)
+        for method in stage.methods:
+            steps = {line["stage"]: line for line in lines if line["kind"] == "stage"}
+            if any(line["kind"] == "run" and (line["stage"], line["method"]) == (stage.name, method) for line in lines):
+                continue
+            left = 60 * options.stop_after - (time.perf_counter() - begin)
+            if left < 0:
+                print("stopped: the same command goes on", flush=True)
+                return
+            figures = train(options, stage, method, (images, jnp.asarray(wrong)), test, steps.get(stage.name), left)
+            for kind, found in figures.items():
+                report(
+                    kind=kind, stage=stage.name, backbone=stage.backbone, noise=stage.noise, seed=options.seed, **found
+                )
+            lines = read_lines(options.out)
+            if "run" not in figures:
+                print(f"stopped before {stage.name}, {method}, which would not end in time: the same command goes on")
+                return
+
+
+def train(
+    options: argparse.Namespace, stage: Stage, method: str, data: tuple, test: tuple, known: Mapping | None, left: float
+) -> dict[str, dict]:
+    """A run's figures; the stage's, where it is the first; the run's are not there if it would take longer than is left."""
+    images, labels = data
+    build, own = METHODS[method]
+    members = {} if build is mixmo_keras.SingleNetwork else {"batch_repetitions": options.repetitions}
+    model = build(stage.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members, **own)
+    images_a_step = options.rows // model.batching.repetitions
+    rate = options.learning_rate * images_a_step / 64
+    model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
+    take, state = jax_training.stepper(model, images, labels)
+    rows = jax_training.orders(len(images), images_a_step, options.seed)
+    block = options.steps_a_call
+
+    def several(count: int, state):
+        given = np.stack([next(rows) for _ in range(count)])
+        return take(state, jnp.asarray(given if block > 1 else given[0]))
+
+    start = time.perf_counter()
+    logs, state = several(block, state)
+    logs["loss"].block_until_ready()
+    compiling = time.perf_counter() - start
+    warm_calls = max(options.warm_steps // block, 1)
+    start = time.perf_counter()
+    for _ in range(warm_calls):
+        logs, state = several(block, state)
+    logs["loss"].block_until_ready()
+    seconds = (time.perf_counter() - start) / warm_calls / block
+    figures: dict[str, dict] = {}
+    if known is None:
+        minutes = min(
+            options.minutes * stage.share / len(stage.methods), 0.9 * options.stop_after
+        )  # a run is not divided
+        budget = 60 * minutes - compiling
+        calls = max(int(budget / seconds / block), 1)
+        known = figures["stage"] = {"steps": calls * block, "seconds_a_step": seconds, "compiling": compiling}
+    steps = known["steps"]
+    if seconds * steps > left and not options.rehearse:
+        return figures
+
+    model = build(stage.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members, **own)
+    model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
+    model.clock.reading.assign(np.array([0.0, 0.0, 1 / steps], "float32"))
+    state = jax_training.state_of(model, images, labels)  # from the start: what was compiled serves it too
+    rows = jax_training.orders(len(images), images_a_step, options.seed)
+    start = time.perf_counter()
+    for _ in range(steps // block):
+        logs, state = several(block, state)
+    loss = float(logs["loss"])
+    taken = time.perf_counter() - start
+    jax_training.put_back(model, state)
+    figures["run"] = {
+        "method": method,
+        "steps": steps,
+        "rows_a_step": options.rows,
+        "passes": steps * options.rows / len(images),
+        "seconds": taken,
+        "loss": loss,
+        **evaluated(model, *test),
+    }
+    return figures
+
+
+def evaluated(model: mixmo_keras.MixMo, images, labels) -> dict[str, Any]:
+    """The figures of the last epoch on the test images: of each member, the ensemble, and several images a pass."""
+    batch = min(500, len(images))
+    member_logits = model.predict_members(images, batch_size=batch, verbose=0)
+    several = None
+    if model.num_members > 1:
+        several = jax_training.scores(model.predict_multiplexed(images, batch_size=batch), labels)
+    return {
+        "members": [jax_training.scores(member_logits[:, one], labels) for one in range(model.num_members)],
+        "ensemble": jax_training.scores(np.asarray(model.average(member_logits)), labels),
+        "multiplexed": several,
+    }
+
+
+def with_wrong_labels(labels, noise: float, seed: int):
+    """Labels of which a share is redrawn among all classes, as `datasets.label_noise` does, which needs TensorFlow."""
+    random = np.random.default_rng([seed, 1])
+    redrawn = random.random(len(labels)) < noise
+    return np.where(redrawn, random.integers(0, 10, len(labels)), labels).astype("int32")
+
+
+def read_lines(path: str) -> list[dict]:
+    """The figures of a file; none where there is no file. A last line that was cut off is passed over."""
+    if not Path(path).exists():
+        return []
+    found = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            print(f"{path}: passed over {line[:40]!r}", flush=True)
+    return found
+
+
+def table(path: str) -> str:
+    """The runs of a file in Markdown, from its lines alone."""
+    rows = [
+        [
+            line["stage"],
+            line["method"],
+            f"{line['passes']:.0f}",
+            *(
+                f"{100 * line['ensemble']['accuracy']:.2f}",
+                f"{line['ensemble']['nll']:.3f}",
+                f"{line['ensemble']['ece']:.3f}",
+            ),
+            f"{100 * line['multiplexed']['accuracy']:.2f}" if line["multiplexed"] else "–",
+            f"{line['seconds'] / 60:.1f}",
+        ]
+        for line in read_lines(path)
+        if line["kind"] == "run"
+    ]
+    header = ["setting", "method", "passes", "accuracy %", "NLL", "ECE", "M images a pass %", "minutes"]
+    lines = [header, ["---", "---", *["---:"] * 6], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,19 +1,25 @@
-"""An `Evaluation` for people: one HTML file that needs no network, a CSV, a JSON, and a table for the terminal."""
+"""An `Evaluation` for people: one HTML file that needs no network, a CSV, a JSON, and a table for the terminal.
+
+The page begins with what matters in words (`summary`), says what to do next, and explains its figures where they stand.
+"""
 
 import base64
 import csv
+import datetime
 import html
 import io
 import os
 import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from mixmo_keras import arguments, files
-from mixmo_keras.evaluation import charts, label_issues
+from mixmo_keras.evaluation import charts, label_issues, summary
 from mixmo_keras.evaluation.evaluate import Evaluation
+from mixmo_keras.evaluation.summary import Run
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -31,7 +37,26 @@ COLUMNS: dict[str, tuple[str, str, bool]] = {
     "errors_fpr95": ("error FPR95", "{:.4f}", False),
     "aurc": ("AURC", "{:.4f}", False),
 }
+MEANING = {
+    "accuracy": "share of images that are answered rightly",
+    "top5": "share of images whose class is among the five most probable ones",
+    "nll": "negative log-likelihood, −log of the right class's probability in nats, mean: punishes sure errors",
+    "brier": "squared distance of the probabilities from the right answer, 0 to 2",
+    "ece": "expected calibration error: by how much confidence and accuracy differ, in 15 bins of confidence",
+    "adaptive_ece": "the same in 15 bins of equally many images",
+    "classwise_ece": "the same for the probability of each class",
+    "errors_auroc": "how well low confidence finds errors: 0.5 is chance, 1 perfect",
+    "errors_aupr": "the same as average precision, which is the share of errors by chance",
+    "errors_fpr95": "share of errors that are accepted where 95 % of the right answers are",
+    "aurc": "share of errors among the most confident images, mean over how many are answered",
+}
 IN_TERMINAL = ("accuracy", "top5", "nll", "brier", "ece", "adaptive_ece", "errors_auroc", "aurc")
+
+
+def columns(figures: dict) -> dict[str, tuple[str, str, bool]]:
+    """The columns that mean something: the right class is always among the five most probable of five classes."""
+    few = len(figures["classes"]) <= 5
+    return {key: column for key, column in COLUMNS.items() if not (few and key == "top5")}
 
 
 def text(value: float | None, form: str) -> str:
@@ -61,31 +86,40 @@ def networks(figures: dict) -> list[tuple[str, dict]]:
     return named
 
 
-def table(figures: dict) -> str:
-    """The figures as the terminal shows them."""
+def table(figures: dict, run: Run | None = None) -> str:
+    """The figures as the terminal shows them, and what they say in words."""
+    shown = [key for key in IN_TERMINAL if key in columns(figures)]
     lines = [f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"]
-    lines.append(f"{'':<28}" + "".join(f"{COLUMNS[key][0]:>14}" for key in IN_TERMINAL))
+    lines.append(f"{'':<28}" + "".join(f"{COLUMNS[key][0]:>14}" for key in shown))
     for name, values in networks(figures):
-        lines.append(f"{name:<28}" + "".join(f"{text(values[key], COLUMNS[key][1]):>14}" for key in IN_TERMINAL))
-    return "\n".join([*lines, *sentences(figures)])
+        lines.append(f"{name:<28}" + "".join(f"{text(values[key], COLUMNS[key][1]):>14}" for key in shown))
+    words = ["", *summary.headline(figures, run), *(f"→ {sentence}" for sentence in summary.advice(figures, run))]
+    return "\n".join([*lines, *sentences(figures), *words])
 
 
-def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
+def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:
     """Writes `metrics.json`, `metrics.csv` and `report.html` into a folder, each whole or not at all.
 
     And `label_issues.csv`, where labels were ranked.
+
+    Args:
+        evaluation: What `evaluate` gave.
+        folder: The folder.
+        run: What the page says of the training. Defaults to nothing.
 
     Returns:
         The path of the HTML file.
     """
     arguments.instance("evaluation", evaluation, Evaluation, "what `evaluate` gives")
     folder = Path(arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder"))
+    arguments.instance("run", run, (Run, type(None)), "a Run or None")
     figures = evaluation.figures
+    shown = columns(figures)
     files.write_json(folder / "metrics.json", figures)
     lines = io.StringIO()
     writer = csv.writer(lines)
-    writer.writerow(["network", *COLUMNS])
-    writer.writerows([[name, *[values[key] for key in COLUMNS]] for name, values in networks(figures)])
+    writer.writerow(["network", *shown])
+    writer.writerows([[name, *[values[key] for key in shown]] for name, values in networks(figures)])
     files.write_text(folder / "metrics.csv", lines.getvalue())
     if evaluation.label_issues is not None:
         label_issues.write_csv(
@@ -94,7 +128,7 @@ def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
             evaluation.class_names,
             right_labels=evaluation.right_labels,
         )
-    return files.write_text(folder / "report.html", page(evaluation))
+    return files.write_text(folder / "report.html", page(evaluation, run))
 
 
 # -- what doesn't fit into a table -------------------------------------------------------------------------------------
@@ -124,7 +158,10 @@ def _of_calibration(figures: dict) -> list[str]:
         lines.append(
             f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images{under}"
         )
-    elif temperature["value"] != 1:
+    if refused := temperature.get("not_applied"):
+        fitted = "" if refused["value"] is None else f" {refused['value']:.3f}"
+        lines.append(f"temperature{fitted} not applied: {refused['why']}")
+    if not temperature["fitted_on"] and temperature["value"] != 1:
         lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
     if figures["nll_c"] is not None:
         lines.append(f"NLL_c {figures['nll_c']:.4f}: each half of the test images under the other half's temperature")
@@ -213,29 +250,109 @@ def _of_labels(figures: dict) -> list[str]:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def page(evaluation: Evaluation) -> str:
+def page(evaluation: Evaluation, run: Run | None = None) -> str:
     """The report as HTML with everything inside."""
-    figures = evaluation.figures
+    figures, run = evaluation.figures, run or Run()
     images = figures["images"]
+    drawn = [_figure_element(section, section.draw(evaluation)) for section in charts.sections(evaluation)]
+    if len(run.log) > 1:
+        caption = (
+            "Loss and accuracy by epoch. Where members see mixed images in training, accuracy there is low; what counts is "
+            "that on validation data."
+        )
+        section = charts.Section("Training", caption, lambda _: charts.training_curves(run.log), wide=True)
+        drawn.insert(0, _figure_element(section, section.draw(evaluation)))
     return string.Template(TEMPLATE.read_text()).substitute(
         name=html.escape(figures["name"]),
         num_test=f"{images['test']:,}",
         num_parameters=f"{figures['parameters']:,}",
         fitted_on=f"{images['validation']:,} validation images" if images["validation"] else "nothing",
-        table=_table_rows(figures),
+        headline=_items(summary.headline(figures, run)),
+        advice=_part("What to do next", f"<ul>{_items(found)}</ul>" if (found := summary.advice(figures, run)) else ""),
+        table=_table_rows(figures, run),
+        meaning="\n".join(
+            f"<dt>{title}</dt><dd>{MEANING[key]}</dd>" for key, (title, _, _) in columns(figures).items()
+        ),
         sentences="\n".join(
             f"<pre>{html.escape(line)}</pre>" if line.startswith(" ") else f"<li>{html.escape(line)}"
             for line in sentences(figures)
         ),
-        charts="\n".join(_figure_element(section, section.draw(evaluation)) for section in charts.sections(evaluation)),
+        charts="\n".join(drawn),
+        run=_part("The run", _of_run(run)),
     )
 
 
-def _table_rows(figures: dict) -> str:
-    titles = "".join(f"<th>{title}&nbsp;{'↑' if more else '↓'}</th>" for title, _, more in COLUMNS.values())
+def comparison_page(
+    header: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    said: Sequence[str],
+    figure: Figure,
+    meaning: Mapping[str, str],
+) -> str:
+    """Several evaluations as HTML with everything inside.
+
+    Args:
+        header: Titles of the table's columns.
+        lines: Its cells.
+        said: The verdict, in sentences.
+        figure: What is drawn.
+        meaning: What columns mean.
+    """
+    template = TEMPLATE.read_text()
+    head = template[: template.index("<body>")].replace("$name", "Comparison")
+    titles = "".join(f'<th title="{html.escape(meaning.get(title, ""))}">{html.escape(title)}</th>' for title in header)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    explained = "".join(f"<dt>{html.escape(key)}</dt><dd>{meaning[key]}</dd>" for key in header if key in meaning)
+    return (
+        f"{head}<body>\n<h1>Comparison</h1>\n<ul class=headline>{_items(said)}</ul>\n"
+        f"<figure>{_svg(figure, 'Accuracy')}</figure>\n<div class=scroll><table><tr>{titles}</tr>{rows}</table></div>\n"
+        f"<details open><summary>what the columns mean</summary><dl>{explained}</dl></details>\n</body>\n</html>\n"
+    )
+
+
+def _items(lines: Sequence[str]) -> str:
+    return "\n".join(f"<li>{html.escape(line)}" for line in lines)
+
+
+def _part(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>" if content else ""
+
+
+def _of_run(run: Run) -> str:
+    """Data, date and time, and the settings that are not left out."""
+    lines = [f"Evaluated on {datetime.datetime.now():%d %B %Y at %H:%M}."]
+    if run.data:
+        lines.append(run.data)
+    if run.seconds is not None:
+        minutes = run.seconds / 60
+        took = (
+            f"{run.seconds:.0f} s"
+            if minutes < 2
+            else f"{minutes:.0f} min"
+            if minutes < 120
+            else f"{minutes / 60:.1f} h"
+        )
+        lines.append(f"Trained for {took}.")
+    said = f"<p>{html.escape(' '.join(lines))}</p>"
+    rows = [(name, value) for name, value in run.settings.items() if value is not None and value is not False]
+    if not rows:
+        return said
+    cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>" for name, value in rows)
+    return f"{said}<details><summary>settings</summary><div class=scroll><table>{cells}</table></div></details>"
+
+
+def _table_rows(figures: dict, run: Run) -> str:
+    shown = columns(figures)
+    titles = "".join(
+        f'<th title="{html.escape(MEANING[key])}">{title}&nbsp;{"↑" if more else "↓"}</th>'
+        for key, (title, _, more) in shown.items()
+    )
     lines = [f"<tr><th></th>{titles}</tr>"]
-    for name, values in networks(figures):
-        cells = "".join(f"<td>{text(values[key], form)}</td>" for key, (_, form, _) in COLUMNS.items())
+    rows = networks(figures)
+    if run.single is not None:
+        rows.append((f"single network: {run.single['name']}", run.single["ensemble"]))
+    for name, values in rows:
+        cells = "".join(f"<td>{text(values.get(key), form)}</td>" for key, (_, form, _) in shown.items())
         emphasis = " class=whole" if values is figures["ensemble"] else ""
         lines.append(f"<tr{emphasis}><td>{html.escape(name)}</td>{cells}</tr>")
     return "\n".join(lines)

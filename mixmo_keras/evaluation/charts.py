@@ -160,7 +160,8 @@ def confusion(evaluation: Evaluation) -> Figure:
             color = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=7)
     shown = [_short(name, 12) for name in names]
-    axes.set_xticks(range(len(names)), shown, fontsize=7, rotation=45 if max(map(len, shown)) > 2 else 0, ha="center")
+    slanted = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, shown)) > 2 else {}
+    axes.set_xticks(range(len(names)), shown, fontsize=7, **slanted)
     axes.set_yticks(range(len(names)), shown, fontsize=7)
     axes.set(xlabel="answer", ylabel="class")
     axes.spines[:].set_visible(False)
@@ -258,7 +259,7 @@ def wrong_images(evaluation: Evaluation, columns: int = 9) -> Figure:
     names, titles = evaluation.class_names, []
     for index in indices:
         probabilities = softmax(evaluation.logits[index].astype("float64"))
-        said = f"{_short(names[probabilities.argmax()], 13)} {probabilities.max():.0%}"
+        said = f"says {_short(names[probabilities.argmax()], 9)} {probabilities.max():.0%}"
         titles.append(f"{_short(names[evaluation.labels[index]], 16).upper()}\n{said}")
     return gallery(images, titles, columns)
 

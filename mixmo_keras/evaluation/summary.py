@@ -14,6 +14,7 @@ import numpy as np
 from mixmo_keras.evaluation import answers
 
 SURE = 2  # standard errors
+LONGER = 4  # times the epochs of a training in which nothing was learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ def headline(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
 
 def advice(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
     """What to do next, a sentence each; none where the figures suggest nothing."""
-    if untaught := _on_learning(figures):
+    if untaught := _on_learning(figures, run):
         return [untaught]
     said = [_on_length(figures, run), _on_test_images(figures), _on_calibration(figures)]
     said += [_on_classes(figures), _on_members(figures, run), _on_errors(figures)]
@@ -133,23 +134,28 @@ def _of_single(figures, run: Run | None) -> str | None:
     if run is None or run.single is None:
         return None
     gain, error = over_single(figures, run.single)
-    points = f"{100 * gain:+.1f} ± {100 * error:.1f} points"
-    both = f"against the single network that was trained alike, {run.single['ensemble']['accuracy']:.1%}"
+    points = f"{100 * abs(gain):.1f} ± {100 * error:.1f} points"
+    other = f"the single network that was trained alike ({run.single['ensemble']['accuracy']:.1%})"
     if abs(gain) <= SURE * error:
-        return f"{points} {both}: it can't be said which is more accurate."
-    return f"{points} {both}: {'the members win' if gain > 0 else 'the single network wins'}."
+        return (
+            f"It can't be told from {other}: {points} {'more' if gain > 0 else 'less'} accurate, which may be chance."
+        )
+    return f"{points} {'more' if gain > 0 else 'less'} accurate than {other}."
 
 
 # -- what to do --------------------------------------------------------------------------------------------------------
 
 
-def _on_learning(figures) -> str | None:
+def _on_learning(figures, run: Run | None) -> str | None:
     accuracy, count, guessing = figures["ensemble"]["accuracy"], figures["images"]["test"], 1 / len(figures["classes"])
     if accuracy > guessing + SURE * math.sqrt(guessing * (1 - guessing) / count):
         return None
-    return (
-        "It has learned next to nothing: it is no better than guessing. Train longer (--epochs) before anything else."
-    )
+    epochs = run.settings.get("epochs") if run is not None else None
+    how = "(--epochs)"
+    if epochs:
+        took = "" if run is None or run.seconds is None else f", about {max(LONGER * run.seconds / 60, 1):.0f} min"
+        how = f"(the same command with --epochs {LONGER * epochs}{took})"
+    return f"It can't be told from guessing: it has learned next to nothing. Train longer {how} before anything else."
 
 
 def _on_length(figures, run: Run | None) -> str | None:

@@ -93,8 +93,12 @@ def test_the_single_network_beside_it_image_by_image():
     gain, error = summary.over_single(ours, single)
     assert (gain, error) == (pytest.approx(0.1), pytest.approx(np.sqrt(0.1 * 0.9 / 99)))  # ten of a hundred differ
     run = Run(single=single)
-    assert "+10.0 ± 3.0 points against the single network that was trained alike, 70.0%: the members win." in (
+    assert "10.0 ± 3.0 points more accurate than the single network that was trained alike (70.0%)." in (
         summary.headline(ours, run)
+    )
+    said = summary.headline(figures(right=71), run)[-1]
+    assert said.startswith(
+        "It can't be told from the single network that was trained alike (70.0%): 1.0 ± 1.0 points more"
     )
     assert any("Use the single network" in line for line in summary.advice(single, Run(single=ours)))
     del single["answers"]["right"]  # of an earlier version: less sure
@@ -119,9 +123,10 @@ def test_whether_to_train_longer(curve, said):
 
 
 def test_what_has_learned_nothing_is_told_one_thing():
-    assert summary.advice(figures(right=40)) == [
-        "It has learned next to nothing: it is no better than guessing. Train longer (--epochs) before anything else."
-    ]
+    said = "It can't be told from guessing: it has learned next to nothing. Train longer {} before anything else."
+    assert summary.advice(figures(right=40)) == [said.format("(--epochs)")]
+    run = Run({"epochs": 30}, seconds=90)
+    assert summary.advice(figures(right=40), run) == [said.format("(the same command with --epochs 120, about 6 min)")]
 
 
 def test_few_test_images_and_a_bad_class_are_said():
@@ -227,6 +232,8 @@ def test_the_page_has_headline_curves_settings_and_meanings(evaluated, tmp_path)
     for title in ("Training", "Confusion", "Confidently wrong images", "Most disputed images"):
         assert f"<h2>{title}</h2>" in page
     assert "<dt>ECE</dt><dd>expected calibration error" in page
+    assert "<dt>ratio of errors</dt><dd>errors of one member alone" in page
+    assert "<dt>conformal</dt>" not in page  # of which there is no line
     assert "top-5" not in page  # of five classes it is always 100 %
 
 

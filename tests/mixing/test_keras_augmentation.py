@@ -10,6 +10,7 @@ from keras import layers, ops
 import mixmo_keras
 from mixmo_keras.mixing import augmentation, keras_augmentation
 from mixmo_keras.seeds import StepSeed
+from mixmo_keras.training import compiling
 
 ARGUMENTS = {
     "RandomBrightness": dict(factor=0.5),
@@ -154,8 +155,22 @@ def test_xla_compiles_what_it_has_kernels_for():
                 compiled(tf.constant(1))
 
 
-def test_xla_is_refused_for_what_it_cannot_compile(monkeypatch):
+def test_xla_is_refused_for_what_it_cannot_compile():
     model = tiny.model(augmentation=layers.RandomRotation(0.2))
     with pytest.raises(ValueError, match="jit_compile=True can't be combined with augmentation=<RandomRotation"):
         model.compile(jit_compile=True)
     tiny.model(augmentation=layers.RandomContrast(0.2)).compile(jit_compile=True)
+
+
+def test_xla_that_keras_chose_is_turned_off_and_said():
+    model = tiny.model(augmentation=layers.RandomRotation(0.2))
+    model.jit_compile = True  # as Keras has it where there is a GPU
+    with pytest.warns(UserWarning, match="XLA is off: it has no kernel for augmentation=<RandomRotation"):
+        compiling.prepare(model, {})
+    assert model.jit_compile is False
+
+
+@pytest.mark.slow  # a minute to compile
+def test_they_train_on_jax_and_repeat():
+    printed = tiny.script("jax_keras_augmentation.py", backend="jax")
+    assert printed.split() == ["jax", "True", "True"]

@@ -4,7 +4,9 @@
 a model and that `MixMo` overrides (`_maybe_symbolic_build`) are listed in `OVERRIDDEN`.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -131,6 +133,20 @@ def replace_sublayer(layer: keras.layers.Layer, name: str, replacement: keras.la
     _attribute(layer, "_tracker").untrack(_attribute(layer, name))
     delattr(layer, name)
     layer.__dict__[name] = replacement  # past the check that a built layer gets no new state
+
+
+@contextlib.contextmanager
+def drawing_from(layer: keras.layers.Layer, seed: keras.random.SeedGenerator) -> Iterator[Any]:
+    """Lets a layer that augments draw from a generator in place of its own, which `generator` holds, if it has one."""
+    attributes = vars(layer)
+    own = attributes.get("generator")
+    if own is not None:
+        attributes["generator"] = seed  # past Keras' tracking: nothing of it shall be saved
+    try:
+        yield seed
+    finally:
+        if own is not None:
+            attributes["generator"] = own
 
 
 def exported_variables(loaded: Any) -> list:

@@ -10,16 +10,17 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import noisy_labels
 import numpy as np
-from matplotlib.figure import Figure
 
 import mixmo_keras
-from mixmo_keras import datasets, files
-from mixmo_keras.evaluation import charts, plots, speed
+from mixmo_keras import experiments, files
 from mixmo_keras.experiments import gains, tables
-from mixmo_keras.experiments.run import build
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOISE = 0.4
 RIVALS = ("single", "single + CutMix", "narrower single", "narrower single + CutMix", "two networks")
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
         kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}
         page = noisy_labels.DOCS / "multiplexing.md"
         files.write_text(page, tables.put(page.read_text(), "accuracy", table(kept)))
-        plots.save(chart(kept), noisy_labels.DOCS / "both_modes.png")
+        mixmo_keras.plots.save(chart(kept), noisy_labels.DOCS / "both_modes.png")
         return kept
     points = measure(options.setting, options.rounds, options.data_dir)
     print(table({TITLES[options.setting]: points}))
@@ -62,7 +63,9 @@ def path(setting: str) -> Path:
 def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
     """Accuracies (by seed, of the last epoch) and speeds (images per second, the single network's being 1) by name."""
     kept = json.loads((noisy_labels.DOCS / f"figures/noisy_labels-{setting}-{NOISE:g}.json").read_text())
-    info = datasets.info(noisy_labels.SETTINGS[setting].dataset, data_dir)
+    from mixmo_keras.evaluation import speed
+
+    info = mixmo_keras.datasets.info(noisy_labels.SETTINGS[setting].dataset, data_dir)
     networks = {name: model(setting, name, info).fused() for name in (*RIVALS, OURS) if name in kept}
     mixmo = model(setting, OURS, info)
     ensemble, several = f"{OURS}, the ensemble", f"{OURS}, {mixmo.num_members} images a pass"
@@ -76,11 +79,11 @@ def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
     return {name: {"accuracy %": accuracies[name], "times as fast": times[name]} for name in networks}
 
 
-def model(setting: str, name: str, info: datasets.Info) -> mixmo_keras.MixMo | mixmo_keras.DeepEnsemble:
+def model(setting: str, name: str, info: "mixmo_keras.datasets.Info") -> "mixmo_keras.MixMo | mixmo_keras.DeepEnsemble":
     """A row's network; what it has learned makes no difference to how fast it is."""
     row = noisy_labels.ROWS[name]
     recipe = dataclasses.replace(noisy_labels.SETTINGS[setting], label_noise=NOISE, **row.changes).resolved()
-    networks = [build(recipe, info) for _ in range(row.networks)]
+    networks = [experiments.build(recipe, info) for _ in range(row.networks)]
     return networks[0] if row.networks == 1 else mixmo_keras.DeepEnsemble(networks)
 
 
@@ -100,8 +103,12 @@ def table(kept: dict[str, dict]) -> str:
     return tables.markdown(["data", "network", "accuracy %", "seeds", "images per second, over single"], rows, names=2)
 
 
-def chart(kept: dict[str, dict]) -> Figure:
+def chart(kept: dict[str, dict]) -> "Figure":
     """Accuracy (mean, bars of one standard deviation) against images per second."""
+    from matplotlib.figure import Figure
+
+    from mixmo_keras.evaluation import charts
+
     figure = Figure(figsize=(5.2 * len(kept), 4), layout="constrained")
     for axes, (title, points) in zip(figure.subplots(1, len(kept), squeeze=False)[0], kept.items(), strict=True):
         line = []

@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from mixmo_keras.experiments import Recipe, finished_runs, run, run_missing, tables
+from mixmo_keras import experiments
+from mixmo_keras.experiments import Recipe, tables
 
 MEMBERS = dict(num_members=2, batch_repetitions=2)
 METHODS: dict[str, dict[str, Any]] = {
@@ -45,18 +46,18 @@ def cells(runs: list[dict]) -> list[str]:
     ]
 
 
-def table(experiments: dict[str, list[Recipe]]) -> str:
+def table(methods: dict[str, list[Recipe]]) -> str:
     """Markdown of what has been run; what has not is said to be missing."""
     rows = []
-    for name, recipes in experiments.items():
-        runs = finished_runs(recipes)
+    for name, recipes in methods.items():
+        runs = experiments.finished_runs(recipes)
         values = cells(runs) if runs else ["not run"] + [""] * (len(COLUMNS) - 1)
         rows.append([name, *values, f"{len(runs)} of {len(recipes)}"])
     return tables.markdown(["method", *COLUMNS, "seeds"], rows)
 
 
-def main(arguments: list[str] | None = None, run: Callable[[Recipe], dict] = run) -> str:
-    """Runs what is missing and returns the table."""
+def main(arguments: list[str] | None = None, run: Callable[[Recipe], dict] | None = None) -> str:
+    """Runs what is missing, by `experiments.run` or another function, and returns the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--backbone", default="wrn16_2")
@@ -79,14 +80,14 @@ def main(arguments: list[str] | None = None, run: Callable[[Recipe], dict] = run
         output_dir=f"{options.output_dir}/{options.backbone}-{options.epochs}-epochs",
         export_dir=f"{options.output_dir}/saved_models",
     )
-    experiments = {
+    recipes = {
         name: [dataclasses.replace(common, seed=seed, **METHODS[name]) for seed in options.seeds]
         for name in options.methods
     }
     try:
         if not options.only_table:
-            run_missing(experiments, run)
-        text = table(experiments)
+            experiments.run_missing(recipes, run or experiments.run)
+        text = table(recipes)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")

@@ -6,6 +6,7 @@ The same network is trained three times, with as many rows a step and steps: by 
 members of Cut-MixMo. Then the wrong labels are searched for, and the ensemble is exported, reloaded and served.
 """
 
+import argparse
 import dataclasses
 import subprocess
 import sys
@@ -16,14 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import demo_client
-import keras
 import noisy_labels
 import numpy as np
 
 import mixmo_keras
-from mixmo_keras import datasets, evaluation
-from mixmo_keras.evaluation import charts, plots, speed
-from mixmo_keras.experiments import Recipe, run, splits
+from mixmo_keras import experiments
+from mixmo_keras.experiments import Recipe
 
 METHODS = ("single", "single + CutMix", "Cut-MixMo")
 RECIPE = dataclasses.replace(noisy_labels.SETTINGS["digits"], label_noise=0.4)
@@ -34,8 +33,8 @@ class Shown(NamedTuple):
 
     recipe: Recipe
     trained: dict
-    evaluated: evaluation.Evaluation
-    model: mixmo_keras.MixMo
+    evaluated: "mixmo_keras.evaluation.Evaluation"
+    model: "mixmo_keras.MixMo"
 
 
 def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, Shown]:
@@ -43,17 +42,19 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, S
     start, shown = time.perf_counter(), {}
     for name in methods:
         recipe = dataclasses.replace(base, fresh=True, **noisy_labels.ROWS[name].changes)
-        trained = run(recipe)
+        trained = experiments.run(recipe)
         shown[name] = Shown(recipe, trained, *evaluate(recipe))
     last = shown[methods[-1]]
+    from mixmo_keras.evaluation import charts
+
     suspicious = charts.suspicious_labels(last.evaluated, columns=10)
-    picture = plots.save(suspicious, f"{base.output_dir}/suspicious_labels.png")
+    picture = mixmo_keras.plots.save(suspicious, f"{base.output_dir}/suspicious_labels.png")
 
     print("\n" + "=" * 92)
     print(conclusion({name: one.evaluated.figures for name, one in shown.items()}, times_as_fast(shown)))
     print(f"\nThe ten labels that {methods[-1]} finds the most suspicious: {picture}")
     print("\nThe ensemble in a new process, with TensorFlow alone:", flush=True)
-    image, label = next(datasets.load("digits", "test").as_numpy_iterator())
+    image, label = next(mixmo_keras.datasets.load("digits", "test").as_numpy_iterator())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
@@ -63,16 +64,20 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, S
     return shown
 
 
-def evaluate(recipe: Recipe) -> tuple[evaluation.Evaluation, mixmo_keras.MixMo]:
+def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixmo_keras.MixMo"]:
     """What is said of a finished run: on right labels, calibrated by wrong ones, and which labels are wrong. Its network."""
+    import keras
+
+    from mixmo_keras.experiments import splits
+
     test, validation, labelled = (
-        datasets.batches(splits.load(recipe, split), 256) for split in ("test", "validation", "train")
+        mixmo_keras.datasets.batches(splits.load(recipe, split), 256) for split in ("test", "validation", "train")
     )
     model = keras.models.load_model(recipe.folder / "last.keras")
-    evaluated = evaluation.evaluate(
+    evaluated = mixmo_keras.evaluation.evaluate(
         model,
         test,
-        datasets.info(recipe.dataset).class_names,
+        mixmo_keras.datasets.info(recipe.dataset).class_names,
         validation=validation,
         temperature=True,
         multiplexed=model.why_not_multiplexed() is None,
@@ -86,12 +91,14 @@ def evaluate(recipe: Recipe) -> tuple[evaluation.Evaluation, mixmo_keras.MixMo]:
 
 def times_as_fast(shown: dict[str, Shown]) -> dict[str, float]:
     """Images per second, in units of the first method's, of each network and of those that take several images a pass."""
+    from mixmo_keras.evaluation import speed
+
     networks = {name: one.model.fused() for name, one in shown.items()}
     for name, one in shown.items():
         if one.model.why_not_multiplexed() is None:
             networks[a_pass(name, one.model.num_members)] = one.model.multiplexed()
     first = next(iter(shown))
-    test = datasets.load(shown[first].recipe.dataset, "test")
+    test = mixmo_keras.datasets.load(shown[first].recipe.dataset, "test")
     images = np.stack([image for image, _ in test.take(256).as_numpy_iterator()])
     return speed.times_as_fast(speed.seconds_in_turn(networks, images, rounds=15), first)
 
@@ -129,4 +136,6 @@ def row(name: str, plain: dict, calibrated: dict, found: str, times_as_fast: flo
 
 
 if __name__ == "__main__":
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
     demo()

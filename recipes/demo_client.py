@@ -3,14 +3,15 @@
 The arguments are the SavedModel's folder, a file of one image as NumPy saves it, and what the image shows.
 """
 
+import argparse
 import sys
-
-import numpy as np
-import tensorflow as tf
 
 
 def main(folder: str, image_path: str, label: str) -> None:
     """Prints the ensemble's answer and the members'."""
+    import numpy as np
+    import tensorflow as tf
+
     signatures = tf.saved_model.load(folder).signatures
     images = tf.constant(np.load(image_path)[None], "float32")
     answer = signatures["serving_default"](images=images)
@@ -23,4 +24,7 @@ def main(folder: str, image_path: str, label: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("folder", "image_path", "label"):
+        parser.add_argument(name)
+    main(**vars(parser.parse_args()))

@@ -21,4 +21,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    main(RECIPE, __doc__)  # load → build → fit → evaluate → save → export: mixmo_keras/experiments/run.py
+    main(RECIPE, __doc__)  # load → build → fit → evaluate → save → export: mixmo_keras/experiments/running.py

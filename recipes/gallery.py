@@ -2,21 +2,25 @@
 
     python recipes/gallery.py --data-dir .data                      CIFAR-10
     python recipes/gallery.py --dataset digits                      needs no download
+    python recipes/gallery.py --data-dir .data --output-dir docs    the pictures of the documentation
 
-Writes mixing_gallery.png, augmentation_gallery.png and loss_weights.png into --output-dir.
+Writes mixing_gallery.png, augmentation_gallery.png and loss_weights.png into runs/gallery/, or into --output-dir.
 """
 
 import argparse
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
-from mixmo_keras import augmentation, datasets, plots, policies
+import mixmo_keras
+from mixmo_keras.experiments.command_line import quiet_imports
 
-AUGMENTATIONS = {
-    "crop and flip": augmentation.PadCropFlip(),
-    "TrivialAugment": policies.TrivialAugment(),
-    "RandAugment": policies.RandAugment(),
-    "AutoAugment": policies.AutoAugment("cifar10"),
-    "random erasing": policies.RandomErasing(1.0),
+AUGMENTATIONS: dict[str, Callable] = {
+    "crop and flip": lambda: mixmo_keras.augmentation.PadCropFlip(),
+    "TrivialAugment": lambda: mixmo_keras.policies.TrivialAugment(),
+    "RandAugment": lambda: mixmo_keras.policies.RandAugment(),
+    "AutoAugment": lambda: mixmo_keras.policies.AutoAugment("cifar10"),
+    "random erasing": lambda: mixmo_keras.policies.RandomErasing(1.0),
 }
 
 
@@ -27,20 +31,24 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--images", type=int, nargs=2, default=(27, 8), help="numbers of two validation images")
     parser.add_argument("--seed", type=int, default=11, help="seed of the draws (default: %(default)s)")
-    parser.add_argument("--output-dir", default="docs", help="folder of the pictures (default: %(default)s)")
+    parser.add_argument("--output-dir", default="runs/gallery", help="folder of the pictures (default: %(default)s)")
     options = parser.parse_args(arguments)
+    with quiet_imports():
+        importlib.import_module("mixmo_keras.datasets")
     try:
-        dataset = datasets.load(options.dataset, "validation", options.data_dir)
+        dataset = mixmo_keras.datasets.load(options.dataset, "validation", options.data_dir)
         images = [next(dataset.skip(number).as_numpy_iterator())[0] for number in options.images]
     except StopIteration:
         raise SystemExit(f"error: --images {options.images}: {options.dataset} has fewer validation images") from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     folder = Path(options.output_dir)
+    plots = mixmo_keras.plots
+    augmentations = {name: build() for name, build in AUGMENTATIONS.items()}
     paths = [
         plots.save(plots.mixing_gallery(images, seed=options.seed), folder / "mixing_gallery.png", dpi=80),
         plots.save(
-            plots.augmentation_gallery(images, AUGMENTATIONS, seed=options.seed),
+            plots.augmentation_gallery(images, augmentations, seed=options.seed),
             folder / "augmentation_gallery.png",
             dpi=80,
         ),

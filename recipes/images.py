@@ -12,14 +12,9 @@ A fifth of each class is kept to test on and a tenth to validate on, by which th
 Cost: 30 epochs of 2 × your images through WRN-16-4.
 """
 
-import sys
-
-import evaluate
-
-from mixmo_keras.experiments import Recipe, main, parse
-from mixmo_keras.experiments.comparison import which_to_use
-from mixmo_keras.experiments.run import load
-from mixmo_keras.experiments.run import run as run_recipe
+from mixmo_keras import files
+from mixmo_keras.experiments import Recipe
+from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with, quiet_imports
 
 RECIPE = Recipe(
     method="cut_mixmo",
@@ -30,33 +25,57 @@ RECIPE = Recipe(
 )
 
 
-def run(arguments: list[str]) -> dict:
-    """Trains, evaluates, with a temperature where images were held out for it, and exports that as the next version."""
-    if not arguments or arguments[0].startswith("-"):
-        if {"-h", "--help"} & set(arguments):
-            main(RECIPE, __doc__, ["--help"])
-        raise SystemExit("error: say which folder of class folders: python recipes/images.py DIR")
-    arguments = ["--dataset", *arguments]
-    compare = "--compare-single" in arguments
-    arguments = [argument for argument in arguments if argument != "--compare-single"]
-    recipe = parse(RECIPE, __doc__, arguments)
-    if compare and recipe.method in ("single", "cosub"):
-        raise SystemExit(
-            f"error: --compare-single has no meaning with --method {recipe.method}, which is a single network"
-        )
-    figures = main(RECIPE, __doc__, arguments)  # load → build → fit → evaluate → save → export
-    temperature = ["--temperature"] if recipe.holds_out else []
-    evaluate.main([str(recipe.folder), *temperature, "--export", str(recipe.saved_model.parent)])  # the next version
-    if compare:
-        compare_with_single(recipe, temperature)
+def run(arguments: list[str] | None = None) -> dict:
+    """Trains, evaluates, with a temperature where images were held out for it, and exports that; returns the figures."""
+    recipe, given = parse_with(
+        RECIPE,
+        __doc__,
+        arguments,
+        folder="folder with a folder of images for each class, or DIR@SIZE (default: @64)",
+        flags={"compare_single": "train the single network too, and say which of the two to use"},
+    )
+    with errors_in_one_line():
+        if given["compare_single"] and recipe.method in ("single", "cosub"):
+            raise ValueError(
+                f"--compare-single has no meaning with --method {recipe.method}, which is a single network"
+            )
+        if given["compare_single"]:
+            train(recipe.with_method("single"), exported=False)  # first: the other's report has it beside it
+        figures = train(recipe)
+        if given["compare_single"]:
+            compare_with_single(recipe)
     return figures
 
 
-def compare_with_single(recipe: Recipe, temperature: list[str]) -> str:
-    """Trains the single network on as many rows and steps, evaluates it, and prints which of the two to use."""
+def train(recipe: Recipe, exported: bool = True) -> dict:
+    """Load → build → fit → evaluate → save, then the report, then the export with its temperature."""
+    with quiet_imports():
+        from mixmo_keras.experiments import running
+        from mixmo_keras.experiments.evaluating import evaluate_runs
+        from mixmo_keras.serving import versions
+
+    if exported:
+        versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
+    figures = running.run(recipe, saved_model=False)
+    evaluate_runs(
+        [recipe.folder],
+        data_dir=recipe.data_dir,
+        temperature=recipe.holds_out,
+        export=recipe.saved_model if exported else None,
+        overwrite=True,  # as a run does that is run again
+    )
+    if exported:
+        figures["saved_model"] = str(recipe.saved_model)
+        files.write_json(recipe.folder / "metrics.json", figures)
+    return figures
+
+
+def compare_with_single(recipe: Recipe) -> str:
+    """Prints which of the two networks to use, which had as many rows and steps."""
+    from mixmo_keras.experiments.comparison import which_to_use
+    from mixmo_keras.experiments.running import load
+
     single = recipe.with_method("single")
-    run_recipe(single)
-    evaluate.main([str(single.folder), *temperature])
     test = load(recipe.resolved()).test
     said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
     print(f"\n{said}")
@@ -64,4 +83,4 @@ def compare_with_single(recipe: Recipe, temperature: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    run()

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import digits
 
+import mixmo_keras
 from mixmo_keras import files
-from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -82,7 +82,7 @@ def write_docs(name: str, noise: float, measured: gains_command.Measured, shown:
         some = {row: by_seed for row, by_seed in measured.items() if row in ROWS_IN_README}
         page = tables.put(README.read_text(), name, gains.table(some, COLUMNS_IN_README))
         files.write_text(README, page)
-    plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
+    mixmo_keras.plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
 
 
 def measure(options: argparse.Namespace) -> gains_command.Measured:

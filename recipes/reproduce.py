@@ -1,6 +1,6 @@
 """The papers' tables beside ours: runs or resumes their experiments over seeds, and prints what finished runs wrote.
 
-    python recipes/reproduce.py --list                                          the experiments of each table
+    python recipes/reproduce.py --list                                          the tables: experiments and published figures
     python recipes/reproduce.py cifar100 --only-table                           what there is, the rest marked
     python recipes/reproduce.py cifar100 --seeds 0 1 2 --data-dir DATA          runs what is missing: weeks on a GPU
     python recipes/reproduce.py tiny_imagenet --rows vanilla-w1 Cut-MixMo-w1    some of it
@@ -23,7 +23,8 @@ import mimo
 import numpy as np
 import tiny_imagenet
 
-from mixmo_keras.experiments import Recipe, finished_runs, run_missing, tables
+from mixmo_keras import experiments
+from mixmo_keras.experiments import Recipe, tables
 from mixmo_keras.experiments.options import TRAIN_SPLITS
 
 LINEAR, CUT = dict(method="linear_mixmo"), dict(method="cut_mixmo")
@@ -157,12 +158,12 @@ def difference(row: Row, recipe: Recipe, accuracies: list[float], held_out: str)
     return held_out if recipe.holds_out else f"{np.mean(accuracies) - row.published:+.2f}"
 
 
-def table(rows: dict[str, Row], experiments: dict[str, list[Recipe]], held_out: str) -> str:
+def table(rows: dict[str, Row], recipes_of: dict[str, list[Recipe]], held_out: str) -> str:
     """Published beside ours, in Markdown; what was not run says so, and what can't be compared has no difference."""
     lines, trials = [], []
-    for name, recipes in experiments.items():
+    for name, recipes in recipes_of.items():
         trials += trial(rows[name], recipes[0])
-        scores = [figures["test"]["ensemble"] for figures in finished_runs(recipes)]
+        scores = [figures["test"]["ensemble"] for figures in experiments.finished_runs(recipes)]
         cells = ["not run", "", "", ""]
         if scores:
             accuracies = [100 * score["accuracy"] for score in scores]
@@ -178,11 +179,21 @@ def table(rows: dict[str, Row], experiments: dict[str, list[Recipe]], held_out: 
     return f"{text}\n\nTrials are not comparable with the published figures: {', '.join(dict.fromkeys(trials))}."
 
 
+def published(rows: dict[str, Row]) -> str:
+    """What the paper has, in Markdown: its figures, and the settings that run them here."""
+    lines = []
+    for name, row in rows.items():
+        recipe = row.recipe
+        method = recipe.method + (f" + {recipe.msda}" if recipe.msda else "")
+        lines.append([name, recipe.dataset, method, recipe.backbone, f"{recipe.epochs}", f"{row.published:.2f}"])
+    return tables.markdown(["experiment", "dataset", "method", "backbone", "epochs", "published %"], lines, names=4)
+
+
 def main(arguments: list[str] | None = None) -> str | None:
     """Runs what is missing, unless told otherwise, and returns the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", nargs="?", choices=list(TABLES))
-    parser.add_argument("--list", action="store_true", help="name tables and experiments")
+    parser.add_argument("--list", action="store_true", help="show the tables: experiments, settings, published figures")
     parser.add_argument("--rows", nargs="+", metavar="EXPERIMENT", help="these alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only-table", action="store_true", help="run nothing")
@@ -197,7 +208,7 @@ def main(arguments: list[str] | None = None) -> str | None:
     parser.add_argument("--output-dir", default="runs/reproduce")
     options = parser.parse_args(arguments)
     if options.list:
-        print("\n".join(f"{name}: {', '.join(rows)}" for name, rows in TABLES.items()))
+        print("\n\n".join(f"{name}\n\n{published(rows)}" for name, rows in TABLES.items()))
         return None
     if options.table is None:
         parser.error("name a table, or --list them")
@@ -218,13 +229,13 @@ def main(arguments: list[str] | None = None) -> str | None:
         scale=options.scale,
         **changes,
     )
-    experiments = {
+    recipes = {
         name: [dataclasses.replace(rows[name].recipe, seed=seed, **common) for seed in options.seeds] for name in names
     }
     try:
         if not options.only_table:
-            run_missing(experiments)
-        text = table(rows, experiments, HELD_OUT.get(options.table, "a tenth held out"))
+            experiments.run_missing(recipes)
+        text = table(rows, recipes, HELD_OUT.get(options.table, "a tenth held out"))
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")

@@ -10,18 +10,18 @@ environment variables of KerasTuner's distributed search (docs/search.md) the sa
 """
 
 import argparse
+import importlib
 import json
 import os
 import shlex
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from mixmo_keras import augmentation, datasets, files, pilot, plots, search
-from mixmo_keras.experiments.options import default_of
+import mixmo_keras
+from mixmo_keras import files
+from mixmo_keras.experiments import known
+from mixmo_keras.experiments.command_line import quiet_imports
 from mixmo_keras.experiments.recipe import dataset_label
-from mixmo_keras.experiments.results import refuse_other_settings
 
 RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name
 LISTS = {  # option: its type, what it is, and its name in `search.Space`
@@ -36,10 +36,10 @@ LISTS = {  # option: its type, what it is, and its name in `search.Space`
     "l2": (float, "the least and the greatest (default: not searched)", "l2"),
 }
 # what is not given; the parser's own defaults tell it apart from what is
-DEFAULTS: dict[str, Any] = {name: list(getattr(search.Space, field)) for name, (_, _, field) in LISTS.items()}
-DEFAULTS |= {"batch_repetitions": [default_of(search.MixMoHyperModel, "batch_repetitions")]}
-DEFAULTS |= {"tuner": "random", "objective": default_of(search.tuner, "objective")}
-DEFAULTS |= {"seed": default_of(search.tuner, "seed"), "seeds": list(default_of(pilot.run, "seeds"))}
+DEFAULTS: dict[str, Any] = {name: known.KNOWN["space"][field] for name, (_, _, field) in LISTS.items()}
+DEFAULTS |= {"batch_repetitions": [known.default("search_batch_repetitions")]}
+DEFAULTS |= {"tuner": "random", "objective": known.default("search_objective")}
+DEFAULTS |= {"seed": known.default("search_seed"), "seeds": known.default("pilot_seeds")}
 OF_BOTH = ("widths", "batch_repetitions")
 SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
 SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
@@ -49,11 +49,11 @@ NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials")  # a search may 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line, with defaults for what is not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="cifar10", help=", ".join(datasets.DATASETS) + ", or DIR@SIZE")
+    parser.add_argument("--dataset", default="cifar10", help=", ".join(known.names("datasets")) + ", or DIR@SIZE")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
-    parser.add_argument("--tuner", choices=list(search.TUNERS))
+    parser.add_argument("--tuner", choices=known.names("tuners"))
     parser.add_argument("--max-trials", type=int, help="default: 20; not with hyperband")
-    parser.add_argument("--objective", choices=list(search.OBJECTIVES), help="on validation data")
+    parser.add_argument("--objective", choices=known.names("objectives"), help="on validation data")
     parser.add_argument("--epochs", type=int, default=10, help="of a trial; with hyperband the most")
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, whatever M and b")
     parser.add_argument("--images", type=int, help="train on so many images only")
@@ -85,15 +85,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> list[dict] | dict:
     """Searches, or pilots, and returns the results."""
     options = parse(arguments)
+    with quiet_imports():
+        importlib.import_module("mixmo_keras.experiments.search")
     try:
-        info = datasets.info(options.dataset, options.data_dir)
-        train, validation = (datasets.load(options.dataset, s, options.data_dir) for s in ("train", "validation"))
+        info = mixmo_keras.datasets.info(options.dataset, options.data_dir)
+        train, validation = (
+            mixmo_keras.datasets.load(options.dataset, s, options.data_dir) for s in ("train", "validation")
+        )
         train = train if options.images is None else train.take(options.images)
         model = dict(
             num_classes=info.num_classes,
             input_shape=info.image_shape,
             normalization=info.normalization,
-            augmentation=None if options.dataset == "digits" else augmentation.PadCropFlip(),
+            augmentation=None if options.dataset == "digits" else mixmo_keras.augmentation.PadCropFlip(),
         )
         return (run_pilot if options.pilot else run_search)(options, train, validation, model)
     except (ValueError, OSError) as error:
@@ -105,9 +109,9 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
     space = {field: tuple(getattr(options, name)) for name, (_, _, field) in LISTS.items()}
     if len(options.batch_repetitions) == 1:
         space["batch_repetitions"] = ()  # there is nothing to choose from
-    hypermodel = search.MixMoHyperModel(
+    hypermodel = mixmo_keras.search.MixMoHyperModel(
         lambda width: f"{options.backbone}_{width}",
-        space=search.Space(**space),
+        space=mixmo_keras.search.Space(**space),
         rows=options.rows,
         batch_repetitions=options.batch_repetitions[0],
         max_parameters=options.max_parameters,
@@ -122,7 +126,7 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
     if not worker:
         write_settings(options, folder)
     hyperband = options.tuner == "hyperband"
-    tuner = search.tuner(
+    tuner = mixmo_keras.search.tuner(
         hypermodel,
         options.tuner,
         folder / "trials",
@@ -132,9 +136,11 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
         seed=options.seed,
         fresh=options.fresh and not worker,
     )
+    import keras
+
     epochs = {} if hyperband else {"epochs": options.epochs}
     tuner.search(train, validation, callbacks=[keras.callbacks.TensorBoard(str(folder / "tensorboard"))], **epochs)
-    return [] if worker else write_results(options, folder, search.results(tuner, options.objective))
+    return [] if worker else write_results(options, folder, mixmo_keras.search.results(tuner, options.objective))
 
 
 def write_settings(options, folder: Path) -> None:
@@ -142,6 +148,8 @@ def write_settings(options, folder: Path) -> None:
     settings = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS}
     path = folder / "settings.json"
     if path.exists() and not options.fresh:
+        from mixmo_keras.experiments.results import refuse_other_settings
+
         refuse_other_settings(folder, "search", json.loads(path.read_text()), settings)
     files.write_json(path, settings)
 
@@ -149,11 +157,11 @@ def write_settings(options, folder: Path) -> None:
 def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
     """Writes and prints what a search found, and the command that trains with the best of it."""
     files.write_json(folder / "results.json", rows)
-    text = search.table(rows, options.objective)
+    text = mixmo_keras.search.table(rows, options.objective)
     files.write_text(folder / "results.md", text + "\n")
     print(f"\n{text}")
     if rows and rows[0]["score"] is not None:
-        plots.save(search.plot(rows, options.objective), folder / "results.png")
+        mixmo_keras.plots.save(mixmo_keras.search.plot(rows, options.objective), folder / "results.png")
         fixed = {
             "batch_repetitions": options.batch_repetitions[0],
             "batch_size": options.rows,
@@ -162,7 +170,7 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
         }
         fixed = {name: value for name, value in fixed.items() if name not in rows[0]}
         backbone = f"{options.backbone}_{rows[0]['width']}"
-        print(f"\nbest: {search.command(shlex.join(_recipe(options)), rows[0], backbone, **fixed)}")
+        print(f"\nbest: {mixmo_keras.search.command(shlex.join(_recipe(options)), rows[0], backbone, **fixed)}")
     print(f"results: {folder}/")
     return rows
 
@@ -174,7 +182,7 @@ def _recipe(options) -> list[str]:
     return [f"recipes/{own}"] if exists else ["recipes/images.py", options.dataset]
 
 
-def next_command(options, advice: pilot.Advice) -> str:
+def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
     """The command that a pilot advises."""
     data = ["--data-dir", options.data_dir] if options.data_dir else []
     if advice.action == "train":
@@ -191,7 +199,7 @@ def next_command(options, advice: pilot.Advice) -> str:
 def run_pilot(options, train, validation, model: dict) -> dict:
     """Pilots in <output-dir>/<dataset>-pilot/ and returns the learning curves."""
     folder = options.output_dir / f"{dataset_label(options.dataset)}-pilot"
-    curves = pilot.run(
+    curves = mixmo_keras.pilot.run(
         lambda width: f"{options.backbone}_{width}",
         train,
         validation,
@@ -205,10 +213,10 @@ def run_pilot(options, train, validation, model: dict) -> dict:
         **model,
     )
     files.write_json(folder / "pilot.json", curves)
-    plots.save(pilot.plot(curves), folder / "pilot.png")
-    print("\n" + pilot.table(curves))
-    print("\n" + pilot.verdict(curves))
-    advice = pilot.advice(curves)
+    mixmo_keras.plots.save(mixmo_keras.pilot.plot(curves), folder / "pilot.png")
+    print("\n" + mixmo_keras.pilot.table(curves))
+    print("\n" + mixmo_keras.pilot.verdict(curves))
+    advice = mixmo_keras.pilot.advice(curves)
     took = "" if advice.seconds is None else f" (about {max(advice.seconds / 60, 1):.0f} min)"
     print(f"next{took}: {next_command(options, advice)}")
     print(f"results: {folder}/")

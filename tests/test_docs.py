@@ -1,5 +1,7 @@
 """Every Python block of README.md and docs/ runs, README's on the network it names; every file that they name exists."""
 
+import ast
+import json
 import re
 import runpy
 from pathlib import Path
@@ -55,6 +57,34 @@ def test_the_tutorial(tmp_path, monkeypatch, capsys):
     accuracy = float(re.search(r"ensemble: ([\d.]+)%", printed)[1])
     assert accuracy > 95
     assert "exported: saved_models/tutorial/1" in printed
+
+
+def test_the_notebook_is_the_script():
+    script = (ROOT / "docs/tutorial.py").read_text()
+    made = runpy.run_path(str(ROOT / "docs/notebook.py"))["notebook"](script)
+    assert (ROOT / "docs/tutorial.ipynb").read_text() == made, "python docs/notebook.py writes it anew"
+    cells = json.loads(made)["cells"]
+    assert "".join(cells[0]["source"]).startswith("# An ensemble in one network")
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    assert all(compile(one, "cell", "exec") for one in code)
+    # nothing of the script is left out, and nothing comes twice
+    parts = ast.parse(script).body
+    statements = [ast.unparse(part) for part in parts if not _is_text(part)]
+    assert [ast.unparse(part) for one in code for part in ast.parse(one).body] == statements
+    assert len(texts) == len(parts) - len(statements)
+
+
+def _is_text(part: ast.stmt) -> bool:
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
+
+
+def test_the_site_wraps_code_and_has_a_dark_mode_and_a_way_on():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "navigation.footer" in settings
+    assert "scheme: slate" in settings
+    assert settings.index("classifiers.md") < settings.index("index.md")
+    assert "white-space: pre-wrap" in (ROOT / "docs/stylesheets/extra.css").read_text()
 
 
 def test_commands_name_existing_files():

@@ -1,15 +1,17 @@
 """An `Evaluation` in charts. Each function draws one as a matplotlib figure; `sections` says which belong into a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.special import softmax
 
 from mixmo_keras import metrics
 from mixmo_keras.evaluation.evaluate import Evaluation
 
+WHOLE_MATRIX = 20  # classes, of which the whole confusion matrix can be read
 BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
 
 
@@ -26,10 +28,26 @@ def sections(evaluation: Evaluation) -> list[Section]:
     """The charts that an evaluation has figures for, in the order of a report."""
     several = evaluation.member_logits.shape[1] > 1
     chosen = [
-        Section("Reliability", "Accuracy against confidence, in 15 bins; the bars below count images.", reliability),
-        Section("Risk and coverage", "Share of errors if only the most confident images are answered.", risk_coverage),
+        Section(
+            "Reliability",
+            "How often answers of a confidence are right, in 15 bins; on the dashed line confidence is accuracy, below it "
+            "the model is too sure. The bars below count images.",
+            reliability,
+        ),
+        _confusion_section(evaluation),
+        Section(
+            "Risk and coverage",
+            "Share of errors if only the most confident images are answered: who leaves the others to a person sees here "
+            "what is won.",
+            risk_coverage,
+        ),
         Section("Accuracy by class", "Of the ensemble; with many classes the worst and the best.", class_accuracy),
-        Section("Entropy", "Predictive entropy of the test images, and of images from elsewhere.", entropy_histogram),
+        Section(
+            "Entropy",
+            "How undecided the answers are: 0 is sure of one class, the right end as likely all of them. Images from "
+            "elsewhere, if there are some, should lie further right.",
+            entropy_histogram,
+        ),
     ]
     if several:
         chosen.append(Section("Members' agreement", "Share of test images with the same answer.", agreement))
@@ -41,6 +59,11 @@ def sections(evaluation: Evaluation) -> list[Section]:
         else "The test images with the highest entropy; the right class first, then the answer."
     )
     chosen.append(Section("Most disputed images", caption, disputed_images, wide=True))
+    if len(evaluation.confidently_wrong[0]):
+        caption = (
+            "The wrong answers that are the surest; the right class first, then the answer. Some labels may be wrong."
+        )
+        chosen.append(Section("Confidently wrong images", caption, wrong_images, wide=True))
     if evaluation.label_issues is not None:
         caption = (
             "The training images whose labels the ensemble contradicts most: the label first, then what the ensemble "
@@ -48,6 +71,13 @@ def sections(evaluation: Evaluation) -> list[Section]:
         )
         chosen.append(Section("Most suspicious labels", caption, suspicious_labels, wide=True))
     return chosen
+
+
+def _confusion_section(evaluation: Evaluation) -> Section:
+    if len(evaluation.class_names) <= WHOLE_MATRIX:
+        caption = "Images by their class (rows) and the answer (columns); on the diagonal it is right."
+        return Section("Confusion", caption, confusion)
+    return Section("Confusion", "The most frequent wrong answers: class → answer, by images.", confusion)
 
 
 def _axes(height: float = 3.4) -> tuple[Figure, Any]:
@@ -109,6 +139,60 @@ def class_accuracy(evaluation: Evaluation, most: int = 24) -> Figure:
     return figure
 
 
+def confusion(evaluation: Evaluation) -> Figure:
+    """Images by class and answer; of many classes the most frequent wrong answers."""
+    names = evaluation.class_names
+    if len(names) > WHOLE_MATRIX:
+        pairs = evaluation.figures["answers"]["confused"][::-1]
+        figure, axes = _axes(max(2.2, 0.26 * len(pairs) + 0.8))
+        axes.barh(range(len(pairs)), [one["images"] for one in pairs], color=BLUE, height=0.7)
+        labels = [f"{_short(one['label'], 14)} → {_short(one['answer'], 14)}" for one in pairs]
+        axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+        axes.set(xlabel="images")
+        return figure
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (evaluation.labels, evaluation.logits.argmax(-1)), 1)
+    figure, axes = _axes(max(2.6, 0.26 * len(names) + 1.2))
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", aspect="auto", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=7)
+    shown = [_short(name, 12) for name in names]
+    slanted = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, shown)) > 2 else {}
+    axes.set_xticks(range(len(names)), shown, fontsize=7, **slanted)
+    axes.set_yticks(range(len(names)), shown, fontsize=7)
+    axes.set(xlabel="answer", ylabel="class")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy by epoch, in training and on validation data, of the members too.
+
+    Args:
+        log: By epoch, what Keras logs.
+    """
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    epochs = [int(row["epoch"]) + 1 for row in log]
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        members = sorted(name for name in log[-1] if name.startswith("val_member_") and name.endswith(kind))
+        for number, name in enumerate(members):
+            label = "members, validation" if number == 0 else None
+            axes.plot(epochs, [row.get(name, np.nan) for row in log], color=BLUE, linewidth=0.8, alpha=0.5, label=label)
+        for name, color, label in ((kind, GREY, "training"), (f"val_{kind}", BLUE, "validation")):
+            if name in log[-1]:
+                values = [row.get(name, np.nan) for row in log]
+                axes.plot(epochs, values, color=color, label=label, marker="o" if len(log) < 15 else "", markersize=3)
+        axes.set(xlabel="epoch", ylabel=kind)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def entropy_histogram(evaluation: Evaluation) -> Figure:
     """Predictive entropies, in and out of distribution."""
     figure, axes = _axes()
@@ -166,6 +250,17 @@ def disputed_images(evaluation: Evaluation, columns: int = 9) -> Figure:
         probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
         said = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
         titles.append("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *said]))
+    return gallery(images, titles, columns)
+
+
+def wrong_images(evaluation: Evaluation, columns: int = 9) -> Figure:
+    """The images whose wrong answers are the surest, with the right class and the answer."""
+    indices, images = evaluation.confidently_wrong
+    names, titles = evaluation.class_names, []
+    for index in indices:
+        probabilities = softmax(evaluation.logits[index].astype("float64"))
+        said = f"says {_short(names[probabilities.argmax()], 9)} {probabilities.max():.0%}"
+        titles.append(f"{_short(names[evaluation.labels[index]], 16).upper()}\n{said}")
     return gallery(images, titles, columns)
 
 

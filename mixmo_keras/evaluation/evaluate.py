@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from mixmo_keras import arguments, metrics
-from mixmo_keras.evaluation import label_issues, multiplexing
+from mixmo_keras.evaluation import answers, label_issues, multiplexing, temperatures
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
@@ -35,6 +35,7 @@ class Evaluation:
         class_names: The K classes' names.
         uncertainty: By measure, the scores of the test images (n,) and of those out of distribution (m,), or None.
         disagreement: The images that members disagree on most: their indices in the test set, and their pixels.
+        confidently_wrong: The images whose wrong answers are the surest, likewise; none where all are right.
         label_issues: How suspicious the labels of training images are, or None.
         suspicious_images: The images with the most suspicious labels, or None: their indices in what was labelled, and
             their pixels.
@@ -48,6 +49,7 @@ class Evaluation:
     class_names: tuple[str, ...]
     uncertainty: dict[str, tuple[np.ndarray, np.ndarray | None]]
     disagreement: tuple[np.ndarray, np.ndarray]
+    confidently_wrong: tuple[np.ndarray, np.ndarray]
     label_issues: LabelIssues | None = None
     suspicious_images: tuple[np.ndarray, np.ndarray] | None = None
     right_labels: np.ndarray | None = None
@@ -85,8 +87,8 @@ def evaluate(
         out_of_distribution_name: What to call them. Defaults to "elsewhere".
         corrupted: (corruption, severity, batches) one after the other, severities 1 to 5, as `corrupted_batches` gives.
         name: The model's name in the report. Defaults to `model.name`.
-        num_disagreements: Number of images to keep that members disagree on most, and of those whose labels are the most
-            suspicious. Defaults to 18.
+        num_disagreements: Number of images to keep that members disagree on most, of those whose wrong answers are the
+            surest, and of those whose labels are the most suspicious. Defaults to 18.
         labelled: Batches of (images, labels), always in the same order, of which some labels may be wrong: the training
             images. They are ranked by how suspicious they are, see `label_issues`.
         right_labels: The right classes (n,) of the labelled images, where they are known.
@@ -105,7 +107,7 @@ def evaluate(
         model.check_multiplexed()
     class_names = arguments.names("class_names", class_names)
     held_out, held_out_multiplexed = (None, None) if validation is None else _answers(model, validation, multiplexed)
-    fitted = _fit_temperature(model, held_out if temperature else None, label_noise)
+    fitted = temperatures.fit(model, held_out if temperature else None, label_noise)
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
@@ -113,13 +115,16 @@ def evaluate(
     images = {"test": len(labels), "validation": 0 if held_out is None else len(held_out[1])}
     figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
     figures |= {"temperature": fitted, **_network_figures(model, member_logits, labels)}
+    figures["answers"] = answers.figures(member_logits, logits, labels, class_names)
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:
         figures["conformal"] = _conformal_figures(model, *held_out, logits, labels, coverage or COVERAGE)
     if out_of_distribution is not None:
         figures["out_of_distribution"] = _detection(out_of_distribution_name or "elsewhere", scores, scores_elsewhere)
     if multiplexed:
-        fitted = _fit_multiplexed(model, held_out_multiplexed, held_out if temperature else None, label_noise)
+        fitted = temperatures.fit_multiplexed(
+            model, held_out_multiplexed, held_out if temperature else None, label_noise
+        )
         of_passes = _multiplexed_figures(model, test, multiplexed_logits, logits, labels)
         figures["multiplexed"] = {"temperature": fitted, **of_passes}
     if corrupted is not None:
@@ -136,6 +141,7 @@ def evaluate(
         tuple(class_names),
         uncertainty={measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores},
         disagreement=_images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements]),
+        confidently_wrong=_images_at(test, answers.confidently_wrong(logits, labels, num_disagreements)),
         label_issues=issues,
         suspicious_images=None if issues is None else _images_at(labelled, issues.order()[:num_disagreements]),
         right_labels=right_labels,
@@ -185,35 +191,6 @@ def _answers(model, batches, multiplexed: bool) -> tuple[tuple[np.ndarray, np.nd
         return model.predict_with_labels(batches), None
     member_logits, labels, logits = model.predict_both_with_labels(batches)
     return (member_logits, labels), logits
-
-
-# -- temperatures ------------------------------------------------------------------------------------------------------
-
-
-def _fit_temperature(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str, Any]:
-    """Fits the temperature on held-out data (member logits, labels), None for nothing, and says what it is."""
-    figures: dict[str, Any] = {"before": float(model.temperature), "value": float(model.temperature), "fitted_on": 0}
-    if held_out is None:
-        return figures
-    member_logits, labels = held_out
-    model.calibrate_on(member_logits, labels, label_noise=label_noise)
-    figures |= {"value": float(model.temperature), "fitted_on": len(labels)}
-    if label_noise is not None:
-        estimated, rate = label_noise == "estimate", label_noise
-        if estimated:
-            logits = model.pooled(member_logits, calibrated=False)
-            _, rate = calibration.fit_temperature_under_noise(logits, labels)
-        figures["label_noise"] = {"rate": rate, "estimated": estimated}
-    return figures
-
-
-def _fit_multiplexed(model, logits, held_out, label_noise: float | str | None) -> dict[str, Any]:
-    """The same of M images a pass, whose logits are passed in."""
-    before = model.multiplexed_temperature
-    if held_out is None:
-        return {"before": before, "value": before, "fitted_on": 0}
-    model.calibrate_multiplexed_on(logits, held_out[1], label_noise)
-    return {"before": before, "value": model.multiplexed_temperature, "fitted_on": len(held_out[1])}
 
 
 # -- figures by subject ------------------------------------------------------------------------------------------------
@@ -336,7 +313,8 @@ def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         here = range(first, first + len(images))
         images_by_index |= {index: images[index - first] for index in here if index in wanted}
         first += len(images)
-    return indices, np.stack([images_by_index[index] for index in indices.tolist()])
+    pixels = [images_by_index[index] for index in indices.tolist()]
+    return indices, np.stack(pixels) if pixels else np.zeros((0, 1, 1, 1), "uint8")
 
 
 def _for_json(values):

@@ -1,19 +1,26 @@
-"""An `Evaluation` for people: one HTML file that needs no network, a CSV, a JSON, and a table for the terminal."""
+"""An `Evaluation` for people: one HTML file that needs no network, a CSV, a JSON, and a table for the terminal.
+
+The page begins with what matters in words (`summary`), says what to do next, and explains its figures where they stand.
+"""
 
 import base64
 import csv
+import datetime
 import html
 import io
 import os
 import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from mixmo_keras import arguments, files
-from mixmo_keras.evaluation import charts, label_issues
+from mixmo_keras.evaluation import charts, label_issues, summary
 from mixmo_keras.evaluation.evaluate import Evaluation
+from mixmo_keras.evaluation.sentences import sentences, text
+from mixmo_keras.evaluation.summary import Run
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -31,12 +38,38 @@ COLUMNS: dict[str, tuple[str, str, bool]] = {
     "errors_fpr95": ("error FPR95", "{:.4f}", False),
     "aurc": ("AURC", "{:.4f}", False),
 }
+MEANING = {
+    "accuracy": "share of images that are answered rightly",
+    "top5": "share of images whose class is among the five most probable ones",
+    "nll": "negative log-likelihood, −log of the right class's probability in nats, mean: punishes sure errors",
+    "brier": "squared distance of the probabilities from the right answer, 0 to 2",
+    "ece": "expected calibration error: by how much confidence and accuracy differ, in 15 bins of confidence",
+    "adaptive_ece": "the same in 15 bins of equally many images",
+    "classwise_ece": "the same for the probability of each class",
+    "errors_auroc": "how well low confidence finds errors: 0.5 is chance, 1 perfect",
+    "errors_aupr": "the same as average precision, which is the share of errors by chance",
+    "errors_fpr95": "share of errors that are accepted where 95 % of the right answers are",
+    "aurc": "share of errors among the most confident images, mean over how many are answered",
+}
 IN_TERMINAL = ("accuracy", "top5", "nll", "brier", "ece", "adaptive_ece", "errors_auroc", "aurc")
 
 
-def text(value: float | None, form: str) -> str:
-    """A number for people; a dash for what can't be said."""
-    return "–" if value is None else form.format(value)
+# what belongs to the lines below the table
+WORDS = {
+    "NLL_c": "apart from calibration, which one number mends: for comparing networks",
+    "ratio of errors": "errors of one member alone over errors of both: the higher, the more different members are",
+    "disagreement": "share of images on which members answer differently",
+    "Q": "Yule's Q of two members' errors: 1 if they err on the same images, 0 if by chance",
+    "KL": "Kullback-Leibler divergence of two members' probabilities, in nats",
+    "mutual information": "how much members disagree about an image, in nats; high where the model should not be trusted",
+    "conformal": "sets of classes that hold the right one in a share of images that is asked for",
+}
+
+
+def columns(figures: dict) -> dict[str, tuple[str, str, bool]]:
+    """The columns that mean something: the right class is always among the five most probable of five classes."""
+    few = len(figures["classes"]) <= 5
+    return {key: column for key, column in COLUMNS.items() if not (few and key == "top5")}
 
 
 def networks(figures: dict) -> list[tuple[str, dict]]:
@@ -61,31 +94,40 @@ def networks(figures: dict) -> list[tuple[str, dict]]:
     return named
 
 
-def table(figures: dict) -> str:
-    """The figures as the terminal shows them."""
+def table(figures: dict, run: Run | None = None) -> str:
+    """The figures as the terminal shows them, and what they say in words."""
+    shown = [key for key in IN_TERMINAL if key in columns(figures)]
     lines = [f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"]
-    lines.append(f"{'':<28}" + "".join(f"{COLUMNS[key][0]:>14}" for key in IN_TERMINAL))
+    lines.append(f"{'':<28}" + "".join(f"{COLUMNS[key][0]:>14}" for key in shown))
     for name, values in networks(figures):
-        lines.append(f"{name:<28}" + "".join(f"{text(values[key], COLUMNS[key][1]):>14}" for key in IN_TERMINAL))
-    return "\n".join([*lines, *sentences(figures)])
+        lines.append(f"{name:<28}" + "".join(f"{text(values[key], COLUMNS[key][1]):>14}" for key in shown))
+    words = ["", *summary.headline(figures, run), *(f"→ {sentence}" for sentence in summary.advice(figures, run))]
+    return "\n".join([*lines, *sentences(figures), *words])
 
 
-def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
+def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:
     """Writes `metrics.json`, `metrics.csv` and `report.html` into a folder, each whole or not at all.
 
     And `label_issues.csv`, where labels were ranked.
+
+    Args:
+        evaluation: What `evaluate` gave.
+        folder: The folder.
+        run: What the page says of the training. Defaults to nothing.
 
     Returns:
         The path of the HTML file.
     """
     arguments.instance("evaluation", evaluation, Evaluation, "what `evaluate` gives")
     folder = Path(arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder"))
+    arguments.instance("run", run, (Run, type(None)), "a Run or None")
     figures = evaluation.figures
+    shown = columns(figures)
     files.write_json(folder / "metrics.json", figures)
     lines = io.StringIO()
     writer = csv.writer(lines)
-    writer.writerow(["network", *COLUMNS])
-    writer.writerows([[name, *[values[key] for key in COLUMNS]] for name, values in networks(figures)])
+    writer.writerow(["network", *shown])
+    writer.writerows([[name, *[values[key] for key in shown]] for name, values in networks(figures)])
     files.write_text(folder / "metrics.csv", lines.getvalue())
     if evaluation.label_issues is not None:
         label_issues.write_csv(
@@ -94,148 +136,121 @@ def write(evaluation: Evaluation, folder: str | os.PathLike) -> Path:
             evaluation.class_names,
             right_labels=evaluation.right_labels,
         )
-    return files.write_text(folder / "report.html", page(evaluation))
-
-
-# -- what doesn't fit into a table -------------------------------------------------------------------------------------
-
-
-def sentences(figures: dict) -> list[str]:
-    """What doesn't fit into a table, a line each; those that begin with a space belong to the line before."""
-    return [
-        *_of_calibration(figures),
-        *_of_diversity(figures),
-        *_of_conformal_sets(figures),
-        *_of_multiplexing(figures),
-        *_of_detection(figures),
-        *_of_corruptions(figures),
-        *_of_labels(figures),
-    ]
-
-
-def _of_calibration(figures: dict) -> list[str]:
-    lines, temperature = [], figures["temperature"]
-    if figures.get("trained_on_validation"):
-        lines.append("trained on the validation images too, so that nothing was fitted on them")
-    if temperature["fitted_on"]:
-        noise = temperature.get("label_noise")
-        known = "" if noise is None else "estimated with it" if noise["estimated"] else "known"
-        under = "" if noise is None else f", of whose labels a rate of {noise['rate']:.2f} ({known}) are drawn anew"
-        lines.append(
-            f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images{under}"
-        )
-    elif temperature["value"] != 1:
-        lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
-    if figures["nll_c"] is not None:
-        lines.append(f"NLL_c {figures['nll_c']:.4f}: each half of the test images under the other half's temperature")
-    return lines
-
-
-def _of_diversity(figures: dict) -> list[str]:
-    if len(figures["members"]) == 1:
-        return []
-    diversity = figures["diversity"]
-    return [
-        f"diversity: ratio of errors {text(diversity['ratio_of_errors'], '{:.3f}')}, "
-        f"disagreement {text(diversity['disagreement'], '{:.2%}')}, Q {text(diversity['q_statistic'], '{:.3f}')}, "
-        f"KL {text(diversity['pairwise_kl'], '{:.3f}')}, mutual information {diversity['mutual_information']:.4f}"
-    ]
-
-
-def _of_conformal_sets(figures: dict) -> list[str]:
-    if "conformal" not in figures:
-        return []
-    conformal = figures["conformal"]
-    return [
-        f"conformal {method.upper()}: {conformal[method]['coverage']:.2%} of the right classes in sets of "
-        f"{conformal[method]['mean_size']:.2f} classes (asked: {conformal['coverage_asked']:.0%}, fitted on "
-        f"{conformal['fitted_on']:,} validation images)"
-        for method in ("thr", "aps")
-    ]
-
-
-def _of_multiplexing(figures: dict) -> list[str]:
-    if "multiplexed" not in figures:
-        return []
-    multiplexed = figures["multiplexed"]
-    speed = multiplexed["images_per_second"]
-    lines = [
-        f"{multiplexed['images_a_pass']} images a pass: {speed['multiplexed']:,.0f} images per second, the ensemble "
-        f"{speed['ensemble']:,.0f} ({speed['batch']} images at once on {speed['device']}, ratio {speed['ratio']:.2f}); "
-        f"{multiplexed['other_answer_than_ensemble']:.2%} of the answers are not the ensemble's",
-        "an answer beside random partners, accuracy / other than usual / images ever answered otherwise / spread of "
-        "confidence:",
-    ]
-    for kind, values in multiplexed["partners"].items():
-        cells = [text(values[key], "{:.2%}") for key in ("accuracy", "changed", "ever_changed")]
-        cells.append(text(values["confidence_spread"], "{:.4f}"))
-        lines.append(f"    {kind.replace('_', ' '):<20}{' / '.join(cells)}  ({values['images']} images)")
-    return lines
-
-
-def _of_detection(figures: dict) -> list[str]:
-    if "out_of_distribution" not in figures:
-        return []
-    elsewhere = figures["out_of_distribution"]
-    lines = [f"told from {elsewhere['images']:,} images of {elsewhere['dataset']}, AUROC / AUPR / FPR95:"]
-    for measure, values in elsewhere["measures"].items():
-        cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "fpr95"))
-        lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
-    return lines
-
-
-def _of_corruptions(figures: dict) -> list[str]:
-    if "corruptions" not in figures:
-        return []
-    corrupted = figures["corruptions"]
-    return [
-        f"under {len(corrupted['accuracy'])} corruptions at 5 severities ({corrupted['images']:,} images each): "
-        f"mean accuracy {corrupted['mean_accuracy']:.2%}, mean NLL {corrupted['mean_nll']:.4f}"
-    ]
-
-
-def _of_labels(figures: dict) -> list[str]:
-    if "label_issues" not in figures:
-        return []
-    issues = figures["label_issues"]
-    lines = [f"labels of {issues['images']:,} training images: {issues['contradicted']:,} are not what is predicted"]
-    if "wrong" in issues:
-        lines.append(
-            f"finding the {issues['wrong']:,} that are wrong, AUROC / average precision / found among as many:"
-        )
-        for measure in label_issues.MEASURES:
-            values = issues[measure]
-            cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "found"))
-            lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
-    return lines
+    return files.write_text(folder / "report.html", page(evaluation, run))
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def page(evaluation: Evaluation) -> str:
+def page(evaluation: Evaluation, run: Run | None = None) -> str:
     """The report as HTML with everything inside."""
-    figures = evaluation.figures
+    figures, run = evaluation.figures, run or Run()
     images = figures["images"]
+    drawn = [_figure_element(section, section.draw(evaluation)) for section in charts.sections(evaluation)]
+    if len(run.log) > 1:
+        caption = (
+            "Loss and accuracy by epoch. Where members see mixed images in training, accuracy there is low; what counts is "
+            "that on validation data."
+        )
+        section = charts.Section("Training", caption, lambda _: charts.training_curves(run.log), wide=True)
+        drawn.insert(0, _figure_element(section, section.draw(evaluation)))
     return string.Template(TEMPLATE.read_text()).substitute(
         name=html.escape(figures["name"]),
         num_test=f"{images['test']:,}",
         num_parameters=f"{figures['parameters']:,}",
         fitted_on=f"{images['validation']:,} validation images" if images["validation"] else "nothing",
-        table=_table_rows(figures),
+        headline=_items(summary.headline(figures, run)),
+        advice=_part("What to do next", f"<ul>{_items(found)}</ul>" if (found := summary.advice(figures, run)) else ""),
+        table=_table_rows(figures, run),
+        meaning=_meanings(figures),
         sentences="\n".join(
             f"<pre>{html.escape(line)}</pre>" if line.startswith(" ") else f"<li>{html.escape(line)}"
             for line in sentences(figures)
         ),
-        charts="\n".join(_figure_element(section, section.draw(evaluation)) for section in charts.sections(evaluation)),
+        charts="\n".join(drawn),
+        run=_part("The run", _of_run(run)),
     )
 
 
-def _table_rows(figures: dict) -> str:
-    titles = "".join(f"<th>{title}&nbsp;{'↑' if more else '↓'}</th>" for title, _, more in COLUMNS.values())
+def _meanings(figures: dict) -> str:
+    """What the columns mean, and the words of the lines below that are there."""
+    meanings = {title: MEANING[key] for key, (title, _, _) in columns(figures).items()}
+    lines = " ".join(sentences(figures))
+    meanings |= {word: text for word, text in WORDS.items() if f"{word} " in lines}
+    return "\n".join(f"<dt>{word}</dt><dd>{html.escape(text)}</dd>" for word, text in meanings.items())
+
+
+def comparison_page(
+    header: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    said: Sequence[str],
+    figure: Figure,
+    meaning: Mapping[str, str],
+) -> str:
+    """Several evaluations as HTML with everything inside.
+
+    Args:
+        header: Titles of the table's columns.
+        lines: Its cells.
+        said: The verdict, in sentences.
+        figure: What is drawn.
+        meaning: What columns mean.
+    """
+    template = TEMPLATE.read_text()
+    head = template[: template.index("<body>")].replace("$name", "Comparison")
+    titles = "".join(f'<th title="{html.escape(meaning.get(title, ""))}">{html.escape(title)}</th>' for title in header)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    explained = "".join(f"<dt>{html.escape(key)}</dt><dd>{meaning[key]}</dd>" for key in header if key in meaning)
+    return (
+        f"{head}<body>\n<h1>Comparison</h1>\n<ul class=headline>{_items(said)}</ul>\n"
+        f"<figure>{_svg(figure, 'Accuracy')}</figure>\n<div class=scroll><table><tr>{titles}</tr>{rows}</table></div>\n"
+        f"<details open><summary>what the columns mean</summary><dl>{explained}</dl></details>\n</body>\n</html>\n"
+    )
+
+
+def _items(lines: Sequence[str]) -> str:
+    return "\n".join(f"<li>{html.escape(line)}" for line in lines)
+
+
+def _part(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>" if content else ""
+
+
+def _of_run(run: Run) -> str:
+    """Data, date and time, and the settings that are not left out."""
+    lines = [f"Evaluated on {datetime.datetime.now():%d %B %Y at %H:%M}."]
+    if run.data:
+        lines.append(run.data)
+    if run.seconds is not None:
+        minutes = run.seconds / 60
+        took = (
+            f"{run.seconds:.0f} s"
+            if minutes < 2
+            else f"{minutes:.0f} min"
+            if minutes < 120
+            else f"{minutes / 60:.1f} h"
+        )
+        lines.append(f"Trained for {took}.")
+    said = f"<p>{html.escape(' '.join(lines))}</p>"
+    rows = [(name, value) for name, value in run.settings.items() if value is not None and value is not False]
+    if not rows:
+        return said
+    cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>" for name, value in rows)
+    return f"{said}<details><summary>settings</summary><div class=scroll><table>{cells}</table></div></details>"
+
+
+def _table_rows(figures: dict, run: Run) -> str:
+    shown = columns(figures)
+    titles = "".join(
+        f'<th title="{html.escape(MEANING[key])}">{title}&nbsp;{"↑" if more else "↓"}</th>'
+        for key, (title, _, more) in shown.items()
+    )
     lines = [f"<tr><th></th>{titles}</tr>"]
-    for name, values in networks(figures):
-        cells = "".join(f"<td>{text(values[key], form)}</td>" for key, (_, form, _) in COLUMNS.items())
+    rows = networks(figures)
+    if run.single is not None:
+        rows.append((f"single network: {run.single['name']}", run.single["ensemble"]))
+    for name, values in rows:
+        cells = "".join(f"<td>{text(values.get(key), form)}</td>" for key, (_, form, _) in shown.items())
         emphasis = " class=whole" if values is figures["ensemble"] else ""
         lines.append(f"<tr{emphasis}><td>{html.escape(name)}</td>{cells}</tr>")
     return "\n".join(lines)

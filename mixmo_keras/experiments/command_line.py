@@ -1,45 +1,148 @@
-"""The command line of a recipe: the fields of `Recipe` as options, and the options as a `Recipe`."""
+"""The command line of a recipe: the fields of `Recipe` as options, and the options as a `Recipe`.
+
+Keras and TensorFlow are imported after the command line is understood.
+"""
 
 import argparse
+import contextlib
 import dataclasses
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
-
-from mixmo_keras.experiments.options import GROUPS, Default, kinds
+from mixmo_keras.experiments import known
+from mixmo_keras.experiments.options import GROUPS, MOST_USED, Default, kinds
 from mixmo_keras.experiments.recipe import Recipe
-from mixmo_keras.experiments.run import run
-from mixmo_keras.models.methods import METHODS
-from mixmo_keras.models.methods import defaults as method_defaults
+
+# as Abseil writes notes, warnings and errors on devices that are not there
+NOTE = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
 
 
 def main(defaults: Recipe, description: str, arguments: list[str] | None = None) -> dict:
     """Runs `defaults` as changed by the command line. The user's errors end it in one line."""
+    recipe = parse(defaults, description, arguments)
+    with errors_in_one_line():
+        return run(recipe)
+
+
+def run(recipe: Recipe) -> dict:
+    """`running.run`, which is imported here."""
+    with quiet_imports():
+        from mixmo_keras.experiments import running
+
+    return running.run(recipe)
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Leaves out what TensorFlow's libraries say of the machine while they are loaded; the rest of stderr comes afterwards.
+
+    They write past Python, before any level of theirs is read.
+    """
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
     try:
-        return run(parse(defaults, description, arguments))
-    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        stderr = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            for line in said.read().decode(errors="replace").splitlines():
+                if not NOTE.match(line):
+                    print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program in one line for what its user can mend."""
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        raise SystemExit(
-            "error: another worker was lost. Start this one again with the same command, as all others: the run goes on "
-            f"from its last checkpoint. ({error.message.splitlines()[0]})"
-        ) from error
+    except RuntimeError as error:  # TensorFlow's own may be among them
+        raise SystemExit(f"error: {_lost_worker(error) or error}") from error
+    except Exception as error:
+        if said := _lost_worker(error):
+            raise SystemExit(f"error: {said}") from error
+        raise
+
+
+def _lost_worker(error: Exception) -> str | None:
+    import tensorflow as tf
+
+    if not isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
+        return None
+    return (
+        "another worker was lost. Start this one again with the same command, as all others: the run goes on "
+        f"from its last checkpoint. ({error.message.splitlines()[0]})"
+    )
 
 
 def parse(defaults: Recipe, description: str, arguments: list[str] | None = None) -> Recipe:
     """`defaults` with the command line's options in their place. `none` is a value where `None` is one."""
+    return parse_with(defaults, description, arguments)[0]
+
+
+def parse_with(
+    defaults: Recipe,
+    description: str,
+    arguments: list[str] | None = None,
+    folder: str | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> tuple[Recipe, dict[str, bool]]:
+    """`parse`, and what else a recipe's command line has.
+
+    Args:
+        defaults: The recipe.
+        description: What `--help` begins with.
+        arguments: The command line. Defaults to the process' own.
+        folder: The help of the dataset's folder, where that is what the command line must name, before its options, between
+            them or behind; `--dataset` is left out then. Defaults to none.
+        flags: Help by name of what is on or off and no field of `Recipe`.
+
+    Returns:
+        The recipe, and by name whether a flag was given.
+    """
     parser = argparse.ArgumentParser(
+        usage=f"%(prog)s {'' if folder is None else 'DIR '}[options]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,  # what is not given stays the recipe's
     )
-    for group in GROUPS:
-        section = parser.add_argument_group(group.__name__.lower())
-        for field in dataclasses.fields(group):
-            _add(section, field, defaults)
+    flags = {} if flags is None else flags
+    fields = {group.__name__.lower(): dataclasses.fields(group) for group in GROUPS}
+    by_name = {field.name: field for of_group in fields.values() for field in of_group}
+    if folder is not None:
+        parser.add_argument("dataset", metavar="DIR", help=folder)
+        del by_name["dataset"]
+    first = parser.add_argument_group("most used")
+    for name in MOST_USED:
+        if name in by_name:
+            _add(first, by_name.pop(name), defaults)
+    for name, text in flags.items():
+        first.add_argument("--" + name.replace("_", "-"), action="store_true", help=text)
+    for group, of_group in fields.items():
+        section = parser.add_argument_group(group)
+        for field in of_group:
+            if field.name in by_name:
+                _add(section, field, defaults)
     options = vars(parser.parse_args(arguments))
+    given = {name: options.pop(name, False) for name in flags}
     recipe = defaults.with_method(options["method"]) if "method" in options else defaults
-    return dataclasses.replace(recipe, **options)
+    return dataclasses.replace(recipe, **options), given
 
 
 def _add(section, field: dataclasses.Field, defaults: Recipe) -> None:
@@ -64,9 +167,10 @@ def _help(field: dataclasses.Field, defaults: Recipe) -> str:
 
 def _of_methods(name: str) -> str:
     """The methods' own values of an option, in one word where all have the same."""
-    options = {method: method_defaults(method) for method in METHODS}
+    methods = known.names("methods")
+    options = {method: known.method_defaults(method) for method in methods}
     values = {method: _shown(of_method[name]) for method, of_method in options.items() if name in of_method}
-    if len(values) == len(METHODS) and len(set(values.values())) == 1:
+    if len(values) == len(methods) and len(set(values.values())) == 1:
         return next(iter(values.values()))
     return f"{Default.METHOD}: {', '.join(f'{method} {value}' for method, value in values.items())}"
 

@@ -1,25 +1,38 @@
-"""Evaluations side by side: what recipes/evaluate.py --compare does; and which of two networks to use, in a sentence."""
+"""Evaluations side by side: what recipes/evaluate.py --compare does; and which of two networks to use, in a sentence.
+
+A difference is called one beyond two standard errors. The error of a difference is over images, answer by answer where the
+evaluations are of the same images and say which answers are right, and over seeds where there are several.
+"""
 
 import csv
 import io
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 
 from mixmo_keras import files
-from mixmo_keras.evaluation import report
+from mixmo_keras.evaluation import answers, charts, report
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
 
+SURE = 2  # standard errors
+MEANING = {
+    "NLL_c": "NLL with each half of the test images under the other half's temperature: apart from calibration",
+    "ratio of errors": "errors of one member alone over errors of both: higher is more diverse",
+    "corrupted accuracy": "mean accuracy over corruptions and severities",
+    "parameters": "of the whole model",
+}
 COMPARED = ("accuracy", "nll", "brier", "ece", "errors_auroc", "aurc")
 
 
 def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
-    """The table of several evaluations in Markdown; also written as comparison.md, .csv and .json."""
+    """The table of several evaluations in Markdown; also written as comparison.md, .csv and .json, and as a page, .html."""
     groups: dict[str, list[dict]] = {}
     for figures in map(_read, folders):
         groups.setdefault(without_seed(figures["name"]), []).append(figures)
@@ -47,7 +60,76 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(output_dir / "comparison.csv", table.getvalue())
+    said = verdicts(groups)
+    files.write_text(output_dir / "comparison.html", page(groups, said, columns, lines))
+    print("\n".join(said))
+    print(f"page: {output_dir / 'comparison.html'}")
     return text
+
+
+def verdicts(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Which model is the most accurate, and by how much against each other one: a sentence each.
+
+    Args:
+        groups: The figures of the evaluations by model, one for each seed.
+    """
+    means = {name: float(np.mean([one["ensemble"]["accuracy"] for one in group])) for name, group in groups.items()}
+    best = max(means, key=lambda name: means[name])
+    low, high = accuracy_interval(groups[best])
+    said = [f"Most accurate: {best}, {means[best]:.1%} ({low:.1%} to {high:.1%})."]
+    for name, group in groups.items():
+        if name == best:
+            continue
+        gain, error = _difference(groups[best], group)
+        points = f"{100 * gain:.1f} ± {100 * error:.1f} points"
+        sure = gain > SURE * error
+        said.append(
+            f"{points} more accurate than {name}." if sure else f"It can't be told from {name}: {points}, maybe chance."
+        )
+    if min(map(len, groups.values())) < 2 and len(groups) > 1:
+        said.append("Of models with one run, the errors hold for these trained networks; another seed may differ more.")
+    return said
+
+
+def accuracy_interval(group: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The 95 % interval of a model's accuracy: over images, and over seeds where there are several."""
+    accuracies = [one["ensemble"]["accuracy"] for one in group]
+    mean, count = float(np.mean(accuracies)), group[0]["images"]["test"]
+    if len(group) == 1:
+        return answers.interval(mean, count)
+    half = 1.96 * math.sqrt(mean * (1 - mean) / count + np.var(accuracies, ddof=1) / len(group))
+    return max(mean - half, 0.0), min(mean + half, 1.0)
+
+
+def _difference(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """How much more accurate one model is than another, and the standard error of that."""
+    accuracies = [[one["ensemble"]["accuracy"] for one in group] for group in (ours, theirs)]
+    gain = float(np.mean(accuracies[0]) - np.mean(accuracies[1]))
+    of_seeds = sum(np.var(values, ddof=1) / len(values) for values in accuracies if len(values) > 1)
+    right = [[answers.right_answers(one) for one in group] for group in (ours, theirs)]
+    if any(one is None for group in right for one in group):
+        count = ours[0]["images"]["test"]
+        of_images = sum(float(np.mean(values)) * (1 - float(np.mean(values))) / count for values in accuracies)
+    else:
+        first, second = (np.mean(np.stack(typing.cast(list[np.ndarray], group)), axis=0) for group in right)
+        of_images = answers.standard_error(first - second) ** 2
+    return gain, math.sqrt(of_images + of_seeds)
+
+
+def page(groups: Mapping[str, Sequence[Mapping[str, Any]]], said: Sequence[str], columns, lines) -> str:
+    """The comparison as HTML with everything inside: verdict, accuracies with their intervals, the table, its meaning."""
+    figure = Figure(figsize=(9.6, 0.45 * len(groups) + 1.0), layout="constrained")
+    axes = figure.subplots()
+    for place, group in enumerate(reversed(list(groups.values()))):
+        mean = float(np.mean([one["ensemble"]["accuracy"] for one in group]))
+        low, high = accuracy_interval(group)
+        axes.errorbar(100 * mean, place, xerr=[[100 * (mean - low)], [100 * (high - mean)]], fmt="o", color=charts.BLUE)
+    axes.set_yticks(range(len(groups)), list(groups)[::-1])
+    axes.set(xlabel="accuracy %, 95 % intervals")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    meaning = {report.COLUMNS[key][0]: report.MEANING[key] for key in COMPARED} | MEANING
+    return report.comparison_page(["model", *columns, "runs"], lines, said, figure, meaning)
 
 
 def which_to_use(members: Path, single: Path, test) -> str:

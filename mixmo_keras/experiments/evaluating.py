@@ -13,6 +13,7 @@ from mixmo_keras import arguments, datasets, evaluation, files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
+from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
@@ -38,6 +39,7 @@ def evaluate_runs(
     label_issues: bool = False,
     label_noise: float | str | None = None,
     output_dir: Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a run, a saved model, or several as one deep ensemble; writes the report and returns its figures.
 
@@ -57,6 +59,7 @@ def evaluate_runs(
         label_issues: Whether to rank the labels that the run was trained on by how suspicious they are.
         label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`.
         output_dir: Folder of the report. Defaults to the run's evaluation/.
+        overwrite: Whether the export may replace a version that is there.
     """
     logs.quiet()
     folder = _report_folder(paths, ensemble, output_dir)
@@ -66,7 +69,7 @@ def evaluate_runs(
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
     if export is not None:
-        versions.check(Path(export), overwrite=False)  # before all is evaluated, not after
+        versions.check(Path(export), overwrite)  # before all is evaluated, not after
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
     data = _data(paths, name, data_dir, label_issues)
     if data["validation"] is None and (temperature or coverage is not None):
@@ -88,15 +91,16 @@ def evaluate_runs(
         **data,
     )
     evaluated.figures["trained_on_validation"] = data["validation"] is None
-    page = report.write(evaluated, folder)
-    print(report.table(evaluated.figures))
+    run = of_run(paths)
+    page = report.write(evaluated, folder, run)
+    print(report.table(evaluated.figures, run))
     print(f"report: {page}")
     if save_calibrated:
         with files.replacing(folder / "calibrated.keras") as part:
             model.save(part)
     if export is not None:
-        card = model_card(evaluated.figures, info)
-        print(f"exported: {model.export(export, class_names=info.class_names, card=card)}")
+        card = model_card(evaluated.figures, info) | _training_card(paths)
+        print(f"exported: {model.export(export, class_names=info.class_names, card=card, overwrite=overwrite)}")
     return evaluated.figures
 
 
@@ -114,6 +118,46 @@ def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: 
         data["labelled"] = batches(trained_on.train_split)
         data["right_labels"] = splits.right_labels(trained_on, trained_on.train_split, data_dir)
     return data
+
+
+def of_run(paths: Sequence[Path]) -> Run:
+    """What the report says of the run that is evaluated; little of several, or of a file of nobody knows what run."""
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    if len(folders) != 1 or not (folders[0] / "config.json").is_file():
+        return Run()
+    folder, (config,) = folders[0], _configs(paths)
+    trained = folder / "metrics.json"
+    seconds = (
+        files.read_json_object(trained, "run the recipe again").get("training_seconds") if trained.is_file() else None
+    )
+    of_what = (
+        "its train and validation images" if config.get("train_split") == "train+validation" else "its train images"
+    )
+    some = f"{config['train_images']:,} of " if config.get("train_images") else ""
+    wrong = f", a rate of {config['label_noise']:g} of their labels drawn anew" if config.get("label_noise") else ""
+    settings = {name: value for name, value in config.items() if name != "versions"} | config.get("versions", {})
+    return Run(
+        settings=settings,
+        log=logs.read(folder / "log.csv"),
+        seconds=seconds,
+        data=f"Learned from {some}{of_what} of {config.get('dataset')}{wrong}.",
+        single=_single_beside(folder, config),
+    )
+
+
+def _single_beside(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The evaluation of the single network that lies beside a run of several members, trained alike: None without one."""
+    if config.get("method") in (None, "single", "cosub"):
+        return None
+    beside = folder.with_name(folder.name.replace(f"-{config['method']}-", "-single-"))
+    found, settings = beside / "evaluation" / "metrics.json", beside / "config.json"
+    if beside == folder or not (found.is_file() and settings.is_file()):
+        return None
+    advice = "remove it, or evaluate that run again"
+    others = files.read_json_object(settings, advice)
+    alike = ("dataset", "epochs", "batch_size", "train_split", "train_images", "label_noise", "data_seed", "backbone")
+    figures = files.read_json_object(found, advice)
+    return figures if all(others.get(name) == config.get(name) for name in alike) and "answers" in figures else None
 
 
 def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | None) -> Path:
@@ -234,6 +278,15 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
     if multiplexed := figures.get("multiplexed"):
         card[f"{multiplexed['images_a_pass']} images a pass"] = _both_modes(ensemble, multiplexed)
     return card
+
+
+def _training_card(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What the card says of the training of one run; nothing of several, or of a file of nobody knows what run."""
+    configs = _configs(paths)
+    if len(configs) != 1 or len(paths) != 1:
+        return {}
+    left_out = ("versions", "epochs_before")
+    return {"Training": {name: value for name, value in configs[0].items() if value and name not in left_out}}
 
 
 def _both_modes(ensemble: Mapping[str, Any], multiplexed: Mapping[str, Any]) -> dict[str, str]:

@@ -6,17 +6,15 @@ Every figure is read from the files of finished runs and their evaluations, of t
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from mixmo_keras.evaluation import charts
 from mixmo_keras.experiments import tables
-from mixmo_keras.experiments.evaluating import evaluate_runs
 from mixmo_keras.experiments.recipe import Recipe
-from mixmo_keras.experiments.results import finished
-from mixmo_keras.experiments.run import run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SURE = 2  # standard errors beyond which a difference is called a gain or a loss
 LATER_NETWORKS = 100  # added to the seed of each further network of a deep ensemble
@@ -79,6 +77,11 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
         seed: The seed.
         only_read: Whether to run and evaluate nothing. Defaults to False.
     """
+    # here, since recipes list their rows before they know whether anything is to be run
+    from mixmo_keras.experiments.evaluating import evaluate_runs
+    from mixmo_keras.experiments.results import finished
+    from mixmo_keras.experiments.running import run
+
     of_row = recipes(rows[name], shared(rows, name), base, seed)
     for recipe in of_row:
         if finished(recipe) is None:
@@ -186,12 +189,16 @@ def differences(
     return tables.markdown([f"{title} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
 
 
-def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]]) -> Figure:
+def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]]) -> "Figure":
     """Accuracy after the last epoch of each row, and that of the epoch which validation images would choose.
 
     Args:
         panels: Figures by title of a panel, row and seed. Dots are means over seeds, thin bars standard deviations.
     """
+    from matplotlib.figure import Figure
+
+    from mixmo_keras.evaluation import charts
+
     figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(map(len, panels.values())) + 1.5), layout="constrained")
     for axes, (title, measured) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for place, by_seed in enumerate(reversed(list(measured.values()))):

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from mixmo_keras import files
+from mixmo_keras.experiments.epochs import MemberAccuracy
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 
@@ -20,20 +21,22 @@ def _is_no_advice(record: logging.LogRecord) -> bool:
 
 
 def callbacks(
-    folder: Path, log: list[dict], moving_average: bool = False, keep_best: bool = True
+    folder: Path, log: list[dict], moving_average: bool = False, keep_best: bool = True, validation=None
 ) -> list[keras.callbacks.Callback]:
-    """What writes into a run's folder during `fit`; the first writes log.csv.
+    """What writes into a run's folder during `fit`.
 
     Args:
         folder: of the run.
         log: the epochs that the run has behind it.
         moving_average: whether the optimizer keeps a moving average of the weights, to evaluate and save.
         keep_best: whether to save the model after the epoch that is best on validation data, which are measured then.
+        validation: batches by which the accuracy of each member is logged too. Defaults to none.
     """
     return [
+        *([SwapAveragedWeights()] if moving_average else []),  # before what measures and logs the averaged weights
+        *([] if validation is None else [MemberAccuracy(validation)]),
         keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
         keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-        *([SwapAveragedWeights()] if moving_average else []),
         *([_keeping_the_best(folder / "best.keras", log)] if keep_best else []),
     ]
 

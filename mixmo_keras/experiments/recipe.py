@@ -8,15 +8,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from mixmo_keras import datasets
-from mixmo_keras.datasets.resizing import INTERPOLATIONS
-from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training, kinds
-from mixmo_keras.mixing.augmentation import AREA
-from mixmo_keras.mixing.msda import MSDA
-from mixmo_keras.models.from_classifier import LEARNING_RATE as FURTHER_TRAINING
-from mixmo_keras.models.methods import METHODS
-from mixmo_keras.models.methods import defaults as method_defaults
-from mixmo_keras.training.schedules import PUBLISHED
+from mixmo_keras.experiments import known
+from mixmo_keras.experiments.options import AREA, GROUPS, Data, Default, Folders, Model, Training, kinds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +90,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         """
         recipe = dataclasses.replace(self, **_checked(self))
         recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
-        datasets.check(recipe.dataset)
+        _check_dataset(recipe.dataset)
         _check_wrong_labels(recipe)
         _check_training(recipe)
         if recipe.begins_as_classifier and not Path(recipe.backbone).is_file():
@@ -115,7 +108,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
                 f"`batch_size` (={recipe.batch_size}) must be divisible by `batch_repetitions` (={repetitions})."
             )
         # MIMO came with a schedule of its own; what was compared with it since then trains by MixMo's
-        schedule = recipe.schedule or (recipe.method if recipe.method in PUBLISHED else "mixmo")
+        schedule = recipe.schedule or (recipe.method if recipe.method in known.names("schedules") else "mixmo")
         rate = recipe.learning_rate
         return dataclasses.replace(
             recipe,
@@ -127,16 +120,18 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
 
     def _learning_rate(self, schedule: str) -> float:
         """The schedule's for the images of a step; that of further training where the model begins as a classifier."""
+        from mixmo_keras.training.schedules import PUBLISHED
+
         published = PUBLISHED[schedule]
         if self.begins_as_classifier:
-            published = dataclasses.replace(published, rate=FURTHER_TRAINING)
+            published = dataclasses.replace(published, rate=known.default("further_learning_rate"))
         return published.learning_rate(self.images_a_step)
 
     def with_method(self, method: str) -> "Recipe":
         """The recipe with another method, less the values of options that this method doesn't have."""
-        if method not in METHODS:
+        if method not in known.names("methods"):
             return dataclasses.replace(self, method=method)  # `resolved` says that there is no such method
-        others = method_options() - set(method_defaults(method))
+        others = method_options() - set(known.method_defaults(method))
         changes: dict[str, Any] = dict.fromkeys(others, Default.METHOD)
         return dataclasses.replace(self, method=method, **changes)
 
@@ -167,6 +162,12 @@ def _checked(recipe: Recipe) -> dict[str, Any]:
     return checked
 
 
+def _check_dataset(name: str) -> None:
+    from mixmo_keras import datasets
+
+    datasets.check(name)
+
+
 def _check_wrong_labels(recipe: Recipe) -> None:
     if not recipe.label_noise and (recipe.clean_validation or recipe.noise_kind != Recipe.noise_kind):
         raise ValueError("`clean_validation` and `noise_kind` have no meaning without `label_noise`.")
@@ -185,7 +186,7 @@ def _check_training(recipe: Recipe) -> None:
 
 def _of_method(recipe: Recipe) -> dict[str, Any]:
     """The values of the options that the method has."""
-    defaults, values = method_defaults(recipe.method), {}
+    defaults, values = known.method_defaults(recipe.method), {}
     for name in sorted(method_options()):
         value = getattr(recipe, name)
         if name in defaults:
@@ -198,11 +199,11 @@ def _of_method(recipe: Recipe) -> dict[str, Any]:
 def _of_msda(recipe: Recipe) -> dict[str, Any]:
     """The values of MSDA's options; none without MSDA."""
     values = {}
-    for name, default in (("msda_probability", MSDA.probability), ("msda_alpha", MSDA.alpha)):
+    for name in ("msda_probability", "msda_alpha"):
         value = getattr(recipe, name)
         if recipe.msda is None and value is not None:
             raise ValueError(f"`{name}` (={value}) has no meaning without `msda`.")
-        values[name] = default if value is None and recipe.msda else value
+        values[name] = known.default(name) if value is None and recipe.msda else value
     return values
 
 
@@ -213,7 +214,7 @@ def _of_crop(recipe: Recipe) -> dict[str, Any]:
     values = {}
     for name, crops, default in (
         ("smallest_area", ("resize", "whole"), AREA[0]),
-        ("interpolation", ("whole",), INTERPOLATIONS[0]),
+        ("interpolation", ("whole",), known.names("interpolations")[0]),
     ):
         value = getattr(recipe, name)
         if recipe.crop not in crops and value is not None:

@@ -87,7 +87,8 @@ def print_table(figures: Mapping[str, Any]) -> None:
     else:
         print(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
         print(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
-    print(f"trained in {figures['training_seconds']:.0f} s; SavedModel: {figures['saved_model']}")
+    exported = f"; SavedModel: {figures['saved_model']}" if figures["saved_model"] else ""
+    print(f"trained in {figures['training_seconds']:.0f} s{exported}")
 
 
 def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[str, Any]:
@@ -116,14 +117,26 @@ def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[st
 # -- reading back ------------------------------------------------------------------------------------------------------
 
 
-def check_folder(recipe: Recipe) -> None:
-    """Raises where the folder holds a run with other settings, which this resolved recipe would silently replace."""
+def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
+    """Raises where the folder holds a run with other settings, which this resolved recipe would silently replace.
+
+    Args:
+        recipe: The resolved recipe.
+        may_be_longer: Whether it may train a run of fewer epochs further. Defaults to False.
+
+    Returns:
+        The numbers of epochs that the run was planned for before this, of those that were fewer.
+    """
     config = recipe.folder / "config.json"
     if recipe.fresh or not config.exists():
-        return
+        return []
     defaults = Recipe(method=recipe.method).resolved()  # of options that the earlier run didn't know
     before = files.read_json_object(config, "pass --fresh to start over, or another --output-dir")
+    planned = [*before.get("epochs_before", []), before.get("epochs")]
+    if may_be_longer and isinstance(before.get("epochs"), int) and before["epochs"] < recipe.epochs:
+        before = {**before, "epochs": recipe.epochs}
     refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())
+    return [epochs for epochs in planned if epochs not in (None, recipe.epochs)]
 
 
 def check_not_ended(recipe: Recipe) -> None:

@@ -1,16 +1,19 @@
 """Augmentation on the device, after batch repetition: every copy of an image gets its own draw.
 
-An `Augmentation` draws and applies apart. Any other layer that is called as `augment(images, seed=...)` serves too: images
-(B, H, W, C) of raw pixels and a `keras.random.SeedGenerator` in, images of the same shape and dtype out.
+An `Augmentation` draws and applies apart. Keras' own layers (`keras.layers.RandAugment`, `RandomRotation`, a `Sequential` of
+them) draw from the step's seeds, see `keras_augmentation`. Any other layer that is called as `augment(images, seed=...)`
+serves too: images (B, H, W, C) of raw pixels and a `keras.random.SeedGenerator` in, images of the same shape and dtype out.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from mixmo_keras import arguments
+from mixmo_keras.mixing import keras_augmentation
 
 # a random part's share of the area, the least and the greatest; its width by height (Szegedy et al., 2015)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -166,21 +169,23 @@ def _bilinear(start, length, size: int):
     return ops.maximum(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
 
 
-def get(augmentation: keras.layers.Layer | str | None) -> keras.layers.Layer | None:
-    """The layer of a name; layers and `None` are returned as they are."""
+def get(augmentation: keras.layers.Layer | str | None) -> Callable | None:
+    """The layer of a name, and what drives a layer of Keras'; other layers and `None` are returned as they are."""
     if isinstance(augmentation, str):
         arguments.choice("augmentation", augmentation, ("pad_crop_flip",), ", a layer or None")
         return PadCropFlip()
+    if augmentation is not None and keras_augmentation.is_keras(augmentation):
+        return keras_augmentation.KerasAugmentation(augmentation)
     call = getattr(augmentation, "call", augmentation)
     if augmentation is not None and (not callable(call) or "seed" not in inspect.signature(call).parameters):
         raise ValueError(
             "`augmentation` must be a layer that is called as augment(images, seed=...), a name or None; "
-            f"got {augmentation!r}. Keras' own layers draw from a state of theirs: wrap one, or use it in tf.data."
+            f"got {augmentation!r}."
         )
     return augmentation
 
 
-def check_size(augmentation: keras.layers.Layer | None, image_shape) -> None:
+def check_size(augmentation: Callable | None, image_shape) -> None:
     """Raises where an augmentation would leave nothing of images (H, W, C)."""
     every = augmentation.augmentations if isinstance(augmentation, Compose) else [augmentation]
     for one in every:
@@ -193,14 +198,14 @@ def check_size(augmentation: keras.layers.Layer | None, image_shape) -> None:
             )
 
 
-def draw(augmentation: keras.layers.Layer | None, seed, num_rows) -> Any:
+def draw(augmentation: Callable | None, seed, num_rows) -> Any:
     """What `apply` needs to augment so many rows: what an `Augmentation` draws; for another layer, the seed itself."""
     if augmentation is None:
         return None
     return augmentation.draw(seed, num_rows) if isinstance(augmentation, Augmentation) else seed
 
 
-def apply(augmentation: keras.layers.Layer | None, images, drawn: Any):
+def apply(augmentation: Callable | None, images, drawn: Any):
     """Images (B, H, W, C) augmented as drawn by `draw`."""
     if augmentation is None:
         return images

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -29,7 +30,8 @@ class Batching:
         already_repeated: whether the batches come repeated, all images and then all again, b times, as
             `datasets.batches(..., repetitions=b)` makes them to augment each copy on the CPU.
         augmentation: a layer `(images, seed) -> images` that augments each image on its own. `"pad_crop_flip"` is CIFAR's
-            (`augmentation.PadCropFlip()`); `None` for none.
+            (`augmentation.PadCropFlip()`); `keras.layers.RandAugment()`, most others of Keras' and a `keras.Sequential`
+            of them draw from the step's seeds; `None` for none.
         shared_augmentation: whether the b copies of an image are augmented alike, as in MIMO's code. Otherwise every copy is
             augmented on its own; with ρ = 0 for each member that sees it.
         mixing: how members are mixed. `None` sums their features and weighs them equally (MIMO).
@@ -67,8 +69,8 @@ class Batching:
             )
 
     @functools.cached_property
-    def augment(self) -> keras.layers.Layer | None:
-        """The layer of `augmentation`, which may be a name."""
+    def augment(self) -> Callable | None:
+        """What augments: the layer of `augmentation`, which may be a name, or what drives a layer of Keras'."""
         return augmentations.get(self.augmentation)
 
     @property

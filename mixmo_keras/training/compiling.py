@@ -27,6 +27,11 @@ def check(model, optimizer, options: dict) -> None:
             f"(l2={model.l2.rate:g}): build the model with l2=0 to leave it to the optimizer.",
             stacklevel=4,
         )
+    if options.get("jit_compile") is True and not _augmentation_compiles(model):
+        raise ValueError(
+            f"jit_compile=True can't be combined with augmentation={model.batching.augmentation!r}: XLA has no kernel for "
+            "what turns, shifts or zooms images. Leave `jit_compile` out, or augment in tf.data."
+        )
     if distribution.num_replicas(model) == 1:
         return
     if getattr(inner, "gradient_accumulation_steps", None):
@@ -47,9 +52,20 @@ def prepare(model, options: dict) -> None:
         keras_internals.leave_all_reduce_to_the_step(model.optimizer)
     if distribution.num_replicas(model) > 1 and options.get("jit_compile", "auto") == "auto" and not model.run_eagerly:
         model.jit_compile = steps.has_accelerator()  # Keras leaves XLA off under every strategy
+    if model.jit_compile and not _augmentation_compiles(model):
+        warnings.warn(
+            f"XLA is off: it has no kernel for augmentation={model.batching.augmentation!r}. In tf.data it would stay on.",
+            stacklevel=4,
+        )
+        model.jit_compile = False
     schedule = keras_internals.learning_rate_schedule(model.optimizer)
     if isinstance(schedule, schedules.ProgressSchedule):  # a copy: another model may use it too
         keras_internals.set_learning_rate_schedule(model.optimizer, schedule.attached(model.clock.progress))
+
+
+def _augmentation_compiles(model) -> bool:
+    """Whether XLA can compile the augmentation, which is part of the step."""
+    return getattr(model.batching.augment, "supports_jit", True)
 
 
 @contextlib.contextmanager

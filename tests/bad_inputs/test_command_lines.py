@@ -16,7 +16,7 @@ from mixmo_keras.experiments import Recipe, comparison, logs, main, results
 from mixmo_keras.training import checkpoint_files
 from mixmo_keras.training.checkpoints import Checkpoints
 
-engine = importlib.import_module("mixmo_keras.experiments.run")  # a function has its name in the package
+engine = importlib.import_module("mixmo_keras.experiments.running")  # a function has its name in the package
 
 
 @pytest.fixture(autouse=True)

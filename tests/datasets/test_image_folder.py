@@ -109,17 +109,22 @@ def test_what_is_no_dataset(folder, tmp_path):
 def test_recipe(folder, tmp_path, capsys):
     arguments = [f"{folder}@8", "--backbone", "tiny_4", "--epochs", "1", "--batch-size", "64", "--crop", "whole"]
     places = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")]
-    figures = recipe.run([*arguments, *places])
+    figures = recipe.run([*places, *arguments])  # the folder may come behind options
     assert figures["name"] == "numbers_8-cut_mixmo-tiny_4-seed0"
     assert (tmp_path / "runs" / figures["name"] / "evaluation" / "report.html").exists()
     saved = tmp_path / "saved" / figures["name"]
-    assert sorted(path.name for path in saved.iterdir()) == ["1", "2"]  # as trained, and calibrated
-    assert "into 3 classes: one, two, zero" in (saved / "2" / "model_card.md").read_text()
+    assert [str(path) for path in saved.iterdir()] == [figures["saved_model"]]  # once, with its temperature
+    card = (saved / "1" / "model_card.md").read_text()
+    assert "into 3 classes: one, two, zero" in card
+    assert "(not calibrated)" in card  # by 12 validation images
+    assert "| epochs | 1 |" in card
+    assert json.loads((tmp_path / "runs" / figures["name"] / "metrics.json").read_text()) == figures
     assert "exported:" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: --compare-single has no meaning with --method single"):
         recipe.run([*arguments, "--method", "single", "--compare-single"])
-    with pytest.raises(SystemExit, match="say which folder of class folders"):
+    with pytest.raises(SystemExit, match="2"):
         recipe.run([])
+    assert "the following arguments are required: DIR" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"error: `dataset` must be one of .*, got 'nowhere'"):
         recipe.run(["nowhere"])
     with pytest.raises(SystemExit, match="0"):

@@ -103,14 +103,16 @@ def test_report(whole, tmp_path):
     page = path.read_text()
     assert sorted(file.name for file in path.parent.iterdir()) == ["metrics.csv", "metrics.json", "report.html"]
     assert json.loads((path.parent / "metrics.json").read_text()) == whole[0].figures
-    assert (path.parent / "metrics.csv").read_text().splitlines()[0].startswith("network,accuracy,top5,nll")
+    assert (
+        (path.parent / "metrics.csv").read_text().splitlines()[0].startswith("network,accuracy,nll")
+    )  # five classes have no top-5
     assert len((path.parent / "metrics.csv").read_text().splitlines()) == 7  # 3 members, mean, before and after T
     assert "$" not in page.replace("$\\mathdefault", "")  # every place of the template is filled
     links = re.findall(r'(?:src|href)="([^"]{0,40})', page)  # what a page would load
     assert all(link.startswith(("data:", "#")) for link in links)
     assert "class 0 &lt;&amp;&gt;" in page or "class 0 <&>" not in page
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 6  # reliability, risk, classes, entropy, agreement, corruptions
+    assert len(drawings) == 7  # reliability, confusion, risk, classes, entropy, agreement, corruptions
     for drawing in drawings:
         xml.dom.minidom.parseString(drawing)
     ids = re.findall(r' id="([^"]+)"', page)

@@ -101,7 +101,7 @@ def test_a_report_with_labels_to_correct(tmp_path):
 
 
 def test_a_temperature_for_labels_of_which_some_are_wrong():
-    model, (x, y) = tiny.model(), tiny.data(40)
+    model, (x, y) = tiny.model(), tiny.data(60)
     options = dict(validation=[(x, y)], temperature=True)
     figures = evaluation.evaluate(model, [(x, y)], tuple("abcde"), label_noise="estimate", **options).figures
     logits = model.pooled(model.predict_members(x, verbose=0), calibrated=False)

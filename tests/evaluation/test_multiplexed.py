@@ -10,7 +10,7 @@ from mixmo_keras.evaluation import multiplexing
 
 NAMES = [f"class {number}" for number in range(tiny.NUM_CLASSES)]
 X, Y = tiny.data(30)
-HELD_X, HELD_Y = tiny.data(40, seed=1)
+HELD_X, HELD_Y = tiny.data(60, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_figures(model, evaluated):
     figures = evaluated.figures["multiplexed"]
     logits = model.predict_multiplexed(X, seed=0)
     assert figures["images_a_pass"] == 2
-    assert figures["temperature"] == {"before": 1.0, "value": model.multiplexed_temperature, "fitted_on": 40}
+    assert figures["temperature"] == {"before": 1.0, "value": model.multiplexed_temperature, "fitted_on": 60}
     assert figures["network"]["accuracy"] == metrics.accuracy(logits, Y)
     assert figures["network"]["nll"] == pytest.approx(metrics.negative_log_likelihood(logits, Y), rel=1e-4)
     assert figures["other_answer_than_ensemble"] == np.mean(logits.argmax(-1) != evaluated.logits.argmax(-1))

@@ -1,5 +1,6 @@
 """The comparison prints what runs wrote and nothing else."""
 
+import base64
 import dataclasses
 import json
 
@@ -120,3 +121,31 @@ def test_which_of_two_to_use_in_a_sentence(members, single, said):
     text = comparison.verdict(np.array(members, bool), np.array(single, bool))
     assert said in text
     assert text.endswith("One training each: with another seed a small difference may be another.")
+
+
+def evaluation_of(accuracy: float, right=None, count: int = 100) -> dict:
+    """The figures of an evaluation, as far as a comparison goes by them."""
+    answers = {} if right is None else {"right": base64.b64encode(np.packbits(right).tobytes()).decode()}
+    return {"images": {"test": count}, "ensemble": {"accuracy": accuracy}, "answers": answers}
+
+
+def test_a_verdict_on_the_same_images_counts_those_that_differ():
+    right = np.arange(100) < 80
+    ours, theirs = evaluation_of(0.8, right), evaluation_of(0.75, right & (np.arange(100) >= 5))
+    assert comparison.verdicts({"ours": [ours], "theirs": [theirs]}) == [
+        "Most accurate: ours, 80.0% (71.1% to 86.7%).",
+        "5.0 ± 2.2 points more accurate than theirs.",
+        "Of models with one run, the errors hold for these trained networks; another seed may differ more.",
+    ]
+    # of other, or unknown, answers the same difference may be chance
+    said = comparison.verdicts({"ours": [evaluation_of(0.8)], "theirs": [evaluation_of(0.75)]})
+    assert said[1] == "It can't be told from theirs: 5.0 ± 5.9 points, maybe chance."
+
+
+def test_a_verdict_over_seeds_counts_their_spread():
+    ours, theirs = ([evaluation_of(value, count=100_000) for value in group] for group in ((0.8, 0.9), (0.7, 0.6)))
+    said = comparison.verdicts({"theirs": theirs, "ours": ours})
+    assert said == [
+        "Most accurate: ours, 85.0% (75.2% to 94.8%).",
+        "20.0 ± 7.1 points more accurate than theirs.",  # √(0.05² + 0.05²)
+    ]

@@ -100,6 +100,11 @@ def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
     assert len(figures["members"]) == 4
     text = main("--compare", *runs, tmp_path / "deep", "--output-dir", tmp_path / "comparison")
     assert text in capsys.readouterr().out
+    printed = (tmp_path / "comparison/comparison.html").read_text()
+    for name in ("digits-cut_mixmo-tiny_4", "digits-cut_mixmo-tiny_4, 2 networks"):
+        assert name in printed
+    assert "Most accurate: " in printed
+    assert "95 % intervals" in printed
     lines = (tmp_path / "comparison/comparison.md").read_text().splitlines()
     assert len(lines) == 4  # head, rule, the two seeds, the ensemble
     single = [json.loads((run / "evaluation/metrics.json").read_text())["ensemble"]["accuracy"] for run in runs]

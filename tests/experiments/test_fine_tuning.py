@@ -13,7 +13,7 @@ from keras import layers
 
 from mixmo_keras import datasets
 from mixmo_keras.experiments import Recipe, gains
-from mixmo_keras.experiments.run import build
+from mixmo_keras.experiments.running import build
 
 OF_DIGITS = dict(dataset="digits", method="cut_mixmo", batch_size=64, batch_repetitions=2)
 

@@ -21,7 +21,7 @@ from mixmo_keras import datasets
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build
 from mixmo_keras.experiments.options import Default
-from mixmo_keras.experiments.run import Data, training_batches
+from mixmo_keras.experiments.running import Data, training_batches
 from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
 from mixmo_keras.training.schedules import PUBLISHED
 

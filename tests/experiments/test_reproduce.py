@@ -24,7 +24,9 @@ def test_every_experiment_resolves_and_has_a_name_of_its_own(capsys):
         assert all(60 < row.published < 100 for row in rows.values())
         assert not any(reproduce.trial(row, row.recipe) for row in rows.values())
     reproduce.main(["--list"])
-    assert "tiny_imagenet: vanilla-w1, vanilla-w2, vanilla-w3, Linear-MixMo-w1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| Cut-MixMo-w1 | tiny_imagenet | cut_mixmo | preact_resnet18_1 | 1200 | 64.32 |" in printed
+    assert all(f"{name}\n\n| experiment |" in printed for name in reproduce.TABLES)
 
 
 def test_only_what_runs_wrote(tmp_path, capsys):

@@ -95,11 +95,6 @@ def test_by_name():
             "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'",
         ),
         (lambda: augmentation.get(True), ValueError, r"must be a layer that is called as augment\(images, seed=...\)"),
-        (
-            lambda: augmentation.get(keras.layers.RandomFlip()),
-            ValueError,
-            "Keras' own layers draw from a state of theirs",
-        ),
     ],
 )
 def test_bad_input(make, error, message):

@@ -7,6 +7,8 @@
     checkpoints/    from which the same command goes on where the run was killed
 
 and a SavedModel into `<export_dir>/<name>/1`.
+
+The same command with more `--epochs` trains a finished run further.
 """
 
 import dataclasses
@@ -25,6 +27,7 @@ import tensorflow as tf
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.experiments import logs, results, splits
+from mixmo_keras.experiments.epochs import Expectation
 from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe, method_options
@@ -46,23 +49,26 @@ from mixmo_keras.training.sharpness import SAM
 EVALUATED_AT_ONCE = 256  # images
 
 
-def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict:
+def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), saved_model: bool = True) -> dict:
     """Runs a recipe from data to SavedModel and returns its final figures, as in metrics.json.
 
-    A run of the same name and settings that was killed goes on from its last checkpoint.
+    A run of the same name and settings that was killed goes on from its last checkpoint; one of fewer epochs is trained
+    further.
 
     Args:
         recipe: its settings.
         callbacks: further callbacks of `fit`.
+        saved_model: whether to export the model. Defaults to True.
     """
     logs.quiet()
     recipe = recipe.resolved()
     strategy = distribution.strategy(recipe.strategy, recipe.devices)
     _check_images_a_step(recipe, strategy)
-    results.check_folder(recipe)
+    epochs_before = results.check_folder(recipe, may_be_longer=True)
 
     data = load(recipe)
-    versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
+    if saved_model:
+        versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
     class_names_of(data.info.class_names, data.info.num_classes)
     with strategy.scope():
         model = build(recipe, data.info)
@@ -78,8 +84,11 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
             warm_start(model, recipe.warm_start)
     position = checkpoints.restore(model)
     if chief:
-        files.write_json(recipe.folder / "config.json", {**recipe.settings(), "versions": results.versions()})
+        config = recipe.settings() | ({"epochs_before": epochs_before} if epochs_before else {})
+        files.write_json(recipe.folder / "config.json", {**config, "versions": results.versions()})
         _announce(recipe, data, model, position, strategy)
+        if epochs_before and 0 < position.epoch <= epochs_before[-1]:
+            print(_of_longer_schedule(recipe, epochs_before[-1], position))
 
     with tempfile.TemporaryDirectory() as elsewhere:
         folder = recipe.folder if chief else Path(elsewhere)
@@ -93,10 +102,11 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()) -> d
         "train_split": recipe.train_split,
         "validation": results.validation_figures(logs.read(recipe.folder / "log.csv")) if recipe.holds_out else None,
         "test": results.test_figures(model, data.test),  # of the last epoch; nothing was chosen by them
-        "saved_model": str(recipe.saved_model),
+        "saved_model": str(recipe.saved_model) if saved_model else None,
     }
     if chief:
-        export(recipe, data, figures)
+        if saved_model:
+            export(recipe, data, figures)
         files.write_json(recipe.folder / "metrics.json", figures)
         results.print_table(figures)
     distribution.across_workers(strategy, 0)
@@ -229,7 +239,9 @@ def fit(
             f"{folder / 'log.csv'} has {len(log)} epochs, but the newest checkpoint is after {first_epoch}. Pass --fresh to "
             "start over."
         )
-    writers = logs.callbacks(folder, log, moving_average=recipe.averages_weights, keep_best=recipe.holds_out)
+    writers = logs.callbacks(
+        folder, log, recipe.averages_weights, keep_best=recipe.holds_out, validation=data.validation
+    )
     with checkpoints.on_sigterm() as preemption:
         try:
             model.fit(
@@ -239,14 +251,16 @@ def fit(
                 initial_epoch=first_epoch,
                 epochs=recipe.epochs,
                 verbose=0 if not chief else 1 if sys.stdout.isatty() else 2,
-                callbacks=[preemption, *writers, *callbacks, checkpoints],
+                callbacks=[preemption, *writers, *([Expectation()] if chief else []), *callbacks, checkpoints],
             )
         except FloatingPointError as error:
             paths = list(checkpoints.files().values())
             advice = f" Last good checkpoint: {paths[-1]}; --warm-start takes it into a new run." if paths else ""
             raise FloatingPointError(f"{error}{advice}") from error
         finally:
-            writers[0].on_train_end()  # closes log.csv, which `fit` leaves open where it fails
+            for writer in writers:
+                if isinstance(writer, keras.callbacks.CSVLogger):
+                    writer.on_train_end()  # closes log.csv, which `fit` leaves open where it fails
 
 
 def export(recipe: Recipe, data: Data, figures: dict) -> None:
@@ -296,5 +310,23 @@ def _announce(recipe: Recipe, data: Data, model: MixMo, position: Position, stra
     if recipe.msda and (reason := why_partners_of_the_step(recipe, data)):
         print(f"partners of {recipe.msda} are drawn from the images of each step: {reason}")
     print(model.figure())
+    if model.num_members > 1 or recipe.msda:
+        whose, together = ("each member's, ", "the ensemble's, ") if model.num_members > 1 else ("", "")
+        print(
+            f"accuracy in training is low: it is {whose}on mixed images; val_accuracy is {together}on whole ones, "
+            "and what counts"
+        )
     if position != Position():
         print(f"goes on after epoch {position.epoch}, step {position.step}")
+
+
+def _of_longer_schedule(recipe: Recipe, epochs_before: int, position: Position) -> str:
+    """What more epochs do to the learning rate of a run that was planned for fewer."""
+    resolved: Any = recipe  # mypy can't know that its options have their values
+    schedule = PUBLISHED[resolved.schedule].schedule(resolved.learning_rate)
+    before, now = (float(schedule.at(position.epoch / epochs)) for epochs in (epochs_before, recipe.epochs))
+    return (
+        f"{recipe.epochs} epochs in place of {epochs_before}: the schedule {recipe.schedule!r} is stretched over all of "
+        f"them, so that the learning rate goes on at {now:.3g}, where it was {before:.3g}. That is not what "
+        f"{recipe.epochs} epochs from the start would have been."
+    )

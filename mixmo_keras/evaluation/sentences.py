@@ -1,0 +1,121 @@
+"""What of an evaluation does not fit into a table: a line each, with its numbers."""
+
+from mixmo_keras.evaluation import label_issues
+
+
+def text(value: float | None, form: str) -> str:
+    """A number for people; a dash for what can't be said."""
+    return "–" if value is None else form.format(value)
+
+
+def sentences(figures: dict) -> list[str]:
+    """What doesn't fit into a table, a line each; those that begin with a space belong to the line before."""
+    return [
+        *_of_calibration(figures),
+        *_of_diversity(figures),
+        *_of_conformal_sets(figures),
+        *_of_multiplexing(figures),
+        *_of_detection(figures),
+        *_of_corruptions(figures),
+        *_of_labels(figures),
+    ]
+
+
+def _of_calibration(figures: dict) -> list[str]:
+    lines, temperature = [], figures["temperature"]
+    if figures.get("trained_on_validation"):
+        lines.append("trained on the validation images too, so that nothing was fitted on them")
+    if temperature["fitted_on"]:
+        noise = temperature.get("label_noise")
+        known = "" if noise is None else "estimated with it" if noise["estimated"] else "known"
+        under = "" if noise is None else f", of whose labels a rate of {noise['rate']:.2f} ({known}) are drawn anew"
+        lines.append(
+            f"temperature {temperature['value']:.3f}, fitted on {temperature['fitted_on']:,} validation images{under}"
+        )
+    if refused := temperature.get("not_applied"):
+        fitted = "" if refused["value"] is None else f" {refused['value']:.3f}"
+        lines.append(f"temperature{fitted} not applied: {refused['why']}")
+    if not temperature["fitted_on"] and temperature["value"] != 1:
+        lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
+    if figures["nll_c"] is not None:
+        lines.append(f"NLL_c {figures['nll_c']:.4f}: each half of the test images under the other half's temperature")
+    return lines
+
+
+def _of_diversity(figures: dict) -> list[str]:
+    if len(figures["members"]) == 1:
+        return []
+    diversity = figures["diversity"]
+    return [
+        f"diversity: ratio of errors {text(diversity['ratio_of_errors'], '{:.3f}')}, "
+        f"disagreement {text(diversity['disagreement'], '{:.2%}')}, Q {text(diversity['q_statistic'], '{:.3f}')}, "
+        f"KL {text(diversity['pairwise_kl'], '{:.3f}')}, mutual information {diversity['mutual_information']:.4f}"
+    ]
+
+
+def _of_conformal_sets(figures: dict) -> list[str]:
+    if "conformal" not in figures:
+        return []
+    conformal = figures["conformal"]
+    return [
+        f"conformal {method.upper()}: {conformal[method]['coverage']:.2%} of the right classes in sets of "
+        f"{conformal[method]['mean_size']:.2f} classes (asked: {conformal['coverage_asked']:.0%}, fitted on "
+        f"{conformal['fitted_on']:,} validation images)"
+        for method in ("thr", "aps")
+    ]
+
+
+def _of_multiplexing(figures: dict) -> list[str]:
+    if "multiplexed" not in figures:
+        return []
+    multiplexed = figures["multiplexed"]
+    speed = multiplexed["images_per_second"]
+    lines = [
+        f"{multiplexed['images_a_pass']} images a pass: {speed['multiplexed']:,.0f} images per second, the ensemble "
+        f"{speed['ensemble']:,.0f} ({speed['batch']} images at once on {speed['device']}, ratio {speed['ratio']:.2f}); "
+        f"{multiplexed['other_answer_than_ensemble']:.2%} of the answers are not the ensemble's",
+        "an answer beside random partners, accuracy / other than usual / images ever answered otherwise / spread of "
+        "confidence:",
+    ]
+    for kind, values in multiplexed["partners"].items():
+        cells = [text(values[key], "{:.2%}") for key in ("accuracy", "changed", "ever_changed")]
+        cells.append(text(values["confidence_spread"], "{:.4f}"))
+        lines.append(f"    {kind.replace('_', ' '):<20}{' / '.join(cells)}  ({values['images']} images)")
+    return lines
+
+
+def _of_detection(figures: dict) -> list[str]:
+    if "out_of_distribution" not in figures:
+        return []
+    elsewhere = figures["out_of_distribution"]
+    lines = [f"told from {elsewhere['images']:,} images of {elsewhere['dataset']}, AUROC / AUPR / FPR95:"]
+    for measure, values in elsewhere["measures"].items():
+        cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "fpr95"))
+        lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
+    return lines
+
+
+def _of_corruptions(figures: dict) -> list[str]:
+    if "corruptions" not in figures:
+        return []
+    corrupted = figures["corruptions"]
+    return [
+        f"under {len(corrupted['accuracy'])} corruptions at 5 severities ({corrupted['images']:,} images each): "
+        f"mean accuracy {corrupted['mean_accuracy']:.2%}, mean NLL {corrupted['mean_nll']:.4f}"
+    ]
+
+
+def _of_labels(figures: dict) -> list[str]:
+    if "label_issues" not in figures:
+        return []
+    issues = figures["label_issues"]
+    lines = [f"labels of {issues['images']:,} training images: {issues['contradicted']:,} are not what is predicted"]
+    if "wrong" in issues:
+        lines.append(
+            f"finding the {issues['wrong']:,} that are wrong, AUROC / average precision / found among as many:"
+        )
+        for measure in label_issues.MEASURES:
+            values = issues[measure]
+            cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "found"))
+            lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
+    return lines

@@ -1,0 +1,78 @@
+"""Temperatures that are fitted on held-out data, and only applied where they help."""
+
+from typing import Any
+
+import numpy as np
+
+from mixmo_keras import metrics
+from mixmo_keras.metrics import calibration
+from mixmo_keras.models.ensemble import Ensemble
+
+LEAST_IMAGES = 50  # fewer say little about a temperature
+
+
+def fit(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str, Any]:
+    """Fits the temperature on held-out data (member logits, labels), None for nothing, and says what it is.
+
+    It is not applied where it was fitted on few images, or where the data have a higher NLL, each half under the temperature
+    that was fitted on the other half, than without: `not_applied` has the value then, and why.
+    """
+    figures: dict[str, Any] = {"before": float(model.temperature), "value": float(model.temperature), "fitted_on": 0}
+    if held_out is None:
+        return figures
+    member_logits, labels = held_out
+    reason = _worse_on_halves(model, member_logits, labels) if label_noise is None else None
+    model.calibrate_on(member_logits, labels, label_noise=label_noise)
+    if reason := _too_few(labels) or reason:
+        figures["not_applied"] = {"value": float(model.temperature), "why": reason}
+        model.temperature = figures["before"]
+        return figures
+    figures |= {"value": float(model.temperature), "fitted_on": len(labels)}
+    if label_noise is not None:
+        estimated, rate = label_noise == "estimate", label_noise
+        if estimated:
+            logits = model.pooled(member_logits, calibrated=False)
+            _, rate = calibration.fit_temperature_under_noise(logits, labels)
+        figures["label_noise"] = {"rate": rate, "estimated": estimated}
+    return figures
+
+
+def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) -> dict[str, Any]:
+    """The same of M images a pass, whose logits are passed in."""
+    before = model.multiplexed_temperature
+    figures: dict[str, Any] = {"before": before, "value": before, "fitted_on": 0}
+    if held_out is None:
+        return figures
+    labels = held_out[1]
+    if reason := _too_few(labels):
+        return figures | {"not_applied": {"value": None, "why": reason}}
+    model.calibrate_multiplexed_on(logits, labels, label_noise)
+    return figures | {"value": model.multiplexed_temperature, "fitted_on": len(labels)}
+
+
+def _too_few(labels) -> str | None:
+    if len(labels) >= LEAST_IMAGES:
+        return None
+    return f"{len(labels)} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
+
+
+def _worse_on_halves(model: Ensemble, member_logits, labels) -> str | None:
+    """Why a temperature makes things worse on images that it was not fitted on; None where it does not."""
+    if len(labels) < LEAST_IMAGES:
+        return None  # which is reason enough
+    before = float(model.temperature)
+    without = metrics.negative_log_likelihood(model.pooled(member_logits), labels)
+    order = np.random.default_rng(0).permutation(len(labels))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    total = 0.0
+    for fitted, measured in (halves, halves[::-1]):
+        model.calibrate_on(member_logits[fitted], labels[fitted])
+        of_half = metrics.negative_log_likelihood(model.pooled(member_logits[measured]), labels[measured])
+        total += len(measured) * of_half
+    model.temperature = before
+    if total / len(labels) <= without:
+        return None
+    return (
+        f"each half of the validation images has a higher NLL under the other half's temperature, "
+        f"{total / len(labels):.4f}, than without, {without:.4f}"
+    )

@@ -1,0 +1,101 @@
+"""What a run says while it trains: when it will be done, and how accurate each member is."""
+
+import datetime
+import time
+from collections.abc import Callable
+
+import keras
+
+from mixmo_keras import metrics
+
+WATCHED = 5.0  # seconds of training by which the length of an epoch is estimated
+
+
+class Expectation(keras.callbacks.Callback):
+    """Says how long an epoch takes and when the last one ends: after the first steps, and again after the second epoch.
+
+    The first step is traced and compiled, and validation comes at the end of an epoch: the estimate has neither, the second
+    epoch validation.
+
+    Args:
+        report: A function that gets each line. Defaults to `print`.
+        clock: A function that gives seconds. Defaults to `time.monotonic`.
+    """
+
+    def __init__(self, report: Callable[[str], None] = print, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._report, self._clock = report, clock
+        self._epoch, self._whole_epochs, self._steps = 0, 0, 0
+        self._first_step_ended: float | None = None
+        self._estimated = self._only_read = False
+        self._epoch_began = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._epoch_began = epoch, self._clock()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._only_read = self.model.steps_to_skip > 0  # in an epoch that goes on in its middle
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._estimated or self._only_read:
+            return
+        now = self._clock()
+        if self._first_step_ended is None:
+            self._first_step_ended = now
+            return
+        self._steps += 1
+        if now - self._first_step_ended < WATCHED or not self.params.get("steps"):
+            return
+        self._estimated = True
+        steps, a_step = self.params["steps"], (now - self._first_step_ended) / self._steps
+        left = (self.params["epochs"] - self._epoch) * steps - (batch + 1)
+        self._say(f"an epoch of {steps:,} steps takes about {duration(steps * a_step)}", left * a_step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._whole_epochs += 1
+        left = self.params["epochs"] - (epoch + 1)
+        if self._whole_epochs == 2 and left:
+            self._estimated, took = True, self._clock() - self._epoch_began
+            self._say(f"an epoch took {duration(took)}, validation included", left * took)
+
+    def _say(self, what: str, seconds_left: float) -> None:
+        end = datetime.datetime.now() + datetime.timedelta(seconds=seconds_left)
+        day = "" if end.date() == datetime.date.today() else f"{end:%a %d %b} "
+        self._report(
+            f"\n{what}: epoch {self.params['epochs']} ends in about {duration(seconds_left)}, {day}{end:%H:%M}"
+        )
+
+
+class MemberAccuracy(keras.callbacks.Callback):
+    """Adds each member's accuracy on validation data to the logs, `val_member_0_accuracy` and so on, beside the ensemble's.
+
+    It goes before what writes logs, and takes one more pass over the validation data.
+
+    Args:
+        validation: Batches of (images, labels).
+    """
+
+    def __init__(self, validation):
+        super().__init__()
+        self._validation = validation
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is None or self.model.num_members == 1:
+            return
+        member_logits, labels = self.model.predict_with_labels(self._validation)
+        for member in range(self.model.num_members):
+            logs[f"val_member_{member}_accuracy"] = metrics.accuracy(member_logits[:, member], labels)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `8 s`, `4 min`, `2 h 5 min`, `3 days 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h"

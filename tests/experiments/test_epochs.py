@@ -1,0 +1,80 @@
+"""What a run says while it trains."""
+
+import types
+
+import pytest
+import tiny
+
+from mixmo_keras import metrics
+from mixmo_keras.experiments.epochs import Expectation, MemberAccuracy, duration
+
+
+def trained(epochs: int, steps: int, seconds: float, validation: float = 0.0, skipped: int = 0) -> list[str]:
+    """What is said in a training whose first step takes a minute and the others so many seconds."""
+    said: list[str] = []
+    now = [0.0]
+    callback = Expectation(said.append, lambda: now[0])
+    callback.set_params({"epochs": epochs, "steps": steps})
+    model = types.SimpleNamespace(steps_to_skip=skipped)
+    callback.set_model(model)
+    for epoch in range(epochs):
+        callback.on_epoch_begin(epoch)
+        for step in range(steps):
+            callback.on_train_batch_begin(step)
+            if model.steps_to_skip:
+                model.steps_to_skip -= 1
+                now[0] += 0.001
+            else:
+                now[0] += seconds if epoch or step > skipped else 60
+            callback.on_train_batch_end(step)
+        now[0] += validation
+        callback.on_epoch_end(epoch)
+    return [line.strip() for line in said]
+
+
+def test_the_end_is_estimated_after_the_first_steps_and_said_after_the_second_epoch():
+    first, second = trained(epochs=10, steps=100, seconds=1.0, validation=20)
+    # after 6 steps, of which the first is not counted: 994 are left
+    assert first.startswith("an epoch of 100 steps takes about 2 min: epoch 10 ends in about 17 min, ")
+    assert second.startswith("an epoch took 2 min, validation included: epoch 10 ends in about 16 min, ")
+
+
+def test_steps_that_are_skipped_are_not_counted():
+    first, _ = trained(epochs=10, steps=100, seconds=1.0, skipped=40)
+    assert first.startswith("an epoch of 100 steps takes about 2 min: epoch 10 ends in about 16 min, ")  # 954 steps
+
+
+def test_of_short_trainings_little_is_said():
+    assert trained(epochs=2, steps=3, seconds=0.1) == []
+    [line] = trained(epochs=4, steps=3, seconds=0.1)
+    assert line.startswith("an epoch took 0 s, validation included: epoch 4 ends in about 1 s, ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(8.4, "8 s"), (89, "89 s"), (91, "2 min"), (5399, "1 h 30 min"), (7530, "2 h 6 min"), (273600, "3 days 4 h")],
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_the_accuracy_of_each_member_is_logged(eagerly):
+    model, (images, labels) = tiny.model(), tiny.data(20)
+    callback = MemberAccuracy([(images[:12], labels[:12]), (images[12:], labels[12:])])
+    callback.set_model(model)
+    logs = {"val_accuracy": 0.5}
+    callback.on_epoch_end(0, logs)
+    members = model.predict_members(images, verbose=0)
+    assert logs == {
+        "val_accuracy": 0.5,
+        "val_member_0_accuracy": metrics.accuracy(members[:, 0], labels),
+        "val_member_1_accuracy": metrics.accuracy(members[:, 1], labels),
+    }
+
+
+def test_a_single_network_has_no_members_to_log():
+    callback = MemberAccuracy([])
+    callback.set_model(types.SimpleNamespace(num_members=1))
+    logs: dict = {}
+    callback.on_epoch_end(0, logs)
+    assert logs == {}

@@ -1,7 +1,7 @@
 """What helps beyond the papers: SAM, TrivialAugment and averaged weights, for one network and for members, at equal compute.
 
     python recipes/beyond.py digits --seeds 0 1 2                         a minute or two a run on one core
-    python recipes/beyond.py digits --noise 0.4 --seeds 0 1 2             40 % of the labels are wrong
+    python recipes/beyond.py digits --noise 0.4 --seeds 0 1 2             where 40 % of the labels are wrong
     python recipes/beyond.py cifar10 --seeds 0 1 2 --data-dir DATA        15 to 20 minutes a run
     python recipes/beyond.py digits --docs                                tables of docs/results.md, from what was kept
 

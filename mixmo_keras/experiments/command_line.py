@@ -21,9 +21,18 @@ from mixmo_keras.experiments.recipe import Recipe
 NOTE = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
 
 
-def main(defaults: Recipe, description: str, arguments: list[str] | None = None) -> dict:
-    """Runs `defaults` as changed by the command line. The user's errors end it in one line."""
-    recipe = parse(defaults, description, arguments)
+BEST = "begin with the settings of the best run that we can think of, and its cost, as said above"
+
+
+def main(defaults: Recipe, description: str, arguments: list[str] | None = None, best: Recipe | None = None) -> dict:
+    """Runs `defaults`, or where there is one and `--best` is given `best`, as changed by the command line.
+
+    The user's errors end it in one line.
+    """
+    flags = {} if best is None else {"best": BEST}
+    recipe, given = parse_with(defaults, description, arguments, flags=flags)
+    if best is not None and given["best"]:
+        recipe, _ = parse_with(best, description, arguments, flags=flags)
     with errors_in_one_line():
         return run(recipe)
 

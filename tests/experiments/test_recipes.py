@@ -393,6 +393,22 @@ def test_where_partners_come_from_the_step_the_run_says_so(tmp_path, capsys):
 # -- all training images -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("module", [cifar10, cifar100], ids=lambda module: module.__name__)
+def test_the_best_is_chosen_by_a_flag_and_changed_like_any_other(module, monkeypatch):
+    ran = []
+    monkeypatch.setattr("mixmo_keras.experiments.command_line.run", ran.append)
+    for options in (["--best"], ["--epochs", "3", "--best", "--sam", "none"], []):
+        main(module.RECIPE, "", options, best=module.BEST)
+    best, changed, plain = ran
+    assert best == module.BEST
+    assert changed == dataclasses.replace(module.BEST, epochs=3, sam=None)
+    assert plain == module.RECIPE
+    name = best.resolved().name
+    assert f"-cut_mixmo-auto_augment_cifar10-msda_cutmix-sam{best.sam:g}-wrn28_10-" in name
+    with pytest.raises(SystemExit):
+        main(digits.RECIPE, "", ["--best"])  # which has none
+
+
 def test_a_run_on_all_images_chooses_and_calibrates_nothing(tmp_path, capsys):
     whole = dataclasses.replace(in_folder(tmp_path, train_split="train+validation", msda="cutmix"), **IN_FEW_STEPS)
     figures = run(whole)

@@ -24,6 +24,7 @@ from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
+IN_PICTURE = 0.4  # rate of wrong labels
 IN_README = "noisy_labels-cifar10-0.4"
 ROWS_IN_README = ("single", "single + CutMix", "Cut-MixMo")
 COLUMNS_IN_README = ("accuracy %", "stopped early %", "M images a pass %", "NLL", "wrong labels found %")
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
 
 
 def write_docs(name: str, noise: float, measured: gains_command.Measured, shown: dict[str, str]) -> None:
-    """Puts the tables into docs/results.md and README.md, and draws the picture.
+    """Puts the tables into docs/results.md and README.md, and draws the picture of its rate of wrong labels.
 
     Raises:
         ValueError: docs/results.md has no place for them.

@@ -67,6 +67,7 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     epochs_before = results.check_folder(recipe, may_be_longer=True)
 
     data = load(recipe)
+    _check_size(recipe, data)
     if saved_model:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
     class_names_of(data.info.class_names, data.info.num_classes)
@@ -295,6 +296,16 @@ def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> No
         raise ValueError(
             f"{recipe.images_a_step} images a step (`batch_size` / `batch_repetitions`) can't be shared out evenly to "
             f"{strategy.num_replicas_in_sync} devices."
+        )
+
+
+def _check_size(recipe: Recipe, data: Data) -> None:
+    num_images = datasets.steps_per_epoch(data.train, 1)
+    if num_images < recipe.images_a_step:
+        raise ValueError(
+            f"`batch_size` (={recipe.batch_size} rows) takes {recipe.images_a_step} images a step "
+            f"(`batch_repetitions` is {recipe.batch_repetitions}); {recipe.dataset} has {num_images} to train on "
+            f"(split {recipe.train_split}). Pass a smaller one."
         )
 
 

@@ -1,5 +1,7 @@
 """What Keras users call, `fit`, `evaluate`, `predict` and the like, with checks of what it is called with."""
 
+import types
+
 import keras
 import numpy as np
 from keras import ops
@@ -95,8 +97,8 @@ class CheckedCalls(CheckedPredict):
                 images, labels, weights = validation, None, None
             steps = options.get("validation_steps")
             self._check_data(images, labels, weights, "fit", "validation ", steps, "validation_steps")
-        if data_checks.is_dataset(x):
-            options.setdefault("shuffle", False)  # a tf.data.Dataset shuffles itself; Keras warns of its own default
+        if data_checks.is_dataset(x) or isinstance(x, types.GeneratorType):
+            options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
         options |= dict(sample_weight=sample_weight, steps_per_epoch=steps_per_epoch)
         callbacks = compiling.with_own_callbacks(self, callbacks)
         if self.compiled and isinstance(callbacks, list):
@@ -131,6 +133,22 @@ class CheckedCalls(CheckedPredict):
         data_checks.check_shapes(x, y, self.image_shape, self.num_classes, sample_weight)
         checks.note(self, 0, x, y, sample_weight)
         return super().compute_loss(x, losses.squeezed(y), y_pred, sample_weight, training)
+
+    def compile(self, *arguments, **options):
+        """As `keras.Model.compile`."""
+        self._metrics_see_integers = None  # new metrics, which have seen no labels yet
+        super().compile(*arguments, **options)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As `keras.Model.compute_metrics`, with labels in the form that the metrics saw first: Keras' keep to it."""
+        integers = data_checks.integer_labels(y)
+        if self._metrics_see_integers is None:
+            self._metrics_see_integers = integers is not None
+        if self._metrics_see_integers and integers is None:
+            y = ops.argmax(y, axis=-1)
+        elif integers is not None and not self._metrics_see_integers:
+            y = ops.one_hot(ops.cast(integers, "int32"), self.num_classes)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def _check_data(self, x, y, sample_weight, verb, kind="", steps=None, steps_name="steps"):
         data_checks.check(x, y, self.image_shape, self.num_classes, verb, kind, sample_weight, steps, steps_name)

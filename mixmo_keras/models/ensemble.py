@@ -28,7 +28,7 @@ class Ensemble(CheckedCalls):
 
     def _members(self) -> keras.Model:
         """The same network with the members' logits as its output."""
-        return self._other_network("members", lambda: (self.inputs, self._member_logits))
+        return self._other_network("members", lambda: (self.inputs[0], self._member_logits))
 
     def _other_network(self, name: str, connect: Callable[[], tuple]) -> keras.Model:
         """A network of this model's own layers, kept from call to call; `connect` gives its inputs and its logits."""

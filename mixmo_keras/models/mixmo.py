@@ -1,6 +1,7 @@
 """MixMo: one network that is an ensemble of M members (Ramé, Sun, Cord, ICCV 2021)."""
 
 import copy
+import inspect
 import warnings
 from typing import Any
 
@@ -253,6 +254,13 @@ class MixMo(Multiplexing):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        known = inspect.signature(cls).parameters
+        unknown = sorted(config.keys() - known.keys())
+        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            raise ValueError(
+                f"The file, or configuration, is of another version of mixmo_keras: it has settings that a {cls.__name__} "
+                f"doesn't ({', '.join(unknown)}). Load it with the version that wrote it."
+            )
         config = copy.deepcopy(config)  # Keras empties what it deserializes
         for key in config.keys() & {*_OBJECTS, "dtype"}:
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)

@@ -193,15 +193,15 @@ def raise_incidents(model) -> None:
     if labels := incidents.incident(_LABEL):
         incidents.clear()
         if labels[0] == _WEIGHTS:
-            raise data_checks.weight_error(" others")
-        raise (
-            data_checks.shares_error(model.num_classes)
-            if labels[0] == _SHARES
-            else data_checks.label_error(model.num_classes, *labels)
-        )
+            error = data_checks.weight_error(" others")
+        elif labels[0] == _SHARES:
+            error = data_checks.shares_error(model.num_classes)
+        else:
+            error = data_checks.label_error(model.num_classes, *labels)
+        raise ValueError(f"{error}{_if_spoiled(model)}")
     if (images := incidents.incident(_IMAGE)) and np.isnan(images[0]):
         incidents.clear()
-        raise ValueError(data_checks.BROKEN_PIXELS)
+        raise ValueError(f"{data_checks.BROKEN_PIXELS}{_if_spoiled(model)}")
     if loss := incidents.incident(_LOSS):
         incidents.clear()
         raise FloatingPointError(
@@ -209,6 +209,11 @@ def raise_incidents(model) -> None:
             "stopped; the model's weights are not usable. If no image holds NaN, a lower learning rate, a longer "
             "warm-up or gradient clipping help."
         )
+
+
+def _if_spoiled(model) -> str:
+    """What to add to an error where a step with the data that it is about has been taken, and shows."""
+    return " A step was taken with them: the model's weights are not usable." if unsound_weight(model) else ""
 
 
 def raise_unsound(model, when: str) -> None:

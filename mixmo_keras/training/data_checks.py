@@ -3,6 +3,11 @@
 What only shows batch by batch, a dataset's values, is noticed in the step: `checks`.
 """
 
+import dis
+import itertools
+import math
+import operator
+import types
 from typing import Any
 
 import keras
@@ -51,6 +56,7 @@ def check(
         return
     check_is_data(x, image_shape, ", or a dataset of batches of (images, labels)")
     if not hasattr(x, "shape"):
+        check_ends(x, verb, kind, steps, steps_name)
         return  # batches from Python, whose shapes will be known when a step is traced
     if len(x.shape) and x.shape[0] == 0:
         raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
@@ -74,7 +80,9 @@ def check_images_given(x, image_shape: tuple, verb: str, steps: int | None = Non
             check_image_shape(images, image_shape)
         return
     check_is_data(x, image_shape, ", or a dataset of batches of them")
-    if hasattr(x, "shape"):
+    if not hasattr(x, "shape"):
+        check_ends(x, verb, "", steps)
+    else:
         check_image_shape(x, image_shape)
         if not len(x):
             raise ValueError(f"The dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
@@ -92,16 +100,59 @@ def is_dataset(x) -> bool:
     return hasattr(x, "element_spec")
 
 
-def check_ends(dataset, verb: str, kind: str = "", steps: int | None = None, steps_name: str | None = "steps") -> None:
-    """Raises `ValueError` for a `tf.data.Dataset` of no batches, or of more than any number where none is asked for."""
-    if not is_dataset(dataset) or not callable(getattr(dataset, "cardinality", None)):
+def check_ends(data, verb: str, kind: str = "", steps: int | None = None, steps_name: str | None = "steps") -> None:
+    """Raises `ValueError` for batches without end where no number of them is asked for, and for no batches at all.
+
+    A `tf.data.Dataset` and a `keras.utils.PyDataset` say how many they have; whether a Python generator ends nobody can say.
+
+    Args:
+        data: batches of any kind.
+        verb: who wants them, such as "fit".
+        kind: of the data, such as "validation ".
+        steps: the number of batches to take; `None` for all there are.
+        steps_name: the argument that it is; `None` where there is none, and only what is known to never end is refused.
+    """
+    number = _num_batches(data)
+    if number == 0:
+        name = "tf.data.Dataset" if is_dataset(data) else type(data).__name__
+        raise ValueError(f"The {kind}dataset is empty: `{verb}` got a {name} of no batches.")
+    if steps is not None:
         return
-    cardinality = int(dataset.cardinality())
-    if cardinality == 0:
-        raise ValueError(f"The {kind}dataset is empty: `{verb}` got a tf.data.Dataset of no batches.")
-    if cardinality == -1 and steps is None:  # tf.data.INFINITE_CARDINALITY
-        advice = "take some of its batches, dataset.take(n)" if steps_name is None else f"pass `{steps_name}`"
-        raise ValueError(f"The {kind}dataset never ends, and `{verb}` would not either: {advice}.")
+    if steps_name is not None and isinstance(data, types.GeneratorType):
+        raise ValueError(
+            f"The {kind}data are a Python generator, of which nobody can say whether it ends: pass `{steps_name}`, the "
+            "number of its batches."
+        )
+    if number == math.inf and steps_name is None:
+        raise ValueError(f"The {kind}dataset never ends: take some of its batches.")
+    if number == math.inf:
+        raise ValueError(f"The {kind}dataset never ends, and `{verb}` would not either: pass `{steps_name}`.")
+
+
+def _num_batches(data) -> float | None:
+    """The number of batches of a dataset, infinity for one that is known to never end, `None` where it is not known."""
+    if is_dataset(data):
+        if not callable(getattr(data, "cardinality", None)):
+            return None
+        cardinality = int(data.cardinality())
+        return {-1: math.inf, -2: None}.get(cardinality, cardinality)  # as tf.data has them
+    if isinstance(data, keras.utils.PyDataset):
+        return math.inf if data.num_batches is None else data.num_batches
+    return math.inf if _is_endless_iterator(data) else None
+
+
+def _is_endless_iterator(data) -> bool:
+    """Whether an iterator of Python's is known to never end: one of itertools', or a generator that can't return."""
+    if isinstance(data, (itertools.count, itertools.cycle)):
+        return True
+    if isinstance(data, itertools.repeat):
+        return operator.length_hint(data, -1) < 0
+    if not isinstance(data, types.GeneratorType):
+        return False
+    if data.gi_code.co_name == "<genexpr>" and data.gi_frame is not None:
+        return _is_endless_iterator(data.gi_frame.f_locals.get(".0"))
+    returns = ("RETURN_VALUE", "RETURN_CONST")  # the compiler leaves them out behind `while True`
+    return not any(instruction.opname in returns for instruction in dis.get_instructions(data.gi_code))
 
 
 def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_weight=None) -> None:

@@ -18,6 +18,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import keras
+
 from mixmo_keras import arguments
 
 if TYPE_CHECKING:  # imported in the functions that need it: training on JAX does without
@@ -37,7 +39,8 @@ def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribut
             are made of its CPU, to try out what several GPUs would do.
 
     Raises:
-        ValueError: unknown name, no such devices, or TF_CONFIG that can't be read or lists fewer than two workers.
+        ValueError: unknown name, no such devices, or TF_CONFIG that can't be read or lists fewer than two workers; several
+            devices where Keras runs on another backend than TensorFlow, which knows no such strategies.
         RuntimeError: TensorFlow has started, and its devices can't be divided any more.
     """
     import tensorflow as tf
@@ -46,6 +49,12 @@ def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribut
     if num_devices is not None:
         num_devices = arguments.integer("num_devices", num_devices, least=1)
     num_configured = len(_configured_workers())
+    several = name in ("mirrored", "multi_worker") or (num_devices or 1) > 1 or (name == "auto" and num_configured > 1)
+    if several and (backend := keras.backend.backend()) != "tensorflow":
+        raise ValueError(
+            f"Strategies of tf.distribute train on TensorFlow, and Keras runs on {backend!r}: pass strategy='none', or set "
+            "the environment variable KERAS_BACKEND=tensorflow."
+        )
     if name == "multi_worker" and num_configured < 2:
         raise ValueError(
             "strategy 'multi_worker' needs the environment variable TF_CONFIG with at least two workers, such as "

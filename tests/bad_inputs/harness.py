@@ -1,8 +1,10 @@
 """One row, one bad input: what is called, and the pattern of the message that must answer it.
 
 A row is `clear` where an error that users expect comes within the time limit, its one message matching the pattern;
-`poor` with any other error; `silent` where nonsense was accepted; `hang` where nothing came. A row of good input, near to
-the bad ones, is `accepted`. `tests/conftest.py` prints the count by class.
+`poor` with any other error; `silent` where nonsense was accepted; `hang` where nothing came; `loss` where a file that was
+there before is gone or another, which a row says by a `LossError`. A row of good input, near to the bad ones, is `accepted`;
+of input that is degenerate, and taken with a warning of this package's, `warned`. `tests/conftest.py` prints the count by
+class.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ import tiny
 
 NAN, INF = float("nan"), float("inf")
 SECONDS = 60  # after which a row hangs; freeing TensorFlow graphs takes up to 40, whoever happens to do it
-CLASSES = ("clear", "poor", "silent", "hang", "accepted")
+CLASSES = ("clear", "poor", "silent", "hang", "loss", "warned", "accepted")
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError, SystemExit)
 PROPERTY = "bad input"
 
@@ -37,9 +39,10 @@ class Row:
     Attributes:
         name: What it is, in words.
         call: A function of a `Here`.
-        pattern: Of the error's message; empty where the input is good.
+        pattern: Of the error's message; empty where the input is taken.
         expected: The kinds of errors that may say it.
         slow: Whether it is left to `make slow`.
+        warns: Pattern of the warning that the input is taken with; empty where it is good.
     """
 
     name: str
@@ -47,6 +50,11 @@ class Row:
     pattern: str = ""
     expected: tuple[type[BaseException], ...] = EXPECTED
     slow: bool = False
+    warns: str = ""
+
+
+class LossError(Exception):
+    """What a row raises where its input made something be lost."""
 
 
 class Here:
@@ -108,20 +116,32 @@ def outcome(row: Row, here: Here) -> tuple[str, str]:
     """The class of what a row's call came to, and what it said."""
     printed, folder = io.StringIO(), Path.cwd()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(printed), _limited():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stderr(printed), _limited():
+            warnings.simplefilter("always")
             result = row.call(here)
     except _HangError:
         return "hang", f"no answer within {SECONDS} s"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
+        if isinstance(error, LossError):
+            return "loss", str(error)
         message = printed.getvalue().strip().splitlines()[-1] if _is_argparse(error) else str(error)
         clear = isinstance(error, row.expected) and row.pattern and re.search(row.pattern, message)
         return "clear" if clear else "poor", f"{type(error).__name__}: {message}"
     finally:
         os.chdir(folder)
-    return "silent" if row.pattern else "accepted", f"returned {result!r:.200}"
+    if row.pattern:
+        return "silent", f"returned {result!r:.200}"
+    if said := [str(one.message) for one in warned if is_own(one)]:
+        is_expected = row.warns and any(re.search(row.warns, message) for message in said)
+        return "warned" if is_expected else "poor", f"warned of: {'; '.join(said)}"
+    return "silent" if row.warns else "accepted", f"returned {result!r:.200}"
+
+
+def is_own(warning: warnings.WarningMessage) -> bool:
+    """Whether a warning is for users, as all of this package's are; those of libraries for developers are not."""
+    return warning.category is UserWarning
 
 
 def _is_argparse(error: BaseException) -> bool:
@@ -131,9 +151,13 @@ def _is_argparse(error: BaseException) -> bool:
 
 def check(row: Row, here: Here, record_property) -> None:
     """Fails where a row's outcome is not what it must be, and keeps the outcome for the count."""
-    found, said = outcome(row, here)
+    judge(row, *outcome(row, here), record_property)
+
+
+def judge(row: Row, found: str, said: str, record_property) -> None:
+    """Fails where the class that was found is not what it must be, and keeps it for the count."""
     record_property(PROPERTY, found)
-    wanted = "clear" if row.pattern else "accepted"
+    wanted = "clear" if row.pattern else "warned" if row.warns else "accepted"
     if found != wanted:
         pytest.fail(f"{row.name}: {found}, not {wanted}: {said}\n  pattern: {row.pattern}", pytrace=False)
 

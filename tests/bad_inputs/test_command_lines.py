@@ -92,6 +92,9 @@ LINES = [
     on_digits("pixel-augmentation", "nonsense", "must be one of"),
     on_digits("warm-start", "no/such.npz", "`warm_start`: there is no file no/such.npz"),
     on_digits("train-images", "100000", "`num_images` must be an integer from 1 to"),
+    on_digits(
+        "batch-size", "6000", r"takes 3000 images a step \(`batch_repetitions` is 2\); digits has 1257 to train on"
+    ),
     on_digits("nonsense", "1", "unrecognized arguments"),
     on_digits("batch-size", "63", "must be divisible by `batch_repetitions`"),
     on_digits("msda-alpha", "1", "no meaning without `msda`"),

@@ -209,6 +209,55 @@ CALLBACKS = [
 ]
 
 
+def warned(name, call, pattern):
+    return Row(name, call, warns=pattern)
+
+
+DEGENERATE = [  # taken, with a warning
+    warned(
+        "CutMixMo(num_members=1)",
+        lambda here: model("num_members")(here, 1),
+        "One member has nobody to mix with",
+    ),
+    warned(
+        "CutMixMo(input_repetition=1)",
+        lambda here: model("input_repetition")(here, 1.0),
+        "always shows the same image to all members",
+    ),
+    warned("CutMixMo(share_heads)", lambda here: model("share_heads")(here, True), "Members share one head"),
+    warned(
+        "Mixing(linear, equal ratios, a root)",
+        lambda here: Mixing("linear", alpha=None, weight_root=3.0),
+        "`weight_root` changes nothing",
+    ),
+    warned(
+        "compile(weight_decay beside L2)",
+        lambda here: model("l2")(here, 0.1).compile(keras.optimizers.SGD(0.1, weight_decay=0.1)),
+        "decays weights .* and so does the model's L2",
+    ),
+    warned(
+        "compile(loss of another task)",
+        lambda here: here.another_model().compile(loss="mean_squared_error"),
+        "mean_squared_error is a loss of another task",
+    ),
+    warned(
+        "fit(pixels from 0 to 1)",
+        lambda here: here.another_model().fit(here.data[0] / 255.0, here.data[1], batch_size=8, verbose=0),
+        "The model expects raw pixels, 0 to 255",
+    ),
+    warned(
+        "predict_multiplexed(input_repetition=0.9)",
+        lambda here: here.another_model(input_repetition=0.9).predict_multiplexed(here.data[0]),
+        "only 10% of the training rows showed members different images",
+    ),
+]
+
+
+@each(DEGENERATE)
+def test_degenerate_settings(row, here, record_property):
+    check(row, here, record_property)
+
+
 @each(CALLBACKS)
 def test_callbacks_and_metrics(row, here, record_property):
     check(row, here, record_property)

@@ -31,47 +31,46 @@ def ensemble(here):
     return here.once("ensemble", make)
 
 
-@each(
-    [
-        Row("fit(that diverges in its last step)", diverging(1), "NaN or infinite"),
-        Row("DeepEnsemble.fit", lambda here: ensemble(here).fit(*here.data), "is not trained"),
-        Row("DeepEnsemble.train_on_batch", lambda here: ensemble(here).train_on_batch(*here.data), "is not trained"),
-        Row("DeepEnsemble.train_step", lambda here: ensemble(here).train_step(here.data), "is not trained"),
+ROWS = [
+    Row("fit(that diverges in its last step)", diverging(1), "NaN or infinite"),
+    Row("DeepEnsemble.fit", lambda here: ensemble(here).fit(*here.data), "is not trained"),
+    Row("DeepEnsemble.train_on_batch", lambda here: ensemble(here).train_on_batch(*here.data), "is not trained"),
+    Row("DeepEnsemble.train_step", lambda here: ensemble(here).train_step(here.data), "is not trained"),
+    Row("DeepEnsemble.predict_multiplexed", lambda here: ensemble(here).multiplexed(), "can't answer several images"),
+    *[
         Row(
-            "DeepEnsemble.predict_multiplexed", lambda here: ensemble(here).multiplexed(), "can't answer several images"
-        ),
-        *[
-            Row(
-                f"DeepEnsemble.evaluate(labels {kind})",
-                functools.partial(
-                    lambda bad, here: ensemble(here).evaluate(here.data[0], bad(here.data[1]), verbose=0), bad
+            f"DeepEnsemble.evaluate(labels {kind})",
+            functools.partial(
+                lambda bad, here: ensemble(here).evaluate(here.data[0], bad(here.data[1]), verbose=0), bad
+            ),
+            pattern,
+        )
+        for kind, (bad, pattern) in LABELS.items()
+    ],
+    *[
+        Row(
+            f"DeepEnsemble.evaluate(images {kind})",
+            functools.partial(
+                lambda bad, here: ensemble(here).evaluate(
+                    bad(here.data[0]), here.data[1][: len(bad(here.data[0]))], verbose=0
                 ),
-                pattern,
-            )
-            for kind, (bad, pattern) in LABELS.items()
-        ],
-        *[
-            Row(
-                f"DeepEnsemble.evaluate(images {kind})",
-                functools.partial(
-                    lambda bad, here: ensemble(here).evaluate(
-                        bad(here.data[0]), here.data[1][: len(bad(here.data[0]))], verbose=0
-                    ),
-                    bad,
-                ),
-                pattern,
-            )
-            for kind, (bad, pattern) in IMAGES.items()
-        ],
-        *[
-            Row(
-                f"DeepEnsemble.predict(images {kind})",
-                functools.partial(lambda bad, here: ensemble(here).predict(bad(here.data[0]), verbose=0), bad),
-                pattern,
-            )
-            for kind, (bad, pattern) in IMAGES.items()
-        ],
-    ]
-)
+                bad,
+            ),
+            pattern,
+        )
+        for kind, (bad, pattern) in IMAGES.items()
+    ],
+    *[
+        Row(
+            f"DeepEnsemble.predict(images {kind})",
+            functools.partial(lambda bad, here: ensemble(here).predict(bad(here.data[0]), verbose=0), bad),
+            pattern,
+        )
+        for kind, (bad, pattern) in IMAGES.items()
+    ],
+]
+
+
+@each(ROWS)
 def test_other_models(row, here, record_property):
     check(row, here, record_property)

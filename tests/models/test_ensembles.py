@@ -1,5 +1,8 @@
 """Deep ensembles: the mean of their networks, saved, served and calibrated as one."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -51,6 +54,47 @@ def test_calibrates_saves_loads_and_serves(tmp_path):
     loaded.export(tmp_path / "1")
     served = tf.saved_model.load(tmp_path / "1").signatures["serving_default"](images=tf.constant(X, "float32"))
     np.testing.assert_allclose(served["probabilities"], softmax(logits, axis=-1), atol=1e-5)
+
+
+def with_configuration(path, change):
+    """Changes the configuration in a .keras file."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    contents["config.json"] = json.dumps(change(json.loads(contents["config.json"]))).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+
+
+def without_preprocessing(config):
+    """A configuration as it was before backbones had a preprocessing, wherever one is in it."""
+    if isinstance(config, dict):
+        return {name: without_preprocessing(value) for name, value in config.items() if name != "preprocessing"}
+    return [without_preprocessing(one) for one in config] if isinstance(config, list) else config
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_files_of_earlier_versions(tmp_path):
+    """Backbones had no preprocessing."""
+    ensemble = mixmo_keras.DeepEnsemble(networks()[:2], temperature=1.5)
+    ensemble.save(tmp_path / "ensemble.keras")
+    with_configuration(tmp_path / "ensemble.keras", without_preprocessing)
+    loaded = keras.models.load_model(tmp_path / "ensemble.keras")
+    assert loaded.temperature == 1.5
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), ensemble.predict(X, verbose=0))
+    assert loaded.evaluate(X, Y, verbose=0) == pytest.approx(ensemble.evaluate(X, Y, verbose=0))
+
+
+def test_a_file_that_cannot_be_loaded_says_so(tmp_path):
+    def with_settings_of_another_version(config):
+        return config | {"config": config["config"] | {"tempering": "ensemble", "repeated_data": False}}
+
+    tiny.model().save(tmp_path / "model.keras")
+    with_configuration(tmp_path / "model.keras", with_settings_of_another_version)
+    with pytest.raises(
+        ValueError, match=r"of another version .* \(repeated_data, tempering\). Load it with the version"
+    ):
+        keras.models.load_model(tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,6 @@ class Backbone:
     @classmethod
     def from_config(cls, config: dict) -> "Backbone":
         config = copy.deepcopy(config)  # Keras empties what it deserializes
-        names = ("encoder", "core", "preprocessing")
-        networks = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in names}
+        names = ("encoder", "core", "preprocessing")  # files of earlier versions lack the last
+        networks = {name: keras.saving.deserialize_keras_object(config.pop(name, None)) for name in names}
         return cls(**networks, **config)

@@ -3,6 +3,8 @@
     python benchmarks/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75
     python benchmarks/load.py --keep     and keep the figures in docs/figures/
     python benchmarks/load.py --docs     table and picture of docs/multiplexing.md, from these
+    python benchmarks/load.py --clients 1 8 64 --keep     one request in ten is bad: what becomes of the others?
+    python benchmarks/load.py --clients 1 8 64 --docs     table of docs/serving.md, from these
 
 Exported models stand behind a server that speaks TensorFlow Serving's REST protocol, in a process of its own on this
 machine, reached over loopback. Requests of one PNG file each arrive at random (a Poisson process) whether or not those
@@ -10,6 +12,10 @@ before were answered, and gather in a `RequestQueue` while a batch is computed. 
 answers at most, in batches that are full. Latency counts from a request's arrival to its answer. Each point is bounded by a
 number of requests and by seconds of arrivals; what was not answered twenty seconds later counts as unanswered. Above what a
 contestant can answer its queue, and so the latency, grows for as long as requests arrive: these points are marked.
+
+`--clients` is about the ensemble alone: so many clients ask one after the other, `--bad` of their requests are of the wrong
+size, truncated, empty or too large (`clients.py`). The command ends with 1 where a good one was lost, or answered with the
+answer to another, or a bad one was taken.
 """
 
 import argparse
@@ -27,6 +33,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
+import clients
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -48,14 +55,14 @@ PATIENCE = 20.0  # seconds that a point waits for answers after its last request
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The URL of a SavedModel behind a server in a process of its own."""
+def served(folder: Path) -> Iterator[tuple[str, int]]:
+    """The URL of a SavedModel behind a server in a process of its own, and the number of that process."""
     command = [sys.executable, str(ROOT / "tests" / "serving.py"), "model", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if not (url := process.stdout.readline().strip()):
             raise RuntimeError("The server did not start.")
-        yield url  # it ends with its input, which is closed here
+        yield url, process.pid  # it ends with its input, which is closed here
 
 
 def images(shape: tuple[int, int, int], count: int) -> list[bytes]:
@@ -136,7 +143,7 @@ def measure(options: argparse.Namespace) -> dict:
         urls = {}
         for name, model in models.items():
             model.export(f"{folder}/{name}/1")
-            urls[name] = stack.enter_context(served(Path(folder, name)))
+            urls[name], _ = stack.enter_context(served(Path(folder, name)))
 
         def mode(model: str, signature: str = predict.ENSEMBLE) -> Callable:
             return lambda batch: predict.over_rest(urls[model], batch, signature=signature)
@@ -160,8 +167,25 @@ def measure(options: argparse.Namespace) -> dict:
                 rate = load * rates["single network"]
                 points[name][f"{load:g}"] = offer(queue, some, rate, options.requests, options.seconds, options.seed)
                 print(line(name, load, points[name][f"{load:g}"]), flush=True)
-    settings = {name: value for name, value in vars(options).items() if name not in ("keep", "docs")}
-    return {"settings": settings, "commit": version.commit(), "capacity": rates, "points": points}
+    return {"settings": _settings(options), "commit": version.commit(), "capacity": rates, "points": points}
+
+
+def measure_clients(options: argparse.Namespace) -> dict:
+    """What became of the requests of several clients, some of them bad."""
+    shape = tuple(options.input_shape)
+    model = mixmo_keras.CutMixMo(
+        options.backbone, num_classes=10, input_shape=shape, num_members=options.num_members, augmentation=None, seed=0
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(f"{folder}/mixmo/1")
+        with served(Path(folder, "mixmo")) as (url, pid):
+            points = clients.points(url, pid, images(shape, 16), shape, options)
+    return {"settings": _settings(options), "commit": version.commit(), "points": points}
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What decides the figures."""
+    return {name: value for name, value in vars(options).items() if name not in ("keep", "docs")}
 
 
 def line(name: str, load: float, point: dict) -> str:
@@ -226,13 +250,23 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--seconds", type=float, default=5.0, help="of arrivals, of a point")
     parser.add_argument("--max-batch", type=int, default=32)
     parser.add_argument("--switch-at", type=int, default=8, help="waiting requests from which on images share passes")
+    parser.add_argument("--clients", type=int, nargs="+", help="so many clients at once, in place of --loads")
+    parser.add_argument("--bad", type=float, default=0.1, help="with --clients: share of requests that are bad")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
     parser.add_argument("--docs", action="store_true", help="measure nothing: table and picture of what was kept")
     options = parser.parse_args(arguments)
-    changed = [name for name, value in vars(options).items() if value != parser.get_default(name) and name != "docs"]
-    if options.docs and changed:
-        parser.error(f"--docs shows what was kept: it has no use for --{changed[0].replace('_', '-')}")
+    changed = [name for name, value in vars(options).items() if value != parser.get_default(name)]
+    if options.docs and (unused := set(changed) - {"docs", "clients"}):
+        parser.error(f"--docs shows what was kept: it has no use for --{sorted(unused)[0].replace('_', '-')}")
+    if unused := {"loads", "switch_at"} & set(changed) if options.clients else {"bad"} & set(changed):
+        name = sorted(unused)[0].replace("_", "-")
+        parser.error(f"--{name} has no meaning {'with' if options.clients else 'without'} --clients")
+    return (_of_clients if options.clients else _of_loads)(options)
+
+
+def _of_loads(options: argparse.Namespace) -> dict:
+    """Measures or shows latency against load."""
     kept, page = DOCS / "figures/load.json", DOCS / "multiplexing.md"
     figures = json.loads(kept.read_text()) if options.docs else measure(options)
     print(f"\n{table(figures)}")
@@ -241,6 +275,20 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.docs:
         files.write_text(page, tables.put(page.read_text(), "load", table(figures)))
         plots.save(chart(figures), DOCS / "load.png")
+    return figures
+
+
+def _of_clients(options: argparse.Namespace) -> dict:
+    """Measures or shows what becomes of the requests of several clients."""
+    kept, page = DOCS / "figures/clients.json", DOCS / "serving.md"
+    figures = json.loads(kept.read_text()) if options.docs else measure_clients(options)
+    print(f"\n{clients.table(figures)}")
+    if not all(map(clients.is_right, figures["points"])):
+        raise SystemExit("error: requests were lost, mixed up, or wrongly taken.")
+    if options.keep:
+        files.write_json(kept, figures)
+    if options.docs:
+        files.write_text(page, tables.put(page.read_text(), "clients", clients.table(figures)))
     return figures
 
 

@@ -47,6 +47,10 @@ def _decoded(value):
     return value
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # clients that connect at once: by default five, and others ask again a second later
+
+
 @contextlib.contextmanager
 def rest_server(name: str, folder):
     """The URL of a model served over REST, for a while."""
@@ -99,7 +103,7 @@ def rest_server(name: str, folder):
                 200, {"predictions": [{key: columns[key][row] for key in columns} for row in range(count)]}
             )
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

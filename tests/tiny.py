@@ -146,7 +146,7 @@ def run_together(commands: list[list], environments: list[dict], folder: Path | 
         jobs = [
             {
                 "command": [str(part) for part in command],
-                "environment": _environment(**environment),
+                "environment": environment_with(**environment),
                 "folder": str(folder or Path.cwd()),
                 "output": [f"{outputs}/{index}.{name}" for name in ("stdout", "stderr")],
             }
@@ -164,7 +164,7 @@ def run_together(commands: list[list], environments: list[dict], folder: Path | 
 def _fork_server() -> subprocess.Popen:
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     command = [sys.executable, str(SCRIPTS / "fork_server.py")]
-    environment = _environment(KERAS_BACKEND="tensorflow")
+    environment = environment_with(KERAS_BACKEND="tensorflow")
     return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
 
 
@@ -179,10 +179,10 @@ def start(command: list, **environment) -> subprocess.Popen:
     """A process that finds the package and the tests' modules."""
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     command = [str(part) for part in command]
-    return subprocess.Popen(command, env=_environment(**environment), **pipes)  # type: ignore[call-overload]
+    return subprocess.Popen(command, env=environment_with(**environment), **pipes)  # type: ignore[call-overload]
 
 
-def _environment(**changes: str) -> dict[str, str]:
+def environment_with(**changes: str) -> dict[str, str]:
     here = Path(__file__).parent
     paths = {
         "TF_CPP_MIN_LOG_LEVEL": "3",

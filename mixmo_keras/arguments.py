@@ -81,6 +81,12 @@ def names(name: str, value: Any) -> list[str]:
     return [str(one) for one in value]
 
 
+def different(name: str, values: Collection) -> None:
+    """Raises where one of several values is there twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"`{name}` must be different values, got one twice in {list(values)}.")
+
+
 def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> Any:
     """A value of a type; `expected` says which in words, such as "a mixmo_keras.Mixing or None"."""
     if not isinstance(value, kind):

@@ -11,13 +11,13 @@ environment variables of KerasTuner's distributed search (docs/search.md) the sa
 
 import argparse
 import importlib
-import json
 import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 import mixmo_keras
+from mixmo_keras import arguments as check
 from mixmo_keras import files
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.command_line import quiet_imports
@@ -92,7 +92,9 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
         train, validation = (
             mixmo_keras.datasets.load(options.dataset, s, options.data_dir) for s in ("train", "validation")
         )
-        train = train if options.images is None else train.take(options.images)
+        check.integer("epochs", options.epochs, least=1)
+        if options.images is not None:
+            train = train.take(of_images(options.images, train))
         model = dict(
             num_classes=info.num_classes,
             input_shape=info.image_shape,
@@ -102,6 +104,11 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
         return (run_pilot if options.pilot else run_search)(options, train, validation, model)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def of_images(images: int, train) -> int:
+    """The number of training images to take, if there are as many."""
+    return check.integer("images", images, least=1, most=mixmo_keras.datasets.steps_per_epoch(train, 1))
 
 
 def run_search(options, train, validation, model: dict) -> list[dict]:
@@ -119,6 +126,8 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
         seed=options.seed,
         **model,
     )
+    for repetitions in options.batch_repetitions:
+        mixmo_keras.pilot.check_rows(train, options.rows, repetitions)
     if left_out := sorted(set(space["widths"]) - set(hypermodel.widths)):
         print(f"too costly and left out: widths {', '.join(map(str, left_out))}")
     folder = options.output_dir / f"{dataset_label(options.dataset)}-search"
@@ -150,7 +159,8 @@ def write_settings(options, folder: Path) -> None:
     if path.exists() and not options.fresh:
         from mixmo_keras.experiments.results import refuse_other_settings
 
-        refuse_other_settings(folder, "search", json.loads(path.read_text()), settings)
+        before = files.read_json_object(path, "start over with --fresh, or pass another --output-dir")
+        refuse_other_settings(folder, "search", before, settings)
     files.write_json(path, settings)
 
 

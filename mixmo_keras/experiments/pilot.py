@@ -73,13 +73,16 @@ def run(
     seeds = [arguments.integer("seeds", seed, least=0) for seed in seeds]
     if not widths or not seeds:
         raise ValueError("A pilot needs a width and a seed at least.")
+    arguments.different("widths", widths)
+    arguments.different("seeds", seeds)
+    check_rows(train, rows, batch_repetitions)
     steps = datasets.steps_per_epoch(train, images_a_step)
     runs = []
     for seed, width, variant in itertools.product(seeds, widths, VARIANTS):  # whole comparisons come first
         key = f"width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:
-            runs.append(json.loads(path.read_text()))
+            runs.append(_finished(path, epochs, variant=variant, width=width, seed=seed))
             continue
         schedule = schedules.Cosine(schedules.PUBLISHED["cosine"].learning_rate(images_a_step))
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
@@ -101,6 +104,32 @@ def _images_a_step(rows: int, batch_repetitions: int) -> int:
     if rows % arguments.integer("batch_repetitions", batch_repetitions, least=1):
         raise ValueError(f"`rows` (={rows}) must be divisible by `batch_repetitions` (={batch_repetitions}).")
     return rows // batch_repetitions
+
+
+def check_rows(train, rows: int, batch_repetitions: int) -> None:
+    """Raises `ValueError` where a step has more rows than images to train on give."""
+    num_images, images_a_step = datasets.steps_per_epoch(train, 1), _images_a_step(rows, batch_repetitions)
+    if num_images < images_a_step:
+        raise ValueError(
+            f"`rows` (={rows}) takes {images_a_step} images a step (`batch_repetitions` is {batch_repetitions}); there are "
+            f"{num_images} to train on. Pass fewer rows."
+        )
+
+
+def _finished(path: Path, epochs: int, **settings) -> dict[str, Any]:
+    """A finished run as its file has it, which must be of these settings."""
+    advice = "remove it, or start over with --fresh"
+    found = files.read_json_object(path, advice)
+    wrong = [name for name, value in settings.items() if found.get(name) != value]
+    for name in ("accuracy", "nll"):
+        curve = found.get(name)
+        if not isinstance(curve, list) or len(curve) != epochs or not all(isinstance(one, float) for one in curve):
+            wrong.append(name)
+    if not isinstance(found.get("seconds", 0.0), (int, float)):
+        wrong.append("seconds")
+    if wrong:
+        raise ValueError(f"{path} is damaged, it lacks {', '.join(wrong)} of such a run: {advice}.")
+    return found
 
 
 def _file_name(variant: str) -> str:

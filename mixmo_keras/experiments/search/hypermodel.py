@@ -9,6 +9,7 @@ import keras_tuner
 
 from mixmo_keras import arguments, datasets
 from mixmo_keras.experiments.cost import cost
+from mixmo_keras.experiments.options import BINARY_MASKS
 from mixmo_keras.models.methods import CutMixMo, SingleNetwork
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
@@ -52,11 +53,14 @@ class Space:
             self._set(name, [arguments.integer(name, value, least=1) for value in getattr(self, name)])
         for name in ("weight_roots", "alphas", "learning_rates", "l2"):
             self._set(name, [arguments.number(name, value, above=0) for value in getattr(self, name)])
+        self._set("masks", [arguments.choice("masks", mask, BINARY_MASKS) for mask in self.masks])
         self._set("probabilities", [arguments.number("probabilities", p, least=0, most=1) for p in self.probabilities])
         for name in ("learning_rates", "l2"):
             bounds = getattr(self, name)
             if bounds and not (len(bounds) == 2 and bounds[0] < bounds[1]):
                 raise ValueError(f"`{name}` must be the least and the greatest value, got {bounds}.")
+        for name in ("num_members", "widths", "weight_roots", "alphas", "probabilities", "masks", "batch_repetitions"):
+            arguments.different(name, getattr(self, name))
 
     def _set(self, name: str, values: Sequence) -> None:
         object.__setattr__(self, name, tuple(values))

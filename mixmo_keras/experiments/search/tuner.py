@@ -9,9 +9,18 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from mixmo_keras import arguments
+from mixmo_keras import arguments, files
 from mixmo_keras.experiments.search.hypermodel import MixMoHyperModel
 
+CLUSTER = (
+    "KERASTUNER_TUNER_ID",
+    "KERASTUNER_ORACLE_IP",
+    "KERASTUNER_ORACLE_PORT",
+)  # the environment of a chief or worker
+NEEDED = {  # what KerasTuner reads of its files
+    "oracle.json": ("ongoing_trials", "start_order", "end_order", "hyperparameters", "seed"),
+    "trial.json": ("trial_id", "hyperparameters", "metrics", "score", "status"),
+}
 OBJECTIVES = {"nll": ("val_loss", "min"), "accuracy": ("val_accuracy", "max")}
 TUNERS: dict[str, type[keras_tuner.Tuner]] = {
     "random": keras_tuner.RandomSearch,
@@ -42,6 +51,9 @@ def tuner(
             every trial the epochs that `search` is told.
         seed: Seed of the choice of trials.
         fresh: Whether to start over.
+
+    Raises:
+        ValueError: arguments that are none, a damaged file of an earlier search, a chief or worker that lacks an address.
     """
     arguments.choice("kind", kind, TUNERS)
     arguments.choice("objective", objective, OBJECTIVES)
@@ -54,20 +66,46 @@ def tuner(
         limit = {"max_epochs": 10 if max_epochs is None else arguments.integer("max_epochs", max_epochs, least=1)}
     else:
         limit = {"max_trials": 20 if max_trials is None else arguments.integer("max_trials", max_trials, least=1)}
-    folder = Path(folder)
+    folder, fresh = Path(folder), arguments.boolean("fresh", fresh)
+    check_cluster()
+    if not fresh:
+        _check_project(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
         made = _reporting(TUNERS[kind])(
             hypermodel,
             objective=keras_tuner.Objective(*OBJECTIVES[objective]),
             directory=str(folder.parent),
             project_name=folder.name,
-            overwrite=arguments.boolean("fresh", fresh),
+            overwrite=fresh,
             seed=arguments.integer("seed", seed, least=0),
             max_consecutive_failed_trials=10**6,  # they are recorded, and the search goes on
             **limit,
         )
     made.oracle.verbose = 0
     return made
+
+
+def check_cluster() -> None:
+    """Raises `ValueError` where the environment variables of KerasTuner's distributed search don't fit together."""
+    given = {name: os.environ.get(name) for name in CLUSTER}
+    if any(given.values()) and not all(given.values()):
+        missing = ", ".join(name for name, value in given.items() if not value)
+        raise ValueError(
+            f"A distributed search needs the environment variables {', '.join(CLUSTER)}: set {missing} too."
+        )
+    if (port := given["KERASTUNER_ORACLE_PORT"]) and not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"The environment variable KERASTUNER_ORACLE_PORT must be a port from 1 to 65535, got {port!r}."
+        )
+
+
+def _check_project(folder: Path) -> None:
+    """Raises `ValueError` where a file of KerasTuner's in a search's folder is damaged: it would end in a traceback."""
+    advice = "remove the folder, or start over with --fresh"
+    for path in sorted([*folder.glob("oracle.json"), *folder.glob("tuner*.json"), *folder.glob("trial_*/trial.json")]):
+        content = files.read_json_object(path, advice)
+        if missing := [name for name in NEEDED.get(path.name, ()) if name not in content]:
+            raise ValueError(f"{path} is damaged, it has no {', '.join(missing)}: {advice}.")
 
 
 def score(trial) -> float | None:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +63,57 @@ def write_json(path: str | os.PathLike, content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json_object(path: str | os.PathLike, advice: str) -> dict[str, Any]:
+def read_json_object(
+    path: str | os.PathLike, advice: str, needed: Mapping[str, Callable[[Any], bool]] | None = None
+) -> dict[str, Any]:
     """A JSON file that holds an object.
 
     Args:
         path: Of the file.
         advice: What to do where it holds something else.
+        needed: What must be in it: by place, such as "test/ensemble", a function that says whether a value is of the kind
+            that belongs there. Defaults to anything.
 
     Raises:
-        ValueError: it does.
+        ValueError: it holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(), parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"{path} is damaged, no JSON ({error}): {advice}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged, it holds {content!r:.40} and no object: {advice}.")
+    for place, is_kind in (needed or {}).items():
+        value: Any = content
+        for name in place.split("/"):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not is_kind(value):
+            raise ValueError(f"{path} is damaged, at {place} it holds {value!r:.40}: {advice}.")
     return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}")
+
+
+# -- kinds of what is read ---------------------------------------------------------------------------------------------
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value of JSON is a number within [0, 1], as accuracies are."""
+    return is_number(value) and 0 <= value <= 1
+
+
+def is_number_or_none(value: Any) -> bool:
+    """Whether a value of JSON is a number, or null for what can't be said."""
+    return value is None or is_number(value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value of JSON is a text."""
+    return isinstance(value, str)

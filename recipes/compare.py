@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from mixmo_keras import experiments
+from mixmo_keras import arguments as arguments_checks
+from mixmo_keras import experiments, files
 from mixmo_keras.experiments import Recipe, tables
 
 MEMBERS = dict(num_members=2, batch_repetitions=2)
@@ -27,7 +28,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "Cut-MixMo, co-training": dict(method="cut_mixmo", drop_path=0.1, co_training=0.5, **MEMBERS),
     "Cut-MixMo, drop-path alone": dict(method="cut_mixmo", drop_path=0.1, **MEMBERS),
 }
+NEEDED = {"training_seconds": files.is_number, "test/members": lambda value: _are_members(value)}
 COLUMNS = ("members", "ensemble", "NLL", "ECE", "ratio of errors", "minutes")
+
+
+def _are_members(value: Any) -> bool:
+    """Whether a value of a metrics.json is the figures of every member."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, dict) and files.is_share(one.get("accuracy")) for one in value)
+    )
 
 
 def cells(runs: list[dict]) -> list[str]:
@@ -50,7 +61,7 @@ def table(methods: dict[str, list[Recipe]]) -> str:
     """Markdown of what has been run; what has not is said to be missing."""
     rows = []
     for name, recipes in methods.items():
-        runs = experiments.finished_runs(recipes)
+        runs = experiments.finished_runs(recipes, NEEDED)
         values = cells(runs) if runs else ["not run"] + [""] * (len(COLUMNS) - 1)
         rows.append([name, *values, f"{len(runs)} of {len(recipes)}"])
     return tables.markdown(["method", *COLUMNS, "seeds"], rows)
@@ -85,10 +96,12 @@ def main(arguments: list[str] | None = None, run: Callable[[Recipe], dict] | Non
         for name in options.methods
     }
     try:
+        for name in ("methods", "seeds"):
+            arguments_checks.different(name, getattr(options, name))
         if not options.only_table:
             experiments.run_missing(recipes, run or experiments.run)
         text = table(recipes)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")
     return text

@@ -23,6 +23,7 @@ import mimo
 import numpy as np
 import tiny_imagenet
 
+from mixmo_keras import arguments as checks
 from mixmo_keras import experiments
 from mixmo_keras.experiments import Recipe, tables
 from mixmo_keras.experiments.options import TRAIN_SPLITS
@@ -239,6 +240,9 @@ def main(arguments: list[str] | None = None) -> str | None:
     parser.add_argument("--output-dir", default="runs/reproduce")
     options = parser.parse_args(arguments)
     if options.list:
+        given = [name for name, value in vars(options).items() if name != "list" and value != parser.get_default(name)]
+        if given:
+            parser.error(f"--list names tables: it has no use for {', '.join(sorted(given))}")
         print("\n\n".join(f"{name}\n\n{published(rows)}" for name, rows in TABLES.items()))
         return None
     if options.table is None:
@@ -264,10 +268,12 @@ def main(arguments: list[str] | None = None) -> str | None:
         name: [dataclasses.replace(rows[name].recipe, seed=seed, **common) for seed in options.seeds] for name in names
     }
     try:
+        checks.different("rows", names)
+        checks.different("seeds", options.seeds)
         if not options.only_table:
             experiments.run_missing(recipes)
         text = table(rows, recipes, HELD_OUT.get(options.table, "a tenth held out"))
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\n{text}")
     return text

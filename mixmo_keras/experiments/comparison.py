@@ -8,7 +8,7 @@ import csv
 import io
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from mixmo_keras import files
+from mixmo_keras import arguments, files
 from mixmo_keras.evaluation import answers, charts, report
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
@@ -29,10 +29,28 @@ MEANING = {
     "parameters": "of the whole model",
 }
 COMPARED = ("accuracy", "nll", "brier", "ece", "errors_auroc", "aurc")
+# what an evaluation's metrics.json must have, and what it has where it has the part at all
+NEEDED: dict[str, Callable[[Any], bool]] = {
+    "name": files.is_text,
+    "images/test": files.is_number,
+    "ensemble": lambda value: isinstance(value, dict) and all(name in value for name in COMPARED),
+    **{f"ensemble/{name}": files.is_number_or_none for name in COMPARED},
+    "ensemble/accuracy": files.is_share,
+    "nll_c": files.is_number_or_none,
+    "diversity": lambda value: isinstance(value, dict) and "ratio_of_errors" in value,
+    "diversity/ratio_of_errors": files.is_number_or_none,
+    "parameters": files.is_number,
+}
+NEEDED_OF_PARTS: dict[str, Callable[[Any], bool]] = {
+    "out_of_distribution/dataset": files.is_text,
+    "out_of_distribution/measures/entropy/auroc": files.is_share,
+    "corruptions/mean_accuracy": files.is_share,
+}
 
 
 def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     """The table of several evaluations in Markdown; also written as comparison.md, .csv and .json, and as a page, .html."""
+    arguments.different("paths", [folder.resolve() for folder in folders])
     groups: dict[str, list[dict]] = {}
     for figures in map(_read, folders):
         groups.setdefault(without_seed(figures["name"]), []).append(figures)
@@ -169,10 +187,12 @@ def _read(folder: Path) -> dict[str, Any]:
     """The figures of an evaluation."""
     candidates = (folder / "evaluation/metrics.json", folder / "metrics.json")
     file = next((path for path in candidates if path.is_file()), None)
-    figures = files.read_json_object(file, "run recipes/evaluate.py again") if file else {}
-    if "ensemble" not in figures:
+    advice = "run recipes/evaluate.py again"
+    figures = files.read_json_object(file, advice) if file else {}
+    if file is None or "ensemble" not in figures:
         raise FileNotFoundError(f"{folder} holds no evaluation: run recipes/evaluate.py on it first.")
-    return figures
+    needed = NEEDED | {name: kind for name, kind in NEEDED_OF_PARTS.items() if name.partition("/")[0] in figures}
+    return files.read_json_object(file, advice, needed)
 
 
 def _compared(figures: Mapping[str, Any]) -> dict[str, float | None]:

@@ -16,6 +16,7 @@ from mixmo_keras.evaluation.corruptions import CORRUPTIONS
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
+from mixmo_keras.experiments.recipe import checked
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.serving import versions
@@ -165,6 +166,7 @@ def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | Non
         raise FileNotFoundError(f"There is no {missing[0]}.")
     if len(paths) > 1 and not ensemble:
         raise ValueError("Several paths are one deep ensemble with --ensemble, or evaluations with --compare.")
+    arguments.different("paths", [path.resolve() for path in paths])
     if output_dir is not None:
         return output_dir
     if ensemble or not paths[0].is_dir():
@@ -210,7 +212,10 @@ def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
 
 def dataset_of(paths: Sequence[Path]) -> str:
     """The dataset that the runs say they were trained on."""
-    names = {config["dataset"] for config in _configs(paths)}
+    configs = _configs(paths)
+    if not all(isinstance(config.get("dataset"), str) for config in configs):
+        raise ValueError("A config.json beside the model is damaged, it names no dataset: pass one with --dataset.")
+    names = {config["dataset"] for config in configs}
     if len(names) != 1:
         raise ValueError(f"The paths name {len(names)} datasets: pass one with --dataset.")
     return names.pop()
@@ -225,7 +230,7 @@ def data_settings(paths: Sequence[Path], dataset: str) -> Data:
     configs = _configs(paths)
     names = [field.name for field in dataclasses.fields(Data)]
     settings = [Data(**{name: config[name] for name in names if name in config}) for config in configs]
-    settings = [one for one in settings if one.dataset == dataset]
+    settings = [Data(**checked(one)) for one in settings if one.dataset == dataset]
     if len({(one.train_images, one.label_noise, one.noise_kind, one.data_seed) for one in settings}) > 1:
         raise ValueError("The runs learned from other images or labels: evaluate each by itself.")
     return settings[0] if settings else Data(dataset=dataset)

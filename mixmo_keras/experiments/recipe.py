@@ -88,7 +88,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         Raises:
             ValueError: for unknown names, options that the method doesn't have, or a batch that b doesn't divide.
         """
-        recipe = dataclasses.replace(self, **_checked(self))
+        recipe = dataclasses.replace(self, **checked(self))
         recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
         _check_dataset(recipe.dataset)
         _check_wrong_labels(recipe)
@@ -152,14 +152,14 @@ def dataset_label(dataset: str) -> str:
     return Path(dataset).name.replace("@", "_")
 
 
-def _checked(recipe: Recipe) -> dict[str, Any]:
-    """The values after the checks of their own lines."""
-    checked = {}
-    for field in dataclasses.fields(Recipe):
-        value, check = getattr(recipe, field.name), field.metadata["check"]
+def checked(settings: Data) -> dict[str, Any]:
+    """The values of a recipe, or of its settings about data, after the checks of their own lines."""
+    values = {}
+    for field in dataclasses.fields(settings):
+        value, check = getattr(settings, field.name), field.metadata["check"]
         left_out = value is Default.METHOD or (value is None and kinds(field)[1])
-        checked[field.name] = value if check is None or left_out else check(field.name, value)
-    return checked
+        values[field.name] = value if check is None or left_out else check(field.name, value)
+    return values
 
 
 def _check_dataset(name: str) -> None:

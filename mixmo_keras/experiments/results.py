@@ -1,7 +1,7 @@
 """A run's figures: measured, shown, and read back from its folder."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ from mixmo_keras.models.methods import defaults as method_defaults
 from mixmo_keras.version import __version__, commit
 
 FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
+OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what every metrics.json has, and whether it is of its kind
+    "test/ensemble/accuracy": files.is_share,
+    "test/ensemble/nll": files.is_number,
+    "test/ensemble/ece": files.is_share,
+}
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
@@ -161,15 +166,25 @@ def refuse_other_settings(folder: Path, kind: str, before: Mapping[str, Any], no
         )
 
 
-def finished(recipe: Recipe) -> dict[str, Any] | None:
-    """The figures of a finished run with these settings, `None` where there is none."""
+def finished(recipe: Recipe, needed: Mapping[str, Callable[[Any], bool]] | None = None) -> dict[str, Any] | None:
+    """The figures of a finished run with these settings, `None` where there is none.
+
+    Args:
+        recipe: The settings.
+        needed: What is read besides the ensemble's figures, as in `files.read_json_object`.
+
+    Raises:
+        ValueError: the run in its folder has other settings, or its metrics.json is damaged.
+    """
     path = recipe.folder / "metrics.json"
     if not path.exists():
         return None
     check_folder(recipe.resolved())
-    return files.read_json_object(path, "remove it, and run the recipe again")
+    return files.read_json_object(path, "remove it, and run the recipe again", OF_ENSEMBLE | dict(needed or {}))
 
 
-def finished_runs(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
-    """The figures of the recipes whose runs are finished."""
-    return [figures for figures in map(finished, recipes) if figures is not None]
+def finished_runs(
+    recipes: Iterable[Recipe], needed: Mapping[str, Callable[[Any], bool]] | None = None
+) -> list[dict[str, Any]]:
+    """The figures of the recipes whose runs are finished; arguments as in `finished`."""
+    return [figures for recipe in recipes if (figures := finished(recipe, needed)) is not None]

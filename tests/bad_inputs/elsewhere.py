@@ -59,6 +59,7 @@ class Elsewhere:
                     assert process.stdin is not None
                     process.stdin.write(json.dumps(left))
                     process.stdin.close()
+                    before = len(left)
                     for line in _lines(process, answers):
                         left.remove(line[0])
                         yield line
@@ -68,6 +69,9 @@ class Elsewhere:
                 if left:
                     said = f"the process ended with {process.returncode}: {errors.read_text()[-2000:]}"
                     yield [left.pop(0), "hang", said]
+                    if len(left) == before - 1:  # it answered nothing at all, and would not another time
+                        yield from ([name, "hang", said] for name in left)
+                        return
 
 
 def _lines(process: subprocess.Popen, answers: Path) -> Iterator[list]:

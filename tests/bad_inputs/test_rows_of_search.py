@@ -198,7 +198,7 @@ def with_file(name, change):
         folder = here.folder / "runs"
         shutil.copytree(here.searched, folder)
         change(folder / "digits-search" / name)
-        before = {path for path in folder.rglob("*")}
+        before = set(folder.rglob("*"))
         try:
             return search_recipe.main([*SMALL, "--widths", "2", "4", f"--output-dir={folder}"])
         finally:

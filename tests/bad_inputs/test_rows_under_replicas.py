@@ -21,11 +21,6 @@ from mixmo_keras.training.checkpoints import Checkpoints
 pytestmark = pytest.mark.slow
 
 
-def prepare():
-    """Divides the CPU into two devices, which must come before anything else."""
-    strategy()
-
-
 @functools.cache
 def strategy():
     return distribution.strategy("mirrored", 2)
@@ -83,7 +78,7 @@ def with_weights(value):
 
 
 def in_batches_of(size, count=8):
-    """Trains, evaluates and predicts on batches that can't be shared out evenly; the answers must be those of one replica."""
+    """Trains, evaluates and predicts on batches that can't be shared out evenly; answers must be one replica's."""
 
     def call(here):
         x, y = (part[:count] for part in here.data)
@@ -227,7 +222,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def answered(request):
-    rows = elsewhere.Elsewhere("bad_inputs.test_rows_under_replicas", elsewhere.names_of(request))
+    rows = elsewhere.Elsewhere("bad_inputs.test_rows_under_replicas", elsewhere.names_of(request), DEVICES="2")
     yield rows
     rows.close()
 

@@ -1,14 +1,21 @@
 """Answers rows of bad inputs, many in one process: python answer_rows.py MODULE ANSWERS, names as JSON on the input.
 
 MODULE has `ROWS`, and may have `HERE`, a class in place of `harness.Here`, and `prepare()`, which is called first. A line
-for each row, [name, class, what was said], is written into the file ANSWERS as soon as it is known.
+for each row, [name, class, what was said], is written into the file ANSWERS as soon as it is known. With DEVICES in
+the environment the CPU is that many devices.
 """
 
 import importlib
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
+
+if devices := int(os.environ.get("DEVICES", "0")):
+    from mixmo_keras import distribution
+
+    distribution.strategy("mirrored", devices)  # divides the CPU, which must come before anything else
 
 module = importlib.import_module(sys.argv[1])
 if hasattr(module, "prepare"):

@@ -37,6 +37,8 @@ class CheckedPredict(keras.Model):
     def predict_on_batch(self, x):
         """The answers to a batch of images, as `keras.Model.predict_on_batch`. Images are checked as in `predict`."""
         data_checks.check_images_given(x, self.input_shape[1:], "predict_on_batch")
+        if distribution.num_replicas(self) > 1:  # Keras would give the whole batch to each, and all their answers
+            return self.predict(x, batch_size=len(x), verbose=0)
         return super().predict_on_batch(x)
 
     def predict_step(self, *state_and_data):
@@ -136,7 +138,7 @@ class CheckedCalls(CheckedPredict):
 
     def compile(self, *arguments, **options):
         """As `keras.Model.compile`."""
-        self._metrics_see_integers = None  # new metrics, which have seen no labels yet
+        self._metrics_see_integers = self._rank_of_labels = None  # new metrics, which have seen no labels yet
         super().compile(*arguments, **options)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -152,3 +154,8 @@ class CheckedCalls(CheckedPredict):
 
     def _check_data(self, x, y, sample_weight, verb, kind="", steps=None, steps_name="steps"):
         data_checks.check(x, y, self.image_shape, self.num_classes, verb, kind, sample_weight, steps, steps_name)
+        rank = data_checks.rank_of_labels(x, y)
+        if None not in (rank, self._rank_of_labels) and rank != self._rank_of_labels:
+            # TensorFlow would trace the next step for labels of any rank, which no step can take
+            self.train_function = self.test_function = None
+        self._rank_of_labels = rank or self._rank_of_labels

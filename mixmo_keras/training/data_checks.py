@@ -225,6 +225,13 @@ def check_count(name: str, value: Any) -> None:
         arguments.integer(name, value, least=1)
 
 
+def rank_of_labels(x, y) -> int | None:
+    """The number of axes of the labels in an array, or a dataset; `None` where it isn't known before the first batch."""
+    labels = unpack(x.element_spec).labels if is_dataset(x) else y
+    shape = getattr(labels, "shape", None)
+    return None if shape is None or getattr(shape, "rank", 0) is None else len(shape)
+
+
 def integer_labels(labels):
     """Labels (n,) or (n, 1) as (n,); `None` for one-hot ones."""
     if len(labels.shape) == 2:

@@ -209,7 +209,26 @@ OWN = [
         lambda here: mixmo_keras.DeepEnsemble([here.model, here.another_model()]).predict(here.data[0], verbose=0),
     ),
 ]
+COUNTED = [
+    Row(f"{name} under replicas", functools.partial(lambda ask, here: counted(here, ask), ask))
+    for name, ask in {
+        "predict": lambda model, x: model.predict(x, verbose=0),
+        "predict_on_batch": lambda model, x: model.predict_on_batch(x),
+        "predict_members": lambda model, x: model.predict_members(x, verbose=0),
+        "predict_multiplexed": lambda model, x: model.predict_multiplexed(x),
+        "predict_with_labels": lambda model, x: model.predict_with_labels(x, np.zeros(len(x), int))[0],
+    }.items()
+]
+
+
+def counted(here, ask):
+    """There is an answer for each image, of whatever number."""
+    for count in (1, 2, 3, 8):
+        assert len(ask(compiled(here), here.data[0][:count])) == count
+
+
 ROWS = [
+    *COUNTED,
     *test_training_and_answers.DATA,
     *test_training_and_answers.QUESTIONS,
     *test_training_and_answers.OTHER,

@@ -136,6 +136,8 @@ def outcome(send: Callable[[Request], dict], request: Request, expected: np.ndar
         return "lost"
     if request.image is None:
         return "taken"
+    if probabilities.shape != expected[request.image].shape:
+        return "lost"
     return "answered" if np.abs(probabilities - expected[request.image]).max() < TOLERANCE else "mixed up"
 
 

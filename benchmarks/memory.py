@@ -7,7 +7,7 @@
 
 Memory is what the system counts as resident of this process. Of the training, medians over the samples of two spans of time
 are compared: minutes 1 to 3, when all is traced and every kind of file was written, and the last two. Of the search, memory
-when a trial begins, of the fifth and of the last. Digits, networks of a few thousand weights: what grows with each epoch, or
+when a trial begins, over trials 6 to 10 and over the last five. Digits, networks of a few thousand weights: what grows with each epoch, or
 each network, shows as it is, and is not lost beside large ones.
 """
 
@@ -87,9 +87,12 @@ def spans(samples: list[dict[str, float]]) -> dict[str, Any]:
     end = samples[-1]["seconds"]
     first = [one for one in samples if FIRST[0] <= one["seconds"] <= FIRST[1]] or samples[:1]
     last = [one for one in samples if one["seconds"] >= end - LAST] or samples[-1:]
-    names = ("megabytes", "files", "threads")
+    return _medians(first, last)
+
+
+def _medians(first: list[dict[str, float]], last: list[dict[str, float]]) -> dict[str, Any]:
     return {
-        place: {name: float(np.median([one[name] for one in span])) for name in names}
+        place: {name: float(np.median([one[name] for one in span])) for name in ("megabytes", "files", "threads")}
         for place, span in (("first", first), ("last", last))
     }
 
@@ -123,9 +126,12 @@ def search_through(trials: int) -> dict[str, Any]:
         tuner = search.tuner(hypermodel, "random", Path(name, "trials"), max_trials=trials)
         tuner.search(*data, epochs=1)
         hypermodel.samples.append(sample())
-    samples = hypermodel.samples
-    first, last = samples[min(SETTLED, len(samples) - 1)], samples[-1]
-    return {"trials": trials, "samples": samples, "first": first, "last": last}
+    return {"trials": trials, "samples": hypermodel.samples, **trial_spans(hypermodel.samples)}
+
+
+def trial_spans(samples: list[dict[str, float]]) -> dict[str, Any]:
+    """Medians over the first trials of a search that is settled, and over as many last ones."""
+    return _medians(samples[SETTLED : 2 * SETTLED] or samples[:1], samples[-SETTLED:])
 
 
 def rows(figures: dict[str, Any]) -> list[list[str]]:

@@ -390,6 +390,90 @@ def test_what_becomes_of_requests(monkeypatch):
     assert len(load.chart(figures).axes[0].get_legend().get_texts()) == 2
 
 
+@pytest.mark.slow
+def test_clients_of_whom_some_are_bad(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr(importlib.import_module("load"), "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    small = ("--backbone", "wrn10_1", "--input-shape", 8, 8, 3, "--requests", 60, "--seconds", 60, "--bad", 0.3)
+    run("load", *small, "--clients", 1, 8, "--keep")
+    points = json.loads((tmp_path / "figures/clients.json").read_text())["points"]
+    assert [(point["clients"], point["way"]) for point in points] == [
+        *((1, "one by one"), (1, "queue"), (8, "one by one"), (8, "queue"))
+    ]
+    for point in points:
+        assert point["good_answered"] + point["bad_refused"] == 60
+        assert point["bad_refused"] > 5
+        assert 0 < point["median"] <= point["p99"]
+    (tmp_path / "serving.md").write_text("<!-- clients --> <!-- /clients -->")
+    run("load", "--clients", 1, "--docs")
+    assert "| 8 | queue |" in (tmp_path / "serving.md").read_text()
+
+
+@pytest.fixture
+def clients(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("clients")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (lambda request: {"probabilities": [0.9, 0.1] if request.image == 0 else [0.2, 0.8]}, "bad_taken"),
+        (lambda request: {"probabilities": [0.9, 0.1]}, "good_mixed_up"),
+        (lambda request: {"probabilities": []}, "good_lost"),
+        (lambda request: {}, "good_lost"),
+        (lambda request: int("refused"), "good_refused"),
+    ],
+)
+def test_what_clients_see(clients, answer, found):
+    """Every fault of a server is counted as such: taken, mixed up, lost, refused."""
+    good = [clients.Request("s", {}, number) for number in (0, 1)]
+    bad = [clients.Request("s", {}, kind="empty")]
+    expected = np.array([[0.9, 0.1], [0.2, 0.8]])
+    point = clients.measure(answer, good, bad, expected, 4, requests=200, seconds=10, bad_share=0.2, seed=1)
+    assert point[found] > 10
+    assert not clients.is_right(point)
+
+    def right(request):
+        if request.image is None:
+            raise ValueError("bad")
+        return {"probabilities": expected[request.image]}
+
+    point = clients.measure(right, good, bad, expected, 4, requests=200, seconds=10, bad_share=0.2, seed=1)
+    assert clients.is_right(point)
+    assert point["good_answered"] + point["bad_refused"] == 200
+    assert clients.measure(right, good, bad, expected, 4, requests=10**6, seconds=0.05)["good_answered"] < 10**6
+
+
+@pytest.mark.slow
+def test_memory_of_a_training_and_a_search(run):
+    printed = run("memory", "--minutes", 0.5, "--trials", 12)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed if line.startswith("| ")]
+    grown = {row[0].split(",")[0]: float(row[3]) for row in rows if row[0]}
+    assert set(grown) == {"training", "search"}
+    assert max(grown.values()) < 60  # MB
+    for row in rows:
+        if row[0]:
+            first, last = map(float, row[4].split(" / "))
+            assert last <= first + 2
+
+
+def test_spans_of_samples(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    memory = importlib.import_module("memory")
+
+    def samples(*megabytes):
+        return [dict(seconds=30.0 * n, megabytes=m, files=3, threads=1) for n, m in enumerate(megabytes)]
+
+    found = memory.spans(samples(*[500] * 2, *[100] * 5, *[700] * 10, *[130] * 5))
+    assert (found["first"]["megabytes"], found["last"]["megabytes"]) == (100, 130)
+    found = memory.trial_spans(samples(*[1] * 5, *[10] * 5, *[50] * 5, *[11] * 5))
+    assert (found["first"]["megabytes"], found["last"]["megabytes"]) == (10, 11)
+    figures = {"search": {"trials": 20, **found}}
+    assert "| search, 20 networks | 10 | 11 | +1 | 3 / 3 | 1 / 1 |" in memory.table(figures)
+
+
 # the smallest in the default tier; the table of docs/classifiers.md has them all
 CONVERTED = [
     "own",

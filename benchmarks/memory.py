@@ -7,8 +7,8 @@
 
 Memory is what the system counts as resident of this process. Of the training, medians over the samples of two spans of time
 are compared: minutes 1 to 3, when all is traced and every kind of file was written, and the last two. Of the search, memory
-when a trial begins, over trials 6 to 10 and over the last five. Digits, networks of a few thousand weights: what grows with each epoch, or
-each network, shows as it is, and is not lost beside large ones.
+when a trial begins, over trials 6 to 10 and over the last five. Digits, networks of some ten thousand weights: what grows
+with each epoch, or each network, is not lost beside large ones.
 """
 
 import argparse

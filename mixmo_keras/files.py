@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows, where processes that write at the same time are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 PART = ".part-"  # a half-written file's name begins with it
 
 
@@ -26,6 +31,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         with open(part, "rb+") as written:
             os.fsync(written.fileno())  # the name must not come to disk before the content
         os.replace(part, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk says nothing of the file
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -45,6 +54,30 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike) -> Iterator[bool]:
+    """Whether this process alone writes a file or folder, as long as the block lasts.
+
+    By a lock on an empty file beside it, which the system ends with its process.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f"{PART}{path.name}.lock")
+    with open(lock_path, "w") as lock:
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the file may have been removed by its last owner, and made anew by another
+            ours = lock_path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(lock_path))
+        except OSError:
+            ours = False
+        try:
+            yield ours
+        finally:
+            if ours:
+                lock_path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, content: str) -> Path:

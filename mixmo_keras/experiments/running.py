@@ -74,7 +74,21 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     with strategy.scope():
         model = build(recipe, data.info)
 
-    chief = distribution.is_chief(strategy)  # of several workers one writes; the others do as it does, elsewhere
+    train = functools.partial(_train, recipe, data, model, strategy, callbacks, saved_model, epochs_before)
+    if not distribution.is_chief(strategy):  # of several workers one writes; the others do as it does, elsewhere
+        return train(chief=False)
+    with files.locked(recipe.folder) as is_ours:
+        if not is_ours:
+            raise ValueError(
+                f"{recipe.folder} is being written by another run: wait for it, or pass another --output-dir."
+            )
+        return train(chief=True)
+
+
+def _train(
+    recipe: Recipe, data: "Data", model: MixMo, strategy, callbacks, saved_model: bool, epochs_before: list, chief: bool
+) -> dict:
+    """The rest of `run`, in a folder that no other run writes into."""
     if chief and recipe.fresh:
         shutil.rmtree(recipe.folder, ignore_errors=True)
     distribution.across_workers(strategy, 0)  # waits for the chief

@@ -1,18 +1,12 @@
 """The folder of a version: which one comes next, that nobody else writes it, and that it can be written at all."""
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mixmo_keras import files
-
-try:
-    import fcntl
-except ImportError:  # Windows, where exports at the same time are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -29,7 +23,7 @@ def claimed(path: Path, overwrite: bool) -> Iterator[Path]:
     numbered = path.name.isdecimal()
     version = path if numbered else path / str(_next(path))
     while True:
-        with _lock(version) as is_ours:
+        with files.locked(version) as is_ours:
             if is_ours and (numbered or not version.exists()):
                 check(version, overwrite)  # another export may have ended just now
                 for left in version.parent.glob(f"{files.PART}{version.name}-*"):
@@ -70,23 +64,3 @@ def check(path: Path, overwrite: bool) -> None:
 def _next(path: Path) -> int:
     taken = [int(folder.name) for folder in path.glob("*") if folder.name.isdecimal()]
     return max(taken, default=0) + 1
-
-
-@contextlib.contextmanager
-def _lock(version: Path) -> Iterator[bool]:
-    """Whether this process alone writes a version, as long as the block lasts. The system ends a lock with its process."""
-    version.parent.mkdir(parents=True, exist_ok=True)
-    path = version.with_name(f"{files.PART}{version.name}.lock")
-    with open(path, "w") as lock:
-        try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the file may have been removed by its last owner, and made anew by another
-            ours = path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
-        except OSError:
-            ours = False
-        try:
-            yield ours
-        finally:
-            if ours:
-                path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from mixmo_keras import datasets, files
 from mixmo_keras.experiments import Recipe, build
 
 pytestmark = pytest.mark.slow
-engine = importlib.import_module("mixmo_keras.experiments.run")  # a function has its name in the package
+engine = importlib.import_module("mixmo_keras.experiments.running")  # a function has its name in the package
 INTEGER, NUMBER = "must be an integer|invalid int value", "must be a.*number|invalid float value"
 
 

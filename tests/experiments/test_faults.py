@@ -40,8 +40,8 @@ def figures(folder):
     """What a run ended with: its figures but for the time, and those of its evaluation."""
     (path,) = folder.glob("runs/*/metrics.json")
     found = [json.loads(file.read_text()) for file in (path, path.parent / "evaluation" / "metrics.json")]
-    found[0].pop("training_seconds")
-    found[0].pop("saved_model")
+    for name in ("training_seconds", "saved_model"):
+        found[0].pop(name)
     return found
 
 

@@ -514,6 +514,14 @@ def test_a_finished_run_can_be_given_more_epochs(tmp_path, capsys):
         run(dataclasses.replace(short, epochs=2))
 
 
+def test_a_folder_that_another_run_writes_into_is_refused(tmp_path):
+    small = in_folder(tmp_path)
+    with files.locked(small.folder), pytest.raises(ValueError, match="is being written by another run: wait for it"):
+        run(small)
+    assert not small.folder.exists()
+    assert not list(Path(small.output_dir).iterdir())
+
+
 def test_names_tell_methods_apart():
     changes = (
         {},

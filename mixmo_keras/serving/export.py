@@ -62,6 +62,7 @@ def export(
 
     Raises:
         FileExistsError: the version exists and `overwrite` is not set, or another export is writing it.
+        OSError: it can't be written, as on a full disk.
         ValueError: what exists is no SavedModel; names that are not K texts.
     """
     arguments.instance("path", path, (str, os.PathLike), "the path of a folder")
@@ -70,13 +71,16 @@ def export(
     card = arguments.instance("card", {} if card is None else card, Mapping, "a mapping of headings, or None")
     names = class_names_of(class_names, model.num_classes)
 
-    with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
-        network = folder.parent / "network"  # which a kill leaves in one place with the rest
-        write_network(model, network, verbose)
-        served = Served(tf.saved_model.load(str(network)), model.image_shape, names, max_pixels)
-        tf.saved_model.save(served, str(folder), signatures=served.signatures())
-        _write_warm_up(folder, version.parent.name, model)
-        (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels))
+    try:
+        with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
+            network = folder.parent / "network"  # which a kill leaves in one place with the rest
+            write_network(model, network, verbose)
+            served = Served(tf.saved_model.load(str(network)), model.image_shape, names, max_pixels)
+            tf.saved_model.save(served, str(folder), signatures=served.signatures())
+            _write_warm_up(folder, version.parent.name, model)
+            (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels))
+    except tf.errors.OpError as error:  # TensorFlow's own, of a disk that is full
+        raise OSError(f"The SavedModel could not be written to {path}: {error.message.splitlines()[0]}") from error
     return version
 
 

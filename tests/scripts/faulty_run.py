@@ -20,7 +20,6 @@ relay.stdin.close()
 
 import evaluate
 import images
-import tensorflow as tf
 import tiny  # noqa: F401, whose backbone has a name
 
 import mixmo_keras
@@ -61,7 +60,7 @@ PHASES = {
     "first epoch": ("mixmo_keras.training.checkpoints", "Position", 3),
     "checkpoint": ("numpy", "savez", 2),
     "evaluation": ("mixmo_keras.experiments.results", "test_figures", 1),
-    "export": (tf.saved_model, "save", 1),
+    "export": ("mixmo_keras.serving.export", "_write_warm_up", 1),
     "report": ("mixmo_keras.evaluation.report", "page", 1),
 }
 if phase != "none":

@@ -9,12 +9,13 @@ import keras_tuner
 
 from mixmo_keras import arguments, datasets
 from mixmo_keras.experiments.cost import cost
-from mixmo_keras.experiments.options import BINARY_MASKS
+from mixmo_keras.mixing.masks import MASKS
 from mixmo_keras.models.methods import CutMixMo, SingleNetwork
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.training import schedules
 
+BINARY_MASKS = tuple(name for name in MASKS if name != "linear")
 # of which models there are none with one member
 _OF_MIXING = {"weight_root": "weight_roots", "alpha": "alphas", "probability": "probabilities", "mask": "masks"}
 

@@ -8,14 +8,13 @@ import keras
 import keras_tuner
 
 from mixmo_keras import arguments, datasets
+from mixmo_keras.experiments import known
 from mixmo_keras.experiments.cost import cost
-from mixmo_keras.mixing.masks import MASKS
 from mixmo_keras.models.methods import CutMixMo, SingleNetwork
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.training import schedules
 
-BINARY_MASKS = tuple(name for name in MASKS if name != "linear")
 # of which models there are none with one member
 _OF_MIXING = {"weight_root": "weight_roots", "alpha": "alphas", "probability": "probabilities", "mask": "masks"}
 
@@ -54,7 +53,7 @@ class Space:
             self._set(name, [arguments.integer(name, value, least=1) for value in getattr(self, name)])
         for name in ("weight_roots", "alphas", "learning_rates", "l2"):
             self._set(name, [arguments.number(name, value, above=0) for value in getattr(self, name)])
-        self._set("masks", [arguments.choice("masks", mask, BINARY_MASKS) for mask in self.masks])
+        self._set("masks", [arguments.choice("masks", mask, known.names("binary_masks")) for mask in self.masks])
         self._set("probabilities", [arguments.number("probabilities", p, least=0, most=1) for p in self.probabilities])
         for name in ("learning_rates", "l2"):
             bounds = getattr(self, name)

@@ -45,6 +45,8 @@ try:
 except ImportError:
     torch = None
 
+IMPORTING = 30  # seconds, about, that the imports above took
+
 METHODS: dict[str, Callable[..., mixmo_keras.MixMo]] = {
     "single": mixmo_keras.SingleNetwork,
     "MIMO": lambda *arguments, **options: mixmo_keras.MIMO(*arguments, num_members=2, **options),
@@ -137,7 +139,7 @@ def torch_stepper(depth: int, width: int, num_members: int, rows: int):
 
 def peak(size: int) -> float:
     """TFLOP/s of a square bfloat16 matrix product, the best of ten."""
-    a = jnp.ones((size, size), "bfloat16")
+    a = jax.random.normal(jax.random.key(0), (size, size), "bfloat16")  # a product of constants takes less time
     product = jax.jit(lambda a, b: a @ b)
     product(a, a).block_until_ready()
     times = []
@@ -170,14 +172,19 @@ def speed(options, report) -> None:
 
             sides["keras_jax"] = ours
             if torch is not None and not options.no_torch:
-                torch_step, wait = torch_stepper(depth, width, num_members, rows)
+                try:
+                    torch_step, wait = torch_stepper(depth, width, num_members, rows)
+                    torch_step()  # compiles
+                except Exception as error:  # whatever its compiler lacks there: our side needs none of it
+                    report(kind="torch_failed", error=f"{type(error).__name__}: {error}"[:300])
+                else:
 
-                def theirs(count, torch_step=torch_step, wait=wait):
-                    for _ in range(count):
-                        torch_step()
-                    wait()
+                    def theirs(count, torch_step=torch_step, wait=wait):
+                        for _ in range(count):
+                            torch_step()
+                        wait()
 
-                sides["torch"] = theirs
+                    sides["torch"] = theirs
             speeds: dict[str, list[float]] = {name: [] for name in sides}
             for side in sides.values():
                 side(3)  # compiles
@@ -279,6 +286,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warm-steps", type=int, default=20, help="to measure the step by, for plan (calls) and train")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    options.began = time.perf_counter() - IMPORTING
     if keras.backend.backend() != "jax":
         parser.error("this benchmark is of the JAX backend: leave KERAS_BACKEND unset, or set it to jax")
     if options.benchmark in ("plan", "train") and not (options.data and Path(options.data).is_file()):

@@ -1,8 +1,9 @@
 """A GPU for half an hour, spent on the runs that teach most: `python benchmarks/accelerator.py plan`. Needs no TensorFlow.
 
-Stages come in the order of what they teach, and each has a share of the minutes. The first run of a stage measures its step,
-which decides how many steps all runs of the stage take: their rows are equal. Every figure is appended to the file at once;
-the same command goes on where the file ends, and does not begin a run that would not end in time.
+Stages come in the order of what they teach, and each has a share of the minutes, of which its runs' compiling and
+evaluating is taken off. The first run of a stage measures its step, which decides how many steps all runs of the stage
+take: their rows are equal; a stage in whose time little would be learned is skipped, and says so. Every figure is appended
+to the file at once; the same command goes on where the file ends, and does not begin a run that would not end in time.
 """
 
 import argparse
@@ -29,7 +30,10 @@ METHODS: dict[str, tuple[Callable[..., mixmo_keras.MixMo], dict[str, Any]]] = {
     "MIMO": (mixmo_keras.MIMO, {"num_members": 2}),
     "Cut-MixMo + CutMix": (mixmo_keras.CutMixMo, {"msda": CUTMIX}),
 }
-FOUR = ("Cut-MixMo", "single + CutMix", "single", "MIMO")
+FOUR, TWO = ("Cut-MixMo", "single + CutMix", "single", "MIMO"), ("Cut-MixMo", "single + CutMix")
+LEAST_PASSES = 5  # over the data, below which a run teaches nothing
+EVALUATING = 1.5  # times the step's compiling: two programs to compile, and 10,000 images twice
+SETTINGS = ("seed", "rows", "repetitions", "dtype", "learning_rate")  # of the options, in which runs differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +58,11 @@ class Stage:
 
 
 STAGES = (
-    Stage("wrn28_10", 0.0, ("Cut-MixMo", "single + CutMix"), 0.4),  # the paper's network, the strongest simple rival
-    Stage("wrn28_4", 0.4, FOUR, 0.2),  # where members won on small data
-    Stage("wrn28_10", 0.4, ("Cut-MixMo", "single + CutMix"), 0.2),
-    Stage("wrn28_2", 0.0, FOUR, 0.1),  # with little room to spare
-    Stage("wrn28_4", 0.0, FOUR, 0.1),
+    Stage("wrn28_10", 0.0, TWO, 0.35),  # the paper's network, the strongest simple rival
+    Stage("wrn28_4", 0.4, FOUR, 0.3),  # where members won on small data
+    Stage("wrn28_10", 0.4, TWO, 0.15),
+    Stage("wrn28_4", 0.0, TWO, 0.1),
+    Stage("wrn28_2", 0.0, TWO, 0.1),  # with little room to spare
 )
 REHEARSED = tuple(dataclasses.replace(stage, backbone="wrn10_1") for stage in STAGES[:2])
 
@@ -71,38 +75,47 @@ def plan(options: argparse.Namespace, report: Callable[..., None], measure_first
         report: Appends a line of figures to the file.
         measure_first: Measures the device's peak and the speed beside PyTorch, where the file has neither.
     """
-    begin = time.perf_counter()
+    deadline = options.began + 60 * options.stop_after
     lines = read_lines(options.out)
     if not any(line["kind"] == "speed" for line in lines):
         measure_first()
     images, labels = jax_training.read(options.data, "train")
     test = jax_training.read(options.data, "test")
     images = jnp.asarray(images)
+    settings = {name: getattr(options, name) for name in SETTINGS}
     for stage in REHEARSED if options.rehearse else STAGES:
         wrong = with_wrong_labels(labels, stage.noise, options.seed)
         for method in stage.methods:
-            steps = {line["stage"]: line for line in lines if line["kind"] == "stage"}
-            if any(line["kind"] == "run" and (line["stage"], line["method"]) == (stage.name, method) for line in lines):
+            of_stage = [line for line in lines if line.get("stage") == stage.name and line["settings"] == settings]
+            known = next((line for line in of_stage if line["kind"] == "stage"), None)
+            done = any(line["kind"] == "run" and line["method"] == method for line in of_stage)
+            if done or (known is not None and not known["steps"]):  # or skipped
                 continue
-            left = 60 * options.stop_after - (time.perf_counter() - begin)
-            if left < 0:
+            if time.perf_counter() > deadline:
                 print("stopped: the same command goes on", flush=True)
                 return
-            figures = train(options, stage, method, (images, jnp.asarray(wrong)), test, steps.get(stage.name), left)
+            figures = train(options, stage, method, (images, jnp.asarray(wrong)), test, known, deadline)
             for kind, found in figures.items():
-                report(
-                    kind=kind, stage=stage.name, backbone=stage.backbone, noise=stage.noise, seed=options.seed, **found
-                )
+                what = dict(stage=stage.name, backbone=stage.backbone, noise=stage.noise, settings=settings)
+                report(kind=kind, **what, **found)
             lines = read_lines(options.out)
-            if "run" not in figures:
+            if "stage" in figures and not figures["stage"]["steps"]:
+                print(f"skipped {stage.name}: its time is not enough for {LEAST_PASSES} passes", flush=True)
+            elif "run" not in figures:
                 print(f"stopped before {stage.name}, {method}, which would not end in time: the same command goes on")
                 return
 
 
 def train(
-    options: argparse.Namespace, stage: Stage, method: str, data: tuple, test: tuple, known: Mapping | None, left: float
+    options: argparse.Namespace,
+    stage: Stage,
+    method: str,
+    data: tuple,
+    test: tuple,
+    known: Mapping | None,
+    deadline: float,
 ) -> dict[str, dict]:
-    """A run's figures; the stage's, where it is the first; the run's are not there if it would take longer than is left."""
+    """A run's figures, and the stage's where it is the first; not the run's, if it would end behind the deadline."""
     images, labels = data
     build, own = METHODS[method]
     members = {} if build is mixmo_keras.SingleNetwork else {"batch_repetitions": options.repetitions}
@@ -130,14 +143,15 @@ def train(
     seconds = (time.perf_counter() - start) / warm_calls / block
     figures: dict[str, dict] = {}
     if known is None:
-        minutes = min(
-            options.minutes * stage.share / len(stage.methods), 0.9 * options.stop_after
-        )  # a run is not divided
-        budget = 60 * minutes - compiling
-        calls = max(int(budget / seconds / block), 1)
+        of_run = options.minutes * stage.share / len(stage.methods)
+        minutes = min(of_run, 0.9 * options.stop_after)  # a run is not divided
+        calls = int((60 * minutes - (1 + EVALUATING) * compiling) / seconds / block)
+        enough = calls * block * options.rows >= LEAST_PASSES * len(images)
+        calls = max(calls, 1) if enough or options.rehearse else 0
         known = figures["stage"] = {"steps": calls * block, "seconds_a_step": seconds, "compiling": compiling}
     steps = known["steps"]
-    if seconds * steps > left and not options.rehearse:
+    in_time = time.perf_counter() + seconds * steps + EVALUATING * compiling < deadline
+    if not steps or not (in_time or options.rehearse):
         return figures
 
     model = build(stage.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members, **own)

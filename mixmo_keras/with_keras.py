@@ -32,19 +32,31 @@ class _Follower(importlib.abc.MetaPathFinder):
 
     def __init__(self, then: Callable[[], object], without: Collection[str]):
         self.then, self.without = then, without
+        self.asking = False
 
     def find_spec(self, fullname, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
         package, _, rest = fullname.partition(".")
         if fullname == "keras":
-            sys.meta_path.remove(self)
-            spec = importlib.util.find_spec("keras")
-            if spec is not None and spec.loader is not None:
-                spec.loader = _ThenMore(spec.loader, self.then)
+            if self.asking:
+                return None
+            self.asking = True  # the other finders
+            try:
+                spec = importlib.util.find_spec("keras")
+            finally:
+                self.asking = False
+            if spec is not None and spec.loader is not None:  # who only asks where Keras is imports nothing
+                spec.loader = _ThenMore(spec.loader, self.now)
             return spec
         if package == __package__ and rest.partition(".")[0] not in self.without:
             importlib.import_module("keras")  # which comes by the branch above
             return importlib.util.spec_from_loader(fullname, _Present()) if fullname in sys.modules else None
         return None
+
+    def now(self) -> None:
+        """Keras is there."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self.then()
 
 
 class _ThenMore(importlib.abc.Loader):

@@ -58,11 +58,16 @@ def advice(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
 def _of_accuracy(figures) -> str:
     accuracy, count = figures["ensemble"]["accuracy"], figures["images"]["test"]
     low, high = answers.interval(accuracy, count)
-    guessing = 1 / len(figures["classes"])
     return (
         f"Right on {accuracy:.1%} of {count:,} test images; on images like these, between {low:.1%} and {high:.1%} "
-        f"(95 % interval). Guessing would be right on {guessing:.1%}."
+        f"(95 % interval). Always answering the most frequent class would be right on {guessing(figures):.1%}."
     )
+
+
+def guessing(figures: Mapping[str, Any]) -> float:
+    """The share that is right without looking: of the most frequent class among the test images."""
+    counts = [one["images"] for one in figures["classes"]]
+    return max(counts) / max(sum(counts), 1)
 
 
 def calibration_gap(figures: Mapping[str, Any]) -> tuple[float, float]:
@@ -147,8 +152,8 @@ def _of_single(figures, run: Run | None) -> str | None:
 
 
 def _on_learning(figures, run: Run | None) -> str | None:
-    accuracy, count, guessing = figures["ensemble"]["accuracy"], figures["images"]["test"], 1 / len(figures["classes"])
-    if accuracy > guessing + SURE * math.sqrt(guessing * (1 - guessing) / count):
+    accuracy, count, chance = figures["ensemble"]["accuracy"], figures["images"]["test"], guessing(figures)
+    if accuracy > chance + SURE * math.sqrt(chance * (1 - chance) / count):
         return None
     epochs = run.settings.get("epochs") if run is not None else None
     how = "(--epochs)"

@@ -26,11 +26,14 @@ _ON_FIRST_USE = {
     "print_table": "results",
     "run": "running",
     "run_missing": "running",
+    "tables": "",
 }
 
 
 def __getattr__(name: str):
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module 'mixmo_keras.experiments' has no attribute {name!r}")
+    if not _ON_FIRST_USE[name]:
+        return importlib.import_module(f"mixmo_keras.experiments.{name}")
     with quiet_imports():
         return getattr(importlib.import_module(f"mixmo_keras.experiments.{_ON_FIRST_USE[name]}"), name)

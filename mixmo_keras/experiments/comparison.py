@@ -59,6 +59,9 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
         raise ValueError(
             f"The evaluations are of different test sets, of {sorted(sizes)} images: they can't be compared."
         )
+    every = (figures.get("classes", []) for group in groups.values() for figures in group)
+    if len({tuple((one["name"], one["images"]) for one in classes) for classes in every if classes}) > 1:
+        raise ValueError("The evaluations are of different test images, whose classes differ: they can't be compared.")
     shown = {name: [_compared(figures) for figures in group] for name, group in groups.items()}
     columns = list(dict.fromkeys(column for group in shown.values() for values in group for column in values))
     rows, lines = [], []

@@ -16,7 +16,7 @@ from mixmo_keras.evaluation.corruptions import CORRUPTIONS
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
-from mixmo_keras.experiments.recipe import checked
+from mixmo_keras.experiments.recipe import checked, method_options
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.serving import versions
@@ -92,7 +92,7 @@ def evaluate_runs(
         **data,
     )
     evaluated.figures["trained_on_validation"] = data["validation"] is None
-    run = of_run(paths)
+    run = of_run(paths, name)
     page = report.write(evaluated, folder, run)
     print(report.table(evaluated.figures, run))
     print(f"report: {page}")
@@ -121,8 +121,11 @@ def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: 
     return data
 
 
-def of_run(paths: Sequence[Path]) -> Run:
-    """What the report says of the run that is evaluated; little of several, or of a file of nobody knows what run."""
+def of_run(paths: Sequence[Path], dataset: str) -> Run:
+    """What the report says of the run that is evaluated; little of several, or of a file of nobody knows what run.
+
+    The single network stands beside a run's last epoch on its own data alone.
+    """
     folders = [path if path.is_dir() else path.parent for path in paths]
     if len(folders) != 1 or not (folders[0] / "config.json").is_file():
         return Run()
@@ -142,7 +145,7 @@ def of_run(paths: Sequence[Path]) -> Run:
         log=logs.read(folder / "log.csv"),
         seconds=seconds,
         data=f"Learned from {some}{of_what} of {config.get('dataset')}{wrong}.",
-        single=_single_beside(folder, config),
+        single=_single_beside(folder, config) if paths[0].is_dir() and dataset == config.get("dataset") else None,
     )
 
 
@@ -156,7 +159,9 @@ def _single_beside(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | 
         return None
     advice = "remove it, or evaluate that run again"
     others = files.read_json_object(settings, advice)
-    alike = ("dataset", "epochs", "batch_size", "train_split", "train_images", "label_noise", "data_seed", "backbone")
+    # a rate follows from the images of a step, of which members have fewer
+    own = method_options() | {"method", "learning_rate", "schedule", "versions", "epochs_before"}
+    alike = (config.keys() | others.keys()) - own
     figures = files.read_json_object(found, advice)
     return figures if all(others.get(name) == config.get(name) for name in alike) and "answers" in figures else None
 

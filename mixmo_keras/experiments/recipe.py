@@ -1,6 +1,6 @@
 """What decides a run: `Recipe`, frozen settings, as flat as the options of the command line (`options.py`).
 
-`run.build` hands an option whose default is the method's to the method by its name.
+`running.build` hands an option whose default is the method's to the method by its name.
 """
 
 import dataclasses

@@ -121,7 +121,8 @@ class TrivialAugment(_Policy):
         )
 
     def magnitudes(self, height, width):
-        return _magnitudes(self.num_bins, shear=0.99, move=(32, 32), angle=135, factor=0.99, bits=6)
+        move = (min(32, width), min(32, height))  # the paper's 32 pixels, but no further than a small image is wide
+        return _magnitudes(self.num_bins, shear=0.99, move=move, angle=135, factor=0.99, bits=6)
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

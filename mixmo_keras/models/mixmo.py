@@ -201,7 +201,8 @@ class MixMo(Multiplexing):
             metrics: In training of each member on its own image, in validation of the ensemble.
             sharpness: Whether a step looks uphill for its gradient, a `SAM`. Defaults to a plain step.
             average_from: Share of training after which an optimizer with `use_ema=True` averages the weights of all steps
-                alike (stochastic weight averaging), such as 0.75. Defaults to its exponential moving average.
+                alike (stochastic weight averaging), such as 0.75, in place of its `ema_momentum`. Defaults to that.
+                `SwapAveragedWeights` among the callbacks puts the average, statistics too, into the model.
             **options: The other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where
                 there is an accelerator.
         """

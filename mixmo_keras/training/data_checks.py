@@ -103,7 +103,8 @@ def is_dataset(x) -> bool:
 def check_ends(data, verb: str, kind: str = "", steps: int | None = None, steps_name: str | None = "steps") -> None:
     """Raises `ValueError` for batches without end where no number of them is asked for, and for no batches at all.
 
-    A `tf.data.Dataset` and a `keras.utils.PyDataset` say how many they have; whether a Python generator ends nobody can say.
+    A `tf.data.Dataset` and a `keras.utils.PyDataset` say how many they have. Of Python generators those are refused of which
+    one can see that they never end.
 
     Args:
         data: batches of any kind.
@@ -118,15 +119,10 @@ def check_ends(data, verb: str, kind: str = "", steps: int | None = None, steps_
         raise ValueError(f"The {kind}dataset is empty: `{verb}` got a {name} of no batches.")
     if steps is not None:
         return
-    if steps_name is not None and isinstance(data, types.GeneratorType):
-        raise ValueError(
-            f"The {kind}data are a Python generator, of which nobody can say whether it ends: pass `{steps_name}`, the "
-            "number of its batches."
-        )
     if number == math.inf and steps_name is None:
-        raise ValueError(f"The {kind}dataset never ends: take some of its batches.")
+        raise ValueError(f"The {kind}data never end: take some of the batches.")
     if number == math.inf:
-        raise ValueError(f"The {kind}dataset never ends, and `{verb}` would not either: pass `{steps_name}`.")
+        raise ValueError(f"The {kind}data never end, and `{verb}` would not either: pass `{steps_name}`.")
 
 
 def _num_batches(data) -> float | None:

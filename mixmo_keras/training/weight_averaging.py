@@ -18,7 +18,7 @@ from mixmo_keras import arguments, keras_internals
 from mixmo_keras.training.checkpoint_files import values_of
 
 _STATISTICS = ("moving_mean", "moving_variance")  # the names of batch norm's variables
-_AVERAGE = "statistic_average"
+_AVERAGE, _COUNT = "statistic_average", "averaged_steps"  # the names of the optimizer's variables
 
 
 class SwapAveragedWeights(keras.callbacks.Callback):
@@ -105,46 +105,56 @@ def checked(average_from: float | None, optimizer) -> float | None:
     return average_from
 
 
-@contextlib.contextmanager
-def momentum(model, step):
-    """Gives the optimizer the momentum of a step while it updates: its own, or that of the mean since `average_from`.
+def momentum_of(model, step):
+    """The momentum of the mean since `average_from` at a step, k/(k + 1) after k averaged ones; None without it.
 
-    Args:
-        model: In training; on JAX while its clock shows a reading.
-        step: The number of the training step, from 0.
+    It is 0 until then, so that the average is the weights as they are.
     """
     if model.average_from is None:
+        return None
+    num_averaged = ops.convert_to_tensor(_num_averaged(model))
+    return ops.where(_averages_now(model, step), num_averaged / (num_averaged + 1), 0.0)
+
+
+@contextlib.contextmanager
+def averaging_by(model, momentum):
+    """Gives the optimizer a momentum while it updates; its own where there is None."""
+    if momentum is None:
         yield
         return
     optimizer = keras_internals.inner_optimizer(model.optimizer)
-    own, optimizer.ema_momentum = optimizer.ema_momentum, _of_mean(model, step)
+    own, optimizer.ema_momentum = optimizer.ema_momentum, momentum
     try:
         yield
     finally:
         optimizer.ema_momentum = own
 
 
-def _of_mean(model, step):
-    """k/(k + 1) of k steps since `average_from`: 0 until then, so that the average is the weights as they are."""
-    progress, rate = model.clock.progress(step), model.clock.progress_a_step()
-    since = ops.where(rate > 0, (progress - model.average_from) / ops.where(rate > 0, rate, 1.0), 0.0)
-    num_averaged = ops.maximum(ops.round(since), 0.0)
-    return num_averaged / (num_averaged + 1)
+def _averages_now(model, step):
+    """Whether a step is behind `average_from`, to half a step."""
+    return model.clock.progress(step) >= model.average_from - model.clock.progress_a_step() / 2
+
+
+def _num_averaged(model):
+    """The optimizer's variable that counts the steps which the mean is of."""
+    return next(variable for variable in model.optimizer.variables if variable.name == _COUNT)
 
 
 def build(model) -> None:
-    """Creates the variables for the averages of batch norm's statistics in a built optimizer that averages weights, once."""
+    """Creates the variables for averages of batch norm's statistics, and for a mean's count, in a built optimizer, once."""
     if _averages_weights(model) and not _averages_of_statistics(model):
         for statistic in _statistics(model):
             optimizer = keras_internals.inner_optimizer(model.optimizer)
             optimizer.add_variable(statistic.shape, dtype=statistic.dtype, name=_AVERAGE)
+    if model.average_from is not None and not any(variable.name == _COUNT for variable in model.optimizer.variables):
+        keras_internals.inner_optimizer(model.optimizer).add_variable((), dtype="float32", name=_COUNT)
 
 
 def update(model, step) -> None:
     """Averages batch norm's statistics as they are after a training step, where the optimizer averages the weights.
 
     Args:
-        model: In training, within `momentum`; on JAX within a scope of its variables.
+        model: In training, within `averaging_by`; on JAX within a scope of its variables.
         step: The number of the training step, from 0.
     """
     if not _averages_weights(model):
@@ -155,6 +165,9 @@ def update(model, step) -> None:
     for statistic, average in zip(_statistics(model), _averages_of_statistics(model), strict=True):
         kept = ops.cast(ops.where(begins, 0.0, optimizer.ema_momentum), statistic.dtype)
         average.assign(kept * average + (1 - kept) * statistic)
+    if model.average_from is not None:
+        count = _num_averaged(model)
+        count.assign(ops.where(_averages_now(model, step), count + 1, 0.0))
 
 
 def _pairs(model) -> list[tuple]:

@@ -12,7 +12,7 @@ def endless(*parts):
     return dataset(*parts).repeat()
 
 
-ENDLESS = "without end|never ends|infinite"
+ENDLESS = "without end|never end|infinite"
 
 
 def forever(here):
@@ -64,7 +64,7 @@ ROWS = [
         Row(
             f"{name}(generator {kind})",
             functools.partial(lambda call, make, here: call(here.model, make(here)), call, make),
-            "nobody can say whether it ends: pass `steps|never ends: take some",
+            "never end, and .* pass `steps|never end: take some",
         )
         for name, call in CALLS.items()
         for kind, make in WITHOUT_END.items()
@@ -73,7 +73,7 @@ ROWS = [
         Row(
             f"{name}(generator {kind})",
             functools.partial(lambda call, make, here: call(here.model, (x for x, _ in make(here))), call, make),
-            "nobody can say whether it ends: pass `steps",
+            "never end, and .* pass `steps",
         )
         for name, call in PREDICT.items()
         for kind, make in WITHOUT_END.items()
@@ -82,7 +82,7 @@ ROWS = [
     Row(
         "fit(validation, a generator)",
         lambda here: fitting(validation_data=forever(here))(here),
-        "The validation data are a Python generator, .*pass `validation_steps`",
+        "The validation data never end, .*pass `validation_steps`",
     ),
     Row(
         "fit(generator, steps_per_epoch=2)",
@@ -102,7 +102,7 @@ ROWS = [
         Row(
             f"{name}({kind})",
             functools.partial(lambda call, make, here: call(here.model, make(here)), CALLS[name], make),
-            "never ends",
+            "never end",
         )
         for name in ("calibrate", "predict_with_labels")
         for kind, make in {

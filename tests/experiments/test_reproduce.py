@@ -21,7 +21,7 @@ def test_every_experiment_resolves_and_has_a_name_of_its_own(capsys):
     for rows in reproduce.TABLES.values():
         names = [row.recipe.resolved().name for row in rows.values()]
         assert len(set(names)) == len(names)
-        assert all(60 < row.published < 100 for row in rows.values())
+        assert all(60 < row.published < 100 for row in rows.values() if row.published is not None)
         assert not any(reproduce.trial(row, row.recipe) for row in rows.values())
     reproduce.main(["--list"])
     printed = capsys.readouterr().out

@@ -182,10 +182,10 @@ class Numbers(StepSeed):
         return ops.reshape(self.of_each[kind][first : self.taken[kind]], shape)
 
 
-SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in ((1, 1, 4), (7, 5, 2), (32, 32, 3))]
+COMPILED_SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in ((1, 1, 4), (7, 5, 2), (32, 32, 3))]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)  # that they compile is tested above and below
+@pytest.mark.parametrize("size", COMPILED_SIZES, ids=str)  # that they compile is tested above and below
 def test_compiled_masks_are_the_eager_ones(size):
     def draw_all(*numbers):  # one function, so that it compiles once
         return {mask: mixing.draw_masks(always(mask), Numbers(*numbers), 6, 3, size) for mask in ALL}

@@ -513,7 +513,7 @@ def test_summary_draws_the_members(num_members, capsys):
             ValueError,
             "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'",
         ),
-        (dict(augmentation=keras.layers.RandomFlip()), ValueError, "`augmentation` must be a layer"),
+        (dict(augmentation=keras.layers.Dense(3)), ValueError, "`augmentation`"),
         (dict(normalization="cifar"), ValueError, r'`normalization` must be \(mean, std\), "auto" or None'),
         (dict(normalization=0.5), ValueError, r"`normalization` must be \(mean, std\)"),
         (dict(normalization=(0.5,)), ValueError, r"`normalization` must be \(mean, std\)"),

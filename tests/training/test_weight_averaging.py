@@ -190,6 +190,26 @@ def test_the_mean_since_a_share_of_training(tmp_path):
     assert tiny.equal_weights(copy, model)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras' way of seeing the end
+def test_the_mean_is_of_the_steps_that_this_optimizer_averaged():
+    """Begun behind `average_from`, and in an epoch of unknown length."""
+    model, watch = tiny.model(learning_rate=None), Watch()
+    model.compile(keras.optimizers.SGD(0.1, 0.9, use_ema=True), average_from=0.5)
+    swap = mixmo_keras.SwapAveragedWeights()
+    model.fit(X, Y, batch_size=8, shuffle=False, initial_epoch=8, epochs=9, verbose=0, callbacks=[swap, watch])
+    assert_close(watch.ended[0], [np.mean(values, axis=0) for values in zip(*watch.steps, strict=True)])
+    unknown, again = (
+        tf.data.Dataset.from_generator(
+            lambda: ((X[8 * i : 8 * i + 8], Y[8 * i : 8 * i + 8]) for i in range(STEPS)),
+            output_signature=(tf.TensorSpec((8, *tiny.SHAPE), "uint8"), tf.TensorSpec((8,), "int64")),
+        ),
+        Watch(),
+    )
+    model.compile(keras.optimizers.SGD(0.1, 0.9, use_ema=True), average_from=0.5)
+    model.fit(unknown, epochs=1, verbose=0, callbacks=[swap, again])
+    assert_close(again.ended[0], [np.mean(values, axis=0) for values in zip(*again.steps, strict=True)])
+
+
 def test_a_mean_needs_an_optimizer_that_averages():
     with pytest.raises(
         ValueError, match=r"`average_from` \(=0\.75\) needs an optimizer that averages weights, such as"

@@ -46,8 +46,8 @@ def train_step(model, state, data):
         gradients, _ = differentiated(model.sharpness.uphill(trainable, gradients), batch)
     others = moved
     with scope(trainable, others, optimizer, metrics):
-        reading = ops.convert_to_tensor(model.clock.reading)
-    with model.clock.showing(reading), weight_averaging.momentum(model, step):
+        reading, momentum = ops.convert_to_tensor(model.clock.reading), weight_averaging.momentum_of(model, step)
+    with model.clock.showing(reading), weight_averaging.averaging_by(model, momentum):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         with scope(trainable, others, optimizer, metrics) as averaging:
             weight_averaging.update(model, step)

@@ -44,7 +44,7 @@ def train_step(model, data):
     # Keras asks for one batch too many where the data end: nothing may change that does not wait for a batch
     with tf.control_dependencies([aim.loss]):
         summed = _sum_over_replicas(replica, gradients) if several else gradients
-        with weight_averaging.momentum(model, step):
+        with weight_averaging.averaging_by(model, weight_averaging.momentum_of(model, step)):
             model.optimizer.apply_gradients(zip(summed, weights, strict=True))
             if several:
                 _average_statistics(model, replica, share)

@@ -9,6 +9,7 @@ from test_docs import ROOT
 
 import mixmo_keras
 from mixmo_keras.experiments import Recipe, known, parse
+from mixmo_keras.experiments.collected import collected as collect
 from mixmo_keras.experiments.command_line import parse_with
 
 
@@ -19,9 +20,9 @@ def test_help_imports_neither_keras_nor_tensorflow():
 
 
 def test_what_is_known_is_what_the_library_has():
-    collected = known.collected()
+    collected = collect()
     collected["datasets"] = collected["datasets"][: len(known.KNOWN["datasets"])]  # other tests add some of theirs
-    assert collected == known.KNOWN, "python -m mixmo_keras.experiments.known writes known.json anew"
+    assert collected == known.KNOWN, "python -m mixmo_keras.experiments.collected writes known.json anew"
 
 
 @pytest.mark.parametrize("imports", ["mixmo_keras,keras", pytest.param("mixmo_keras.seeds", marks=pytest.mark.slow)])

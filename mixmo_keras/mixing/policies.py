@@ -85,7 +85,7 @@ class _Policy(Augmentation):
 
     def magnitudes(self, height: int, width: int) -> np.ndarray:
         """(operations, bins): what each bin is for images of a size, in `image_operations.OPERATIONS`' units."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define `magnitudes`.")
 
     def apply(self, images, operations, bins, signs):
         """Images (B, H, W, C) after N operations, numbers (B, N), with magnitudes from bins (B, N) and signs, ±1."""

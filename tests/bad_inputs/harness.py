@@ -149,6 +149,15 @@ def _is_argparse(error: BaseException) -> bool:
     return isinstance(error, SystemExit) and error.code == 2
 
 
+class BeginsError(Exception):
+    """Training would begin: nothing was refused before."""
+
+
+def would_begin(*_, **__):
+    """In the place of what trains."""
+    raise BeginsError
+
+
 def check(row: Row, here: Here, record_property) -> None:
     """Fails where a row's outcome is not what it must be, and keeps the outcome for the count."""
     judge(row, *outcome(row, here), record_property)

@@ -10,7 +10,7 @@ import evaluate
 import numpy as np
 import predict
 import pytest
-from bad_inputs.harness import NAN, Row, anything_else, check, each
+from bad_inputs.harness import NAN, Row, anything_else, check, each, would_begin
 
 from mixmo_keras.experiments import Recipe, comparison, logs, main, results
 from mixmo_keras.training import checkpoint_files
@@ -22,14 +22,7 @@ engine = importlib.import_module("mixmo_keras.experiments.running")  # a functio
 @pytest.fixture(autouse=True)
 def _nothing_trains(monkeypatch):
     """What is accepted ends where training would begin."""
-
-    class BeginsError(Exception):
-        pass
-
-    def begins(*_, **__):
-        raise BeginsError
-
-    monkeypatch.setattr(engine, "fit", begins)
+    monkeypatch.setattr(engine, "fit", would_begin)
 
 
 def line(main, *words):

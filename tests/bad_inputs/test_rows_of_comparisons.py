@@ -8,7 +8,7 @@ import compare
 import evaluate
 import pytest
 import reproduce
-from bad_inputs.harness import LossError, Row, check, each
+from bad_inputs.harness import LossError, Row, check, each, would_begin
 from bad_inputs.test_rows_of_search import CONTENTS
 
 from mixmo_keras import datasets, files
@@ -22,14 +22,7 @@ INTEGER, NUMBER = "must be an integer|invalid int value", "must be a.*number|inv
 @pytest.fixture(autouse=True)
 def _nothing_trains(monkeypatch):
     """What is accepted ends where training would begin."""
-
-    class BeginsError(Exception):
-        pass
-
-    def begins(*_, **__):
-        raise BeginsError
-
-    monkeypatch.setattr(engine, "fit", begins)
+    monkeypatch.setattr(engine, "fit", would_begin)
 
 
 # -- command lines -------------------------------------------------------------------------------------------------------

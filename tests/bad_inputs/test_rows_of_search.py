@@ -9,9 +9,9 @@ from unittest import mock
 import keras_tuner
 import pytest
 import search as search_recipe
-from bad_inputs.harness import LossError, Row, check, each
+from bad_inputs.harness import LossError, Row, check, each, would_begin
 
-from mixmo_keras import pilot
+from mixmo_keras import pilot, plots
 from mixmo_keras.experiments import search
 
 pytestmark = pytest.mark.slow
@@ -20,17 +20,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _nothing_trains(monkeypatch):
     """What is accepted ends where training would begin."""
-
-    class BeginsError(Exception):
-        pass
-
-    def begins(*_, **__):
-        raise BeginsError
-
-    monkeypatch.setattr(keras_tuner.Tuner, "search", begins)
-    monkeypatch.setattr(pilot, "_learning_curve", begins)
+    monkeypatch.setattr(keras_tuner.Tuner, "search", would_begin)
+    monkeypatch.setattr(pilot, "_learning_curve", would_begin)
     for kind in search.TUNERS.values():
-        monkeypatch.setattr(kind, "search", begins)
+        monkeypatch.setattr(kind, "search", would_begin)
 
 
 SMALL = [
@@ -164,8 +157,8 @@ def searched(tmp_path_factory):
     tuner = None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search.MixMoHyperModel, "fit", lambda *_, **__: {"val_loss": 1.0})
-        patch.setattr(search_recipe.search, "plot", lambda *_: None)
-        patch.setattr(search_recipe.plots, "save", lambda *_: None)
+        patch.setattr(search, "plot", lambda *_: None)
+        patch.setattr(plots, "save", lambda *_: None)
         patch.setattr(search_recipe, "write_results", lambda options, folder, rows: rows)
         tuner = search_recipe.main([*SMALL, "--widths", "2", "4", f"--output-dir={folder}"])
     assert len(tuner) == 2

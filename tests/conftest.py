@@ -105,6 +105,18 @@ def _libraries_stay():
     gc.set_threshold(10_000, 10, 10)  # a traced graph is thousands of objects that stay
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _graphs_are_not_optimized(request):
+    """A graph of the default tests runs a few times: to optimize it takes as long as a hundred of its steps.
+
+    The slow tier trains with it, as do recipes, documentation and whatever else has a process of its own.
+    """
+    if request.config.option.markexpr in ("not slow", "quick and not slow"):
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 @pytest.fixture(autouse=True)
 def _free_large_models():
     """A model of hundreds of megabytes has few objects, so that the search for garbage comes long after it."""

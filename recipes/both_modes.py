@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOISE = 0.4
-RIVALS = ("single", "single + CutMix", "narrower single", "narrower single + CutMix", "two networks")
+RIVALS = (
+    "single",
+    "single + CutMix",
+    "narrower single",
+    "narrower single + CutMix",
+    "two networks",
+    "two networks + CutMix",
+)
 OURS = "Cut-MixMo"
 TITLES = {"cifar10": "CIFAR-10 at 16 px", "digits": "digits"}
 BATCH = 64
@@ -45,7 +52,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     if options.docs:
         kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}
         page = noisy_labels.DOCS / "multiplexing.md"
-        files.write_text(page, tables.put(page.read_text(), "accuracy", table(kept)))
+        text = tables.put(page.read_text(), "accuracy", table(kept))
+        files.write_text(page, tables.put(text, "partners", partners()))
         mixmo_keras.plots.save(chart(kept), noisy_labels.DOCS / "both_modes.png")
         return kept
     points = measure(options.setting, options.rounds, options.data_dir)
@@ -101,6 +109,21 @@ def table(kept: dict[str, dict]) -> str:
         for name, point in points.items()
     ]
     return tables.markdown(["data", "network", "accuracy %", "seeds", "images per second, over single"], rows, names=2)
+
+
+def partners() -> str:
+    """How many answers of M images a pass change with an image's partners, by setting and wrong labels, in Markdown."""
+    lines = []
+    for setting, title in TITLES.items():
+        for noise in (NOISE, 0.0):
+            kept = noisy_labels.DOCS / f"figures/noisy_labels-{setting}-{noise:g}.json"
+            by_seed = json.loads(kept.read_text()).get(OURS, {}) if kept.exists() else {}
+            if by_seed:
+                columns = [[one[column] for one in by_seed.values()] for column, *_ in gains.PARTNERS]
+                cells = [tables.cell(values, "{:.1f}") for values in columns]
+                lines.append([title, f"{noise:.0%}", *cells, str(len(by_seed))])
+    kinds = [column.removeprefix("changed ") for column, *_ in gains.PARTNERS]
+    return tables.markdown(["data", "wrong labels", *kinds, "seeds"], lines, names=2)
 
 
 def chart(kept: dict[str, dict]) -> "Figure":

@@ -113,6 +113,7 @@ def is_quotient(ratio: float, a: float, b: float, rounding: float, of_ratio: flo
 
 
 @pytest.mark.usefixtures("eagerly")
+@pytest.mark.slow  # a benchmark, small
 def test_step(run):
     lines = run("step", *SMALL, "--steps", 1, "--rounds", 1, "--settings", "default")
     speeds = {line.split("  ")[0]: numbers(line[46:]) for line in lines[2:-2]}

@@ -186,6 +186,7 @@ def environment_with(**changes: str) -> dict[str, str]:
     here = Path(__file__).parent
     paths = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # most of a script's time is JAX's compiler
         "PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, here.parent / "recipes"])),
     }
     return {**os.environ, **paths, **changes}

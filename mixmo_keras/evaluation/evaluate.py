@@ -105,8 +105,11 @@ def evaluate(
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
     if arguments.boolean("multiplexed", multiplexed):
         model.check_multiplexed()
+        model.warn_where_little_trained()
     class_names = arguments.names("class_names", class_names)
-    held_out, held_out_multiplexed = (None, None) if validation is None else _answers(model, validation, multiplexed)
+    held_out, held_out_multiplexed = None, None
+    if validation is not None:
+        held_out, held_out_multiplexed = _answers(model, validation, multiplexed and temperature)
     fitted = temperatures.fit(model, held_out if temperature else None, label_noise)
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)

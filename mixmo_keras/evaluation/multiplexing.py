@@ -41,7 +41,8 @@ def partner_figures(
     """How much an image's answer depends on the images that share its pass.
 
     An image keeps its seat and is answered beside random partners of four kinds: any of the images, those of its own
-    class, those of others, and noise, of which every pixel is uniform from 0 to 255. Its usual answer is its most frequent
+    class, those of others, and noise, of which every pixel is uniform between the least and the greatest of the images'
+    pixels. Its usual answer is its most frequent
     one beside partners of any kind.
 
     Args:
@@ -90,7 +91,8 @@ def _probabilities(model, images, labels, asked, kind: str, num_partners: int, r
     seats = np.arange(len(asked)) % model.num_members
     alone = np.zeros(len(asked), bool)
     if kind == "noise":
-        passes = random.integers(0, 256, (*shape, *model.image_shape), dtype="uint8").astype(images.dtype)
+        passes = random.uniform(images.min(), images.max(), (*shape, *model.image_shape))
+        passes = (passes.round() if images.dtype.kind in "iu" else passes).astype(images.dtype)
     else:
         partners = np.empty(shape, int)
         for row, index in enumerate(asked):

@@ -74,6 +74,7 @@ def _of_multiplexing(figures: dict) -> list[str]:
         f"{multiplexed['images_a_pass']} images a pass: {speed['multiplexed']:,.0f} images per second, the ensemble "
         f"{speed['ensemble']:,.0f} ({speed['batch']} images at once on {speed['device']}, ratio {speed['ratio']:.2f}); "
         f"{multiplexed['other_answer_than_ensemble']:.2%} of the answers are not the ensemble's",
+        *_of_their_temperature(multiplexed["temperature"]),
         "an answer beside random partners, accuracy / other than usual / images ever answered otherwise / spread of "
         "confidence:",
     ]
@@ -82,6 +83,16 @@ def _of_multiplexing(figures: dict) -> list[str]:
         cells.append(text(values["confidence_spread"], "{:.4f}"))
         lines.append(f"    {kind.replace('_', ' '):<20}{' / '.join(cells)}  ({values['images']} images)")
     return lines
+
+
+def _of_their_temperature(temperature: dict) -> list[str]:
+    if temperature["fitted_on"]:
+        fitted = f"fitted on {temperature['fitted_on']:,} validation images"
+        return [f"temperature of several images a pass {temperature['value']:.3f}, {fitted}"]
+    if refused := temperature.get("not_applied"):
+        value = "" if refused["value"] is None else f" {refused['value']:.3f}"
+        return [f"temperature of several images a pass{value} not applied: {refused['why']}"]
+    return []
 
 
 def _of_detection(figures: dict) -> list[str]:

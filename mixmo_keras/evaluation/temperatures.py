@@ -1,5 +1,6 @@
 """Temperatures that are fitted on held-out data, and only applied where they help."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,16 @@ def fit(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str,
     if held_out is None:
         return figures
     member_logits, labels = held_out
-    reason = _worse_on_halves(model, member_logits, labels) if label_noise is None else None
+    reason = None
+    if label_noise is None:
+
+        def nll_on(measured, fitted):
+            if fitted is not None:
+                model.calibrate_on(member_logits[fitted], labels[fitted])
+            return metrics.negative_log_likelihood(model.pooled(member_logits[measured]), labels[measured])
+
+        reason = _worse_on_halves(nll_on, len(labels))
+        model.temperature = figures["before"]
     model.calibrate_on(member_logits, labels, label_noise=label_noise)
     if reason := _too_few(labels) or reason:
         figures["not_applied"] = {"value": float(model.temperature), "why": reason}
@@ -46,7 +56,21 @@ def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) ->
     labels = held_out[1]
     if reason := _too_few(labels):
         return figures | {"not_applied": {"value": None, "why": reason}}
+    reason = None
+    if label_noise is None:
+
+        def nll_on(measured, fitted):
+            if fitted is not None:
+                model.calibrate_multiplexed_on(logits[fitted], labels[fitted])
+            return metrics.negative_log_likelihood(logits[measured] / model.multiplexed_temperature, labels[measured])
+
+        reason = _worse_on_halves(nll_on, len(labels))
+    model.multiplexed_temperature = before
     model.calibrate_multiplexed_on(logits, labels, label_noise)
+    if reason:
+        figures["not_applied"] = {"value": model.multiplexed_temperature, "why": reason}
+        model.multiplexed_temperature = before
+        return figures
     return figures | {"value": model.multiplexed_temperature, "fitted_on": len(labels)}
 
 
@@ -56,23 +80,22 @@ def _too_few(labels) -> str | None:
     return f"{len(labels)} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
 
 
-def _worse_on_halves(model: Ensemble, member_logits, labels) -> str | None:
-    """Why a temperature makes things worse on images that it was not fitted on; None where it does not."""
-    if len(labels) < LEAST_IMAGES:
+def _worse_on_halves(nll_on: Callable[[Any, Any], float], count: int) -> str | None:
+    """Why a temperature makes things worse on images that it was not fitted on; None where it does not.
+
+    Args:
+        nll_on: The NLL of the images of these indices, under the temperature fitted on those; on None, as it is.
+        count: Number of images.
+    """
+    if count < LEAST_IMAGES:
         return None  # which is reason enough
-    before = float(model.temperature)
-    without = metrics.negative_log_likelihood(model.pooled(member_logits), labels)
-    order = np.random.default_rng(0).permutation(len(labels))
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
-    total = 0.0
-    for fitted, measured in (halves, halves[::-1]):
-        model.calibrate_on(member_logits[fitted], labels[fitted])
-        of_half = metrics.negative_log_likelihood(model.pooled(member_logits[measured]), labels[measured])
-        total += len(measured) * of_half
-    model.temperature = before
-    if total / len(labels) <= without:
+    order = np.random.default_rng(0).permutation(count)
+    without = nll_on(order, None)
+    halves = order[: count // 2], order[count // 2 :]
+    total = sum(len(measured) * nll_on(measured, fitted) for fitted, measured in (halves, halves[::-1]))
+    if total / count <= without:
         return None
     return (
         f"each half of the validation images has a higher NLL under the other half's temperature, "
-        f"{total / len(labels):.4f}, than without, {without:.4f}"
+        f"{total / count:.4f}, than without, {without:.4f}"
     )

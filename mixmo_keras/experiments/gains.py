@@ -33,6 +33,16 @@ COLUMNS = (
     ("wrong labels found %", ("last", "label_issues", "margin", "found"), "{:.0f}", 100),
     ("AUROC of wrong labels", ("last", "label_issues", "margin", "auroc"), "{:.3f}", 1),
 )
+# of M images a pass: the share of answers that are not the image's usual one, by who its partners are
+PARTNERS = tuple(
+    (f"changed beside {title} %", ("last", "multiplexed", "partners", kind, "changed"), "{:.1f}", 100)
+    for kind, title in (
+        ("any", "any images"),
+        ("same_class", "its class"),
+        ("other_class", "other classes"),
+        ("noise", "noise"),
+    )
+)
 ACCURACY, STOPPED_EARLY, _, SEVERAL_A_PASS = (title for title, *_ in COLUMNS[:4])
 
 Figures = dict[str, float | None]  # by title
@@ -112,7 +122,7 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
             )
         evaluated[key] = json.loads((path / "metrics.json").read_text())
     seconds = [json.loads((folder / "metrics.json").read_text())["training_seconds"] for folder in folders]
-    figures = {title: _value(evaluated, path, times) for title, path, _, times in COLUMNS}
+    figures = {title: _value(evaluated, path, times) for title, path, _, times in (*COLUMNS, *PARTNERS)}
     return {**figures, "training_seconds": sum(seconds)}
 
 
@@ -150,9 +160,10 @@ def table(measured: Mapping[str, Mapping[str, Figures]], titles: Sequence[str] |
 
     Args:
         measured: Figures by row and seed.
-        titles: The columns to show. Defaults to all.
+        titles: The columns to show, of `COLUMNS` and `PARTNERS`. Defaults to all of `COLUMNS`.
     """
-    shown = [(title, form) for title, _, form, _ in COLUMNS if titles is None or title in titles]
+    titles = [title for title, *_ in COLUMNS] if titles is None else titles
+    shown = [(title, form) for title, _, form, _ in (*COLUMNS, *PARTNERS) if title in titles]
     lines = []
     for name, by_seed in measured.items():
         columns = [[number for one in by_seed.values() if (number := one[title]) is not None] for title, _ in shown]
@@ -170,7 +181,7 @@ def differences(
         measured: Figures by row and seed.
         ours: The row.
         early: Whether the others are stopped early, by the validation images. Defaults to False.
-        several_a_pass: Whether ours answers M images a pass. Defaults to False.
+        several_a_pass: Whether ours answers M images a pass, and so do others that can. Defaults to False.
     """
     own, title = (SEVERAL_A_PASS, f"{ours}, M images a pass,") if several_a_pass else (ACCURACY, ours)
     lines = []
@@ -179,13 +190,16 @@ def differences(
         if name == ours or not seeds:
             continue
         column = STOPPED_EARLY if early else ACCURACY
+        if several_a_pass and all(by_seed[seed][SEVERAL_A_PASS] is not None for seed in seeds):
+            column = SEVERAL_A_PASS
         pairs = [(measured[ours][seed][own], by_seed[seed][column]) for seed in seeds]
         known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
         if not known:
             continue
         result = difference(*zip(*known, strict=True))
         error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
-        lines.append([f"{name}{', stopped early' if early else ''}", f"{result['mean']:+.1f}{error}", result["called"]])
+        state = {STOPPED_EARLY: ", stopped early", SEVERAL_A_PASS: ", M images a pass"}.get(column, "")
+        lines.append([f"{name}{state}", f"{result['mean']:+.1f}{error}", result["called"]])
     return tables.markdown([f"{title} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
 
 

@@ -16,7 +16,7 @@ LIMITS = (
     "- Encoded images of more than {max_pixels:,} pixels are refused before they are decoded."
 )
 MULTIPLEXED_LIMITS = (
-    "\n- With `multiplexed` an answer depends, a little, on the images that share its pass: those of one request, in their "
+    "\n- With `multiplexed` an answer depends on the images that share its pass: those of one request, in their "
     "order. Images of different people must not share a request where somebody could gain by changing another's answer."
 )
 

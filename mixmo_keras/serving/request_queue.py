@@ -4,11 +4,17 @@ import collections
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from mixmo_keras import arguments
 
 Answers = Callable[[list], Sequence]  # of a list of images, in their order
+
+
+class _Request(NamedTuple):
+    image: Any
+    future: Future
+    group: Any
 
 
 class RequestQueue:
@@ -16,7 +22,9 @@ class RequestQueue:
 
     Requests gather while a batch is computed. The next batch takes those that wait, the oldest first. It is answered by
     the ensemble, for accuracy and uncertainty; with M images a pass, for throughput, where at least `switch_at` waited.
-    Images of one queue share passes: clients who must not influence each other's answers need queues of their own.
+    Images that share a pass influence each other's answers: give the requests of each client that nobody else may
+    influence a `group` of their own. Groups never share a batch with M images a pass; in the ensemble's, where nothing is
+    shared, they do.
 
     The answers of the two modes may hold different things: a served model gives no mutual information with M images a pass.
 
@@ -26,7 +34,7 @@ class RequestQueue:
     Args:
         ensemble: Gives the answers to a list of images, such as what a served model's `serving_bytes` returns.
         multiplexed: The same with M images a pass. Defaults to never switching.
-        switch_at: Number of waiting requests from which on images share passes; with `multiplexed` only.
+        switch_at: Number of waiting requests of a group from which on its images share passes; with `multiplexed` only.
         max_batch: Number of images in a batch, at most. Defaults to 64.
 
     Attributes:
@@ -51,14 +59,18 @@ class RequestQueue:
         self.switch_at = switch_at
         self.answered: collections.Counter[str] = collections.Counter()
         self._modes = {"ensemble": ensemble} | ({} if multiplexed is None else {"multiplexed": multiplexed})
-        self._waiting: collections.deque[tuple[Any, Future]] = collections.deque()
+        self._waiting: list[_Request] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="request queue", daemon=True)
         self._thread.start()
 
-    def submit(self, image) -> Future:
+    def submit(self, image, group=None) -> Future:
         """The future answer to an image.
+
+        Args:
+            image: As the two modes take it.
+            group: Whose image it is, anything that can be compared. Defaults to the group of all who don't say.
 
         Raises:
             RuntimeError: the queue is closed.
@@ -67,7 +79,7 @@ class RequestQueue:
         with self._changed:
             if self._closed:
                 raise RuntimeError("The queue is closed.")
-            self._waiting.append((image, future))
+            self._waiting.append(_Request(image, future, group))
             self._changed.notify()
         return future
 
@@ -88,22 +100,26 @@ class RequestQueue:
     def _work(self) -> None:
         while (batch := self._next()) is not None:
             mode, requests = batch
-            requests = [(image, future) for image, future in requests if future.set_running_or_notify_cancel()]
+            requests = [request for request in requests if request.future.set_running_or_notify_cancel()]
             if requests:
                 self._answer(mode, requests)
 
-    def _next(self) -> tuple[str, list[tuple[Any, Future]]] | None:
+    def _next(self) -> tuple[str, list["_Request"]] | None:
         """The mode and the requests of the next batch, None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._waiting = collections.deque(one for one in self._waiting if not one[1].cancelled())
-            many = self.switch_at is not None and len(self._waiting) >= self.switch_at
-            requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), self.max_batch))]
+            waiting = [request for request in self._waiting if not request.future.cancelled()]
+            of_oldest = [request for request in waiting if request.group == waiting[0].group]
+            many = self.switch_at is not None and len(of_oldest) >= self.switch_at
+            requests = (of_oldest if many else waiting)[: self.max_batch]
+            taken = {id(request) for request in requests}
+            self._waiting = [request for request in waiting if id(request) not in taken]
             ended = self._closed and not requests
         return None if ended else ("multiplexed" if many else "ensemble", requests)
 
-    def _answer(self, mode: str, requests: list[tuple[Any, Future]]) -> None:
-        images, futures = map(list, zip(*requests, strict=True))
+    def _answer(self, mode: str, requests: list["_Request"]) -> None:
+        images = [request.image for request in requests]
+        futures = [request.future for request in requests]
         try:
             answers = list(self._modes[mode](images))
             if len(answers) != len(images):

@@ -86,6 +86,17 @@ def test_partners_are_of_their_kind(model, monkeypatch):
         assert effect["confidence_spread"] == pytest.approx(0, abs=1e-12)
 
 
+def test_noise_is_in_the_units_of_the_images(model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(model, "predict_passes", lambda passes: seen.append(passes) or Sum(model, 0.0)(passes))
+    images = np.random.default_rng(3).uniform(-1, 2, (4, *tiny.SHAPE)).astype("float32")
+    multiplexing.partner_figures(model, images, [0, 0, 1, 1], num_images=1, num_partners=3)
+    noise = seen[-1]
+    assert noise.dtype == "float32"
+    assert images.min() <= noise.min() < -0.9
+    assert 1.9 < noise.max() <= images.max()
+
+
 def test_the_effect_by_hand():
     logits = np.array([[[2.0, 0], [2, 0], [0, 2], [2, 0]], [[0, 1], [0, 1], [0, 1], [0, 1]]])  # (images, draws, K)
     probabilities = softmax(logits, axis=-1)

@@ -96,6 +96,7 @@ def test_save_leaves_no_part(tmp_path):
             plots.save(plots.weight_curves(), **{"path": path, **options})
 
 
+@pytest.mark.slow  # each of its pictures is drawn above
 def test_gallery_recipe(tmp_path, capsys):
     paths = gallery.main(["--dataset", "digits", "--output-dir", str(tmp_path)])
     assert sorted(path.name for path in paths) == [

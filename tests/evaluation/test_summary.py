@@ -9,7 +9,7 @@ import tiny
 from matplotlib.figure import Figure
 
 from mixmo_keras import evaluation, metrics, report
-from mixmo_keras.evaluation import answers, charts, summary, temperatures
+from mixmo_keras.evaluation import answers, charts, sentences, summary, temperatures
 from mixmo_keras.evaluation.summary import Run
 
 
@@ -209,6 +209,34 @@ def test_one_that_makes_the_other_half_worse_is_said_and_not_applied(monkeypatch
     assert (found["value"], found["fitted_on"], model.temperature) == (1.0, 0, 1.0)
     assert found["not_applied"]["value"] == 5.0
     assert "a higher NLL under the other half's temperature" in found["not_applied"]["why"]
+
+
+class FixedMultiplexed(Fixed):
+    multiplexed_temperature = 1.0
+
+    def calibrate_multiplexed_on(self, logits, labels, label_noise=None):
+        self.multiplexed_temperature = self.fitted(logits[:, None], labels)
+
+
+def test_that_of_several_images_a_pass_is_held_to_the_same():
+    logits, labels = held_out(400, 3.0)
+    model = FixedMultiplexed()
+    found = temperatures.fit_multiplexed(model, logits[:, 0], (None, labels), None)
+    assert found == {"before": 1.0, "value": model.multiplexed_temperature, "fitted_on": 400}
+    assert model.multiplexed_temperature == pytest.approx(3.0, rel=0.2)
+
+    class GoneWrong(FixedMultiplexed):
+        def fitted(self, *_):
+            return 9.0
+
+    model, (logits, labels) = GoneWrong(), held_out(200, 1.0)
+    found = temperatures.fit_multiplexed(model, logits[:, 0], (None, labels), None)
+    assert (found["value"], found["fitted_on"], model.multiplexed_temperature) == (1.0, 0, 1.0)
+    assert found["not_applied"]["value"] == 9.0
+    assert "a higher NLL under the other half's temperature" in found["not_applied"]["why"]
+    assert sentences._of_their_temperature(found) == [
+        f"temperature of several images a pass 9.000 not applied: {found['not_applied']['why']}"
+    ]
 
 
 @pytest.fixture(scope="module")

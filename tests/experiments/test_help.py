@@ -26,6 +26,7 @@ def test_what_is_known_is_what_the_library_has():
 
 
 @pytest.mark.parametrize("imports", ["mixmo_keras,keras", pytest.param("mixmo_keras.seeds", marks=pytest.mark.slow)])
+@pytest.mark.slow  # a process that imports TensorFlow
 def test_keras_knows_the_classes_of_saved_models_after_the_import_alone(imports):
     script = (tiny.SCRIPTS / "registered.py").read_text()
     assert tiny.python(script, imports).split() == ["True"]

@@ -52,7 +52,7 @@ def test_names_and_what_has_no_meaning():
 
 
 def measured(*accuracies: float) -> dict[str, gains.Figures]:
-    others = {title: None for title, *_ in gains.COLUMNS}
+    others = {title: None for title, *_ in (*gains.COLUMNS, *gains.PARTNERS)}
     known = {"stopped early %": 50.0, "NLL": 1.0, "AURC": 0.2}
     return {
         str(seed): {**others, **known, "accuracy %": value, "training_seconds": 60.0}
@@ -95,6 +95,17 @@ def test_tables_by_hand():
         "| MIMO | +5.0 | one seed |",
     ]
     assert "| single, stopped early | +12.0 ± 2.0 | a gain |" in gains.differences(rows, "Cut-MixMo", early=True)
+
+
+def test_two_faces_are_held_against_two_faces():
+    rows = {name: measured(50.0, 52.0) for name in ("single", "Cut-MixMo", "Cut-MixMo, ρ = 0.5")}
+    for seed in ("0", "1"):
+        rows["Cut-MixMo"][seed]["M images a pass %"] = 45.0
+        rows["Cut-MixMo, ρ = 0.5"][seed]["M images a pass %"] = 30.0 + int(seed)
+    assert gains.differences(rows, "Cut-MixMo", several_a_pass=True).splitlines()[2:] == [
+        "| single | -6.0 ± 1.0 | a loss |",
+        "| Cut-MixMo, ρ = 0.5, M images a pass | +14.5 ± 0.5 | a gain |",
+    ]
 
 
 def test_tables_are_put_into_their_places():
@@ -149,6 +160,7 @@ def test_accuracy_beside_images_per_second(tmp_path, monkeypatch, capsys):
     rows = {name: measured(50.0, 52.0) for name in ("single", "narrower single", "two networks", "Cut-MixMo")}
     for seed in ("0", "1"):
         rows["Cut-MixMo"][seed]["M images a pass %"] = 40.0
+        rows["Cut-MixMo"][seed] |= {title: 10.0 + int(seed) for title, *_ in gains.PARTNERS}
     (tmp_path / "figures/noisy_labels-digits-0.4.json").write_text(json.dumps(rows))
     small = dataclasses.replace(noisy_labels.SETTINGS["digits"], backbone="wrn10_1")
     monkeypatch.setitem(noisy_labels.SETTINGS, "digits", small)
@@ -163,9 +175,10 @@ def test_accuracy_beside_images_per_second(tmp_path, monkeypatch, capsys):
     assert "| digits | two networks | 51.0 ± 1.4 | 2 |" in capsys.readouterr().out
 
     page = tmp_path / "multiplexing.md"
-    page.write_text("before <!-- accuracy --> <!-- /accuracy -->")
+    page.write_text("before <!-- accuracy --> <!-- /accuracy --> <!-- partners --> <!-- /partners -->")
     assert both_modes.main(["--docs"]) == {"digits": points}
-    assert page.read_text().count("| digits |") == 5
+    assert page.read_text().count("| digits |") == 6  # one of partners
+    assert "| digits | 40% | 10.5 ± 0.7 |" in page.read_text()
     assert (tmp_path / "both_modes.png").exists()
     for wrong in ([], ["digits", "--docs"], ["--docs", "--keep"], ["--docs", "--rounds", "2"]):
         with pytest.raises(SystemExit, match="2"):

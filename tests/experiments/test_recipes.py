@@ -372,6 +372,7 @@ def test_partners_come_from_all_training_images(method, members):
 
 
 @pytest.mark.usefixtures("without_export")
+@pytest.mark.slow  # two whole runs, of a warning
 def test_where_partners_come_from_the_step_the_run_says_so(tmp_path, capsys):
     mixed = dataclasses.replace(digits.RECIPE, msda="mixup", **TINY).resolved()
     train = datasets.load("digits", "train")
@@ -409,6 +410,7 @@ def test_the_best_is_chosen_by_a_flag_and_changed_like_any_other(module, monkeyp
         main(digits.RECIPE, "", ["--best"])  # which has none
 
 
+@pytest.mark.slow  # a whole run and three evaluations
 def test_a_run_on_all_images_chooses_and_calibrates_nothing(tmp_path, capsys):
     whole = dataclasses.replace(in_folder(tmp_path, train_split="train+validation", msda="cutmix"), **IN_FEW_STEPS)
     figures = run(whole)

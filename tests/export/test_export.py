@@ -26,8 +26,10 @@ def softmax(logits):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def model(averaging="logits"):
-    return mixmo_keras.CutMixMo("tiny_4", num_classes=4, input_shape=(8, 8, 3), averaging=averaging, seed=0)
+def model(averaging="logits", num_members=2):
+    return mixmo_keras.CutMixMo(
+        "tiny_4", num_classes=4, input_shape=(8, 8, 3), num_members=num_members, averaging=averaging, seed=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +60,11 @@ def entropy(p):
 
 
 # heads stay apart where probabilities are averaged; what averages logits is served in test_predict.py too
-@pytest.mark.parametrize("averaging", ["probabilities", pytest.param("logits", marks=pytest.mark.slow)])
-def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
-    network = model(averaging)
+@pytest.mark.parametrize(
+    ("averaging", "num_members"), [("probabilities", 3), pytest.param("logits", 2, marks=pytest.mark.slow)]
+)
+def test_serves_the_models_numbers_without_the_package(tmp_path, averaging, num_members):
+    network = model(averaging, num_members)
     network.temperature, network.multiplexed_temperature = 1.7, 1.3
     network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
@@ -78,13 +82,13 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging):
         "predictive_entropy": entropy(ensemble),
         "mutual_information": entropy(members.mean(1)) - entropy(members).mean(1),
     }
-    for size in (1, 7, 256):
+    for size in (*range(1, 8), 256):
         for case in ("float", "uint8", "bytes"):
             for name, values in expected.items():
                 np.testing.assert_allclose(answers[f"{case} {size}/{name}"], values[:size], atol=1e-5)
             names = [NAMES[k] for k in expected["label"][:size]]
             assert answers[f"{case} {size}/class_name"].tolist() == names
-        alone = softmax(network.predict_multiplexed(IMAGES[:size]).astype("float64"))  # two images a pass
+        alone = softmax(network.predict_multiplexed(IMAGES[:size]).astype("float64"))
         for case in ("float", "uint8", "bytes"):
             for name, values in {
                 "probabilities": alone,
@@ -304,3 +308,5 @@ def test_the_model_kept_in_git_serves_a_digit(tmp_path):
     command = [ROOT / "recipes/predict.py", ROOT / "docs/digit.png", "--saved-model", folder]
     done = tiny.run(command, tmp_path)
     assert "docs/digit.png  3  confidence" in done.stdout, done.stderr
+    done = tiny.run([*command[:2], ROOT / "docs/digit.png", *command[2:], "--multiplexed"], tmp_path)
+    assert done.stdout.count("docs/digit.png  3  confidence") == 2, done.stderr

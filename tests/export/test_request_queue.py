@@ -69,6 +69,27 @@ def test_the_mode_follows_from_how_many_wait(network, count, batches):
     assert requests.answered.total() == 1 + count
 
 
+def test_groups_share_no_pass(network):
+    """Three of one client wait, and two of another: only those three are enough to share passes, by themselves."""
+    with queue(network) as requests:
+        requests.submit(0)
+        assert network.busy.wait(PATIENCE)
+        futures = [requests.submit(image, group=who) for image, who in zip((1, 2, 3, 4, 5), "abaab", strict=True)]
+        network.may_go_on.set()
+        assert [future.result(PATIENCE) for future in futures] == [2, 4, 6, 8, 10]
+    assert network.batches == [("ensemble", [0]), ("multiplexed", [1, 3, 4]), ("ensemble", [2, 5])]
+
+
+def test_groups_share_a_batch_of_the_ensemble(network):
+    with queue(network) as requests:
+        requests.submit(0)
+        assert network.busy.wait(PATIENCE)
+        futures = [requests.submit(image, group=image % 3) for image in (1, 2, 3, 4)]
+        network.may_go_on.set()
+        wait(futures, PATIENCE)
+    assert network.batches == [("ensemble", [0]), ("ensemble", [1, 2, 3, 4])]
+
+
 def test_without_a_second_mode(network):
     with queue(network, multiplexed=None, switch_at=None) as requests:
         submit_together(requests, network, range(1, 6))

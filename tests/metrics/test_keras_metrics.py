@@ -109,7 +109,8 @@ def test_configuration_comes_back(name):
     assert again.name == "mine"
 
 
-def test_in_evaluate():
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_in_evaluate(jit_compile):
     model = tiny.model(num_members=2)
     model.compile(
         metrics=[
@@ -120,13 +121,12 @@ def test_in_evaluate():
     )
     x, y = tiny.data(30)
     logits = model.predict(x, verbose=0)
-    for jit_compile in (False, True):
-        model.jit_compile = jit_compile
-        model.make_test_function(force=True)
-        figures = model.evaluate(x, y, batch_size=8, verbose=0, return_dict=True)
-        assert figures["ece"] == pytest.approx(metrics.expected_calibration_error(logits, y), abs=1e-5)
-        expected = metrics.misclassification_detection(logits, y)["auroc"]
-        assert figures["error_auroc"] == pytest.approx(expected, abs=1e-5)
+    model.jit_compile = jit_compile
+    model.make_test_function(force=True)
+    figures = model.evaluate(x, y, batch_size=8, verbose=0, return_dict=True)
+    assert figures["ece"] == pytest.approx(metrics.expected_calibration_error(logits, y), abs=1e-5)
+    expected = metrics.misclassification_detection(logits, y)["auroc"]
+    assert figures["error_auroc"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_more_images_than_the_capacity_are_nan():

@@ -252,8 +252,16 @@ def same(x, num_members):
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
-@pytest.mark.parametrize(("name", "num_members"), [("SingleNetwork", 1), ("MIMO", 2), ("CutMixMo", 3)])
+@pytest.mark.parametrize(
+    ("name", "num_members", "averaging"),
+    [
+        ("SingleNetwork", 1, "logits"),
+        ("MIMO", 2, "probabilities"),
+        ("CutMixMo", 3, "logits"),
+        pytest.param("CutMixMo", 3, "probabilities", marks=pytest.mark.slow),
+        pytest.param("MIMO", 2, "logits", marks=pytest.mark.slow),
+    ],
+)
 def test_inference(name, num_members, averaging):
     model = make(name, num_members, averaging=averaging)
     x, y = data(5)

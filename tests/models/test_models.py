@@ -445,6 +445,7 @@ class Killed(keras.callbacks.Callback):
 
 
 @pytest.mark.usefixtures("eagerly")
+@pytest.mark.slow  # tests/training/test_checkpoints.py kills runs at every moment
 def test_a_killed_run_resumes_where_it_was(tmp_path):
     whole, killed, resumed = (compiled_with("default") for _ in range(3))
     whole.fit(dataset(), epochs=4, verbose=0)

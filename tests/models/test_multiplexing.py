@@ -7,7 +7,7 @@ import tiny
 from scipy.special import log_softmax
 
 import mixmo_keras
-from mixmo_keras import calibration
+from mixmo_keras import calibration, evaluation
 from mixmo_keras.models import multiplexing
 from mixmo_keras.networks.multiplexing import answers, image_of_each_seat
 
@@ -168,12 +168,23 @@ def test_deep_ensembles_cannot(two):
     ("options", "message"),
     [
         (dict(input_repetition=0.9), "With `input_repetition`=0.9 only 10% of the training rows"),
+        (dict(input_repetition=0.5), "With `input_repetition`=0.5 only 50% of the training rows"),
         (dict(mixing=mixmo_keras.Mixing(probability=1.0, decay_start=None)), "always cut patches"),
     ],
 )
 def test_networks_that_learned_little_of_it(options, message):
-    with pytest.warns(UserWarning, match=message):
-        tiny.model(**options).predict_multiplexed(X[:2])
+    model = tiny.model(**options)
+    for call in (
+        lambda: model.predict_multiplexed(X[:2]),
+        model.multiplexed,
+        lambda: evaluation.evaluate(model, [(X, Y)], list("abcde"), multiplexed=True),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            call()
+
+
+def test_networks_that_learned_enough_of_it():
+    tiny.model(input_repetition=0.4).predict_multiplexed(X[:2])  # warnings are errors
 
 
 @pytest.mark.parametrize(

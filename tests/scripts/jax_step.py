@@ -29,7 +29,9 @@ X, Y = tiny.data()
 given = np.load(sys.argv[1])
 model = tiny.model(num_members=3)
 model.set_weights([given[f"weight{i}"] for i in range(len(model.weights))])
-np.save(sys.argv[1] + ".multiplexed.npy", model.predict_multiplexed(X[:7]))  # three images a pass
+model.multiplexed_temperature = 1.3
+several = {f"{count}": model.predict_multiplexed(X[:count]) for count in range(1, 8)}  # three images a pass
+np.savez(sys.argv[1] + ".multiplexed.npz", **several)
 batch = Batch(*(given.get(name, None) for name in Batch._fields))
 
 
@@ -90,9 +92,10 @@ def minimised(trainable):
         return entropy + 0.1 * (features**2).sum() / len(logits) + 0.01 * sum((w**2).sum() for w in trainable)
 
 
-slope = jax.grad(minimised)(before)
+minimised_slope = jax.jit(jax.grad(minimised))
+slope = minimised_slope(before)
 norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in slope))
-uphill = jax.grad(minimised)([w + 0.5 * g / norm for w, g in zip(before, slope, strict=True)])
+uphill = minimised_slope([w + 0.5 * g / norm for w, g in zip(before, slope, strict=True)])
 model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
 for w, g, after in zip(before, uphill, model.trainable_variables, strict=True):
     np.testing.assert_allclose(np.asarray(after.value), w - 0.1 * g, rtol=1e-4, atol=1e-6, err_msg=after.path)

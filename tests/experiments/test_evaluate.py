@@ -13,7 +13,7 @@ import tiny
 import mixmo_keras
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
-from mixmo_keras.experiments import Recipe, build, splits
+from mixmo_keras.experiments import Recipe, build, evaluating, splits
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -173,3 +173,18 @@ def test_what_is_refused(runs, tmp_path, strange_file):
     for arguments in (("--compare", runs[0], "--temperature"), (runs[0], "--corruption-images", 5), zero):
         with pytest.raises(SystemExit, match="2"):
             main(*arguments)
+
+
+def test_the_card_of_both_modes():
+    ensemble = {"accuracy": 0.9876, "nll": 0.12345}
+    speed = {"ensemble": 1234.5, "multiplexed": 2200.0, "device": "CPU", "batch": 64}
+    multiplexed = {"network": {"accuracy": 0.9, "nll": 0.3}, "images_per_second": speed}
+    assert evaluating._both_modes(ensemble, multiplexed) == {
+        "accuracy, ensemble": "98.76%",
+        "accuracy, multiplexed": "90.00%",
+        "NLL, ensemble": "0.1235",
+        "NLL, multiplexed": "0.3000",
+        "images per second, ensemble": "1,234",
+        "images per second, multiplexed": "2,200",
+        "measured": "where it was evaluated, on CPU, 64 images at once",
+    }

@@ -310,3 +310,17 @@ def test_the_model_kept_in_git_serves_a_digit(tmp_path):
     assert "docs/digit.png  3  confidence" in done.stdout, done.stderr
     done = tiny.run([*command[:2], ROOT / "docs/digit.png", *command[2:], "--multiplexed"], tmp_path)
     assert done.stdout.count("docs/digit.png  3  confidence") == 2, done.stderr
+
+
+def test_both_modes_share_core_and_heads_and_the_ensemble_has_one_encoder():
+    """What they do not share: the kernel of the encoders, and a temperature."""
+    loaded = tf.saved_model.load(ROOT / "saved_models" / "digits" / "1")
+    ensemble, several = (
+        {id(variable.handle): tuple(variable.shape) for variable in loaded.signatures[name].variables}
+        for name in ("serving_default", "multiplexed")
+    )
+    apart = {key: shape for key, shape in ensemble.items() if key not in several}
+    assert sorted(apart.values()) == [(), (3, 3, 1, 16)]  # fused: one grey image
+    apart = {key: shape for key, shape in several.items() if key not in ensemble}
+    assert sorted(apart.values()) == [(), (3, 3, 2, 16)]  # joined: two
+    assert len(ensemble) == len(several) == 40

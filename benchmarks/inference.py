@@ -3,6 +3,8 @@
     python benchmarks/inference.py --backbone wrn16_2 --batches 1 64 --rounds 15 --seconds 1
     python benchmarks/inference.py --saved-models --input-shape 32 32 3
     python benchmarks/inference.py --multiplexed
+    python benchmarks/inference.py --multiplexed --keep     and keep the figures in docs/figures/
+    python benchmarks/inference.py --docs                   tables of docs/multiplexing.md, of what was kept
 
 Each round times every contestant once, in turn; a contestant is one compiled function of a batch of raw pixels: of a
 network's logits, or with --saved-models the `serving_default` and the `multiplexed` of an exported model, which also give
@@ -13,8 +15,10 @@ at batch 1: M requests at once, which make one pass.
 """
 
 import argparse
+import json
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,7 +26,10 @@ import numpy as np
 import tensorflow as tf
 
 import mixmo_keras
+from mixmo_keras import files, version
+from mixmo_keras.experiments import tables
 
+DOCS = Path(__file__).parents[1] / "docs"
 IMAGES_A_PASS = (2, 3, 4)
 MULTIPLEXED = "M={} images a pass"
 
@@ -86,7 +93,7 @@ def num_images(name: str, batch: int) -> int:
     return int(name[2]) if batch == 1 and name.endswith("images a pass") else batch
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--saved-models", action="store_true", help="exported models in place of networks")
     parser.add_argument("--multiplexed", action="store_true", help="M images a pass for M = 2, 3, 4")
@@ -95,22 +102,67 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one contestant in one round, about")
-    arguments = parser.parse_args()
-
-    if arguments.saved_models and arguments.multiplexed:
+    parser.add_argument("--keep", action="store_true", help="keep the figures of --multiplexed in docs/figures/")
+    parser.add_argument("--docs", action="store_true", help="time nothing: tables of what was kept")
+    options = parser.parse_args(arguments)
+    if options.saved_models and options.multiplexed:
         parser.error("--saved-models has M images a pass in it")
-    input_shape = tuple(arguments.input_shape)
+    if options.keep and not options.multiplexed:
+        parser.error("--keep is for --multiplexed")
+    if options.docs:
+        if any(value != parser.get_default(name) for name, value in vars(options).items() if name != "docs"):
+            parser.error("--docs shows what was kept, and has no use for other options")
+        document()
+        return
+    input_shape = tuple(options.input_shape)
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.saved_models:
-            functions = saved_contestants(arguments.backbone, input_shape, folder)
+        if options.saved_models:
+            functions = saved_contestants(options.backbone, input_shape, folder)
         else:
-            functions = contestants(arguments.backbone, input_shape, arguments.multiplexed)
-    for batch in arguments.batches:
-        show(arguments, functions, batch, input_shape)
+            functions = contestants(options.backbone, input_shape, options.multiplexed)
+    figures = {str(batch): timed(options, functions, batch, input_shape) for batch in options.batches}
+    if options.keep:
+        kept = {
+            "settings": {**vars(options), "input_shape": input_shape},
+            "commit": version.commit(),
+            "batches": figures,
+        }
+        files.write_json(kept_at(options.backbone), kept)
 
 
-def show(arguments: argparse.Namespace, functions: dict, batch: int, input_shape: tuple) -> None:
-    """Times all contestants on batches of one size, and prints a table."""
+def kept_at(backbone: str) -> Path:
+    """Where the figures of M images a pass are kept."""
+    return DOCS / f"figures/several_a_pass-{backbone}.json"
+
+
+def document() -> None:
+    """Puts the kept figures into docs/multiplexing.md."""
+    page = DOCS / "multiplexing.md"
+    for path in sorted(DOCS.glob("figures/several_a_pass-*.json")):
+        kept = json.loads(path.read_text())
+        backbone = kept["settings"]["backbone"]
+        lines = [
+            [f"batch {batch}", name, *(form.format(one[key]) for key, _, form in COLUMNS)]
+            for batch, by_name in kept["batches"].items()
+            for name, one in by_name.items()
+        ]
+        text = tables.markdown([backbone, "", *(title for _, title, _ in COLUMNS)], lines, names=2)
+        files.write_text(page, tables.put(page.read_text(), f"speed-{backbone}", text))
+
+
+COLUMNS = (
+    ("milliseconds", "ms a batch", "{:.2f}"),
+    ("ratio", "ratio to single", "{:.3f}"),
+    ("ratio_of_processor_time", "of processor time", "{:.3f}"),
+    ("images_per_second", "images/s", "{:.0f}"),
+    ("over_single", "over single", "{:.3f}"),
+)
+
+
+def timed(
+    arguments: argparse.Namespace, functions: dict, batch: int, input_shape: tuple
+) -> dict[str, dict[str, float]]:
+    """Times all contestants on batches of one size, prints a table, and returns its figures by contestant."""
     counts = {name: num_images(name, batch) for name in functions}
     random = np.random.default_rng(0)
     images = {
@@ -134,14 +186,16 @@ def show(arguments: argparse.Namespace, functions: dict, batch: int, input_shape
         :, 0
     ]  # images per second over the single network's
     print(f"{arguments.backbone}, batch {batch}, {count} batches a round, {arguments.rounds} rounds")
-    print(
-        f"{'':<32}{'ms a batch':>12}{'ratio to single':>17}{'of processor time':>19}{'images/s':>10}{'over single':>13}"
-    )
+    widths = (12, 17, 19, 10, 13)
+    print(f"{'':<32}" + "".join(f"{title:>{width}}" for (_, title, _), width in zip(COLUMNS, widths, strict=True)))
+    figures = {}
     rows = zip(counts.items(), np.median(results, axis=0), ratios, speeds, strict=True)
     for (name, number), times, (clock, processor), speed in rows:
-        print(
-            f"{name:<32}{times[0] * 1e3:>12.2f}{clock:>17.3f}{processor:>19.3f}{number / times[0]:>10.0f}{speed:>13.3f}"
-        )
+        values = (times[0] * 1e3, clock, processor, number / times[0], speed)
+        figures[name] = {key: float(value) for (key, _, _), value in zip(COLUMNS, values, strict=True)}
+        cells = (form.format(value) for (_, _, form), value in zip(COLUMNS, values, strict=True))
+        print(f"{name:<32}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    return figures
 
 
 if __name__ == "__main__":

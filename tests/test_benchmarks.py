@@ -174,9 +174,15 @@ def test_inference(run):
 
 
 @pytest.mark.slow
-def test_inference_of_several_images_a_pass(run):
-    options = ("--backbone", "wrn10_1", "--batches", 1, 6, "--rounds", 1, "--seconds", 0.01, "--multiplexed")
+def test_inference_of_several_images_a_pass(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr(importlib.import_module("inference"), "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    options = ("--backbone", "wrn10_1", "--batches", 1, 6, "--rounds", 1, "--seconds", 0.01, "--multiplexed", "--keep")
     lines = run("inference", *options)
+    (tmp_path / "multiplexing.md").write_text("<!-- speed-wrn10_1 --> <!-- /speed-wrn10_1 -->")
+    run("inference", "--docs")
+    assert (tmp_path / "multiplexing.md").read_text().count("| batch 6 | M=3 images a pass |") == 1
     tables = lines[: len(lines) // 2], lines[len(lines) // 2 :]
     for batch, table in zip((1, 6), tables, strict=True):
         figures = {line[:32].strip(): numbers(line[31:]) for line in table[2:]}
@@ -358,6 +364,8 @@ def test_load(run, tmp_path, monkeypatch):
             assert 0 < point["median"] <= point["p99"]
             shared = point["multiplexed"]
             assert shared == (name == "2 images a pass") if name != "switching" else 0 <= shared <= 1
+    assert figures["points"]["switching"]["2"]["multiplexed"] > 0
+    assert set(figures["capacity"]) == {"single network", "ensemble", "2 images a pass"}
     assert sum(line.startswith("|") for line in printed) == 6
     (tmp_path / "multiplexing.md").write_text("<!-- load --> <!-- /load -->")
     run("load", "--docs")
@@ -386,8 +394,10 @@ def test_what_becomes_of_requests(monkeypatch):
     assert (nobody["requests"], nobody["answered"], nobody["median"]) == (0, 1.0, None)
     assert load.cell(dict(median=0.0101, p99=0.5, a_second=80.0, offered_a_second=100.0)) == "10 / 500*"
     assert load.cell(dict(median=0.0101, p99=0.5, a_second=95.0, offered_a_second=100.0)) == "10 / 500"
-    figures = {"points": {"single network": {"1": point}, "nobody": {"1": dict(point, median=None, p99=None)}}}
-    assert "| nobody | – |" in load.table(figures)
+    points = {"single network": {"1": point}, "nobody": {"1": dict(point, median=None, p99=None)}}
+    figures = {"capacity": {"single network": 100.4}, "points": points}
+    assert "| nobody | – | – |" in load.table(figures)
+    assert "| single network | 100 |" in load.table(figures)
     assert len(load.chart(figures).axes[0].get_legend().get_texts()) == 2
 
 

@@ -18,18 +18,17 @@ from mixmo_keras.experiments import gains, gains_command
 
 DOCS = noisy_labels.DOCS
 SETTINGS = noisy_labels.SETTINGS
-SAM = dict(sam=0.05)
 TRIVIAL = dict(policy="trivial_augment")
 MEAN = dict(average_from=0.75)
 MIXMO = dict(method="cut_mixmo")
 ROWS = {
     "single": noisy_labels.ROWS["single"],
     "single + CutMix": noisy_labels.ROWS["single + CutMix"],
-    "single + SAM": gains.Row(dict(method="single", **SAM), share_of_epochs=0.5),
+    "single + SAM": noisy_labels.ROWS["single + SAM"],
     "single + TrivialAugment": gains.Row(dict(method="single", **TRIVIAL)),
     "single + averaged weights": gains.Row(dict(method="single", **MEAN)),
     "Cut-MixMo": noisy_labels.ROWS["Cut-MixMo"],
-    "Cut-MixMo + SAM": gains.Row(dict(**MIXMO, **SAM), share_of_epochs=0.5),
+    "Cut-MixMo + SAM": gains.Row(dict(**MIXMO, **noisy_labels.SAM), share_of_epochs=0.5),
     "Cut-MixMo + TrivialAugment": gains.Row(dict(**MIXMO, **TRIVIAL)),
     "Cut-MixMo + averaged weights": gains.Row(dict(**MIXMO, **MEAN)),
 }

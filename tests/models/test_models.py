@@ -334,6 +334,7 @@ def compiled_with(name):
     return model
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     "how", ["default", *(pytest.param(how, marks=pytest.mark.slow) for how in ("adam", "smoothing"))]
 )
@@ -455,6 +456,7 @@ def test_a_killed_run_resumes_where_it_was(tmp_path):
     assert tiny.equal_weights(whole, resumed)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_validation_split_and_callbacks(tmp_path):
     model = tiny.model()
     callbacks = [

@@ -85,6 +85,7 @@ def test_an_unknown_length_is_learnt_in_the_first_epoch(network):
     np.testing.assert_allclose(record.progress, by_hand, atol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_arrays_and_validation(network):
     record = Record()
     options = dict(batch_size=3, epochs=2, validation_split=0.25, validation_batch_size=1)
@@ -100,6 +101,7 @@ def test_accumulated_gradients_count_steps():
     assert int(model.optimizer.iterations) == 2  # updates
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_loss_scaling_has_the_same_progress():
     model = tiny.model(learning_rate=None, backbone="wrn10_1", input_shape=tiny.SHAPE, dtype="mixed_float16")
     model.compile(keras.optimizers.SGD(SCHEDULE))
@@ -236,6 +238,7 @@ def test_empty_validation_data(network):
         network.fit(dataset(), validation_data=empty(False), verbose=0)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("scale", [1 / 255, 2.0])
 def test_odd_pixels_warn_once_in_fit_and_in_evaluate(network, scale):
     odd = dataset(X * np.float32(scale))
@@ -256,6 +259,7 @@ def test_odd_pixels_warn_once_in_fit_and_in_evaluate(network, scale):
         network.evaluate(dataset(X * np.float32(1.0000001)), verbose=0)  # what resizing overshoots by
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_any_pixels_will_do_without_normalization():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*raw pixels")

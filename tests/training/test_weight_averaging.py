@@ -190,6 +190,7 @@ def test_the_mean_since_a_share_of_training(tmp_path):
     assert tiny.equal_weights(copy, model)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras' way of seeing the end
 def test_the_mean_is_of_the_steps_that_this_optimizer_averaged():
     """Begun behind `average_from`, and in an epoch of unknown length."""

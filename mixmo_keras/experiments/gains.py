@@ -183,8 +183,26 @@ def differences(
         early: Whether the others are stopped early, by the validation images. Defaults to False.
         several_a_pass: Whether ours answers M images a pass, and so do others that can. Defaults to False.
     """
-    own, title = (SEVERAL_A_PASS, f"{ours}, M images a pass,") if several_a_pass else (ACCURACY, ours)
-    lines = []
+    lines = [
+        [name, points(result), result["called"]]
+        for name, result in against(measured, ours, early, several_a_pass).items()
+    ]
+    title = f"{ours}, M images a pass," if several_a_pass else ours
+    return tables.markdown([f"{title} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
+
+
+def points(result: Mapping[str, Any]) -> str:
+    """A difference with its sign, and its standard error where there is one."""
+    error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
+    return f"{result['mean']:+.1f}{error}"
+
+
+def against(
+    measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False, several_a_pass: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The differences of `differences`, as `difference` gives them, by the other's name."""
+    own = SEVERAL_A_PASS if several_a_pass else ACCURACY
+    found = {}
     for name, by_seed in measured.items():
         seeds = sorted(set(by_seed) & set(measured.get(ours, {})))
         if name == ours or not seeds:
@@ -196,11 +214,9 @@ def differences(
         known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
         if not known:
             continue
-        result = difference(*zip(*known, strict=True))
-        error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.1f}"
         state = {STOPPED_EARLY: ", stopped early", SEVERAL_A_PASS: ", M images a pass"}.get(column, "")
-        lines.append([f"{name}{state}", f"{result['mean']:+.1f}{error}", result["called"]])
-    return tables.markdown([f"{title} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
+        found[f"{name}{state}"] = difference(*zip(*known, strict=True))
+    return found
 
 
 def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]]) -> "Figure":

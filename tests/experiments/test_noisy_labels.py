@@ -108,6 +108,14 @@ def test_two_faces_are_held_against_two_faces():
     ]
 
 
+def test_what_members_lead_by_for_the_first_page():
+    rows = {name: measured(50.0, 52.0) for name in ("single", "Cut-MixMo")}
+    for seed, accuracy in (("0", 60.0), ("1", 64.0)):
+        rows["Cut-MixMo"][seed] |= {"accuracy %": accuracy, "M images a pass %": 49.0}
+    last = noisy_labels.leads(rows).splitlines()[-1]
+    assert last == "| single | +11.0 ± 1.0 | +12.0 ± 2.0 | -2.0 ± 1.0 |"
+
+
 def test_tables_are_put_into_their_places():
     page = "before\n<!-- a -->\nold\n<!-- /a -->\nafter\n"
     assert tables.put(page, "a", "new") == "before\n<!-- a -->\n\nnew\n\n<!-- /a -->\nafter\n"

@@ -113,7 +113,7 @@ def conclusion(figures: dict[str, dict], speeds: dict[str, float]) -> str:
     lines = [
         f"{labels['wrong']} of {labels['images']} training labels are wrong, none of {images['test']} test labels."
     ]
-    titles = ("accuracy", "NLL", "calibrated", "wrong labels found", "images/s")
+    titles = ("accuracy", "NLL", "calibrated", "wrong labels found", "speed")
     lines.append(f"\n{'after the last epoch':<30}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
     for name, one in figures.items():
         found = f"{one['label_issues']['margin']['found']:.0%}"
@@ -132,7 +132,7 @@ def conclusion(figures: dict[str, dict], speeds: dict[str, float]) -> str:
 def row(name: str, plain: dict, calibrated: dict, found: str, times_as_fast: float) -> str:
     """A line of the table."""
     accuracy, nll, calibrated_nll = f"{plain['accuracy']:.1%}", f"{plain['nll']:.2f}", f"{calibrated['nll']:.2f}"
-    return f"{name:<30}{accuracy:>10}{nll:>5}{calibrated_nll:>12}{found:>20}{f'{times_as_fast:.2f} x':>10}"
+    return f"{name:<30}{accuracy:>10}{nll:>5}{calibrated_nll:>12}{found:>20}{f'{times_as_fast:.2f} x':>7}"
 
 
 if __name__ == "__main__":

@@ -219,19 +219,21 @@ def test_onnx_of_several_images_a_pass(tmp_path, averaging):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_litert(tmp_path):
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
-    network = model()
-    network.temperature = 1.7
-    network.export(tmp_path / "model.tflite", format="litert")
-    interpreter = interpreter_module.Interpreter(str(tmp_path / "model.tflite"))
-    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for size in (1, 7):
-        images = IMAGES[:size].astype("float32")
-        interpreter.resize_tensor_input(inputs["index"], images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(inputs["index"], images)
-        interpreter.invoke()
-        logits = interpreter.get_tensor(outputs["index"])
-        np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
+    network = model(num_members=3)
+    network.temperature, network.multiplexed_temperature = 1.7, 1.3
+    for multiplexed in (False, True):
+        network.export(tmp_path / "model.tflite", format="litert", multiplexed=multiplexed)
+        interpreter = interpreter_module.Interpreter(str(tmp_path / "model.tflite"))
+        (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+        for size in (1, 5, 7):
+            images = IMAGES[:size].astype("float32")
+            interpreter.resize_tensor_input(inputs["index"], images.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(inputs["index"], images)
+            interpreter.invoke()
+            logits = interpreter.get_tensor(outputs["index"])
+            expected = network.predict_multiplexed(images) if multiplexed else network.predict(images, verbose=0)
+            np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 EARLIER = (

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
 
 
 def write_docs(name: str, noise: float, measured: gains_command.Measured, shown: dict[str, str]) -> None:
-    """Puts the tables into docs/results.md and README.md, and draws the picture of its rate of wrong labels.
+    """Puts the tables into docs/results.md and README.md, and draws the picture if it is of these wrong labels.
 
     Raises:
         ValueError: docs/results.md has no place for them.
@@ -86,7 +86,8 @@ def write_docs(name: str, noise: float, measured: gains_command.Measured, shown:
         some = {row: by_seed for row, by_seed in measured.items() if row in ROWS_IN_README}
         page = tables.put(README.read_text(), name, gains.table(some, COLUMNS_IN_README))
         files.write_text(README, tables.put(page, f"{name}-leads", leads(some)))
-    mixmo_keras.plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
+    if noise == IN_PICTURE:
+        mixmo_keras.plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
 
 
 def leads(measured: gains_command.Measured) -> str:

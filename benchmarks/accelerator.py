@@ -20,16 +20,15 @@ train   single network, MIMO, Linear-MixMo and Cut-MixMo on CIFAR-10, with the s
 `--data` is an archive of CIFAR-10 as JPEG: arrays {train,test}_{header,bytes,offsets,labels}.
 """
 
-import argparse
 import json
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch wants memory too
 
+import accelerator_options
 import accelerator_plan
 import jax
 import jax.numpy as jnp
@@ -263,34 +262,10 @@ def train(options, report) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmark", choices=("peak", "speed", "plan", "table", "train"))
-    parser.add_argument("--backbone", default="wrn28_10")
-    parser.add_argument("--dtype", default="mixed_bfloat16")
-    parser.add_argument("--out", default="accelerator.jsonl")
-    parser.add_argument("--peak-size", type=int, default=8192)
-    parser.add_argument(
-        "--batches", type=int, nargs="+", default=[64, 128, 256, 512, 1024], help="rows a step, for speed"
-    )
-    parser.add_argument("--steps", type=int, default=20, help="steps a round, for speed")
-    parser.add_argument("--rounds", type=int, default=5, help="for speed")
-    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out of speed")
-    parser.add_argument("--data", help="the archive, for plan and train")
-    parser.add_argument("--minutes", type=float, default=20, help="of all runs together, for plan and train")
-    parser.add_argument("--stop-after", type=float, default=9, help="minutes after which plan begins no run")
-    parser.add_argument("--steps-a-call", type=int, default=50, help="steps without going back to Python, for plan")
-    parser.add_argument("--rehearse", action="store_true", help="plan with the smallest network and a few runs")
-    parser.add_argument("--rows", type=int, default=256, help="rows a step, for plan and train")
-    parser.add_argument("--repetitions", type=int, default=2, help="b of the ensembles, for plan and train")
-    parser.add_argument("--learning-rate", type=float, default=0.05, help="for 64 images a step, for plan and train")
-    parser.add_argument("--warm-steps", type=int, default=20, help="to measure the step by, for plan (calls) and train")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = accelerator_options.parse(__doc__ or "", arguments)
     options.began = time.perf_counter() - IMPORTING
     if keras.backend.backend() != "jax":
-        parser.error("this benchmark is of the JAX backend: leave KERAS_BACKEND unset, or set it to jax")
-    if options.benchmark in ("plan", "train") and not (options.data and Path(options.data).is_file()):
-        parser.error(f"{options.benchmark} needs --data, the archive of images; there is no {options.data}")
+        raise SystemExit("error: this benchmark is of the JAX backend: leave KERAS_BACKEND unset, or set it to jax")
 
     def report(**figures) -> None:
         figures["device"] = jax.devices()[0].device_kind

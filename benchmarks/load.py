@@ -40,6 +40,7 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 import mixmo_keras
+from mixmo_keras import arguments as arguments_checks
 from mixmo_keras import files, version
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
@@ -261,7 +262,24 @@ def main(arguments: list[str] | None = None) -> dict:
     if unused := {"loads", "switch_at"} & set(changed) if options.clients else {"bad"} & set(changed):
         name = sorted(unused)[0].replace("_", "-")
         parser.error(f"--{name} has no meaning {'with' if options.clients else 'without'} --clients")
+    with arguments_checks.told_by(parser):
+        check(options)
     return (_of_clients if options.clients else _of_loads)(options)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises `ValueError` for options out of range."""
+    for name, least in dict(num_members=1, requests=1, max_batch=1, switch_at=1, seed=0).items():
+        arguments_checks.integer(name, getattr(options, name), least=least)
+    for clients_at_once in options.clients or ():
+        arguments_checks.integer("clients", clients_at_once, least=1)
+    for load in options.loads:
+        arguments_checks.number("loads", load, above=0)
+    for name in ("clients", "loads"):
+        arguments_checks.different(name, getattr(options, name) or ())
+    arguments_checks.image_shape("input_shape", options.input_shape)
+    arguments_checks.number("seconds", options.seconds, above=0)
+    arguments_checks.number("bad", options.bad, least=0, most=1)
 
 
 def _of_loads(options: argparse.Namespace) -> dict:

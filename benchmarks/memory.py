@@ -28,6 +28,7 @@ import numpy as np
 from clients import resident
 
 import mixmo_keras
+from mixmo_keras import arguments as checks
 from mixmo_keras import datasets, files, search, version
 from mixmo_keras.experiments import logs, tables
 from mixmo_keras.training.checkpoints import Checkpoints
@@ -174,6 +175,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     asked = options.minutes is not None or options.trials is not None
     if asked == options.docs or (options.docs and options.keep):
         parser.error("pass --minutes, --trials or both; or --docs alone")
+    with checks.told_by(parser):
+        if options.minutes is not None:
+            checks.number("minutes", options.minutes, above=0)
+        if options.trials is not None:
+            checks.integer("trials", options.trials, least=1)
     kept, page = DOCS / "figures/memory.json", DOCS / "results.md"
     if options.docs:
         figures = json.loads(kept.read_text())

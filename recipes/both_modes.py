@@ -16,6 +16,7 @@ import noisy_labels
 import numpy as np
 
 import mixmo_keras
+from mixmo_keras import arguments as checks
 from mixmo_keras import experiments, files
 from mixmo_keras.experiments import gains, tables
 
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
         options.docs and (options.keep or options.data_dir or options.rounds != parser.get_default("rounds"))
     ):
         parser.error("give a setting to time its networks, or --docs alone")
+    with checks.told_by(parser):
+        checks.integer("rounds", options.rounds, least=1)
     if options.docs:
         kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}
         page = noisy_labels.DOCS / "multiplexing.md"

@@ -18,6 +18,7 @@ import functools
 import digits
 import noisy_labels
 
+from mixmo_keras import arguments as checks
 from mixmo_keras import files
 from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
@@ -69,6 +70,10 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
     )
     parser.add_argument("--encoder-noise", type=float, help="in place of the default")
     options = gains_command.parse(parser, arguments)
+    with checks.told_by(parser):  # these are of the second training: here, before the first
+        checks.number("rate", options.rate, above=0)
+        if options.encoder_noise is not None:
+            checks.number("encoder_noise", options.encoder_noise, least=0)
     name = f"fine_tuning-{options.setting}-{options.noise:g}"
     document = functools.partial(write_docs, name)
     return gains_command.run(options, DOCS / f"figures/{name}.json", measure, texts, document)

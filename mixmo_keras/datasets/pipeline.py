@@ -216,6 +216,7 @@ def _check_images(dataset: tf.data.Dataset) -> None:
 
 
 def _num_images(dataset: tf.data.Dataset) -> int:
+    arguments.instance("dataset", dataset, tf.data.Dataset, "a tf.data.Dataset, as datasets.load gives it")
     cardinality = int(dataset.cardinality())
     if cardinality == tf.data.INFINITE_CARDINALITY:
         _check_images(dataset)  # raises

@@ -28,12 +28,22 @@ SPLITS = ("train", "validation", "test", "train+validation")
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a model needs to know of a dataset. `image_shape` is (H, W, C), `normalization` as `MixMo` takes it."""
+    """What a model needs to know of a dataset. `image_shape` is (H, W, C), `normalization` as `MixMo` takes it.
+
+    Raises:
+        ValueError: a name that is no text, classes that aren't texts, another shape.
+    """
 
     name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     normalization: tuple | str = "auto"
+
+    def __post_init__(self):
+        arguments.instance("name", self.name, str, "a text")
+        if not isinstance(self.image_shape, tuple) or None not in self.image_shape:  # TFDS' where images differ
+            object.__setattr__(self, "image_shape", arguments.image_shape("image_shape", self.image_shape))
+        object.__setattr__(self, "class_names", tuple(arguments.names("class_names", self.class_names)))
 
     @property
     def num_classes(self) -> int:
@@ -54,6 +64,10 @@ class Source:
     info: Callable[[str | None], Info]
     load: Callable[[str, str | None, bool], tf.data.Dataset]
     right: Callable[[str, str | None, bool], tf.data.Dataset] | None = None
+
+    def __post_init__(self):
+        for name in ("info", "load", *(() if self.right is None else ("right",))):
+            arguments.function(name, getattr(self, name), "a split and a folder" if name != "info" else "a folder")
 
 
 # -- what users call ---------------------------------------------------------------------------------------------------
@@ -226,6 +240,15 @@ def tensorflow_dataset(
         border: Number of pixels cut off on every side after resizing, see `resizing.center_crop`. Defaults to 0.
         labels: TFDS' name of other labels of all but the test split, such as people's of which some are wrong.
     """
+    arguments.instance("name", name, str, "a text")
+    arguments.instance("splits", splits, Mapping, "a mapping of our splits' names to TFDS'")
+    for ours, theirs in splits.items():
+        arguments.choice("splits", ours, SPLITS)
+        arguments.instance("splits", theirs, str, "a mapping to texts")
+    for keyword, value in (("archive", archive), ("labels", labels)):
+        arguments.instance(keyword, value, (str, type(None)), "a text or None")
+    size = None if size is None else arguments.image_size("size", size)
+    border = arguments.integer("border", border, least=0)
 
     def describe(data_dir: str | None) -> Info:
         about = _prepared(name, archive, data_dir).info

@@ -54,7 +54,11 @@ def corrupted_batches(
         names: Names of `CORRUPTIONS`. Defaults to all.
         seed: Seed of what is drawn. Defaults to 0.
     """
-    for name in CORRUPTIONS if names is None else names:
+    names = list(CORRUPTIONS) if names is None else arguments.names("names", names)
+    if not names:
+        raise ValueError("`names` must hold a corruption at least, got an empty list.")
+    seed = arguments.integer("seed", seed, least=0)
+    for name in names:
         for severity in SEVERITIES:
             corrupted = [
                 (corrupt(images, name, severity, seed + number), labels)

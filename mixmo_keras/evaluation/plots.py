@@ -14,6 +14,7 @@ from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.augmentation import Augmentation
 from mixmo_keras.mixing.masks import MaskFunction
 from mixmo_keras.mixing.ratios import loss_weights
+from mixmo_keras.training import data_checks
 
 
 def mixing_gallery(
@@ -38,6 +39,7 @@ def mixing_gallery(
     images = np.asarray(images, "float32")
     if images.ndim != 4 or len(images) < 2:
         raise ValueError(f"`images` must be at least two images (n, H, W, C), got shape {images.shape}.")
+    data_checks.check_pixels(images)
     num_draws = arguments.integer("num_draws", num_draws, least=1)
     seed = arguments.integer("seed", seed)
     two = images[:2]
@@ -90,6 +92,12 @@ def augmentation_gallery(
     images = np.asarray(images, "float32")
     if images.ndim != 4 or not len(images):
         raise ValueError(f"`images` must be images (n, H, W, C), got shape {images.shape}.")
+    data_checks.check_pixels(images)
+    arguments.instance("augmentations", augmentations, Mapping, "a mapping of titles to augmentations")
+    for layer in augmentations.values():
+        arguments.instance("augmentations", layer, Augmentation, "a mapping of titles to mixmo_keras' augmentations")
+    if not augmentations:
+        raise ValueError("`augmentations` must hold an augmentation at least, got an empty mapping.")
     num_draws = arguments.integer("num_draws", num_draws, least=1)
     seed = arguments.integer("seed", seed)
     figure = Figure(
@@ -111,6 +119,7 @@ def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> 
     ratios = np.linspace(0, 1, 201, dtype="float32")
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axis = figure.subplots()
+    arguments.instance("weight_roots", weight_roots, (tuple, list), "a list of numbers")
     for root in weight_roots:
         if root is not None:
             arguments.number("weight_roots", root, above=0, otherwise=" each, or None for equal weights")
@@ -126,6 +135,8 @@ def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: float = 110) -> Path:
     """Writes a figure as the file that its ending names, such as `.png` or `.svg`, whole or not at all."""
+    if not hasattr(figure, "savefig"):
+        raise ValueError(f"`figure` must be a figure of matplotlib's, got {figure!r}.")
     arguments.instance("path", path, (str, os.PathLike), "the path of a file")
     dpi = arguments.number("dpi", dpi, above=0)
     with files.replacing(path) as part:

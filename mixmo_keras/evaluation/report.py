@@ -144,6 +144,7 @@ def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = N
 
 def page(evaluation: Evaluation, run: Run | None = None) -> str:
     """The report as HTML with everything inside."""
+    arguments.instance("evaluation", evaluation, Evaluation, "what `evaluate` gives")
     figures, run = evaluation.figures, run or Run()
     images = figures["images"]
     drawn = [_figure_element(section, section.draw(evaluation)) for section in charts.sections(evaluation)]

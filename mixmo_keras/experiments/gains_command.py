@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from mixmo_keras import arguments as checks
 from mixmo_keras import files
 from mixmo_keras.experiments import gains, tables
 from mixmo_keras.experiments.gains import Figures, Row
@@ -44,8 +45,14 @@ def parser(
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """The options; ends with an error where `--docs` stands beside one that decides what is measured."""
+    """The options; ends with an error where `--docs` stands beside one that decides what is measured, and for wrong ones."""
     options = parser.parse_args(arguments)
+    with checks.told_by(parser):
+        checks.number("noise", options.noise, least=0, most=1)
+        for seed in options.seeds:
+            checks.integer("seeds", seed, least=0)
+        for name in ("seeds", "rows"):
+            checks.different(name, getattr(options, name))
     for option, value in vars(options).items():
         if options.docs and option not in _OF_DOCS and value != parser.get_default(option):
             parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")
@@ -72,16 +79,47 @@ def run(
         SystemExit: what can't be read, run or written.
     """
     try:
-        measured = json.loads(kept.read_text()) if options.docs else measure(options)
+        measured = read(kept) if options.docs else measure(options)
         shown = show(measured, options.ours)
         if options.docs:
             document(measured, shown)
+        print("\n" + "\n\n".join(shown.values()))
+        if options.keep:
+            keep(kept, measured)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
-    print("\n" + "\n\n".join(shown.values()))
-    if options.keep:
-        files.write_json(kept, measured)
     return measured
+
+
+def read(kept: Path) -> Measured:
+    """The figures that were kept in a file.
+
+    Raises:
+        ValueError: nothing was kept there, or the file is damaged.
+    """
+    if not kept.exists():
+        raise ValueError(f"nothing was kept in {kept}: measure first, and pass --keep.")
+    measured = json.loads(kept.read_text())
+    if not isinstance(measured, dict) or not all(isinstance(by_seed, dict) for by_seed in measured.values()):
+        raise ValueError(f"{kept} holds no figures by row and seed.")
+    return measured
+
+
+def keep(kept: Path, measured: Measured) -> None:
+    """Writes figures into a file, in the place of those of the same rows and seeds.
+
+    Raises:
+        ValueError: there are none, or the file has figures of other rows or seeds, which would be gone.
+    """
+    if not measured:
+        raise ValueError(f"--keep has nothing to keep in {kept}: no run of these rows and seeds is finished.")
+    before = read(kept) if kept.exists() else {}
+    lost = [f"{row}, seed {seed}" for row in before for seed in before[row] if seed not in measured.get(row, {})]
+    if lost:
+        raise ValueError(
+            f"{kept} also holds figures of {'; '.join(lost)}: pass their --rows and --seeds too, or remove the file."
+        )
+    files.write_json(kept, measured)
 
 
 def measure(options: argparse.Namespace, settings: Mapping[str, Recipe], rows: Mapping[str, Row]) -> Measured:

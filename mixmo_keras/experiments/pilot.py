@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,11 @@ def run(
         For JSON: `images` (to train on and to validate on), `epochs`, and `runs`, each with `variant`, `width`, `seed`,
         `num_classes`, the `seconds` that it took, and by epoch `accuracy` and `nll`.
     """
+    arguments.function("backbone", backbone, "the width")
+    arguments.instance("folder", folder, (str, os.PathLike, type(None)), "the path of a folder or None")
+    for name, values in (("widths", widths), ("seeds", seeds)):
+        arguments.instance(name, values, Sequence, "a list of integers")
+    fresh = arguments.boolean("fresh", fresh)
     images_a_step = _images_a_step(rows, batch_repetitions)
     epochs = arguments.integer("epochs", epochs, least=1)
     widths = [arguments.integer("widths", width, least=1) for width in widths]

@@ -160,7 +160,7 @@ class _MutualInformation(MeanOverImages):
     of_members = True
 
     def values(self, logits, labels):
-        return uncertainty.mutual_information(logits)
+        return uncertainty.information_of_members(logits)
 
 
 def mutual_information(member_logits) -> float:

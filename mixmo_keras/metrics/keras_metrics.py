@@ -1,7 +1,9 @@
 """Figures as Keras metrics: batch by batch, under any `tf.distribute` strategy, and on JAX.
 
 A metric's class names the `figure` that it streams; what it adds up are that figure's statistics. It takes labels, integers
-(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K).
+(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K). Arrays that are none raise a
+`ValueError`. In tensors, whose values a compiled step can't refuse, images with labels that are no classes, or with logits
+that are NaN or infinite, make the result NaN.
 """
 
 import dataclasses
@@ -49,16 +51,23 @@ class _KerasMetric(keras.metrics.Metric):
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        if not (ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor)):
+            y_pred = arguments.logits("y_pred", y_pred, of_members=np.ndim(y_pred) == 3)
+            y_true = arguments.labels("y_true", y_true, y_pred.shape[-1], len(y_pred))
         labels = _integer_labels(y_true)
         weights = ops.ones(ops.shape(labels)) if sample_weight is None else ops.reshape(sample_weight, (-1,))
         self._add(*self._rows(labels, ops.cast(y_pred, "float32"), ops.cast(weights, "float32")))
 
     def _add(self, labels, logits, weights):
-        for name, value in self.figure.update(logits, labels, weights).items():
-            self.statistics[name].assign_add(ops.cast(value, self.statistics[name].dtype))
+        broken = ops.any(_broken(labels, logits, weights))
+        for name, value in self.figure.update(logits, _classes(labels, logits), weights).items():
+            value = ops.cast(value, self.statistics[name].dtype)
+            self.statistics[name].assign_add(ops.where(broken, ops.cast(float("nan"), value.dtype), value))
 
     def result(self):
-        return self.figure.result({name: ops.convert_to_tensor(value) for name, value in self.statistics.items()})
+        statistics = {name: ops.convert_to_tensor(value) for name, value in self.statistics.items()}
+        broken = sum(ops.sum(ops.cast(ops.isnan(values), "int32")) for values in statistics.values())
+        return ops.where(broken > 0, float("nan"), self.figure.result(statistics))
 
     def get_config(self):
         return {**super().get_config(), **dataclasses.asdict(self.figure)}
@@ -136,18 +145,20 @@ class RankedMetric(NetworkMetric):
         replica = ops.cast(replica, "int32")
         rows = (self.count + ops.cumsum(counted) - 1) * num_replicas + replica
         rows = ops.where(counted > 0, ops.minimum(rows, self.capacity), self.capacity + 1)
-        for name, values in self.figure.update(logits, labels, weights).items():
+        broken = _broken(labels, logits, weights)
+        for name, values in self.figure.update(logits, _classes(labels, logits), weights).items():
             variable = self.statistics[name]
             padded = ops.concatenate([variable, ops.zeros((1,), variable.dtype)])  # a last row for what is left out
-            values = ops.cast(values, variable.dtype)
+            values = ops.where(broken, ops.cast(float("nan"), variable.dtype), ops.cast(values, variable.dtype))
             variable.assign(ops.scatter_update(padded, rows[:, None], values)[:-1])
         self.count.assign_add(ops.sum(counted))
 
     def result(self):
         statistics = {name: ops.convert_to_tensor(rows) for name, rows in self.statistics.items()}
-        too_many = statistics["counted"][-1] > 0
+        counted = statistics["counted"]
+        unknown = ops.logical_or(counted[-1] > 0, ops.any(ops.isnan(counted)))  # too many, or broken ones
         value = self.figure.result({name: rows[:-1] for name, rows in statistics.items()})
-        return ops.where(too_many, float("nan"), value)
+        return ops.where(unknown, float("nan"), value)
 
     def get_config(self):
         return {**super().get_config(), "capacity": self.capacity}
@@ -192,3 +203,15 @@ def _integer_labels(labels):
     if len(labels.shape) == 2:
         labels = ops.argmax(labels, axis=-1) if labels.shape[1] > 1 else ops.squeeze(labels, axis=1)
     return ops.cast(labels, "int32")
+
+
+def _broken(labels, logits, weights):
+    """Whether each image that counts has a label that is no class, or logits that are not finite: (rows,)."""
+    finite = ops.all(ops.isfinite(logits), axis=tuple(range(1, len(logits.shape))))
+    known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
+    return ops.logical_and(weights > 0, ops.logical_not(ops.logical_and(finite, known)))
+
+
+def _classes(labels, logits):
+    """Labels within the classes, so that none is looked up outside."""
+    return ops.clip(labels, 0, logits.shape[-1] - 1)

@@ -1,17 +1,20 @@
 """How unsure an ensemble is of each image, from its members' logits (n, M, K); every function gives (n,).
 
-Of NumPy arrays or of tensors alike: the exported SavedModel computes the same. The higher, the stranger the image.
+Of NumPy arrays or of tensors alike: the exported SavedModel computes the same. The higher, the stranger the image. Arrays
+must be finite logits of at least one image, or a `ValueError` is raised; of tensors the shape alone is looked at.
 """
 
 from collections.abc import Callable
 
-from keras import ops
+from keras import KerasTensor, ops
 
+from mixmo_keras import arguments
 from mixmo_keras.metrics.figures import namespace
 
 
 def predictive_entropy(logits):
     """Entropy in nats of an ensemble's probabilities, from its logits (n, K): all uncertainty together."""
+    logits = _checked(logits)
     xp = namespace(logits)
     logs = xp.log_softmax(logits, axis=-1)
     return -xp.sum(xp.exp(logs) * logs, axis=-1)
@@ -22,6 +25,11 @@ def mutual_information(member_logits):
 
     Depeweg et al., 2018. 0 for a single member.
     """
+    return information_of_members(_checked(member_logits, of_members=True))
+
+
+def information_of_members(member_logits):
+    """`mutual_information` of logits that were checked, and of no image."""
     xp = namespace(member_logits)
     logs = xp.log_softmax(member_logits, axis=-1)
     of_mean = xp.logsumexp(logs, axis=1) - xp.log(float(logs.shape[1]))
@@ -31,12 +39,14 @@ def mutual_information(member_logits):
 
 def one_minus_confidence(logits):
     """1 − the probability of the most probable class, from an ensemble's logits (n, K) (Hendrycks and Gimpel, 2017)."""
+    logits = _checked(logits)
     xp = namespace(logits)
     return 1 - xp.max(xp.softmax(logits, axis=-1), axis=-1)
 
 
 def energy(logits):
     """−log Σ_k exp(logit_k), from logits (n, K) (Liu et al., 2020); of logarithms of probabilities it is always 0."""
+    logits = _checked(logits)
     xp = namespace(logits)
     return -xp.logsumexp(logits, axis=-1)
 
@@ -46,7 +56,7 @@ def scores(member_logits, average: Callable) -> dict:
 
     The energy is that of the members' mean logits, however the ensemble averages: probabilities have lost it.
     """
-    member_logits = ops.convert_to_tensor(member_logits)
+    member_logits = ops.convert_to_tensor(_checked(member_logits, of_members=True), "float32")
     logits = average(member_logits)
     return {
         "max_probability": one_minus_confidence(logits),
@@ -54,3 +64,15 @@ def scores(member_logits, average: Callable) -> dict:
         "energy": energy(ops.mean(member_logits, axis=1)),
         "mutual_information": mutual_information(member_logits),
     }
+
+
+def _checked(logits, of_members: bool = False):
+    """Logits whose shape was looked at, and in arrays the values too: (n, K), or (n, M, K) for `of_members`."""
+    name = "member_logits" if of_members else "logits"
+    if not (ops.is_tensor(logits) or isinstance(logits, KerasTensor)):
+        return arguments.logits(name, logits, of_members)
+    if len(logits.shape) != (3 if of_members else 2):
+        raise ValueError(
+            f"`{name}` must be {'(n, M, K)' if of_members else '(n, K)'}, got shape {tuple(logits.shape)}."
+        )
+    return logits

@@ -176,7 +176,7 @@ def get(augmentation: keras.layers.Layer | str | None) -> Callable | None:
         return PadCropFlip()
     if augmentation is not None and keras_augmentation.is_keras(augmentation):
         return keras_augmentation.KerasAugmentation(augmentation)
-    call = getattr(augmentation, "call", augmentation)
+    call = None if isinstance(augmentation, type) else getattr(augmentation, "call", augmentation)
     if augmentation is not None and (not callable(call) or "seed" not in inspect.signature(call).parameters):
         raise ValueError(
             "`augmentation` must be a layer that is called as augment(images, seed=...), a name or None; "
@@ -210,7 +210,21 @@ def apply(augmentation: Callable | None, images, drawn: Any):
     if augmentation is None:
         return images
     if isinstance(augmentation, Augmentation):
-        return augmentation.apply(images, *drawn)
-    return augmentation(
-        images, seed=drawn.fork("apply")
-    )  # from its start each time: the same seed gives the same images
+        augmented = augmentation.apply(images, *drawn)
+    else:  # from the seed's start each time: the same seed gives the same images
+        augmented = augmentation(images, seed=drawn.fork("apply"))
+    same_shape = tuple(getattr(augmented, "shape", ()))[1:] == tuple(images.shape)[1:]
+    if not same_shape or _dtype(augmented) != _dtype(images):
+        raise ValueError(
+            f"`augmentation` must return images of the same shape and dtype, {tuple(images.shape)} of {_dtype(images)}; "
+            f"{augmentation!r} returned {_described(augmented)}."
+        )
+    return augmented
+
+
+def _dtype(images) -> str:
+    return keras.backend.standardize_dtype(images.dtype)
+
+
+def _described(images) -> str:
+    return f"{tuple(images.shape)} of {_dtype(images)}" if hasattr(images, "shape") else repr(images)

@@ -78,6 +78,11 @@ class Batching:
         """How often the step itself repeats what it is given."""
         return 1 if self.already_repeated else self.repetitions
 
+    @property
+    def copies(self) -> int:
+        """How often every image is in a batch as it comes."""
+        return self.repetitions if self.already_repeated else 1
+
     def get_config(self) -> dict:
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return config | {name: keras.saving.serialize_keras_object(config[name]) for name in _OBJECTS}

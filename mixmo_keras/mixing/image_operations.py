@@ -47,7 +47,8 @@ def operated(images, operations, magnitudes, fill: float = 128.0):
     """
     if images.shape[-1] not in (1, 3):
         raise ValueError(f"Images must have one channel or three to be operated on, got {images.shape[-1]}.")
-    pixels = ops.clip(ops.round(ops.cast(images, "float32")), 0.0, 255.0)
+    # NaN is no index of a histogram; a step looks for it in the images as they came
+    pixels = ops.clip(ops.round(ops.nan_to_num(ops.cast(images, "float32"))), 0.0, 255.0)
     operations = ops.reshape(operations, (-1, 1, 1, 1))
     of_row = ops.reshape(magnitudes, (-1, 1, 1, 1))
 

@@ -158,7 +158,8 @@ def equalized(images, bins: int = 256):
     The formula is that of keras.layers.Equalization for a single image.
     """
     num_images, num_pixels, channels = ops.shape(images)[0], images.shape[1] * images.shape[2], images.shape[3]
-    values = ops.cast(ops.clip(images / 255 * (bins - 1), 0, bins - 1), "int32")
+    # NaN is no index of a histogram; a step looks for it in the images as they came
+    values = ops.cast(ops.clip(ops.nan_to_num(images) / 255 * (bins - 1), 0, bins - 1), "int32")
     values = ops.reshape(values, (-1, num_pixels, channels))
     first = bins * (ops.arange(num_images)[:, None, None] * channels + ops.arange(channels)[None, None, :])
     places = ops.reshape(values + ops.cast(first, "int32"), (-1,))

@@ -127,13 +127,23 @@ def draw_masks(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int,
     mask_function = mask_functions.get(mixing.mask)
     first = mask_functions.linear(seed, ratios[:, 0], size)
     if mask_function is not mask_functions.linear:
-        binary = mask_function(seed.fork("mask"), ratios[:, 0], size)
+        binary = _checked_mask(mask_function(seed.fork("mask"), ratios[:, 0], size), mask_function, size)
         use_binary = seed.fork("binary").uniform(()) < mixing.mask_probability(progress)
         first = ops.where(use_binary, binary, first)
     masks = share_out(first, ratios)
     roles = seeds.permutations(seed.fork("roles"), 1, num_members)[0]
     masks = ops.take(masks, roles, axis=1)
     return unmix(masks, mixing.unmixing_rate(progress)) if mixing.unmixing else masks
+
+
+def _checked_mask(mask, function, size):
+    """A mask that a function gave for maps of a size (height, width, channels)."""
+    height, width, channels = size
+    shape = tuple(getattr(mask, "shape", ()))
+    if len(shape) != 4 or shape[1:3] != (height, width) or shape[3] not in (1, channels):
+        name, returned = getattr(function, "__name__", function), shape if shape else repr(mask)
+        raise ValueError(f"A mask must be (B, {height}, {width}, 1 or {channels}); {name} returned {returned}.")
+    return mask
 
 
 def visible_ratios(masks):

@@ -1,6 +1,7 @@
 """An ensemble that begins as the classifier one has: the same answers, from which members then learn to differ."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -97,10 +98,7 @@ def _model_of(classifier) -> keras.Model:
     if isinstance(classifier, (str, os.PathLike)):
         if Path(classifier).suffix != ".keras" and "://" not in str(classifier):
             raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file, got {classifier!r}.")
-        try:
-            classifier = keras.models.load_model(classifier)  # compiled: its loss tells what it was trained for
-        except (TypeError, ValueError):  # with what this process doesn't know
-            classifier = keras.models.load_model(classifier, compile=False)
+        classifier = _loaded(classifier)
     arguments.instance("classifier", classifier, keras.Model, "a Keras model or the path of a .keras file")
     if isinstance(classifier, DeepEnsemble):
         raise ValueError("`classifier` must be one network, got a DeepEnsemble: pass one of its networks.")
@@ -112,6 +110,19 @@ def _model_of(classifier) -> keras.Model:
             "average logits alone are classifiers of one head."
         )
     return classifier.fused()
+
+
+def _loaded(path) -> keras.Model:
+    """The model of a `.keras` file, compiled where it can be: its loss tells what it was trained for."""
+    if "://" not in str(path) and not zipfile.is_zipfile(path):
+        what = "is no .keras file, or a damaged one" if Path(path).exists() else "doesn't exist"
+        raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file: {path} {what}.")
+    try:
+        return keras.models.load_model(path)
+    except KeyError as error:  # of the archive
+        raise ValueError(f"`classifier` must be the path of a .keras file: {path} is none, {error.args[0]}.") from None
+    except (TypeError, ValueError):  # with what this process doesn't know
+        return keras.models.load_model(path, compile=False)
 
 
 def _check_task(source: keras.Model, ends_in: str) -> None:

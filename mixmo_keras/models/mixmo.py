@@ -326,7 +326,7 @@ class MixMo(Multiplexing):
         """
         images, labels, weights, *_ = batches.unpack(data)
         loss = checks.sound_loss(self, aim.loss, gradients)
-        checks.note(self, step, images, labels, weights, loss)
+        checks.note(self, step, images, labels, weights, loss, self.batching.copies)
         rows, member_logits = flatten_members(batch.labels, aim.logits)
         weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
         for metric in self.metrics:

@@ -57,11 +57,14 @@ def load_reference_checkpoint(
         FileNotFoundError: no such file.
         ValueError: the file is damaged, not a checkpoint, or of another network.
     """
+    arguments.instance("path", path, (str, os.PathLike), "the path of a file")
     state = _read(path)
     try:
         network = _recognise(state)
     except ValueError as error:
         raise ValueError(f"{path} is not a checkpoint of MixMo's PyTorch implementation: {error}") from error
+    if broken := [key for key, value in state.items() if not np.isfinite(value).all()]:
+        raise ValueError(f"{path} holds NaN or infinite weights ({broken[0]}).")
     recognised = dict(num_classes=network.num_classes, input_shape=input_shape, normalization=network.normalization)
     if network.num_members == 1:
         model = SingleNetwork(network.backbone, **{**recognised, **options})
@@ -87,6 +90,8 @@ def save_reference_checkpoint(model: MixMo, path: str | os.PathLike, epoch: int 
         ImportError: PyTorch is not installed.
         ValueError: the model is of another kind.
     """
+    arguments.instance("model", model, MixMo, "a MixMo")
+    arguments.instance("path", path, (str, os.PathLike), "the path of a file")
     torch = _torch()
     epoch = arguments.integer("epoch", epoch, least=0)
     try:
@@ -115,9 +120,9 @@ def _torch():
 
 
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    torch = _torch()
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}.")
+    torch = _torch()
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content["classifier_state_dict"]

@@ -124,9 +124,12 @@ class MixingBlock(keras.layers.Layer):
     """
 
     def call(self, features, masks=None):
+        if len(features.shape) != 5:
+            raise ValueError(f"`features` must be (B, M, h, w, c), got {tuple(features.shape)}.")
         if masks is None:
             return ops.sum(features, axis=1)
-        if len(masks.shape) != 5 or masks.shape[1] != features.shape[1]:
+        beside = zip(masks.shape[1:4], features.shape[1:4], strict=False)
+        if len(masks.shape) != 5 or any(None not in pair and pair[0] != pair[1] for pair in beside):
             raise ValueError(
                 "`masks` must be (B, M, h, w, 1 or c) beside `features` (B, M, h, w, c); "
                 f"got masks {tuple(masks.shape)} and features {tuple(features.shape)}."

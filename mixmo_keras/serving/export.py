@@ -65,6 +65,8 @@ def export(
         OSError: it can't be written, as on a full disk.
         ValueError: what exists is no SavedModel; names that are not K texts.
     """
+    if not all(hasattr(model, name) for name in ("num_classes", "image_shape", "average")):
+        raise ValueError(f"`model` must be a MixMo or a DeepEnsemble, got {model!r}.")
     arguments.instance("path", path, (str, os.PathLike), "the path of a folder")
     overwrite, verbose = arguments.boolean("overwrite", overwrite), arguments.boolean("verbose", verbose)
     max_pixels = arguments.integer("max_pixels", max_pixels, least=1)

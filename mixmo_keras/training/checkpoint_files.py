@@ -53,13 +53,16 @@ def read_of_model(path: str | os.PathLike) -> tuple[dict, list[np.ndarray]]:
     """As `read`, of a model in training: the header has the `variables`' names and shapes, and the `seconds` it took.
 
     Raises:
-        One of `DAMAGED`: as `read`; or there are fewer arrays than variables.
+        One of `DAMAGED`: as `read`; or there are fewer arrays than variables, or weights that are NaN or infinite.
     """
     header, arrays = read(path)
     if not isinstance(header["variables"], list) or not isinstance(header["seconds"], (int, float)):
         raise ValueError("its header is no checkpoint's")
     if len(arrays) < len(header["variables"]):
         raise ValueError(f"it has {len(arrays)} arrays of {len(header['variables'])} variables")
+    for (name, _), array in zip(header["variables"], arrays, strict=False):
+        if name.startswith("model/") and not np.isfinite(array.astype("float64")).all():
+            raise ValueError(f"it holds NaN or infinite weights, {name}")
     return header, arrays
 
 

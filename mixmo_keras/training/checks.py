@@ -10,10 +10,11 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals
-from mixmo_keras.training import data_checks
+from mixmo_keras.training import data_checks, distribution
 
 _LOSS, _LABEL, _IMAGE = range(3)  # rows of `noted`
-_SHARES, _WEIGHTS = float("inf"), float("-inf")  # in place of the lowest label: not labels (n,), but these, are wrong
+# in place of the lowest label: not labels (n,), but these, are wrong
+_SHARES, _WEIGHTS, _COPIES = float("inf"), float("-inf"), float(np.finfo("float32").min)
 _CHECK_EVERY = 50  # executions: reading a variable waits for the device
 
 
@@ -41,7 +42,17 @@ class Incidents(keras.layers.Layer):
     def load_own_variables(self, store):
         """Nothing that was noted is about what comes; and files of an earlier version may not have it."""
 
-    def note(self, step, num_classes: int, loss=None, labels=None, images=None, weights=None, raw_pixels: bool = True):
+    def note(
+        self,
+        step,
+        num_classes: int,
+        loss=None,
+        labels=None,
+        images=None,
+        weights=None,
+        raw_pixels: bool = True,
+        copies: int = 1,
+    ):
         """Notes the first step with a non-finite loss, the first bad labels or weights, odd images.
 
         Args:
@@ -52,6 +63,7 @@ class Incidents(keras.layers.Layer):
             images: (n, ...), or `None`.
             weights: of the images, or `None`.
             raw_pixels: whether pixels should run from 0 to 255.
+            copies: how often all images of the batch are in it, one time after the other.
         """
         nothing = ops.zeros((3,))
         rows = [nothing, nothing, nothing]
@@ -66,6 +78,8 @@ class Incidents(keras.layers.Layer):
             weights = ops.cast(weights, "float32")
             rows[_LABEL] = row(ops.logical_not(ops.all((weights >= 0) & ops.isfinite(weights))), _WEIGHTS)
         if labels is not None:
+            if copies > 1:
+                rows[_LABEL] = row(_differ_between_copies(labels, copies), _COPIES)
             bad, low, high = _bad_labels(labels, num_classes)
             rows[_LABEL] = ops.where(bad, row(bad, low, high), rows[_LABEL])
         if images is not None:
@@ -106,9 +120,19 @@ def _bad_labels(labels, num_classes: int):
     return ops.logical_not((low >= 0) & (high < num_classes) & whole), low, high
 
 
-def note(model, step, images, labels, weights=None, loss=None) -> None:
+def _differ_between_copies(labels, copies: int):
+    """Whether a batch that should have all images, then all again, has not: by the labels (n, ...)."""
+    count = ops.shape(labels)[0]
+    first = ops.arange(count) % ops.maximum(count // copies, 1)
+    differ = ops.any(ops.not_equal(labels, ops.take(labels, first, axis=0)))
+    return ops.logical_or(differ, ops.not_equal(count % copies, 0))
+
+
+def note(model, step, images, labels, weights=None, loss=None, copies: int = 1) -> None:
     """Notes what is wrong with a batch of a model's data (n, ...), or with its loss."""
-    model.incidents.note(step, model.num_classes, loss, labels, images, weights, model.expects_raw_pixels)
+    if distribution.num_replicas(model) > 1:  # each has a part of the batch, which need not hold every copy
+        copies = 1
+    model.incidents.note(step, model.num_classes, loss, labels, images, weights, model.expects_raw_pixels, copies)
 
 
 def sound_loss(model, loss, gradients):
@@ -196,6 +220,8 @@ def raise_incidents(model) -> None:
             error = data_checks.weight_error(" others")
         elif labels[0] == _SHARES:
             error = data_checks.shares_error(model.num_classes)
+        elif labels[0] == _COPIES:
+            error = data_checks.copies_error(model.batching.repetitions)
         else:
             error = data_checks.label_error(model.num_classes, *labels)
         raise ValueError(f"{error}{_if_spoiled(model)}")

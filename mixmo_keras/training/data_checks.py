@@ -259,6 +259,14 @@ def shares_error(num_classes: int, such_as: str = "") -> ValueError:
     )
 
 
+def copies_error(repetitions: int) -> ValueError:
+    """The error to raise for batches that don't come repeated."""
+    return ValueError(
+        f"With `already_repeated` each batch has all its images, then all again, {repetitions} times, as "
+        f"datasets.batches(..., repetitions={repetitions}) makes them; the data holds a batch with other labels in a copy."
+    )
+
+
 def weight_error(got: str) -> ValueError:
     """The error to raise for sample weights that are none."""
     return ValueError(f"`sample_weight` must be finite numbers of at least 0, got{got}.")

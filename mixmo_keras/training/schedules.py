@@ -120,9 +120,13 @@ class Published:
     schedule: Callable[[float], ProgressSchedule]
     rate: float
 
+    def __post_init__(self):
+        arguments.function("schedule", self.schedule, "the learning rate")
+        object.__setattr__(self, "rate", arguments.number("rate", self.rate, above=0))
+
     def learning_rate(self, images_a_step: float) -> float:
         """After warm-up, for so many different images a step: rows by batch repetitions."""
-        return self.rate * images_a_step / 64
+        return self.rate * arguments.number("images_a_step", images_a_step, above=0) / 64
 
     def of(self, images_a_step: float = 64) -> ProgressSchedule:
         """The schedule for so many different images a step."""

@@ -35,8 +35,8 @@ class SAM:
     adaptive: bool = False
 
     def __post_init__(self):
-        arguments.number("radius", self.radius, above=0)
-        arguments.boolean("adaptive", self.adaptive)
+        object.__setattr__(self, "radius", arguments.number("radius", self.radius, above=0))
+        object.__setattr__(self, "adaptive", arguments.boolean("adaptive", self.adaptive))
 
     def get_config(self) -> dict:
         return dataclasses.asdict(self)

@@ -216,6 +216,11 @@ def anything_else(of: str, name: str, call: Call, bad: Iterable, pattern: str) -
     return _rows(of, name, call, bad, pattern)
 
 
+def first_quickly(rows: list[Row]) -> list[Row]:
+    """The rows of an argument, of which all but the first are left to `make slow`: they take the same way, and as long."""
+    return [rows[0], *[dataclasses.replace(row, slow=True) for row in rows[1:]]]
+
+
 def _rows(of: str, name: str, call: Call, values: Iterable, pattern: str) -> list[Row]:
     return [Row(f"{of}({name}={_short(value)})", _calling(call, value), pattern) for value in values]
 

@@ -204,6 +204,11 @@ FOLDERS = [
         with_file("broken.png", lambda path: picture(path, format="TIFF")),
         UNREADABLE,
     ),
+    Row(
+        "folder(a small file of 80 million pixels)",
+        with_file("broken.png", lambda path: Image.new("1", (9000, 9000)).save(path)),
+        f"{UNREADABLE}.*9000×9000 pixels, more than the 67,108,864 that are read",
+    ),
     Row("folder(link of a folder to itself)", with_file("loop", link("."))),
     Row("folder(grey images among colour)", with_file("grey.png", lambda path: picture(path, mode="L"))),
     Row("folder(palette)", with_file("palette.png", lambda path: picture(path, mode="P"))),

@@ -304,6 +304,26 @@ def test_answers_of_servers(row, here, record_property):
     check(row, here, record_property)
 
 
+def test_nothing_is_asked_twice(tmp_path):
+    """A busy server may have computed the answer already."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+        threading.Thread(target=busy, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/digits"
+        with pytest.raises(ValueError, match="answered 503"):
+            predict.over_rest(url, [b"image"], timeout=5)
+        listening.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+def busy(listening):
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(1 << 16)
+        connection.sendall(http(b"busy", "503 Service Unavailable"))
+
+
 def damaged(change):
     """Asks a copy of the exported model in which something was changed."""
 

@@ -9,6 +9,7 @@ from unittest import mock
 import keras_tuner
 import pytest
 import search as search_recipe
+from bad_inputs.damaged_files import CONTENTS
 from bad_inputs.harness import LossError, Row, check, each, would_begin
 
 from mixmo_keras import pilot, plots
@@ -165,17 +166,6 @@ def searched(tmp_path_factory):
     return folder
 
 
-CONTENTS = {
-    "nothing": "",
-    "a list": "[1]",
-    "null": "null",
-    "a number": "3",
-    "a text": '"x"',
-    "half an object": '{"a": ',
-    "an empty object": "{}",
-    "zeros": "\0" * 50,
-    "another object": '{"a": {"b": 1}}',
-}
 FILES = {
     "settings.json": "settings.json .*damaged|with other settings",
     "trials/oracle.json": r"oracle\.json .*damaged",

@@ -9,14 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from bad_inputs import elsewhere, harness, test_data_without_end, test_deep_ensembles, test_training_and_answers
-from bad_inputs.harness import LossError, Row, each, judge
-from bad_inputs.test_training_and_answers import IMAGES, LABELS, NOT_IN_DATASETS, dataset
+from bad_inputs import compiled_steps, elsewhere, harness
+from bad_inputs.compiled_steps import compiled
+from bad_inputs.harness import Row, each, judge
+from bad_inputs.test_training_and_answers import dataset
 
 import mixmo_keras
 from mixmo_keras import distribution
-from mixmo_keras.training import checks
-from mixmo_keras.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -32,49 +31,6 @@ class HERE(harness.Here):
     def another_model(self, **options):
         with strategy().scope():
             return super().another_model(**options)
-
-
-def compiled(here):
-    """A model as it was built, whose steps are traced, as they are unless told otherwise: other rows run step by step."""
-
-    def make():
-        model = here.another_model()
-        with strategy().scope():
-            model.compile(keras.optimizers.SGD(0.01))
-        return model, model.get_weights()
-
-    model, weights = here.once("compiled", make)
-    model.set_weights(weights)
-    return model
-
-
-def refused(verb, bad, of_labels: bool):
-    """As in `test_rows_on_jax`: the model must be usable after the error, or the error say that it is not."""
-
-    def call(here):
-        x, y = here.data
-        data, model = dataset(x, bad(y)) if of_labels else dataset(bad(x), y), compiled(here)
-        try:
-            return model.fit(data, verbose=0) if verb == "fit" else model.evaluate(data, verbose=0)
-        except Exception as error:
-            if checks.unsound_weight(model) and "not usable" not in str(error):
-                raise LossError(f"the model is spoiled, and nobody says so: {error}") from error
-            raise
-
-    return call
-
-
-TRACED = [
-    Row(f"{verb}(traced, {what} {kind})", refused(verb, bad, what == "labels"), pattern)
-    for verb in ("fit", "evaluate")
-    for what, table in (("labels", LABELS), ("images", IMAGES))
-    for kind, (bad, pattern) in table.items()
-    if kind not in NOT_IN_DATASETS
-]
-
-
-def with_weights(value):
-    return lambda here: compiled(here).fit(dataset(*here.data, np.full(8, value)), verbose=0)
 
 
 def in_batches_of(size, count=8):
@@ -106,19 +62,6 @@ def compiling(build=None, **options):
         model = here.another_model(**(build or {}))
         with strategy().scope():
             return model.compile(**options)
-
-    return call
-
-
-def saved_then(change):
-    """Restores a checkpoint that was changed, into a model under replicas."""
-
-    def call(here):
-        model = compiled(here)
-        model.fit(dataset(*here.data, batch_size=8), verbose=0, callbacks=[Checkpoints(here.folder)])
-        (path,) = here.folder.glob("*.npz")
-        change(path)
-        return Checkpoints(here.folder).restore(model)
 
     return call
 
@@ -171,11 +114,6 @@ OWN = [
     ),
     Row("strategy('auto', one worker)", configured(WORKERS, "auto")),
     *[
-        Row(f"fit(traced, weights of {value})", with_weights(value), "`sample_weight` must be")
-        for value in (-1.0, np.nan, np.inf)
-    ],
-    Row("fit(traced, weights of 0)", with_weights(0.0)),
-    *[
         Row(f"batches of {size} of {count} images", in_batches_of(size, count))
         for size, count in ((1, 3), (3, 8), (5, 8), (8, 8), (7, 8))
     ],
@@ -191,14 +129,10 @@ OWN = [
     ),
     Row("compile(loss_weights) in scope", compiling(loss_weights=[1]), "no meaning here"),
     Row("compile(loss of probabilities) in scope", compiling(loss="categorical_crossentropy"), "from_logits=True"),
-    Row("checkpoint(cut off)", saved_then(lambda path: path.write_bytes(path.read_bytes()[:500])), "are damaged"),
-    Row("checkpoint(empty)", saved_then(lambda path: path.write_bytes(b"")), "are damaged"),
-    Row("checkpoint(text)", saved_then(lambda path: path.write_text("no checkpoint")), "are damaged"),
-    Row("checkpoint(sound)", saved_then(lambda path: None)),
     Row("export under replicas", exported),
     Row("train_on_batch(one image)", lambda here: compiled(here).train_on_batch(here.data[0][:1], here.data[1][:1])),
     Row(
-        "train_on_batch(traced, labels of K)",
+        "train_on_batch(compiled, labels of K)",
         lambda here: compiled(here).train_on_batch(here.data[0], here.data[1] + 5),
         "labels? .*must be|Labels must be",
     ),
@@ -227,16 +161,7 @@ def counted(here, ask):
         assert len(ask(compiled(here), here.data[0][:count])) == count
 
 
-ROWS = [
-    *COUNTED,
-    *test_training_and_answers.DATA,
-    *test_training_and_answers.QUESTIONS,
-    *test_training_and_answers.OTHER,
-    *test_data_without_end.ROWS,
-    *test_deep_ensembles.ROWS,
-    *TRACED,
-    *OWN,
-]
+ROWS = [*compiled_steps.ROWS, *COUNTED, *OWN]
 
 
 @pytest.fixture(scope="module")

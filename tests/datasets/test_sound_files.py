@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,16 @@ def test_a_folder_is_listed_anew_when_files_come_or_the_process_goes(folder, tmp
 def test_where_nothing_can_be_written_nothing_is_remembered(folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
     assert sound_files.check(folder, paths(folder)) == [False] * 12
+
+
+def test_files_are_decoded_at_the_same_time_and_progress_is_said(folder, monkeypatch, capsys):
+    inspect, together = sound_files._inspect, threading.Barrier(2, timeout=20)
+
+    def with_another(path):
+        together.wait()  # raises where nobody else is at it
+        return inspect(path)
+
+    monkeypatch.setattr(sound_files, "_inspect", with_another)
+    monkeypatch.setattr(sound_files, "_SECONDS", -1)
+    assert sound_files.check(folder, paths(folder)) == [False] * 12
+    assert "11 of 12 files are checked" in capsys.readouterr().err

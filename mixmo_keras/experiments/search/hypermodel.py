@@ -46,6 +46,8 @@ class Space:
     l2: tuple[float, ...] = ()
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            arguments.instance(field.name, getattr(self, field.name), (tuple, list), "a tuple of values to choose from")
         for name in ("num_members", "widths"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` is empty: there is nothing to choose from.")
@@ -102,6 +104,9 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         **options,
     ):
         super().__init__(name="mixmo", tunable=True)
+        arguments.function("backbone", backbone, "the width")
+        arguments.function("schedule", schedule, "the learning rate")
+        arguments.instance("space", space, Space, "a search.Space")
         rows = arguments.integer("rows", rows, least=1)
         batch_repetitions = arguments.integer("batch_repetitions", batch_repetitions, least=1)
         for repetitions in space.batch_repetitions or (batch_repetitions,):

@@ -8,6 +8,7 @@ import keras_tuner
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mixmo_keras import arguments
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.search.tuner import OBJECTIVES, failure, score, settings
 
@@ -51,6 +52,7 @@ def table(rows: Sequence[Mapping[str, Any]], objective: str = "nll") -> str:
 def pareto(rows: Sequence[Mapping[str, Any]], objective: str = "nll", by: str = "flops") -> list[Mapping[str, Any]]:
     """The results that none is better than at the same cost or less, by rising cost."""
     sign = _sign(objective)
+    arguments.choice("by", by, ("flops", "parameters"))
     scored = [row for row in rows if row["score"] is not None]
     front: list[Mapping[str, Any]] = []
     for row in sorted(scored, key=lambda row: (row[by], sign * row["score"])):
@@ -108,10 +110,11 @@ def command(recipe: str, row: Mapping[str, Any], backbone: str, **options) -> st
 
 def _sign(objective: str) -> int:
     """1 where less is better."""
-    return 1 if OBJECTIVES[objective][1] == "min" else -1
+    return 1 if OBJECTIVES[arguments.choice("objective", objective, OBJECTIVES)][1] == "min" else -1
 
 
 def _title(objective: str) -> str:
+    arguments.choice("objective", objective, OBJECTIVES)
     return f"validation {'NLL' if objective == 'nll' else 'accuracy'}"
 
 

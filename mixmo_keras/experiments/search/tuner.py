@@ -55,6 +55,7 @@ def tuner(
     Raises:
         ValueError: arguments that are none, a damaged file of an earlier search, a chief or worker that lacks an address.
     """
+    arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
     arguments.choice("kind", kind, TUNERS)
     arguments.choice("objective", objective, OBJECTIVES)
     hyperband = kind == "hyperband"
@@ -66,6 +67,7 @@ def tuner(
         limit = {"max_epochs": 10 if max_epochs is None else arguments.integer("max_epochs", max_epochs, least=1)}
     else:
         limit = {"max_trials": 20 if max_trials is None else arguments.integer("max_trials", max_trials, least=1)}
+    arguments.instance("hypermodel", hypermodel, MixMoHyperModel, "a search.MixMoHyperModel")
     folder, fresh = Path(folder), arguments.boolean("fresh", fresh)
     check_cluster()
     if not fresh:

@@ -172,6 +172,8 @@ def test_what_makes_no_sense_is_refused():
         FineTuning(frozen_epochs=-1)
     with pytest.raises(ValueError, match=r"`fine_tuning` must be a mixmo_keras.FineTuning or None, got 0\.1"):
         tiny.model().compile(fine_tuning=0.1)
-    with pytest.raises(ValueError, match="`fine_tuning` has no meaning for this model: all of its core is frozen"):
+    with pytest.raises(
+        ValueError, match="`fine_tuning` has no meaning for this model: no weight of its core is trained"
+    ):
         compiled(fine_tuning=FineTuning(), core_trains=False)
     assert mixmo_keras.FineTuning is FineTuning

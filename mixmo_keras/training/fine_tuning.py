@@ -49,8 +49,8 @@ def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:
     arguments.instance("fine_tuning", fine_tuning, (FineTuning, type(None)), "a mixmo_keras.FineTuning or None")
     if fine_tuning is not None and not model.core.trainable_weights:
         raise ValueError(
-            "`fine_tuning` has no meaning for this model: no weight of its core is trained. Leave it out, or where the core is "
-            "frozen set model.core.trainable = True."
+            "`fine_tuning` has no meaning for this model: no weight of its core is trained. Leave it out, or, where the "
+            "core is frozen, set model.core.trainable = True."
         )
     return fine_tuning
 

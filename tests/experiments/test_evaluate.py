@@ -13,7 +13,7 @@ import tiny
 import mixmo_keras
 from mixmo_keras import datasets, files
 from mixmo_keras.datasets import registry
-from mixmo_keras.experiments import Recipe, build, splits
+from mixmo_keras.experiments import Recipe, build, evaluating, splits
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -58,6 +58,17 @@ def test_a_run_with_everything(runs, capsys):
     assert calibrated.temperature == pytest.approx(figures["temperature"]["value"])
     images, labels = next(iter(datasets.batches(datasets.load("digits", "test"), 360).as_numpy_iterator()))
     assert calibrated.evaluate(images, labels, verbose=0)[0] == pytest.approx(figures["ensemble"]["nll"], rel=1e-3)
+
+
+def test_a_temperature_that_is_not_applied_is_not_saved(tmp_path, capsys):
+    file, model = tmp_path / "calibrated.keras", tiny.model()
+    file.write_text("an earlier evaluation's")
+    why = "49 validation images are too few to fit it on, 50 are the least"
+    evaluating._save_calibrated(model, {"value": 1.0, "not_applied": {"value": 2.0, "why": why}}, file)
+    assert not file.exists()
+    assert capsys.readouterr().out == f"calibrated.keras is not written: the temperature is not applied, {why}\n"
+    evaluating._save_calibrated(model, {"value": 1.0}, file)
+    assert keras.models.load_model(file).temperature == 1.0
 
 
 def test_other_images_are_brought_to_the_models_size(runs):

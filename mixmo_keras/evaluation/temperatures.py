@@ -66,7 +66,8 @@ def _worse_on_halves(model: Ensemble, member_logits, labels) -> str | None:
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     total = 0.0
     for fitted, measured in (halves, halves[::-1]):
-        model.calibrate_on(member_logits[fitted], labels[fitted])
+        with calibration.trying():
+            model.calibrate_on(member_logits[fitted], labels[fitted])
         of_half = metrics.negative_log_likelihood(model.pooled(member_logits[measured]), labels[measured])
         total += len(measured) * of_half
     model.temperature = before

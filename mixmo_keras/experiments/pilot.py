@@ -4,6 +4,7 @@ Every run has the same rows and epochs; what differs is one member, two members,
 Judged is the ensemble's accuracy on validation data.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -19,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mixmo_keras import arguments, datasets, files
 from mixmo_keras.experiments import tables
+from mixmo_keras.experiments.epochs import duration
 from mixmo_keras.models import beginning
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
@@ -50,7 +52,7 @@ def run(
     batch_repetitions: int = 2,
     folder: Path | str | None = None,
     fresh: bool = False,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = functools.partial(print, flush=True),
     **options,
 ) -> dict[str, Any]:
     """Trains every variant at every width with every seed, and gathers their learning curves.
@@ -85,8 +87,9 @@ def run(
     arguments.different("seeds", seeds)
     check_rows(train, rows, batch_repetitions)
     steps = datasets.steps_per_epoch(train, images_a_step)
-    runs = []
-    for seed, width, variant in itertools.product(seeds, widths, VARIANTS):  # whole comparisons come first
+    runs: list[dict[str, Any]] = []
+    planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
+    for seed, width, variant in planned:
         network = backbone(width)
         key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
@@ -95,13 +98,15 @@ def run(
             continue
         schedule = beginning.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
-        model = beginning.begin(backbone=network, **VARIANTS[variant], **common, **options)
+        model = beginning.begin(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
         start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
         runs.append({"variant": variant, "width": width, "seed": seed, **took, **curve})
         said = f"accuracy {curve['accuracy'][-1]:.2%}, NLL {curve['nll'][-1]:.3f}"
-        report(f"{variant}, width {width}, seed {seed}: {said}")
+        left = len(planned) - len(runs)
+        many = f"; {left} of {len(planned)} runs are left, this one took {duration(took['seconds'])}" if left else ""
+        report(f"{variant}, width {width}, seed {seed}: {said}{many}")
         if path is not None:
             files.write_text(path, json.dumps(runs[-1]))
     images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
@@ -288,11 +293,12 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
         for variant, width in {(one["variant"], one["width"]) for one in pilot["runs"]}
     }
     (variant, width), accuracy = max(means.items(), key=lambda item: item[1])
+    named = variant if pilot.get("trained") else f"{variant}, width {width}"
     chance = 1 / num_classes
     if accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / pilot["images"][1]):
         return None
     return (
-        f"Nothing was learned yet, so that nothing can be said of members: the best runs ({variant}, width {width}) have "
+        f"Nothing was learned yet, so that nothing can be said of members: the best runs ({named}) have "
         f"{accuracy:.1%} of {pilot['images'][1]:,} images right after {pilot['epochs']} epochs, and guessing one of "
         f"{num_classes} classes {chance:.1%}. Train longer."
     )
@@ -307,9 +313,10 @@ def _fallen(pilot: Mapping[str, Any]) -> list[str]:
         peak = int(np.argmax(curve))
         error = math.sqrt(2 * curve[peak] * (1 - curve[peak]) / pilot["images"][1])
         if curve[peak] - curve[-1] > 2 * error:
+            of_width = "" if pilot.get("trained") else f", width {width}"
             fell = f"fell from {curve[peak]:.1%} in epoch {peak + 1} to {curve[-1]:.1%}"
             lines.append(
-                f"{variant.capitalize()}, width {width}: validation accuracy {fell}. It learns its images by heart, or its "
+                f"{variant.capitalize()}{of_width}: validation accuracy {fell}. It learns its images by heart, or its "
                 "learning rate is too high; more epochs won't help."
             )
     return lines

@@ -155,9 +155,11 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         return dataclasses.replace(self, method=method, **changes)
 
     def settings(self) -> dict[str, Any]:
-        """What decides a resolved recipe's figures, as saved in config.json. Options that the method lacks are `None`."""
+        """What decides a resolved recipe's figures, as saved in config.json. What the method or backbone lacks is `None`."""
         names = [field.name for group in GROUPS if group is not Folders for field in dataclasses.fields(group)]
         values = {name: getattr(self, name) for name in names}
+        if not self.of_library:
+            values["pretrained"] = None  # of no other backbone it says anything
         return {name: None if value is Default.METHOD else value for name, value in values.items()}
 
 

@@ -29,7 +29,13 @@ def schedule(backbone: Any, images_a_step: float) -> schedules.ProgressSchedule:
 
 
 def begin(
-    method: str, backbone: AnyBackbone, *, pretrained: bool = True, encoder_noise: float | None = None, **options
+    method: str,
+    backbone: AnyBackbone,
+    *,
+    pretrained: bool = True,
+    encoder_noise: float | None = None,
+    verbose: bool = True,
+    **options,
 ) -> MixMo:
     """A model of a method.
 
@@ -39,6 +45,7 @@ def begin(
             `"hub:PRESET"`, see `networks.backbones.libraries`; or what else methods take.
         pretrained: Whether a library's network has its weights. It begins anew otherwise, encoders and all.
         encoder_noise: As in `from_classifier`, of what was trained already. Defaults to its default.
+        verbose: Whether to print what was found in a trained one and done with it.
         **options: Of the method, such as `num_classes`, which is checked against a file's, `input_shape`, and
             `normalization`, which backbones with preprocessing of their own do without.
 
@@ -49,7 +56,8 @@ def begin(
         return METHODS[method](backbone, **options)
     options = {name: value for name, value in options.items() if name != "normalization"}
     num_classes, input_shape = options.pop("num_classes"), options.get("input_shape")
-    of_trained: dict[str, Any] = {} if encoder_noise is None else {"encoder_noise": encoder_noise}
+    of_trained: dict[str, Any] = {"verbose": verbose}
+    of_trained |= {} if encoder_noise is None else {"encoder_noise": encoder_noise}
     dtype = options.pop("dtype", None)
     if is_file(backbone):
         of_trained |= {} if dtype in (None, "float32") else {"dtype": dtype}  # the classifier has its own

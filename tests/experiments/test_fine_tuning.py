@@ -7,13 +7,15 @@ from pathlib import Path
 
 import digits
 import fine_tuning
+import images
 import keras
 import numpy as np
 import pytest
+import search
 import tiny
 from keras import layers
 
-from mixmo_keras import FineTuning, datasets, files
+from mixmo_keras import FineTuning, datasets, files, pilot
 from mixmo_keras.experiments import Recipe, gains, results, running
 from mixmo_keras.experiments.running import build
 
@@ -71,6 +73,7 @@ def test_names_of_runs_that_begin_trained(tmp_path):
         recipe = Recipe(**OF_DIGITS, **changes)
         assert recipe.name == f"digits-cut_mixmo-{name}-seed0"
         rate = 0.005 if changes.get("pretrained", True) else 0.05
+        assert recipe.settings()["pretrained"] == changes.get("pretrained", True if ":" in recipe.backbone else None)
         assert recipe.resolved().learning_rate == pytest.approx(rate * 32 / 64)
 
 
@@ -141,6 +144,89 @@ def test_tables_are_put_into_the_pages(tmp_path, monkeypatch, capsys):
     assert "| Cut-MixMo | 3.5 | 1.0 | 1.00 |" in (tmp_path / "classifiers.md").read_text()
     with pytest.raises(SystemExit, match="2"):
         fine_tuning.main(["cifar10", "--docs", "--rate", "0.1"])
+
+
+class Die(keras.callbacks.Callback):
+    """Kills a run after so many steps, as Ctrl-C does."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_frozen_or_free_bit_for_bit(tmp_path):
+    options = dict(freeze_epochs=1, core_rate=0.5, sam=0.05, accumulation=2, ema=0.9, epochs=2, checkpoint_steps=3)
+    recipe = Recipe(**OF_DIGITS, **options, backbone=classifier(tmp_path, deeper=True), train_images=320)
+
+    def go(name, *callbacks):
+        return running.run(dataclasses.replace(recipe, output_dir=str(tmp_path / name)), callbacks, saved_model=False)
+
+    whole = go("whole")
+    for steps in (5, 14):  # of 10 an epoch: in the frozen one, and in the one behind it
+        with pytest.raises(KeyboardInterrupt):
+            go(f"killed{steps}", Die(steps))
+        assert go(f"killed{steps}")["test"] == whole["test"]
+        files_of = [tmp_path / name / recipe.name / "last.keras" for name in ("whole", f"killed{steps}")]
+        assert tiny.equal_weights(*map(keras.models.load_model, files_of))
+
+
+@pytest.mark.slow
+def test_a_run_on_the_architecture_of_a_library(tmp_path, monkeypatch):
+    """And what its report says of it."""
+    photos = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for number in range(40):
+            keras.utils.save_img(photos / name / f"{number}.png", random.integers(0, 256, (32, 32, 3)), scale=False)
+    monkeypatch.chdir(tmp_path)
+    command = [f"{photos}@32", "--backbone", "keras:MobileNet", "--no-pretrained", "--epochs", "1", "--batch-size", "8"]
+    figures = images.run(command)
+    assert figures["name"] == "photos_32-cut_mixmo-keras_MobileNet_anew-seed0"
+    assert Path(figures["saved_model"], "saved_model.pb").exists()
+    page = Path("runs", figures["name"], "evaluation/report.html").read_text()
+    assert "keras:MobileNet" in page
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_pilot_from_a_classifier(tmp_path, capsys):
+    mine = classifier(tmp_path)
+    command = ["--dataset", "digits", "--pilot", "--backbone", mine, "--seeds", "0", "--rows", "32", "--epochs", "1"]
+    command += ["--images", "16", "--output-dir", str(tmp_path)]
+    found = search.main(command)
+    printed = capsys.readouterr().out
+    assert [(one["variant"], one["width"]) for one in found["runs"]] == [(name, 1) for name in pilot.VARIANTS]
+    assert "shared out" not in printed  # what was found in the file is not said for every run
+    assert f"--backbone {mine}" in printed.partition("next")[2]
+    assert "--widths" not in printed
+    kept = sorted(path.name for path in (tmp_path / "digits-pilot").glob("*mine*.json"))
+    assert len(kept) == 3
+    label = pilot._label(mine)
+    assert all(label in name for name in kept)
+    classifier(tmp_path, deeper=True)  # another file of the same name: its runs are others
+    assert pilot._label(mine) != label
+    with pytest.raises(SystemExit, match="2"):
+        search.main([*command, "--widths", "1", "2"])
+    assert "--widths has no meaning with --backbone" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_search_from_a_classifier(tmp_path, capsys):
+    mine = classifier(tmp_path)
+    command = ["--dataset", "digits", "--backbone", mine, "--rows", "32", "--epochs", "1", "--max-trials", "2"]
+    command += ["--images", "32", "--output-dir", str(tmp_path)]
+    rows = search.main(command)
+    assert {row["width"] for row in rows} == {1}
+    assert f"--backbone {mine}" in capsys.readouterr().out
+    classifier(tmp_path, deeper=True)
+    with pytest.raises(SystemExit, match=r"holds a search with other settings .*backbone_sha256"):
+        search.main(command)
 
 
 @pytest.mark.slow  # the parts have tests of their own

@@ -161,8 +161,8 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         )
         options = {**common, **self.options, **choices}
         if num_members == 1:
-            return beginning.begin("single", backbone, **options)
-        return beginning.begin("cut_mixmo", backbone, num_members=num_members, **options)
+            return beginning.begin("single", backbone, verbose=False, **options)
+        return beginning.begin("cut_mixmo", backbone, num_members=num_members, verbose=False, **options)
 
     def fit(self, hp, model, train, validation, epochs: int = 1, initial_epoch: int = 0, callbacks=(), verbose=0):
         images_a_step = self.rows // model.batching.repetitions

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mixmo_keras.serving import export
     from mixmo_keras.training import checkpoints, distribution, losses, schedules
     from mixmo_keras.training.co_training import CoTraining
+    from mixmo_keras.training.fine_tuning import FineTuning
     from mixmo_keras.training.objective import L2
     from mixmo_keras.training.sharpness import SAM
     from mixmo_keras.training.weight_averaging import SwapAveragedWeights
@@ -41,6 +42,7 @@ __all__ = [
     "CutMixMo",
     "DeepEnsemble",
     "DropPath",
+    "FineTuning",
     "LinearMixMo",
     "MixMo",
     "Mixing",
@@ -86,6 +88,7 @@ _OBJECTS = {
     "CutMixMo": "models.methods",
     "DeepEnsemble": "models.deep_ensemble",
     "DropPath": "networks.stochastic_depth",
+    "FineTuning": "training.fine_tuning",
     "LinearMixMo": "models.methods",
     "MixMo": "models.mixmo",
     "Mixing": "mixing.mixing",

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -130,6 +131,12 @@ def _refuse(constant: str) -> None:
 
 
 # -- kinds of what is read ---------------------------------------------------------------------------------------------
+
+
+def digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_number(value: Any) -> bool:

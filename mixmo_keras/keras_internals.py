@@ -6,7 +6,7 @@ a model and that `MixMo` overrides (`_maybe_symbolic_build`) are listed in `OVER
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -41,6 +41,49 @@ def averaged_weights(optimizer: keras.optimizers.Optimizer) -> list[tuple]:
     inner = inner_optimizer(optimizer)
     weights, averages = _attribute(inner, "_trainable_variables"), _attribute(inner, "_model_variables_moving_average")
     return list(zip(weights, averages, strict=True))
+
+
+@contextlib.contextmanager
+def rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callable[[Any], float]) -> Iterator[None]:
+    """Lets an optimizer update each variable, and decay it, by a share of its learning rate, which `rate_of` says."""
+    inner = inner_optimizer(optimizer)
+    update, decay = _attribute(inner, "_backend_update_step"), _attribute(inner, "_apply_weight_decay")
+
+    def update_by_rate(gradients, variables, learning_rate):
+        pairs = list(zip(gradients, variables, strict=True))
+        for rate in sorted({rate_of(variable) for variable in variables}):
+            some = [pair for pair in pairs if rate_of(pair[1]) == rate]
+            update(*map(list, zip(*some, strict=True)), keras.ops.convert_to_tensor(learning_rate) * rate)
+
+    def decay_by_rate(variables):
+        whole = inner.weight_decay
+        if whole is None:
+            return
+        try:
+            for rate in sorted({rate_of(variable) for variable in variables}):
+                inner.weight_decay = whole * rate
+                decay([variable for variable in variables if rate_of(variable) == rate])
+        finally:
+            inner.weight_decay = whole
+
+    inner._backend_update_step, inner._apply_weight_decay = update_by_rate, decay_by_rate
+    try:
+        yield
+    finally:
+        del inner._backend_update_step, inner._apply_weight_decay
+
+
+@contextlib.contextmanager
+def seen_as_frozen(layers: Sequence[keras.layers.Layer]) -> Iterator[None]:
+    """Lets layers compute as frozen ones do, while their variables stay trainable as they are: models list these."""
+    before = [_attribute(layer, "_trainable") for layer in layers]
+    for layer in layers:
+        layer._trainable = False
+    try:
+        yield
+    finally:
+        for layer, trainable in zip(layers, before, strict=True):
+            layer._trainable = trainable
 
 
 def leave_all_reduce_to_the_step(optimizer: keras.optimizers.Optimizer) -> None:

@@ -5,6 +5,8 @@
     python recipes/images.py photos --method single          the network without members
     python recipes/images.py photos --compare-single         both, and a sentence that says which to use
     python recipes/images.py photos --backbone mine.keras    begins as the classifier in mine.keras
+    python recipes/images.py photos --backbone keras:MobileNetV3Small --freeze-epochs 2 --core-rate 0.1
+                                                             begins with pretrained weights, downloaded; or hub:PRESET
     python recipes/search.py --dataset photos --pilot        do two members pay on these images?
 
 A fifth of each class is kept to test on and a tenth to validate on, by which the exported model is calibrated unless
@@ -79,6 +81,11 @@ def compare_with_single(recipe: Recipe) -> str:
     test = load(recipe.resolved()).test
     said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
     print(f"\n{said}")
+    if not said.startswith("Use the members"):
+        print(
+            "The members are exported. The single network is too by the same command with --method single in place of "
+            "--compare-single, which trains nothing again."
+        )
     return said
 
 

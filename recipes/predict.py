@@ -15,8 +15,10 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import queue
 import re
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -140,10 +142,27 @@ def over_grpc(
     return _rows(outputs)
 
 
+@contextlib.contextmanager
+def _quietly():
+    """Leaves out what TensorFlow's libraries say of the machine, past Python, while they are loaded and look for devices."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
     """Predictions of a SavedModel of one's own; of several versions, of the newest."""
-    import tensorflow as tf
+    with _quietly():
+        import tensorflow as tf
 
+        tf.constant(0)  # looks for devices
     versions = [folder for folder in path.glob("*") if folder.name.isdecimal()]
     path = max(versions, key=lambda folder: int(folder.name)) if versions else path
     if not (path / "saved_model.pb").is_file():

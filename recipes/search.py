@@ -3,6 +3,7 @@
     python recipes/search.py --dataset cifar10 --data-dir .data --max-trials 12 --epochs 3
     python recipes/search.py --dataset cifar10 --tuner hyperband --epochs 27 --max-parameters 2e6
     python recipes/search.py --dataset cifar10 --data-dir .data --pilot --widths 1 2 --epochs 4
+    python recipes/search.py --dataset photos@64 --pilot --backbone classifier.keras
 
 A search goes on where it was stopped when the same command is given again. It writes into <output-dir>/<dataset>-search/:
 results.json, results.md and results.png, tensorboard/ with the hyper-parameters, and KerasTuner's own files. With the
@@ -21,7 +22,7 @@ from mixmo_keras import arguments as check
 from mixmo_keras import files
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.command_line import quiet_imports
-from mixmo_keras.experiments.recipe import dataset_label
+from mixmo_keras.experiments.recipe import Recipe, dataset_label
 
 RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name
 LISTS = {  # option: its type, what it is, and its name in `search.Space`
@@ -43,7 +44,7 @@ DEFAULTS |= {"seed": known.default("search_seed"), "seeds": known.default("pilot
 OF_BOTH = ("widths", "batch_repetitions")
 SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
 SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
-NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials")  # a search may go on with others of these
+NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained")  # a search may go on with others of these
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,7 +58,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10, help="of a trial; with hyperband the most")
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, whatever M and b")
     parser.add_argument("--images", type=int, help="train on so many images only")
-    parser.add_argument("--backbone", default="wrn10", help="network without its width: wrn10, wrn28, preact_resnet18")
+    network = "network without its width: wrn10, wrn28, preact_resnet18; or one that was trained already: "
+    network += "a classifier's .keras file, keras:MobileNetV3Small, hub:PRESET"
+    parser.add_argument("--backbone", default="wrn10", help=network)
     for name, (kind, text, _) in LISTS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", help=text)
     parser.add_argument("--max-parameters", type=float, help="leave larger networks out")
@@ -76,6 +79,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("a pilot has one --batch-repetitions")
     if options.tuner == "hyperband" and options.max_trials is not None:
         parser.error("--max-trials has no meaning with --tuner hyperband, which has a rule of its own")
+    options.trained = Recipe(backbone=options.backbone).begins_trained
+    if options.trained and options.widths is not None:
+        parser.error(f"--widths has no meaning with --backbone {options.backbone}, which has the width that it has")
+    if options.trained:
+        options.widths = [1]
     for name, value in DEFAULTS.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -106,6 +114,11 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
         raise SystemExit(f"error: {error}") from error
 
 
+def backbone_of(options, width: int) -> str:
+    """The name of the network of a width; one that was trained already has its own."""
+    return options.backbone if options.trained else f"{options.backbone}_{width}"
+
+
 def of_images(images: int, train) -> int:
     """The number of training images to take, if there are as many."""
     return check.integer("images", images, least=1, most=mixmo_keras.datasets.steps_per_epoch(train, 1))
@@ -117,7 +130,7 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
     if len(options.batch_repetitions) == 1:
         space["batch_repetitions"] = ()  # there is nothing to choose from
     hypermodel = mixmo_keras.search.MixMoHyperModel(
-        lambda width: f"{options.backbone}_{width}",
+        lambda width: backbone_of(options, width),
         space=mixmo_keras.search.Space(**space),
         rows=options.rows,
         batch_repetitions=options.batch_repetitions[0],
@@ -155,6 +168,8 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
 def write_settings(options, folder: Path) -> None:
     """Writes settings.json; raises where it would let a search go on with another one's trials."""
     settings = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS}
+    if options.backbone.endswith(".keras"):
+        settings["backbone_sha256"] = files.digest(options.backbone)
     path = folder / "settings.json"
     if path.exists() and not options.fresh:
         from mixmo_keras.experiments.results import refuse_other_settings
@@ -179,7 +194,7 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
             "seed": options.seed,
         }
         fixed = {name: value for name, value in fixed.items() if name not in rows[0]}
-        backbone = f"{options.backbone}_{rows[0]['width']}"
+        backbone = backbone_of(options, rows[0]["width"])
         print(f"\nbest: {mixmo_keras.search.command(shlex.join(_recipe(options)), rows[0], backbone, **fixed)}")
     print(f"results: {folder}/")
     return rows
@@ -197,10 +212,11 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
     data = ["--data-dir", options.data_dir] if options.data_dir else []
     if advice.action == "train":
         method = {"one member": ["--method", "single"], "two members, unmixing": ["--unmixing"]}.get(advice.variant, [])
-        command: list[Any] = [*_recipe(options), "--backbone", f"{options.backbone}_{advice.width}", *method]
+        command: list[Any] = [*_recipe(options), "--backbone", backbone_of(options, advice.width), *method]
     else:
         command = ["recipes/search.py", "--dataset", options.dataset, "--pilot", "--epochs", advice.epochs]
-        command += ["--widths", *options.widths, "--seeds", *range(advice.seeds), "--backbone", options.backbone]
+        command += [] if options.trained else ["--widths", *options.widths]
+        command += ["--seeds", *range(advice.seeds), "--backbone", options.backbone]
         command += ["--rows", options.rows, "--batch-repetitions", options.batch_repetitions[0]]
         command += [] if options.images is None else ["--images", options.images]
     return shlex.join(map(str, ["python", *command, *data]))
@@ -210,7 +226,7 @@ def run_pilot(options, train, validation, model: dict) -> dict:
     """Pilots in <output-dir>/<dataset>-pilot/ and returns the learning curves."""
     folder = options.output_dir / f"{dataset_label(options.dataset)}-pilot"
     curves = mixmo_keras.pilot.run(
-        lambda width: f"{options.backbone}_{width}",
+        lambda width: backbone_of(options, width),
         train,
         validation,
         widths=options.widths,

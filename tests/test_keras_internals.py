@@ -78,6 +78,25 @@ def test_the_all_reduce_is_left_out():
     assert called, f"Keras {keras.__version__} sums gradients over replicas in another method: both sums would count."
 
 
+def test_rates_by_variable_are_of_updates_and_decay():
+    optimizer = keras.optimizers.SGD(0.5, weight_decay=0.2)
+    first, second = keras.Variable([1.0]), keras.Variable([1.0])
+    optimizer.build([first, second])
+    with keras_internals.rates_by_variable(optimizer, lambda variable: 0.1 if variable is first else 1.0):
+        optimizer.apply([keras.ops.ones((1,)), keras.ops.ones((1,))])
+    np.testing.assert_allclose([first[0], second[0]], [1 * (1 - 0.5 * 0.2 * 0.1) - 0.05, 1 * (1 - 0.5 * 0.2) - 0.5])
+
+
+def test_batch_norm_is_seen_as_frozen():
+    layer, images = keras.layers.BatchNormalization(), keras.ops.convert_to_tensor([[1.0], [3.0]])
+    layer.build((None, 1))
+    with keras_internals.seen_as_frozen([layer]):
+        np.testing.assert_allclose(layer(images, training=True), [[1.0], [3.0]], rtol=1e-3)
+    assert layer.trainable
+    assert len(layer.trainable_weights) == 2
+    np.testing.assert_allclose(layer(images, training=True), [[-1.0], [1.0]], rtol=1e-3)
+
+
 def test_compiled_metrics_are_forgotten():
     model = network()
     model.compile("sgd", "mse", metrics=["mae"])

@@ -15,6 +15,7 @@ from mixmo_keras.evaluation import answers
 
 SURE = 2  # standard errors
 LONGER = 4  # times the epochs of a training in which nothing was learned
+LITTLE = 0.25  # of the way from guessing to being always right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,11 @@ def advice(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
     """What to do next, a sentence each; none where the figures suggest nothing."""
     if untaught := _on_learning(figures, run):
         return [untaught]
-    said = [_on_length(figures, run), _on_test_images(figures), _on_calibration(figures)]
-    said += [_on_classes(figures), _on_members(figures, run), _on_errors(figures)]
+    little = _on_little(figures, run)
+    said = [_on_length(figures, run) or little, _on_test_images(figures), _on_calibration(figures)]
+    if little is None:  # which classes are hard, and which images, is a matter of chance before
+        said += [_on_classes(figures)]
+    said += [_on_members(figures, run), _on_errors(figures)]
     return [sentence for sentence in said if sentence]
 
 
@@ -155,12 +159,33 @@ def _on_learning(figures, run: Run | None) -> str | None:
     accuracy, count, chance = figures["ensemble"]["accuracy"], figures["images"]["test"], guessing(figures)
     if accuracy > chance + SURE * math.sqrt(chance * (1 - chance) / count):
         return None
+    said = "It can't be told from guessing: it has learned next to nothing."
+    return f"{said} Train longer {_longer(run)} before anything else."
+
+
+def _longer(run: Run | None) -> str:
+    """How a run is trained longer, in parentheses."""
     epochs = run.settings.get("epochs") if run is not None else None
-    how = "(--epochs)"
-    if epochs:
-        took = "" if run is None or run.seconds is None else f", about {max(LONGER * run.seconds / 60, 1):.0f} min"
-        how = f"(the same command with --epochs {LONGER * epochs}{took})"
-    return f"It can't be told from guessing: it has learned next to nothing. Train longer {how} before anything else."
+    if run is None or not epochs:
+        return "(--epochs)"
+    took = "" if run.seconds is None else f", about {max(LONGER * run.seconds / 60, 1):.0f} min"
+    return f"(the same command with --epochs {LONGER * epochs}{took})"
+
+
+def _on_little(figures, run: Run | None) -> str | None:
+    """What to do where answers are not much better than guessing."""
+    accuracy, chance = figures["ensemble"]["accuracy"], guessing(figures)
+    way = (accuracy - chance) / (1 - chance) if chance < 1 else 1.0
+    if way >= LITTLE:
+        return None
+    backbone = str(run.settings.get("backbone", "")) if run is not None else ""
+    trained = ""
+    if backbone and not backbone.endswith(".keras") and ":" not in backbone:
+        trained = ", or begin with a network that was trained already (--backbone keras:MobileNetV3Small)"
+    return (
+        f"It has learned little: {accuracy:.1%} is {way:.0%} of the way from guessing to being always right. Train longer "
+        f"{_longer(run)}, on more images{trained}; what else is said here may change then."
+    )
 
 
 def _on_length(figures, run: Run | None) -> str | None:

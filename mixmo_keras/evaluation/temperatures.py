@@ -27,7 +27,8 @@ def fit(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str,
 
         def nll_on(measured, fitted):
             if fitted is not None:
-                model.calibrate_on(member_logits[fitted], labels[fitted])
+                with calibration.trying():
+                    model.calibrate_on(member_logits[fitted], labels[fitted])
             return metrics.negative_log_likelihood(model.pooled(member_logits[measured]), labels[measured])
 
         reason = _worse_on_halves(nll_on, len(labels))
@@ -61,7 +62,8 @@ def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) ->
 
         def nll_on(measured, fitted):
             if fitted is not None:
-                model.calibrate_multiplexed_on(logits[fitted], labels[fitted])
+                with calibration.trying():
+                    model.calibrate_multiplexed_on(logits[fitted], labels[fitted])
             return metrics.negative_log_likelihood(logits[measured] / model.multiplexed_temperature, labels[measured])
 
         reason = _worse_on_halves(nll_on, len(labels))

@@ -15,6 +15,7 @@ from mixmo_keras.mixing import augmentation, msda, policies
 from mixmo_keras.models import from_classifier, methods
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import member_average
+from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.training import distribution, losses, schedules, sharpness
 
 
@@ -34,6 +35,7 @@ def collected() -> dict[str, Any]:
         "corrupted": evaluating.CORRUPTED,
         "tuners": list(search.TUNERS),
         "objectives": list(search.OBJECTIVES),
+        "libraries": [libraries.KERAS, libraries.HUB],
         "methods": {name: methods.defaults(name) for name in methods.METHODS},
         "space": {field.name: field.default for field in dataclasses.fields(search.Space)},
         "defaults": {

@@ -20,6 +20,7 @@ from mixmo_keras import arguments, files
 from mixmo_keras.evaluation import answers, charts, report
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
+from mixmo_keras.models.ensemble import Ensemble
 
 SURE = 2  # standard errors
 MEANING = {
@@ -161,8 +162,13 @@ def which_to_use(members: Path, single: Path, test) -> str:
         single: That of the single network.
         test: Batches of test images and labels, which both answer.
     """
-    of_members, of_single = (keras.models.load_model(path).predict_with_labels(test) for path in (members, single))
-    return verdict(*(np.mean(logits, axis=1).argmax(-1) == labels for logits, labels in (of_members, of_single)))
+    return verdict(*(_answered_rightly(keras.models.load_model(path), test) for path in (members, single)))
+
+
+def _answered_rightly(model: Ensemble, test) -> np.ndarray:
+    """Whether each image was, (n,) booleans: by what the model answers, which may be the mean of probabilities."""
+    member_logits, labels = model.predict_with_labels(test)
+    return model.pooled(member_logits).argmax(-1) == labels
 
 
 def verdict(members: np.ndarray, single: np.ndarray) -> str:

@@ -97,12 +97,21 @@ def evaluate_runs(
     print(report.table(evaluated.figures, run))
     print(f"report: {page}")
     if save_calibrated:
-        with files.replacing(folder / "calibrated.keras") as part:
-            model.save(part)
+        _save_calibrated(model, evaluated.figures["temperature"], folder / "calibrated.keras")
     if export is not None:
         card = model_card(evaluated.figures, info) | _training_card(paths)
         print(f"exported: {model.export(export, class_names=info.class_names, card=card, overwrite=overwrite)}")
     return evaluated.figures
+
+
+def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path) -> None:
+    """Saves the model with its temperature; where that isn't applied, says so, and leaves no file of an earlier one."""
+    if not_applied := temperature.get("not_applied"):
+        file.unlink(missing_ok=True)
+        print(f"{file.name} is not written: the temperature is not applied, {not_applied['why']}")
+        return
+    with files.replacing(file) as part:
+        model.save(part)
 
 
 def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: bool) -> dict[str, Any]:

@@ -143,12 +143,16 @@ class Model:
     method: str = option("cut_mixmo", "method: " + ", ".join(names("methods")), choice, known=names("methods"))
     backbone: str = option(
         default("backbone"),
-        "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file",
+        "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network, "
+        "keras:MobileNetV3Small of keras.applications or hub:PRESET of keras_hub",
         _text,
+    )
+    pretrained: bool = option(
+        True, "a keras: or hub: backbone with its weights, which are downloaded once; or begun anew", boolean
     )
     encoder_noise: float | None = option(
         None,
-        "with a classifier as the backbone: by how much members' encoders differ to begin with (default: "
+        "with a trained backbone: by how much members' encoders differ to begin with (default: "
         f"{default('encoder_noise'):g})",
         number,
         least=0,
@@ -212,9 +216,18 @@ class Training:
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
         + ", ".join(f"{name} {rate:g}" for name, rate in KNOWN["schedules"].items())
-        + f"; with a classifier as the backbone {default('further_learning_rate'):g})",
+        + f"; with a trained backbone {default('further_learning_rate'):g})",
         number,
         above=0,
+    )
+    core_rate: float | None = option(
+        None,
+        "of a trained backbone: its core's share of the learning rate, such as 0.1; encoders and heads have all of it",
+        number,
+        above=0,
+    )
+    freeze_epochs: int | None = option(
+        None, "first epochs in which a trained backbone's core stays as it is", integer, least=1
     )
     schedule: str | None = option(
         None,

@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,16 +21,24 @@ from matplotlib.ticker import MaxNLocator
 
 from mixmo_keras import arguments, datasets, files
 from mixmo_keras.experiments import tables
-from mixmo_keras.models.methods import CutMixMo, SingleNetwork
+from mixmo_keras.experiments.epochs import duration
+from mixmo_keras.models import beginning
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
-from mixmo_keras.training import schedules
 
+OF_TRAINING = (
+    "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
+    "paper they lose at WRN-28-2 and win four points at WRN-28-10 after 300 epochs."
+)
+OF_FURTHER_TRAINING = (
+    "This holds for further training of this length: members begin alike, and learn to differ more slowly than one network "
+    "learns the images."
+)
 LONGER = 4  # times the epochs of a pilot in which nothing was learned
-VARIANTS: dict[str, Callable[..., MixMo]] = {
-    "one member": SingleNetwork,
-    "two members": CutMixMo,
-    "two members, unmixing": functools.partial(CutMixMo, unmixing=True),
+VARIANTS: dict[str, dict[str, Any]] = {  # method and options
+    "one member": dict(method="single"),
+    "two members": dict(method="cut_mixmo"),
+    "two members, unmixing": dict(method="cut_mixmo", unmixing=True),
 }
 
 
@@ -44,13 +53,13 @@ def run(
     batch_repetitions: int = 2,
     folder: Path | str | None = None,
     fresh: bool = False,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = functools.partial(print, flush=True),
     **options,
 ) -> dict[str, Any]:
     """Trains every variant at every width with every seed, and gathers their learning curves.
 
     Args:
-        backbone: A function of the width, as in `search.MixMoHyperModel`: of a network of one's own too.
+        backbone: A function of the width, as in `search.MixMoHyperModel`: of a network of one's own too, or a trained one.
         train: Images one by one, as `datasets.load` gives them.
         validation: Likewise. Nothing else is looked at.
         widths: What `backbone` takes. Two or more show whether width helps.
@@ -65,8 +74,9 @@ def run(
         **options: Arguments of the models.
 
     Returns:
-        For JSON: `images` (to train on and to validate on), `epochs`, and `runs`, each with `variant`, `width`, `seed`,
-        `num_classes`, the `seconds` that it took, and by epoch `accuracy` and `nll`.
+        For JSON: `images` (to train on and to validate on), `epochs`, `trained` (whether the network was trained before, so
+        that its width is what it is), and `runs`, each with `variant`, `width`, `seed`, `num_classes`, the `seconds` that it
+        took, and by epoch `accuracy` and `nll`.
     """
     arguments.function("backbone", backbone, "the width")
     arguments.instance("folder", folder, (str, os.PathLike, type(None)), "the path of a folder or None")
@@ -83,26 +93,38 @@ def run(
     arguments.different("seeds", seeds)
     check_rows(train, rows, batch_repetitions)
     steps = datasets.steps_per_epoch(train, images_a_step)
-    runs = []
-    for seed, width, variant in itertools.product(seeds, widths, VARIANTS):  # whole comparisons come first
-        key = f"width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
+    runs: list[dict[str, Any]] = []
+    planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
+    for seed, width, variant in planned:
+        network = backbone(width)
+        key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:
             runs.append(_finished(path, epochs, variant=variant, width=width, seed=seed))
             continue
-        schedule = schedules.Cosine(schedules.PUBLISHED["cosine"].learning_rate(images_a_step))
+        schedule = beginning.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
-        model = VARIANTS[variant](backbone(width), **common, **options)
+        model = beginning.begin(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
         start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
         runs.append({"variant": variant, "width": width, "seed": seed, **took, **curve})
         said = f"accuracy {curve['accuracy'][-1]:.2%}, NLL {curve['nll'][-1]:.3f}"
-        report(f"{variant}, width {width}, seed {seed}: {said}")
+        left = len(planned) - len(runs)
+        many = f"; {left} of {len(planned)} runs are left, this one took {duration(took['seconds'])}" if left else ""
+        report(f"{variant}, width {width}, seed {seed}: {said}{many}")
         if path is not None:
             files.write_text(path, json.dumps(runs[-1]))
     images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
-    return {"images": images, "epochs": epochs, "runs": runs}
+    return {"images": images, "epochs": epochs, "trained": beginning.is_trained(network), "runs": runs}
+
+
+def _label(network: Any) -> str:
+    """What tells the kept runs of a network from those of others: its name, and what a classifier's file holds."""
+    if not isinstance(network, str):
+        return ""
+    name = re.sub(r"\W+", "_", network)
+    return f"{name}-{files.digest(network)[:12]}-" if beginning.is_file(network) else f"{name}-"
 
 
 def _images_a_step(rows: int, batch_repetitions: int) -> int:
@@ -209,7 +231,8 @@ def verdict(pilot: Mapping[str, Any]) -> str:
     images, epochs = pilot["images"], pilot["epochs"]
     scale = f"after {epochs} epochs of {images[0]:,} images, judged on {images[1]:,}"
     points, error = 100 * best["gain"], 100 * best["error"]
-    where = f"width {best['width']}, {best['variant']}"
+    trained = pilot.get("trained", False)
+    where = best["variant"] if trained else f"width {best['width']}, {best['variant']}"
     lines = []
     if best["gain"] > 2 * best["error"]:
         lines.append(f"Two members pay here: {points:+.1f} ± {error:.1f} points at {where}, {scale}.")
@@ -219,15 +242,12 @@ def verdict(pilot: Mapping[str, Any]) -> str:
         lines.append(
             f"It can't be said: {points:+.1f} ± {error:.1f} points at best ({where}), {scale}. More seeds would tell."
         )
-    for variant in list(VARIANTS)[1:]:
+    for variant in [] if trained else list(VARIANTS)[1:]:
         lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
     if epochs > 1:
         lines.append(_growth(pilot, best))
     lines += _fallen(pilot)
-    lines.append(
-        "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
-        "paper they lose at WRN-28-2 and win four points at WRN-28-10 after 300 epochs."
-    )
+    lines.append(OF_FURTHER_TRAINING if trained else OF_TRAINING)
     if min(row["seeds"] for row in rows) < 2:
         lines.append("With one seed the errors count validation images alone; two seeds or more would show the spread.")
     return "\n".join(lines)
@@ -279,11 +299,12 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
         for variant, width in {(one["variant"], one["width"]) for one in pilot["runs"]}
     }
     (variant, width), accuracy = max(means.items(), key=lambda item: item[1])
+    named = variant if pilot.get("trained") else f"{variant}, width {width}"
     chance = 1 / num_classes
     if accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / pilot["images"][1]):
         return None
     return (
-        f"Nothing was learned yet, so that nothing can be said of members: the best runs ({variant}, width {width}) have "
+        f"Nothing was learned yet, so that nothing can be said of members: the best runs ({named}) have "
         f"{accuracy:.1%} of {pilot['images'][1]:,} images right after {pilot['epochs']} epochs, and guessing one of "
         f"{num_classes} classes {chance:.1%}. Train longer."
     )
@@ -298,9 +319,10 @@ def _fallen(pilot: Mapping[str, Any]) -> list[str]:
         peak = int(np.argmax(curve))
         error = math.sqrt(2 * curve[peak] * (1 - curve[peak]) / pilot["images"][1])
         if curve[peak] - curve[-1] > 2 * error:
+            of_width = "" if pilot.get("trained") else f", width {width}"
             fell = f"fell from {curve[peak]:.1%} in epoch {peak + 1} to {curve[-1]:.1%}"
             lines.append(
-                f"{variant.capitalize()}, width {width}: validation accuracy {fell}. It learns its images by heart, or its "
+                f"{variant.capitalize()}{of_width}: validation accuracy {fell}. It learns its images by heart, or its "
                 "learning rate is too high; more epochs won't help."
             )
     return lines
@@ -368,7 +390,7 @@ def plot(pilot: Mapping[str, Any]) -> Figure:
                 axis.plot(
                     epochs, one["accuracy"], "o-", markersize=3, color=f"C{number}", label=None if index else variant
                 )
-        axis.set(title=f"width {width}", xlabel="epoch")
+        axis.set(title="" if pilot.get("trained") else f"width {width}", xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

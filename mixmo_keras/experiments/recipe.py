@@ -39,10 +39,20 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             self.erasing and f"erasing{self.erasing:g}",
             self.msda and f"msda_{self.msda}",
             self.sam and f"{'adaptive_' if self.adaptive_sam else ''}sam{self.sam:g}",
-            f"from_{Path(self.backbone).stem}" if self.begins_as_classifier else self.backbone,
+            self._backbone_label,
             f"seed{self.seed}",
         )
         return "-".join(str(part) for part in parts if part)
+
+    @property
+    def _backbone_label(self) -> str:
+        """The backbone's part of the name."""
+        if self.begins_as_classifier:
+            return f"from_{Path(self.backbone).stem}"
+        if not self.of_library:
+            return self.backbone
+        library, _, name = self.backbone.partition(":")
+        return f"{library}_{Path(name).name}" + ("" if self.pretrained else "_anew")
 
     @property
     def _wrong_labels(self) -> str | None:
@@ -66,6 +76,16 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
     def begins_as_classifier(self) -> bool:
         """Whether the backbone is a classifier's file, whose answers the model has to begin with."""
         return self.backbone.endswith(".keras")
+
+    @property
+    def of_library(self) -> bool:
+        """Whether the backbone is a network of keras.applications or keras_hub."""
+        return self.backbone.startswith(tuple(known.names("libraries")))
+
+    @property
+    def begins_trained(self) -> bool:
+        """Whether the backbone was trained before."""
+        return self.begins_as_classifier or (self.of_library and self.pretrained)
 
     @property
     def images_a_step(self) -> int:
@@ -93,13 +113,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         _check_dataset(recipe.dataset)
         _check_wrong_labels(recipe)
         _check_training(recipe)
-        if recipe.begins_as_classifier and not Path(recipe.backbone).is_file():
-            raise ValueError(f"`backbone`: there is no file {recipe.backbone}.")
-        if recipe.encoder_noise is not None and not recipe.begins_as_classifier:
-            raise ValueError(
-                f"`encoder_noise` (={recipe.encoder_noise:g}) is for a classifier as the backbone, a .keras file, "
-                f"not for {recipe.backbone!r}."
-            )
+        _check_backbone(recipe)
         if recipe.warm_start and not Path(recipe.warm_start).is_file():
             raise ValueError(f"`warm_start`: there is no file {recipe.warm_start}.")
         repetitions = typing.cast(int, recipe.batch_repetitions)
@@ -110,20 +124,25 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         # MIMO came with a schedule of its own; what was compared with it since then trains by MixMo's
         schedule = recipe.schedule or (recipe.method if recipe.method in known.names("schedules") else "mixmo")
         rate = recipe.learning_rate
+        epochs = max(round(recipe.epochs * recipe.scale), 1)
+        if recipe.freeze_epochs is not None and recipe.freeze_epochs >= epochs:
+            raise ValueError(
+                f"`freeze_epochs` (={recipe.freeze_epochs}) of {epochs} epochs leaves none in which the core is trained."
+            )
         return dataclasses.replace(
             recipe,
-            epochs=max(round(recipe.epochs * recipe.scale), 1),
+            epochs=epochs,
             scale=1.0,
             schedule=schedule,
             learning_rate=recipe._learning_rate(schedule) if rate is None else rate,
         )
 
     def _learning_rate(self, schedule: str) -> float:
-        """The schedule's for the images of a step; that of further training where the model begins as a classifier."""
+        """The schedule's for the images of a step; that of further training where the backbone was trained before."""
         from mixmo_keras.training.schedules import PUBLISHED
 
         published = PUBLISHED[schedule]
-        if self.begins_as_classifier:
+        if self.begins_trained:
             published = dataclasses.replace(published, rate=known.default("further_learning_rate"))
         return published.learning_rate(self.images_a_step)
 
@@ -136,9 +155,11 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         return dataclasses.replace(self, method=method, **changes)
 
     def settings(self) -> dict[str, Any]:
-        """What decides a resolved recipe's figures, as saved in config.json. Options that the method lacks are `None`."""
+        """What decides a resolved recipe's figures, as saved in config.json. What the method or backbone lacks is `None`."""
         names = [field.name for group in GROUPS if group is not Folders for field in dataclasses.fields(group)]
         values = {name: getattr(self, name) for name in names}
+        if not self.of_library:
+            values["pretrained"] = None  # of no other backbone it says anything
         return {name: None if value is Default.METHOD else value for name, value in values.items()}
 
 
@@ -166,6 +187,20 @@ def _check_dataset(name: str) -> None:
     from mixmo_keras import datasets
 
     datasets.check(name)
+
+
+def _check_backbone(recipe: Recipe) -> None:
+    """Raises for what has no meaning for the backbone, or a file that is not there."""
+    if recipe.begins_as_classifier and not Path(recipe.backbone).is_file():
+        raise ValueError(f"`backbone`: there is no file {recipe.backbone}.")
+    if not recipe.pretrained and not recipe.of_library:
+        raise ValueError(f"`pretrained` is for a backbone keras:NAME or hub:PRESET, not for {recipe.backbone!r}.")
+    trained = "a trained backbone, which is a classifier's .keras file, keras:NAME or hub:PRESET"
+    for name in ("encoder_noise", "core_rate", "freeze_epochs"):
+        value = getattr(recipe, name)
+        weights_come_later = name != "encoder_noise" and recipe.warm_start
+        if value is not None and not recipe.begins_trained and not weights_come_later:
+            raise ValueError(f"`{name}` (={value:g}) is for {trained}, not for {recipe.backbone!r}.")
 
 
 def _check_wrong_labels(recipe: Recipe) -> None:

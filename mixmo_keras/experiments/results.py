@@ -16,6 +16,7 @@ from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.models.methods import defaults as method_defaults
 from mixmo_keras.version import __version__, commit
 
+DIGEST = "backbone_sha256"  # in config.json, where the backbone is a classifier's file
 FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
 OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what every metrics.json has, and whether it is of its kind
     "test/ensemble/accuracy": files.is_share,
@@ -58,6 +59,11 @@ def test_figures(model: Ensemble, test: tf.data.Dataset) -> dict[str, Any]:
 
 
 test_figures.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+
+
+def origin(recipe: Recipe) -> dict[str, Any]:
+    """What a run's config.json says besides its settings: versions, and the digest of the classifier that it began as."""
+    return {"versions": versions()} | ({DIGEST: files.digest(recipe.backbone)} if recipe.begins_as_classifier else {})
 
 
 def versions() -> dict[str, str | None]:
@@ -141,6 +147,12 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
     if may_be_longer and isinstance(before.get("epochs"), int) and before["epochs"] < recipe.epochs:
         before = {**before, "epochs": recipe.epochs}
     refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())
+    if recipe.begins_as_classifier and before.get(DIGEST) not in (None, digest := files.digest(recipe.backbone)):
+        raise ValueError(
+            f"{recipe.folder} holds a run that began as another file than {recipe.backbone} is now (SHA-256 "
+            f"{str(before[DIGEST])[:12]}… then, {digest[:12]}… now). Put that file back, pass another --output-dir, or "
+            "--fresh to start over in its place."
+        )
     return [epochs for epochs in planned if epochs not in (None, recipe.epochs)]
 
 

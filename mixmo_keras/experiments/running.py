@@ -34,8 +34,7 @@ from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
-from mixmo_keras.models.from_classifier import from_classifier
-from mixmo_keras.models.methods import METHODS
+from mixmo_keras.models.beginning import begin
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.serving import versions
 from mixmo_keras.serving.export import class_names_of
@@ -43,6 +42,7 @@ from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 from mixmo_keras.training.compiling import default_optimizer
+from mixmo_keras.training.fine_tuning import FineTuning
 from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
 
@@ -100,7 +100,7 @@ def _train(
     position = checkpoints.restore(model)
     if chief:
         config = recipe.settings() | ({"epochs_before": epochs_before} if epochs_before else {})
-        files.write_json(recipe.folder / "config.json", {**config, "versions": results.versions()})
+        files.write_json(recipe.folder / "config.json", {**config, **results.origin(recipe)})
         _announce(recipe, data, model, position, strategy)
         if epochs_before and 0 < position.epoch <= epochs_before[-1]:
             print(_of_longer_schedule(recipe, epochs_before[-1], position))
@@ -164,7 +164,14 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     """The compiled model of a resolved recipe."""
     resolved: Any = recipe  # mypy can't know that its options have their values
     options = {name: getattr(recipe, name) for name in method_options()}
-    model = _constructor(recipe, info)(
+    model = begin(
+        recipe.method,
+        recipe.backbone,
+        num_classes=info.num_classes,
+        input_shape=info.image_shape,
+        normalization=info.normalization,
+        pretrained=recipe.pretrained,
+        encoder_noise=recipe.encoder_noise,
         augmentation=_augmentation(recipe),
         already_repeated=recipe.pixel_augmentation is not None and recipe.batch_repetitions != 1,
         msda=resolved.msda and MSDA(resolved.msda, resolved.msda_probability, resolved.msda_alpha),
@@ -183,31 +190,22 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     )
     loss = losses.default(resolved.teaching, recipe.label_smoothing)
     jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
-    sharpness = None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam)
-    model.compile(optimizer, loss, jit_compile=jit_compile, sharpness=sharpness, average_from=recipe.average_from)
+    model.compile(
+        optimizer,
+        loss,
+        jit_compile=jit_compile,
+        sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
+        average_from=recipe.average_from,
+        fine_tuning=_fine_tuning(recipe),
+    )
     return model
 
 
-def _constructor(recipe: Recipe, info: datasets.Info) -> Callable[..., MixMo]:
-    """The method of a recipe on its backbone, for the images of a dataset: what is left are its options."""
-    shape, num_classes = info.image_shape, info.num_classes
-    if not recipe.begins_as_classifier:
-        known = dict(num_classes=num_classes, input_shape=shape, normalization=info.normalization)
-        return functools.partial(METHODS[recipe.method], recipe.backbone, **known)
-    noise: dict[str, Any] = {} if recipe.encoder_noise is None else {"encoder_noise": recipe.encoder_noise}
-    begin = functools.partial(from_classifier, recipe.backbone, method=recipe.method, input_shape=shape, **noise)
-
-    def build(**options) -> MixMo:
-        if options["dtype"] == Recipe.dtype:
-            del options["dtype"]  # the classifier has its own
-        model = begin(**options)
-        if model.num_classes != num_classes:
-            raise ValueError(
-                f"{recipe.backbone} knows {model.num_classes} classes; {recipe.dataset} has {num_classes}."
-            )
-        return model
-
-    return build
+def _fine_tuning(recipe: Recipe) -> FineTuning | None:
+    """What a trained core has of its own; `None` for one rate from the first epoch on."""
+    if recipe.core_rate is None and recipe.freeze_epochs is None:
+        return None
+    return FineTuning(1.0 if recipe.core_rate is None else recipe.core_rate, recipe.freeze_epochs or 0)
 
 
 def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.data.Dataset:

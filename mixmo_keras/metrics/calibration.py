@@ -3,8 +3,10 @@
 `logits` is (n, K), of the ensemble, `member_logits` (n, M, K), `labels` (n,), (n, 1) or one-hot (n, K).
 """
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -14,6 +16,18 @@ from mixmo_keras import arguments
 from mixmo_keras.metrics.correctness import negative_log_likelihood
 
 _logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def trying() -> Iterator[None]:
+    """Leaves out the warnings of fits that only show what a temperature would do, and are not kept."""
+    level = _logger.level
+    _logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        _logger.setLevel(level)
+
 
 TEMPERATURES = (0.01, 100.0)  # the least and the greatest that is fitted
 
@@ -121,7 +135,8 @@ def calibrated_negative_log_likelihood(logits, labels, seed: int = 0) -> float:
     halves = np.array_split(np.random.default_rng(seed).permutation(len(labels)), 2)
     total = 0.0
     for fitted, tested in (halves, halves[::-1]):
-        temperature = fit_temperature(logits[fitted], labels[fitted])
+        with trying():
+            temperature = fit_temperature(logits[fitted], labels[fitted])
         total += negative_log_likelihood(logits[tested] / temperature, labels[tested]) * len(tested)
     return total / len(labels)
 

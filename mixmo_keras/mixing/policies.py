@@ -198,7 +198,7 @@ class RandomErasing(Augmentation):
         probability: of each image.
         scale: the least and the greatest share of the image's area.
         ratio: the least and the greatest height by width of the part, in pixels.
-        fill: the value that it is filled with.
+        fill: the value that it is filled with, from 0 to 255; rounded for images of integers.
     """
 
     def __init__(
@@ -230,7 +230,9 @@ class RandomErasing(Augmentation):
         in_columns = ops.logical_and(columns >= left[:, None], columns < (left + wide)[:, None])
         part = ops.logical_and(in_rows[:, :, None], in_columns[:, None, :])
         part = ops.logical_and(part, ops.reshape(erased, (-1, 1, 1)))
-        return ops.where(part[..., None], ops.cast(self.fill, images.dtype), images)
+        of_integers = "int" in keras.backend.standardize_dtype(images.dtype)
+        fill = int(self.fill + 0.5) if of_integers else self.fill  # a cast would cut off
+        return ops.where(part[..., None], ops.cast(fill, images.dtype), images)
 
     def get_config(self):
         config = {"probability": self.probability, "scale": self.scale, "ratio": self.ratio, "fill": self.fill}

@@ -1,4 +1,7 @@
-"""An ensemble that begins as the classifier one has: the same answers, from which members then learn to differ."""
+"""An ensemble that begins as the classifier one has: the same answers, from which members then learn to differ.
+
+Or with its preprocessing, stem and core, and new heads for other classes.
+"""
 
 import os
 import zipfile
@@ -13,6 +16,7 @@ from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import classifier as classifiers
 from mixmo_keras.networks import graphs
+from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.classifier import Classifier
 from mixmo_keras.training import losses, schedules
@@ -21,7 +25,7 @@ ENCODER_NOISE = 0.1
 LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which would undo what was learned
 # how the names of layers begin that are random in training
 _RANDOM = ("Random", "Rand", "Gaussian", "AugMix", "MixUp", "CutMix", "Pipeline", "Dropout")
-_RESERVED = ("backbone", "num_classes", "split_at")  # what the classifier says
+_RESERVED = ("backbone", "split_at")  # what the classifier says
 
 
 def from_classifier(
@@ -29,6 +33,7 @@ def from_classifier(
     num_members: int | None = None,
     method: str = "cut_mixmo",
     *,
+    num_classes: int | None = None,
     input_shape: tuple[int, int, int] | None = None,
     normalization: tuple | None = None,
     encoder_noise: float = ENCODER_NOISE,
@@ -43,10 +48,13 @@ def from_classifier(
 
     Args:
         classifier: A functional or Sequential Keras model from images to classes, with softmax or without, trained or not:
-            one's own, of keras.applications or keras_hub, or of this library; or the path of a `.keras` file.
+            one's own, of keras.applications or keras_hub, or of this library; or the path of a `.keras` file; or the name of
+            a pretrained network, `"keras:MobileNetV3Small"` or `"hub:PRESET"`, which is downloaded and needs `num_classes`.
         num_members: M. Defaults to 2; methods of one network have one.
         method: A name in `models.methods.METHODS`, such as `"cut_mixmo"`, `"linear_mixmo"`, `"mimo"` or `"single"`, which
             is the classifier itself, to be trained further in the same way.
+        num_classes: K of other classes than the classifier's: the heads begin anew, each on its own. Defaults to its own
+            classes, with its head.
         input_shape: (H, W, C), for a classifier that takes images of any size.
         normalization: What was done to pixels *before* they came to the classifier, if anything, as (mean, standard
             deviation) of pixels in [0, 1]: (0, 1) for a division by 255. Defaults to nothing.
@@ -57,7 +65,8 @@ def from_classifier(
             since left and right may mean something, and `schedule` to half a cosine from 0.005 for 64 images a step.
 
     Returns:
-        A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits.
+        A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits. With `num_classes` it
+        has to learn them first.
 
     Raises:
         ValueError: the classifier can't be taken apart, see `networks.classifier.take_apart`; or an argument is wrong.
@@ -80,18 +89,31 @@ def from_classifier(
     if num_members is None and method not in ("single", "cosub"):
         num_members = 2
     members = {} if num_members is None else {"num_members": num_members}
+    if libraries.is_name(classifier):
+        if num_classes is None:
+            raise ValueError(f"`num_classes` must be given for {classifier}: its heads begin anew.")
+        classifier = libraries.network(str(classifier), num_classes, input_shape)
     source = _model_of(classifier)
-    apart = _with_converter(source, classifiers.take_apart(source, _shape_of(source, input_shape)))
-    _check_task(source, apart.ends_in)
-    of_network = dict(num_classes=len(apart.bias), normalization=normalization, encoder_noise=encoder_noise)
+    apart = parts_of(source, input_shape)
+    if num_classes is None:
+        _check_task(source, apart.ends_in)
+    of_network = dict(
+        num_classes=num_classes or len(apart.bias), normalization=normalization, encoder_noise=encoder_noise
+    )
     of_training = dict(augmentation=None, schedule=schedules.Cosine(LEARNING_RATE)) | options
     model = METHODS[method](apart.backbone, **of_network, **members, **of_training)
-    num_heads = 1 if model.heads.shared else model.num_members
-    model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
-    _check_begins_so(source.name, apart, model)
+    if num_classes is None:
+        num_heads = 1 if model.heads.shared else model.num_members
+        model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
+        _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):
-        print(description(source.name, apart, model, method, encoder_noise, normalization))
+        print(description(source.name, apart, model, method, encoder_noise, normalization, num_classes is not None))
     return model
+
+
+def parts_of(source: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Classifier:
+    """A classifier taken apart, see `networks.classifier.take_apart`, with what keras_hub does to images outside it."""
+    return _with_converter(source, classifiers.take_apart(source, _shape_of(source, input_shape)))
 
 
 def _model_of(classifier) -> keras.Model:
@@ -183,7 +205,13 @@ def _with_converter(source: keras.Model, apart: Classifier) -> Classifier:
 
 
 def description(
-    name: str, apart: Classifier, model: MixMo, method: str, encoder_noise: float, normalization: tuple | None
+    name: str,
+    apart: Classifier,
+    model: MixMo,
+    method: str,
+    encoder_noise: float,
+    normalization: tuple | None,
+    new_heads: bool = False,
 ) -> str:
     """What was found in a classifier and what became of it, a line a part."""
     parts = apart.backbone
@@ -198,11 +226,14 @@ def description(
         ("preprocessing", _preprocessing(parts, normalization)),
         ("stem", f"{apart.convolution}, {kernel[0]}×{kernel[1]}, shared out among {members}{noise}"),
         ("core", f"{core.count_params():,} weights, copied{_frozen(frozen - statistics)}"),
-        ("head", f"{apart.head}, {apart.kernel.shape[0]} → {apart.kernel.shape[1]}, copied for {members}"),
+        ("head", f"{apart.kernel.shape[0]} → {model.num_classes}, new for {members}")
+        if new_heads
+        else ("head", f"{apart.head}, {apart.kernel.shape[0]} → {apart.kernel.shape[1]}, copied for {members}"),
     ]
-    lines = [f"{name}: images of {height}×{width}×{channels}, {len(apart.bias)} classes, gives {_given(apart)}"]
-    lines += [f"  {part:14} {what}" for part, what in rows]
-    return "\n".join([*lines, f"As {method} it gives the same answers, as logits. Train it further: model.fit(...)"])
+    gives = "" if new_heads else f", {len(apart.bias)} classes, gives {_given(apart)}"
+    said = "it has to learn its classes first." if new_heads else "it gives the same answers, as logits."
+    lines = [f"{name}: images of {height}×{width}×{channels}{gives}", *(f"  {part:14} {what}" for part, what in rows)]
+    return "\n".join([*lines, f"As {method} {said} Train it{'' if new_heads else ' further'}: model.fit(...)"])
 
 
 def _given(apart: Classifier) -> str:

@@ -21,6 +21,7 @@ from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.networks.temperature import Temperature
 from mixmo_keras.training import checks, compiling, data_checks, distribution, losses, schedules, steps
+from mixmo_keras.training import fine_tuning as tuning
 from mixmo_keras.training import weight_averaging as averages
 from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining
@@ -131,7 +132,7 @@ class MixMo(Multiplexing):
         of_network: dict[str, Any] = dict(
             share=share, encoder_noise=encoder_noise, normalization=checked_normalization(normalization)
         )
-        with dtype_policy(_policy(dtype, backbone)):
+        with dtype_policy(backbones.policy(dtype, backbone)):
             parts = backbones.get(backbone, input_shape, seed, drop_path)
             _check_parts(parts, batching, co_training)
             of_training: dict[str, Any] = dict(
@@ -152,6 +153,7 @@ class MixMo(Multiplexing):
         self.synchronized_batch_norm, self.seed = synchronized_batch_norm, seed
         self.expects_raw_pixels = normalization is not None or parts.preprocessing is not None
         self.steps_to_skip = 0  # of an epoch that goes on in its middle
+        self.core_frozen = False  # in the first epochs, where `fine_tuning` says so
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
         self._network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
         self.compile()
@@ -190,6 +192,7 @@ class MixMo(Multiplexing):
         *,
         sharpness: SAM | None = None,
         average_from: float | None = None,
+        fine_tuning: tuning.FineTuning | None = None,
         **options,
     ):
         """Configures training, as `keras.Model.compile`; what is left out stays the papers'.
@@ -203,6 +206,8 @@ class MixMo(Multiplexing):
             average_from: Share of training after which an optimizer with `use_ema=True` averages the weights of all steps
                 alike (stochastic weight averaging), such as 0.75, in place of its `ema_momentum`. Defaults to that.
                 `SwapAveragedWeights` among the callbacks puts the average, statistics too, into the model.
+            fine_tuning: For a core that was trained already: its share of the learning rate, and the epochs in which it is
+                frozen. A `FineTuning`. Defaults to one rate for all.
             **options: The other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where
                 there is an accelerator.
         """
@@ -213,6 +218,7 @@ class MixMo(Multiplexing):
         loss = losses.get(loss, soft_targets=self.batching.msda is not None)
         self.sharpness = arguments.instance("sharpness", sharpness, (SAM, type(None)), "a mixmo_keras.SAM or None")
         self.average_from = averages.checked(average_from, optimizer)
+        self.fine_tuning = tuning.check(self, fine_tuning)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
@@ -220,8 +226,8 @@ class MixMo(Multiplexing):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        sharpness = keras.saving.serialize_keras_object(self.sharpness)
-        return config | {"sharpness": sharpness, "average_from": self.average_from} if config else config
+        own = {name: getattr(self, name) for name in ("sharpness", "average_from", "fine_tuning")}
+        return config | {name: keras.saving.serialize_keras_object(own[name]) for name in own} if config else config
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -372,18 +378,6 @@ class MixMo(Multiplexing):
         """Prints the three parts as a figure, then Keras' table of layers."""
         (print_fn or print)(self.figure())
         super().summary(line_length=line_length, positions=positions, print_fn=print_fn, **options)
-
-
-def _policy(dtype, backbone):
-    """The dtype policy to build under: the backbone's own, if it has one."""
-    if not isinstance(backbone, backbones.Backbone):
-        return dtype
-    if dtype is not None and keras.dtype_policies.get(dtype).name != backbone.dtype_policy.name:
-        raise ValueError(
-            f"`dtype` (={dtype!r}) differs from the policy the backbone was built under, {backbone.dtype_policy.name!r}. "
-            "Leave `dtype` out, or build the backbone under that policy: keras.config.set_dtype_policy."
-        )
-    return backbone.dtype_policy
 
 
 def _check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoTraining | None) -> None:

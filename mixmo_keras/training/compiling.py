@@ -8,6 +8,7 @@ import keras
 from mixmo_keras import keras_internals
 from mixmo_keras.training import distribution, schedules, steps
 from mixmo_keras.training.checks import IncidentsCallback
+from mixmo_keras.training.fine_tuning import FreezeCore
 from mixmo_keras.training.progress import ClockCallback
 
 
@@ -106,4 +107,6 @@ def with_own_callbacks(model, callbacks):
         callbacks = []
     elif not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
-    return [*([ClockCallback()] if hasattr(model, "clock") else []), IncidentsCallback(), *callbacks]
+    own = [ClockCallback()] if hasattr(model, "clock") else []
+    own += [FreezeCore()] if getattr(model, "fine_tuning", None) else []
+    return [*own, IncidentsCallback(), *callbacks]

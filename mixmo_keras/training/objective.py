@@ -8,7 +8,7 @@ from keras import ops
 
 from mixmo_keras import arguments, seeds
 from mixmo_keras.mixing.batch import Batch
-from mixmo_keras.training import losses
+from mixmo_keras.training import fine_tuning, losses
 from mixmo_keras.training.co_training import CoTraining
 
 
@@ -62,7 +62,7 @@ def objective(model, batch: Batch, seed: seeds.StepSeed) -> Objective:
         batch: its rows; twice, if it has `co_training`.
         seed: the step's seeds, from which the network draws (stochastic depth).
     """
-    with seeds.drawing(seed.fork("network")):
+    with seeds.drawing(seed.fork("network")), fine_tuning.core_in_its_mode(model):
         logits = model.member_logits(batch.images, batch.masks, training=True)
     loss = members_loss(model.loss, batch, logits, model.co_training) + sum(map(ops.sum, model.losses))
     return Objective(loss + model.l2.penalty(model.trainable_weights), loss, logits)

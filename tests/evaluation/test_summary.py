@@ -129,6 +129,24 @@ def test_what_has_learned_nothing_is_told_one_thing():
     assert summary.advice(figures(right=40), run) == [said.format("(the same command with --epochs 120, about 6 min)")]
 
 
+def test_what_has_learned_little_is_told_how_to_learn_more():
+    """And not which classes need more images: that is chance until it knows them."""
+    run = Run(settings={"epochs": 30, "backbone": "wrn10_2"}, seconds=90)
+    first, *rest = summary.advice(figures(right=650, count=1000), run)
+    assert first == (
+        "It has learned little: 65.0% is 18% of the way from guessing to being always right. Train longer (the same command "
+        "with --epochs 120, about 6 min), on more images, or begin with a network that was trained already (--backbone "
+        "keras:MobileNetV3Small); what else is said here may change then."
+    )
+    assert not any("is worse than the rest" in line for line in rest)
+    for backbone in ("mine.keras", "keras:MobileNet", "hub:resnet"):
+        (said, *_) = summary.advice(figures(right=650, count=1000), Run(settings={"backbone": backbone}))
+        assert "(--epochs), on more images; what else" in said
+    fell = [{"val_accuracy": value} for value in (0.5, 0.9, 0.9, 0.5)]
+    assert not any("learned little" in line for line in summary.advice(figures(right=650, count=1000), Run(log=fell)))
+    assert not any("learned little" in line for line in summary.advice(figures(right=700, count=1000), run))
+
+
 def test_few_test_images_and_a_bad_class_are_said():
     said = " ".join(summary.advice(figures()))
     assert "With 100 test images the accuracy is known to ± 8 points only" in said

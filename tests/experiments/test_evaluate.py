@@ -60,6 +60,17 @@ def test_a_run_with_everything(runs, capsys):
     assert calibrated.evaluate(images, labels, verbose=0)[0] == pytest.approx(figures["ensemble"]["nll"], rel=1e-3)
 
 
+def test_a_temperature_that_is_not_applied_is_not_saved(tmp_path, capsys):
+    file, model = tmp_path / "calibrated.keras", tiny.model()
+    file.write_text("an earlier evaluation's")
+    why = "49 validation images are too few to fit it on, 50 are the least"
+    evaluating._save_calibrated(model, {"value": 1.0, "not_applied": {"value": 2.0, "why": why}}, file)
+    assert not file.exists()
+    assert capsys.readouterr().out == f"calibrated.keras is not written: the temperature is not applied, {why}\n"
+    evaluating._save_calibrated(model, {"value": 1.0}, file)
+    assert keras.models.load_model(file).temperature == 1.0
+
+
 def test_other_images_are_brought_to_the_models_size(runs):
     with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)

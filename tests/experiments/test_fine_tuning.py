@@ -1,28 +1,33 @@
 """Runs that begin as a classifier, and the comparison of what further training is best spent on."""
 
 import dataclasses
+import hashlib
 import json
+from pathlib import Path
 
 import digits
 import fine_tuning
+import images
 import keras
 import numpy as np
 import pytest
+import search
 import tiny
 from keras import layers
 
-from mixmo_keras import datasets
-from mixmo_keras.experiments import Recipe, gains
+from mixmo_keras import FineTuning, datasets, files, pilot
+from mixmo_keras.experiments import Recipe, gains, results, running
 from mixmo_keras.experiments.running import build
 
 OF_DIGITS = dict(dataset="digits", method="cut_mixmo", batch_size=64, batch_repetitions=2)
 
 
-def classifier(path, num_classes: int = 10, shape=(8, 8, 1)) -> str:
-    """The file of a small classifier."""
+def classifier(path, num_classes: int = 10, shape=(8, 8, 1), deeper: bool = False) -> str:
+    """The file of a small classifier, whose core has weights if it is deeper."""
     keras.utils.set_random_seed(0)
     images = keras.Input(shape)
-    x = layers.GlobalMaxPooling2D()(layers.Conv2D(6, 3, activation="relu")(layers.Rescaling(1 / 16)(images)))
+    x = layers.Conv2D(6, 3, activation="relu")(layers.Rescaling(1 / 16)(images))
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(6, 3)(x) if deeper else x)
     keras.Model(images, layers.Dense(num_classes, activation="softmax")(x)).save(path / "mine.keras")
     return str(path / "mine.keras")
 
@@ -43,18 +48,78 @@ def test_a_recipes_model_begins_as_the_classifier(tmp_path, capsys):
 def test_what_a_recipe_refuses_of_a_classifier(tmp_path):
     for changes, message in (
         (dict(backbone="missing.keras"), "`backbone`: there is no file missing.keras"),
-        (dict(encoder_noise=0.1), r"`encoder_noise` \(=0.1\) is for a classifier as the backbone.*not for 'wrn28_10'"),
+        (dict(encoder_noise=0.1), r"`encoder_noise` \(=0.1\) is for a trained backbone.*not for 'wrn28_10'"),
         (dict(encoder_noise=-1.0), "`encoder_noise` must be a number of at least 0"),
     ):
         with pytest.raises(ValueError, match=message):
             Recipe(**OF_DIGITS, **changes).resolved()
     for made, message in (
-        (dict(num_classes=7), "mine.keras knows 7 classes; digits has 10"),
+        (dict(num_classes=7), "mine.keras knows 7 classes; the images have 10"),
         (dict(shape=(9, 9, 1)), r"`input_shape` \(=\(8, 8, 1\)\) differs from the backbone's, \(9, 9, 1\)"),
     ):
         recipe = Recipe(**OF_DIGITS, backbone=classifier(tmp_path, **made)).resolved()
         with pytest.raises(ValueError, match=message):
             build(recipe, datasets.info("digits"))
+
+
+def test_names_of_runs_that_begin_trained(tmp_path):
+    mine = classifier(tmp_path)
+    for changes, name in (
+        (dict(backbone=mine), "from_mine"),
+        (dict(backbone="keras:MobileNetV3Small"), "keras_MobileNetV3Small"),
+        (dict(backbone="keras:MobileNetV3Small", pretrained=False), "keras_MobileNetV3Small_anew"),
+        (dict(backbone="hub:hf://somebody/resnet"), "hub_resnet"),
+    ):
+        recipe = Recipe(**OF_DIGITS, **changes)
+        assert recipe.name == f"digits-cut_mixmo-{name}-seed0"
+        rate = 0.005 if changes.get("pretrained", True) else 0.05
+        assert recipe.settings()["pretrained"] == changes.get("pretrained", True if ":" in recipe.backbone else None)
+        assert recipe.resolved().learning_rate == pytest.approx(rate * 32 / 64)
+
+
+def test_rates_by_group_reach_the_model(tmp_path):
+    trained = Recipe(**OF_DIGITS, backbone=classifier(tmp_path, deeper=True), epochs=5)
+    for changes, expected in (
+        ({}, None),
+        (dict(core_rate=0.2), FineTuning(0.2, 0)),
+        (dict(freeze_epochs=2), FineTuning(1.0, 2)),
+        (dict(core_rate=0.2, freeze_epochs=2), FineTuning(0.2, 2)),
+    ):
+        recipe = dataclasses.replace(trained, **changes).resolved()
+        assert running._fine_tuning(recipe) == expected
+    assert build(recipe, datasets.info("digits")).fine_tuning == expected
+    for changes, message in (
+        (dict(freeze_epochs=5), r"`freeze_epochs` \(=5\) of 5 epochs leaves none in which the core is trained"),
+        (dict(freeze_epochs=2, scale=0.4), r"`freeze_epochs` \(=2\) of 2 epochs"),
+        (dict(freeze_epochs=0), "`freeze_epochs` must be an integer of at least 1"),
+        (dict(core_rate=0), "`core_rate` must be a positive number"),
+        (dict(backbone="wrn10_1", core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained backbone.*not for 'wrn10_1'"),
+        (dict(backbone="wrn10_1", freeze_epochs=1), r"`freeze_epochs` \(=1\) is for a trained backbone"),
+        (dict(backbone="keras:MobileNet", pretrained=False, core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained"),
+        (dict(pretrained=False), "`pretrained` is for a backbone keras:NAME or hub:PRESET, not for .*mine.keras"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(trained, **changes).resolved()
+    weights = tmp_path / "before.keras"
+    weights.touch()
+    Recipe(**OF_DIGITS, backbone="wrn10_1", core_rate=0.1, warm_start=str(weights)).resolved()  # it will be trained
+
+
+def test_a_run_goes_on_only_as_the_file_that_it_began_as(tmp_path):
+    mine = classifier(tmp_path)
+    recipe = Recipe(**OF_DIGITS, backbone=mine, output_dir=str(tmp_path)).resolved()
+    files.write_json(recipe.folder / "config.json", {**recipe.settings(), **results.origin(recipe)})
+    config = json.loads((recipe.folder / "config.json").read_text())
+    assert config["backbone_sha256"] == hashlib.sha256(Path(mine).read_bytes()).hexdigest()
+    assert results.check_folder(recipe) == []
+    with open(mine, "ab") as file:
+        file.write(b"other")
+    with pytest.raises(ValueError, match=r"began as another file than .*mine.keras is now \(SHA-256 \w{12}…"):
+        results.check_folder(recipe)
+    results.check_folder(dataclasses.replace(recipe, fresh=True))
+    del config["backbone_sha256"]  # of a run before digests were kept
+    files.write_json(recipe.folder / "config.json", config)
+    assert results.check_folder(recipe) == []
 
 
 def test_the_deep_ensembles_first_network_is_the_classifier():
@@ -79,6 +144,89 @@ def test_tables_are_put_into_the_pages(tmp_path, monkeypatch, capsys):
     assert "| Cut-MixMo | 3.5 | 1.0 | 1.00 |" in (tmp_path / "classifiers.md").read_text()
     with pytest.raises(SystemExit, match="2"):
         fine_tuning.main(["cifar10", "--docs", "--rate", "0.1"])
+
+
+class Die(keras.callbacks.Callback):
+    """Kills a run after so many steps, as Ctrl-C does."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_frozen_or_free_bit_for_bit(tmp_path):
+    options = dict(freeze_epochs=1, core_rate=0.5, sam=0.05, accumulation=2, ema=0.9, epochs=2, checkpoint_steps=3)
+    recipe = Recipe(**OF_DIGITS, **options, backbone=classifier(tmp_path, deeper=True), train_images=320)
+
+    def go(name, *callbacks):
+        return running.run(dataclasses.replace(recipe, output_dir=str(tmp_path / name)), callbacks, saved_model=False)
+
+    whole = go("whole")
+    for steps in (5, 14):  # of 10 an epoch: in the frozen one, and in the one behind it
+        with pytest.raises(KeyboardInterrupt):
+            go(f"killed{steps}", Die(steps))
+        assert go(f"killed{steps}")["test"] == whole["test"]
+        files_of = [tmp_path / name / recipe.name / "last.keras" for name in ("whole", f"killed{steps}")]
+        assert tiny.equal_weights(*map(keras.models.load_model, files_of))
+
+
+@pytest.mark.slow
+def test_a_run_on_the_architecture_of_a_library(tmp_path, monkeypatch):
+    """And what its report says of it."""
+    photos = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for number in range(40):
+            keras.utils.save_img(photos / name / f"{number}.png", random.integers(0, 256, (32, 32, 3)), scale=False)
+    monkeypatch.chdir(tmp_path)
+    command = [f"{photos}@32", "--backbone", "keras:MobileNet", "--no-pretrained", "--epochs", "1", "--batch-size", "8"]
+    figures = images.run(command)
+    assert figures["name"] == "photos_32-cut_mixmo-keras_MobileNet_anew-seed0"
+    assert Path(figures["saved_model"], "saved_model.pb").exists()
+    page = Path("runs", figures["name"], "evaluation/report.html").read_text()
+    assert "keras:MobileNet" in page
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_pilot_from_a_classifier(tmp_path, capsys):
+    mine = classifier(tmp_path)
+    command = ["--dataset", "digits", "--pilot", "--backbone", mine, "--seeds", "0", "--rows", "32", "--epochs", "1"]
+    command += ["--images", "16", "--output-dir", str(tmp_path)]
+    found = search.main(command)
+    printed = capsys.readouterr().out
+    assert [(one["variant"], one["width"]) for one in found["runs"]] == [(name, 1) for name in pilot.VARIANTS]
+    assert "shared out" not in printed  # what was found in the file is not said for every run
+    assert f"--backbone {mine}" in printed.partition("next")[2]
+    assert "--widths" not in printed
+    kept = sorted(path.name for path in (tmp_path / "digits-pilot").glob("*mine*.json"))
+    assert len(kept) == 3
+    label = pilot._label(mine)
+    assert all(label in name for name in kept)
+    classifier(tmp_path, deeper=True)  # another file of the same name: its runs are others
+    assert pilot._label(mine) != label
+    with pytest.raises(SystemExit, match="2"):
+        search.main([*command, "--widths", "1", "2"])
+    assert "--widths has no meaning with --backbone" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_search_from_a_classifier(tmp_path, capsys):
+    mine = classifier(tmp_path)
+    command = ["--dataset", "digits", "--backbone", mine, "--rows", "32", "--epochs", "1", "--max-trials", "2"]
+    command += ["--images", "32", "--output-dir", str(tmp_path)]
+    rows = search.main(command)
+    assert {row["width"] for row in rows} == {1}
+    assert f"--backbone {mine}" in capsys.readouterr().out
+    classifier(tmp_path, deeper=True)
+    with pytest.raises(SystemExit, match=r"holds a search with other settings .*backbone_sha256"):
+        search.main(command)
 
 
 @pytest.mark.slow  # the parts have tests of their own

@@ -32,6 +32,16 @@ def of(single, two, unmixed, width):
     }
 
 
+def test_of_a_trained_network_no_width_is_said():
+    for finals in (of([0.6, 0.6], [0.8, 0.8], [0.7, 0.7], 1), of([0.1, 0.1], [0.1, 0.1], [0.1, 0.1], 1)):
+        found = made(finals) | {"trained": True}
+        found["runs"] = [run | {"num_classes": 10} for run in found["runs"]]
+        assert "width" not in pilot.verdict(found)
+        assert ("This holds for further training of this length" in pilot.verdict(found)) == (
+            0.8 in finals["two members", 1]
+        )
+
+
 def test_gains_by_hand():
     found = made(of([0.6, 0.62], [0.5, 0.54], [0.61, 0.61], 1))
     plain, unmixed = pilot.gains(found)

@@ -193,6 +193,16 @@ def test_erasing_by_hand():
     assert not result[1].any()
 
 
+@pytest.mark.parametrize(("dtype", "value"), [("uint8", 128), ("int32", 128), ("float32", 127.6), ("float16", 127.6)])
+def test_what_erasing_fills_with_is_rounded_for_integers(dtype, value):
+    half = np.float32([0.5])
+    filled = RandomErasing(fill=127.6).apply(
+        ops.zeros((1, 4, 4, 3), dtype), half, half, half[None].repeat(2, axis=1), half > 0
+    )
+    assert keras.backend.standardize_dtype(filled.dtype) == dtype
+    assert np.max(np.array(filled)) == pytest.approx(value, abs=0.05)
+
+
 def test_erasing_draws():
     area, ratio, place, erased = drawn(RandomErasing(0.3, (0.1, 0.3), (0.5, 2)))
     assert erased.mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / ROWS))

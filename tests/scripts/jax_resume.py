@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tiny
 
-from mixmo_keras import SAM
+from mixmo_keras import SAM, FineTuning
 from mixmo_keras.training.checkpoint_files import values_of
 from mixmo_keras.training.checkpoints import Checkpoints
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
@@ -21,7 +21,11 @@ class Die(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-AVERAGED = {"moving": dict(), "mean": dict(average_from=0.3, sharpness=SAM(0.1))}
+AVERAGED = {
+    "moving": dict(),
+    "mean": dict(average_from=0.3, sharpness=SAM(0.1)),
+    "frozen": dict(sharpness=SAM(0.1), fine_tuning=FineTuning(0.5, frozen_epochs=1)),
+}
 
 
 def run(folder, *callbacks, ema=None):
@@ -55,6 +59,14 @@ for ema in (None, *AVERAGED):
     assert tiny.equal_weights(resumed, whole)
     assert tiny.equal_weights(*(values_of(model.optimizer.variables) for model in (resumed, whole)))
     assert history == whole_history, (history, whole_history)
+begin = tiny.model()
+frozen = tiny.model(learning_rate=None)
+frozen.compile(keras.optimizers.SGD(0.1, 0.9), fine_tuning=FineTuning(0.5, frozen_epochs=1))
+frozen.fit(X, Y, batch_size=8, verbose=0)
+assert tiny.equal_weights(begin.core, frozen.core)
+assert not tiny.equal_weights(begin.heads.get_weights(), frozen.heads.get_weights())
+frozen.fit(X, Y, batch_size=8, initial_epoch=1, epochs=2, verbose=0)
+assert not tiny.equal_weights(begin.core, frozen.core)
 statistics = {v.name: np.array(v) for v in whole.non_trainable_variables if v.name.startswith("moving")}
 averages = [np.array(v) for v in whole.optimizer.variables if v.name == "statistic_average"]
 assert tiny.equal_weights([*statistics.values()], averages)  # `fit` ends with the averages in the model

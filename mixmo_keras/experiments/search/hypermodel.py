@@ -10,7 +10,7 @@ import keras_tuner
 from mixmo_keras import arguments, datasets
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.cost import cost
-from mixmo_keras.models.methods import CutMixMo, SingleNetwork
+from mixmo_keras.models import beginning
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.training import schedules
@@ -76,7 +76,8 @@ class MixMoHyperModel(keras_tuner.HyperModel):
 
     Args:
         backbone: A function of the width: to a name, such as `lambda width: f"wrn16_{width}"`, or to a `backbones.Backbone`
-            or functional Keras model of one's own.
+            or functional Keras model of one's own; or to what was trained already, whose width is what it is: the path of a
+            classifier's `.keras` file, `"keras:NAME"` or `"hub:PRESET"`.
         num_classes: K.
         input_shape: (H, W, C).
         space: What is searched.
@@ -152,8 +153,9 @@ class MixMoHyperModel(keras_tuner.HyperModel):
 
     def _model(self, width: int, num_members: int, learning_rate: float | None = None, **choices) -> MixMo:
         repetitions = choices.pop("batch_repetitions", self.batch_repetitions)
+        backbone = self.backbone(width)
         if learning_rate is None:
-            learning_rate = schedules.PUBLISHED["cosine"].learning_rate(self.rows / repetitions)
+            learning_rate = beginning.schedule(backbone, self.rows / repetitions).base
         common = dict(
             num_classes=self.num_classes,
             input_shape=self.input_shape,
@@ -164,8 +166,8 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         )
         options = {**common, **self.options, **choices}
         if num_members == 1:
-            return SingleNetwork(self.backbone(width), **options)
-        return CutMixMo(self.backbone(width), num_members=num_members, **options)
+            return beginning.begin("single", backbone, verbose=False, **options)
+        return beginning.begin("cut_mixmo", backbone, num_members=num_members, verbose=False, **options)
 
     def fit(self, hp, model, train, validation, epochs: int = 1, initial_epoch: int = 0, callbacks=(), verbose=0):
         images_a_step = self.rows // model.batching.repetitions

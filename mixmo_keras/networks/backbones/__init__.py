@@ -5,11 +5,11 @@ here and list it in `names.FAMILIES`.
 """
 
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.names import get
+from mixmo_keras.networks.backbones.names import get, policy
 from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
 from mixmo_keras.networks.backbones.resnet import resnet
 from mixmo_keras.networks.backbones.split import split
 from mixmo_keras.networks.backbones.vit import vit
 from mixmo_keras.networks.backbones.wide_resnet import wide_resnet
 
-__all__ = ["Backbone", "get", "preact_resnet", "resnet", "split", "vit", "wide_resnet"]
+__all__ = ["Backbone", "get", "policy", "preact_resnet", "resnet", "split", "vit", "wide_resnet"]

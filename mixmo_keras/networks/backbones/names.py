@@ -69,6 +69,18 @@ def get(
     return backbone
 
 
+def policy(dtype, backbone):
+    """The dtype policy to build under: the backbone's own, if it has one."""
+    if not isinstance(backbone, Backbone):
+        return dtype
+    if dtype is not None and keras.dtype_policies.get(dtype).name != backbone.dtype_policy.name:
+        raise ValueError(
+            f"`dtype` (={dtype!r}) differs from the policy the backbone was built under, {backbone.dtype_policy.name!r}. "
+            "Leave `dtype` out, or build the backbone under that policy: keras.config.set_dtype_policy."
+        )
+    return backbone.dtype_policy
+
+
 def parse(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]]:
     """Returns the function of a backbone's name and the sizes that the name says, the function's arguments."""
     for form, function in FAMILIES.items():

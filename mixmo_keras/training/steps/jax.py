@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.training import weight_averaging
+from mixmo_keras.training import fine_tuning, weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -43,12 +43,14 @@ def train_step(model, state, data):
     differentiated = jax.grad(scaled_objective, has_aux=True)
     gradients, (batch, aim, step, moved) = differentiated(trainable)
     if model.sharpness:
-        gradients, _ = differentiated(model.sharpness.uphill(trainable, gradients), batch)
+        climbed = fine_tuning.of_what_moves(model, gradients)
+        gradients, _ = differentiated(model.sharpness.uphill(trainable, climbed), batch)
     others = moved
     with scope(trainable, others, optimizer, metrics):
         reading, momentum = ops.convert_to_tensor(model.clock.reading), weight_averaging.momentum_of(model, step)
     with model.clock.showing(reading), weight_averaging.averaging_by(model, momentum):
-        trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+        with fine_tuning.updating_by_group(model):
+            trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         with scope(trainable, others, optimizer, metrics) as averaging:
             weight_averaging.update(model, step)
         optimizer = after(averaging, 2, optimizer)

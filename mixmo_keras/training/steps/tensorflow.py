@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mixmo_keras import seeds
 from mixmo_keras.mixing.batch import unpack
-from mixmo_keras.training import weight_averaging
+from mixmo_keras.training import fine_tuning, weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -32,7 +32,8 @@ def train_step(model, data):
         before = _values(model.non_trainable_variables) if model.sharpness else []
         aim, gradients = _differentiated(model, batch, seed, share)
         if model.sharpness:
-            uphill = model.sharpness.uphill(_values(weights), gradients)
+            climbed = fine_tuning.of_what_moves(model, gradients)
+            uphill = model.sharpness.uphill(_values(weights), climbed)
             _, gradients = _differentiated(model, batch, seed, share, at=(uphill, before))
         return batch, aim, gradients
 
@@ -45,7 +46,8 @@ def train_step(model, data):
     with tf.control_dependencies([aim.loss]):
         summed = _sum_over_replicas(replica, gradients) if several else gradients
         with weight_averaging.averaging_by(model, weight_averaging.momentum_of(model, step)):
-            model.optimizer.apply_gradients(zip(summed, weights, strict=True))
+            with fine_tuning.updating_by_group(model):
+                model.optimizer.apply_gradients(zip(summed, weights, strict=True))
             if several:
                 _average_statistics(model, replica, share)
             weight_averaging.update(model, step)

@@ -1,0 +1,75 @@
+"""A method's model on a backbone as command lines name it: a named network, a classifier's file, or a library's network."""
+
+import dataclasses
+from typing import Any
+
+from mixmo_keras.models.from_classifier import LEARNING_RATE, from_classifier, parts_of
+from mixmo_keras.models.methods import METHODS, AnyBackbone
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks.backbones import libraries
+from mixmo_keras.networks.copying import dtype_policy
+from mixmo_keras.training import schedules
+
+
+def is_file(backbone: Any) -> bool:
+    """Whether a backbone is the file of a classifier, whose answers a model begins with."""
+    return isinstance(backbone, str) and backbone.endswith(".keras")
+
+
+def is_trained(backbone: Any) -> bool:
+    """Whether a backbone was trained before, by its name."""
+    return is_file(backbone) or libraries.is_name(backbone)
+
+
+def schedule(backbone: Any, images_a_step: float) -> schedules.ProgressSchedule:
+    """Half a cosine for so many images a step, at the gentler rate of further training of what was trained before."""
+    published = schedules.PUBLISHED["cosine"]
+    rate = LEARNING_RATE if is_trained(backbone) else published.rate
+    return dataclasses.replace(published, rate=rate).of(images_a_step)
+
+
+def begin(
+    method: str,
+    backbone: AnyBackbone,
+    *,
+    pretrained: bool = True,
+    encoder_noise: float | None = None,
+    verbose: bool = True,
+    **options,
+) -> MixMo:
+    """A model of a method.
+
+    Args:
+        method: A name in `METHODS`.
+        backbone: The name of a network, such as `"wrn16_2"`; the path of a classifier's `.keras` file; `"keras:NAME"` or
+            `"hub:PRESET"`, see `networks.backbones.libraries`; or what else methods take.
+        pretrained: Whether a library's network has its weights. It begins anew otherwise, encoders and all.
+        encoder_noise: As in `from_classifier`, of what was trained already. Defaults to its default.
+        verbose: Whether to print what was found in a trained one and done with it.
+        **options: Of the method, such as `num_classes`, which is checked against a file's, `input_shape`, and
+            `normalization`, which backbones with preprocessing of their own do without.
+
+    Raises:
+        ValueError: no such backbone, a classifier of other classes, or what the method refuses.
+    """
+    if not is_trained(backbone):
+        return METHODS[method](backbone, **options)
+    options = {name: value for name, value in options.items() if name != "normalization"}
+    num_classes, input_shape = options.pop("num_classes"), options.get("input_shape")
+    of_trained: dict[str, Any] = {"verbose": verbose}
+    of_trained |= {} if encoder_noise is None else {"encoder_noise": encoder_noise}
+    dtype = options.pop("dtype", None)
+    if is_file(backbone):
+        of_trained |= {} if dtype in (None, "float32") else {"dtype": dtype}  # the classifier has its own
+        model = from_classifier(str(backbone), method=method, **of_trained, **options)
+        if model.num_classes != num_classes:
+            raise ValueError(f"{backbone} knows {model.num_classes} classes; the images have {num_classes}.")
+        return model
+    with dtype_policy(dtype):
+        network = libraries.network(str(backbone), num_classes, input_shape, pretrained, options.get("seed"))
+    if pretrained:
+        return from_classifier(network, method=method, num_classes=num_classes, **of_trained, **options)
+    if encoder_noise is not None:
+        raise ValueError("`encoder_noise` has no meaning for a network that begins anew, which pretrained=False says.")
+    parts = parts_of(network, input_shape).backbone
+    return METHODS[method](parts, num_classes=num_classes, normalization=None, **options)

@@ -1,0 +1,106 @@
+"""Further training of a network that was trained already: its core more slowly than what is new, and not at all at first.
+
+Discriminative learning rates and gradual unfreezing (Howard, Ruder, ACL 2018), with two groups: the core, which was taken
+over, and encoders and heads.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+
+from mixmo_keras import arguments, keras_internals
+
+
+@keras.saving.register_keras_serializable("mixmo_keras")
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """Learning rates by group of layers, as `model.compile(fine_tuning=FineTuning())`.
+
+    The optimizer updates the core by `core_rate` times its learning rate, and decays its weights by as much; encoders and
+    heads have the rate itself. In the first epochs of `fit` the core can stay as it is: its weights do not move, SAM does
+    not move them either, and its batch norm is in inference mode, whose averages stay too. An optimizer that keeps averages
+    of gradients, such as Adam, gathers them meanwhile, so that the core's first steps are no larger than others; gradients
+    are clipped together with the core's. A frozen epoch takes as long as another: the encoders' gradients pass the core.
+
+    Args:
+        core_rate: what the learning rate of the core is multiplied by, > 0.
+        frozen_epochs: epochs in which the core stays, counted as `fit` does, with `initial_epoch`; at least 0.
+    """
+
+    core_rate: float = 0.1
+    frozen_epochs: int = 0
+
+    def __post_init__(self):
+        arguments.number("core_rate", self.core_rate, above=0)
+        arguments.integer("frozen_epochs", self.frozen_epochs, least=0)
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "FineTuning":
+        return cls(**config)
+
+
+def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:
+    """`compile`'s argument. Raises where it is something else, or where the model's core has nothing to train."""
+    arguments.instance("fine_tuning", fine_tuning, (FineTuning, type(None)), "a mixmo_keras.FineTuning or None")
+    if fine_tuning is not None and not model.core.trainable_weights:
+        raise ValueError(
+            "`fine_tuning` has no meaning for this model: no weight of its core is trained. Leave it out, or, where the "
+            "core is frozen, set model.core.trainable = True."
+        )
+    return fine_tuning
+
+
+class FreezeCore(keras.callbacks.Callback):
+    """Freezes a model's core in the first epochs; `fit` adds it. The step is traced anew where that ends."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._set(epoch < self.model.fine_tuning.frozen_epochs)
+
+    def on_train_end(self, logs=None):
+        self._set(False)
+
+    def _set(self, frozen: bool) -> None:
+        if frozen != self.model.core_frozen:
+            self.model.core_frozen = frozen
+            self.model.make_train_function(force=True)
+
+
+@contextlib.contextmanager
+def core_in_its_mode(model) -> Iterator[None]:
+    """Has a frozen core's batch norm in inference mode, as layers that are not trainable are."""
+    layers = keras_internals.flatten_layers(model.core) if model.core_frozen else []
+    batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    with keras_internals.seen_as_frozen(batch_norms):
+        yield
+
+
+def of_what_moves(model, gradients: list) -> list:
+    """The gradients of the `trainable_weights`, `None` for those of a frozen core."""
+    if not model.core_frozen:
+        return gradients
+    core = _of_core(model)
+    return [
+        None if id(weight) in core else gradient
+        for weight, gradient in zip(model.trainable_weights, gradients, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def updating_by_group(model) -> Iterator[None]:
+    """Gives the core its share of the optimizer's learning rate while it updates."""
+    if model.fine_tuning is None:
+        yield
+        return
+    core, of_core = _of_core(model), 0.0 if model.core_frozen else model.fine_tuning.core_rate
+    with keras_internals.rates_by_variable(model.optimizer, lambda variable: of_core if id(variable) in core else 1.0):
+        yield
+
+
+def _of_core(model) -> set[int]:
+    """The `id` of each weight of the core that is trained."""
+    return {id(weight) for weight in model.core.trainable_weights}

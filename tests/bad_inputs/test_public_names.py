@@ -11,6 +11,7 @@ import mixmo_keras
 # what takes nothing from users: it is called by what does, with what that made and checked
 CALLED_BY_OTHERS = {
     "augmentation": {"Augmentation", "apply", "check_size", "draw", "get"},
+    "calibration": {"trying"},  # takes nothing
     "checkpoints": {"Skipping"},
     "corruptions": {"numpy_batches"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},

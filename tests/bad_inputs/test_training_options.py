@@ -21,7 +21,16 @@ from bad_inputs.harness import (
 from bad_inputs.test_training_and_answers import changed, dataset
 from keras import layers
 
-from mixmo_keras import SAM, Mixing, SwapAveragedWeights, augmentation, checkpoints, from_classifier, policies
+from mixmo_keras import (
+    SAM,
+    FineTuning,
+    Mixing,
+    SwapAveragedWeights,
+    augmentation,
+    checkpoints,
+    from_classifier,
+    policies,
+)
 from mixmo_keras.training.checkpoint_files import Position
 
 
@@ -47,6 +56,15 @@ def uphill(radius):
 
 
 STEPS = [
+    *numbers("FineTuning", "core_rate", of(FineTuning, "core_rate"), 0.1, [0, -1, True]),
+    *integers("FineTuning", "frozen_epochs", of(FineTuning, "frozen_epochs"), 2, below=-1),
+    *anything_else(
+        "compile",
+        "fine_tuning",
+        compiling("fine_tuning"),
+        [0.1, "frozen", True, FineTuning, {"core_rate": 0.1}],
+        "`fine_tuning` must be a mixmo_keras.FineTuning or None",
+    ),
     *numbers("SAM", "radius", of(SAM, "radius"), 0.1, [0, -1, True]),
     *booleans("SAM", "adaptive", of(SAM, "adaptive")),
     *anything_else(

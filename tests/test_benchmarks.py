@@ -206,22 +206,10 @@ def test_stochastic_depth(run):
 
 # -- on an accelerator: without TensorFlow, here on the CPU ------------------------------------------------------------
 
-ACCELERATOR = """
-import runpy, sys
-from importlib.machinery import PathFinder
-
-find = PathFinder.find_spec  # as on a machine without TensorFlow
-PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] == "tensorflow" else find(name, *rest)
-sys.argv = sys.argv[1:]
-sys.path.insert(0, sys.argv[0].rpartition("/")[0])  # as Python does for a script
-runpy.run_path(sys.argv[0], run_name="__main__")
-assert "tensorflow" not in sys.modules
-"""
-
 
 def accelerator(out: Path, *options) -> list[dict]:
     script = ROOT / "benchmarks/accelerator.py"
-    tiny.python(ACCELERATOR, script, *options, "--backbone", "wrn10_1", "--out", out, backend="jax")
+    tiny.script("without_tensorflow.py", script, *options, "--backbone", "wrn10_1", "--out", out, backend="jax")
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -309,7 +297,14 @@ def test_the_plan_for_a_gpu_is_rehearsed_from_a_folder_of_its_own(tmp_path):
     }
 
     def run(*options):
-        process = [sys.executable, "-c", ACCELERATOR, *map(str, command), "--peak-size", "64", *options]
+        process = [
+            sys.executable,
+            str(tiny.SCRIPTS / "without_tensorflow.py"),
+            *map(str, command),
+            "--peak-size",
+            "64",
+            *options,
+        ]
         ended = subprocess.run(process, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
         assert ended.returncode == 0, ended.stderr[-3000:]
         return ended.stdout

@@ -125,6 +125,91 @@ def test_graphs():
     }
 
 
+def test_compiled_metrics_are_built_for_a_batch_or_the_iterator_that_fit_reads():
+    data = (keras.ops.ones((2, 4, 4, 1)), keras.ops.ones((2, 8)))
+    for by_iterator in (False, True):
+        model = network()
+        model.compile("sgd", "mse", metrics=["mae"])
+        if by_iterator:
+            keras_internals.build_metrics(model, 8, iterator=_iterator_of_fit(model, data))
+        else:
+            keras_internals.build_metrics(model, 8, data_batch=data)
+        compiled = model.metrics[-1]
+        assert compiled.built
+        assert len(compiled.variables) == 2  # the sum and the count of one mean
+
+
+def _iterator_of_fit(model, data):
+    """What Keras passes to a model that it builds before the first step."""
+    passed = []
+
+    class Noting(type(model)):
+        def _symbolic_build(self, iterator=None, **options):
+            passed.append(iterator)
+            return super()._symbolic_build(iterator=iterator, **options)
+
+    noting = Noting(model.inputs, model.outputs)
+    noting.compile("sgd", "mse", metrics=["mae"])
+    noting.fit(*data, verbose=0)
+    return passed[0]
+
+
+def test_a_model_that_is_only_its_graph():
+    class WithCall(keras.Model):
+        def call(self, images):
+            return super().call(images) + 1
+
+    plain = network()
+    assert keras_internals.is_only_its_graph(plain)
+    assert not keras_internals.is_only_its_graph(WithCall(plain.inputs, plain.outputs))
+    assert not keras_internals.is_only_its_graph(keras.layers.Dense(2))
+
+
+def test_names_of_activations():
+    assert keras_internals.name_of_activation(None) == "linear"
+    assert keras_internals.name_of_activation(keras.layers.Dense(2, activation="relu").activation) == "relu"
+    assert keras_internals.name_of_activation(keras.layers.Dense(2).activation) == "linear"
+
+
+def test_arguments_of_a_call_are_filled_in():
+    first, second = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model([first, second], keras.ops.subtract(first, second))
+    (node,) = (node for node in keras_internals.nodes(model) if type(node.operation).__name__ == "Subtract")
+    values = {id(first): keras.ops.ones((1, 3)) * 5, id(second): keras.ops.ones((1, 3)) * 2}
+    positional, named = keras_internals.arguments_of(node, values)
+    np.testing.assert_array_equal(node.operation(*positional, **named), [[3, 3, 3]])
+
+
+def test_a_sublayer_is_replaced():
+    class Owner(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.inner(x)
+
+    owner = Owner()
+    owner(keras.ops.ones((1, 3)))
+    assert len(owner.weights) == 2
+    keras_internals.replace_sublayer(owner, "inner", keras.layers.Activation("relu"))
+    assert owner.weights == []
+    np.testing.assert_array_equal(owner(keras.ops.convert_to_tensor([[-1.0, 2.0]])), [[0, 2]])
+
+
+def test_a_layer_draws_from_another_generator():
+    layer = keras.layers.RandomBrightness(0.5, seed=3)
+    images = keras.ops.ones((2, 4, 4, 3)) * 100
+    own = layer.generator
+    drawn = []
+    for seed in (7, 7, 8):
+        with keras_internals.drawing_from(layer, keras.random.SeedGenerator(seed)):
+            drawn.append(np.array(layer(images, training=True)))
+    assert layer.generator is own
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
 def test_exported_variables_have_those_that_are_used(tmp_path):
     model = network()
     archive = keras.export.ExportArchive()

@@ -107,10 +107,7 @@ def evaluate(
         model.check_multiplexed()
         model.warn_where_little_trained()
     class_names = arguments.names("class_names", class_names)
-    held_out, held_out_multiplexed = None, None
-    if validation is not None:
-        held_out, held_out_multiplexed = _answers(model, validation, multiplexed and temperature)
-    fitted = temperatures.fit(model, held_out if temperature else None, label_noise)
+    held_out, fitted, fitted_multiplexed = _fit_temperatures(model, validation, temperature, multiplexed, label_noise)
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
@@ -125,11 +122,8 @@ def evaluate(
     if out_of_distribution is not None:
         figures["out_of_distribution"] = _detection(out_of_distribution_name or "elsewhere", scores, scores_elsewhere)
     if multiplexed:
-        fitted = temperatures.fit_multiplexed(
-            model, held_out_multiplexed, held_out if temperature else None, label_noise
-        )
         of_passes = _multiplexed_figures(model, test, multiplexed_logits, logits, labels)
-        figures["multiplexed"] = {"temperature": fitted, **of_passes}
+        figures["multiplexed"] = {"temperature": fitted_multiplexed, **of_passes}
     if corrupted is not None:
         figures["corruptions"] = _corruption_figures(model, corrupted)
     dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
@@ -194,6 +188,18 @@ def _answers(model, batches, multiplexed: bool) -> tuple[tuple[np.ndarray, np.nd
         return model.predict_with_labels(batches), None
     member_logits, labels, logits = model.predict_both_with_labels(batches)
     return (member_logits, labels), logits
+
+
+def _fit_temperatures(model, validation, temperature: bool, multiplexed: bool, label_noise) -> tuple:
+    """(members' logits, labels) of held-out data or None, and what was fitted on them, for each mode."""
+    held_out, of_passes = None, None
+    if validation is not None:
+        held_out, of_passes = _answers(model, validation, multiplexed and temperature)
+    to_fit_on = held_out if temperature else None
+    fitted = temperatures.fit(model, to_fit_on, label_noise)
+    if not multiplexed:
+        return held_out, fitted, None
+    return held_out, fitted, temperatures.fit_multiplexed(model, of_passes, to_fit_on, label_noise)
 
 
 # -- figures by subject ------------------------------------------------------------------------------------------------

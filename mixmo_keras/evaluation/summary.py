@@ -13,7 +13,7 @@ import numpy as np
 
 from mixmo_keras.evaluation import answers
 
-SURE = 2  # standard errors
+SURE = 2  # standard errors beyond which a difference is called a gain or a loss
 LONGER = 4  # times the epochs of a training in which nothing was learned
 LITTLE = 0.25  # of the way from guessing to being always right
 

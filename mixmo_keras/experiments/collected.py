@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mixmo_keras import datasets, masks, pilot, search
+from mixmo_keras import datasets
 from mixmo_keras.datasets import label_noise, resizing
-from mixmo_keras.experiments import evaluating
+from mixmo_keras.experiments import evaluating, pilot, search
 from mixmo_keras.experiments.known import PATH
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
-from mixmo_keras.mixing import augmentation, msda, policies
+from mixmo_keras.mixing import augmentation, masks, msda, policies
 from mixmo_keras.models import from_classifier, methods
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import member_average

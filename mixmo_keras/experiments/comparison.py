@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 
 from mixmo_keras import arguments, files
 from mixmo_keras.evaluation import answers, charts, report
+from mixmo_keras.evaluation.summary import SURE
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
 from mixmo_keras.models.ensemble import Ensemble
 
-SURE = 2  # standard errors
 MEANING = {
     "NLL_c": "NLL with each half of the test images under the other half's temperature: apart from calibration",
     "ratio of errors": "errors of one member alone over errors of both: higher is more diverse",
@@ -180,9 +180,9 @@ def verdict(members: np.ndarray, single: np.ndarray) -> str:
     gain, error = 100 * difference.mean(), 100 * difference.std(ddof=1) / math.sqrt(len(difference))
     figures = f"{100 * members.mean():.1f} % against {100 * single.mean():.1f} % of {len(members):,} test images"
     points = f"{abs(gain):.1f} ± {error:.1f} points"
-    if gain > 2 * error:
+    if gain > SURE * error:
         said = f"Use the members: {points} more accurate than the single network ({figures})."
-    elif gain < -2 * error:
+    elif gain < -SURE * error:
         said = f"Use the single network: {points} more accurate than the members ({figures})."
     else:
         said = (

@@ -16,7 +16,7 @@ from mixmo_keras.experiments.recipe import Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SURE = 2  # standard errors beyond which a difference is called a gain or a loss
+SURE = 2  # standard errors beyond which a difference is called a gain or a loss, as in evaluation/summary.py, which is late
 LATER_NETWORKS = 100  # added to the seed of each further network of a deep ensemble
 
 # title, where it is in the evaluations of a row, number format, and by how much it is multiplied

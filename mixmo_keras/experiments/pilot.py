@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mixmo_keras import arguments, datasets, files
+from mixmo_keras.evaluation.summary import SURE
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.epochs import duration
 from mixmo_keras.models import beginning
@@ -234,9 +235,9 @@ def verdict(pilot: Mapping[str, Any]) -> str:
     trained = pilot.get("trained", False)
     where = best["variant"] if trained else f"width {best['width']}, {best['variant']}"
     lines = []
-    if best["gain"] > 2 * best["error"]:
+    if best["gain"] > SURE * best["error"]:
         lines.append(f"Two members pay here: {points:+.1f} ± {error:.1f} points at {where}, {scale}.")
-    elif best["gain"] < -2 * best["error"]:
+    elif best["gain"] < -SURE * best["error"]:
         lines.append(f"Two members do not pay here: at best {points:+.1f} ± {error:.1f} points ({where}), {scale}.")
     else:
         lines.append(
@@ -281,7 +282,7 @@ def advice(pilot: Mapping[str, Any]) -> Advice:
     taken = None if None in seconds else sum(seconds)
     if _nothing_learned(pilot):
         return Advice("longer", LONGER * epochs, seeds, taken and LONGER * taken, best["variant"], best["width"])
-    if abs(best["gain"]) <= 2 * best["error"]:
+    if abs(best["gain"]) <= SURE * best["error"]:
         return Advice("seeds", epochs, 2 * seeds, taken and 2 * taken, best["variant"], best["width"])
     if best["gain"] > 0:
         return Advice("train", epochs, seeds, None, best["variant"], best["width"])
@@ -301,7 +302,7 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
     (variant, width), accuracy = max(means.items(), key=lambda item: item[1])
     named = variant if pilot.get("trained") else f"{variant}, width {width}"
     chance = 1 / num_classes
-    if accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / pilot["images"][1]):
+    if accuracy > chance + SURE * math.sqrt(chance * (1 - chance) / pilot["images"][1]):
         return None
     return (
         f"Nothing was learned yet, so that nothing can be said of members: the best runs ({named}) have "
@@ -318,7 +319,7 @@ def _fallen(pilot: Mapping[str, Any]) -> list[str]:
         curve = np.mean(of_runs, axis=0)
         peak = int(np.argmax(curve))
         error = math.sqrt(2 * curve[peak] * (1 - curve[peak]) / pilot["images"][1])
-        if curve[peak] - curve[-1] > 2 * error:
+        if curve[peak] - curve[-1] > SURE * error:
             of_width = "" if pilot.get("trained") else f", width {width}"
             fell = f"fell from {curve[peak]:.1%} in epoch {peak + 1} to {curve[-1]:.1%}"
             lines.append(

@@ -1,0 +1,67 @@
+"""What CONTRIBUTING.md says of the house: sizes, and imports that go downwards only."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import mixmo_keras
+
+PACKAGE = Path(mixmo_keras.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+# from the top: a room imports from those below it
+ROOMS = ("experiments", "evaluation", "models", "serving", "datasets", "training", "mixing", "metrics", "networks")
+AT_THE_BOTTOM = {"arguments", "files", "keras_internals", "seeds", "version", "with_keras"}  # for all rooms
+LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 20
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mixmo_keras":
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert text.count("\n") <= LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            with_docstring = ast.get_docstring(node) is not None
+            first = node.body[1].lineno if with_docstring and len(node.body) > 1 else node.lineno
+            assert node.end_lineno - first < FUNCTION_LINES, f"{node.name} of {name(path)}, without its docstring"
+
+
+def test_there_are_no_more_rooms():
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there - {"__init__"} == {*ROOMS, *AT_THE_BOTTOM}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent != PACKAGE], ids=name)
+def test_imports_go_downwards(path):
+    own = path.relative_to(PACKAGE).parts[0]
+    below = {*ROOMS[ROOMS.index(own) :], *AT_THE_BOTTOM}
+    up = {module for module in imported(path) if room(module) not in below}
+    assert not up, f"{name(path)} imports from above it"
+
+
+def test_what_all_rooms_use_uses_none():
+    for stem in AT_THE_BOTTOM:
+        assert not {module for module in imported(PACKAGE / f"{stem}.py") if room(module) in ROOMS}
+
+
+def test_a_model_takes_few_arguments():
+    parameters = inspect.signature(mixmo_keras.MixMo.__init__).parameters
+    assert len(parameters) - len({"self", "kwargs", "options"} & set(parameters)) <= ARGUMENTS

@@ -144,9 +144,9 @@ def _iterator_of_fit(model, data):
     passed = []
 
     class Noting(type(model)):
-        def _symbolic_build(self, iterator=None, **options):
+        def _maybe_symbolic_build(self, iterator=None, **options):
             passed.append(iterator)
-            return super()._symbolic_build(iterator=iterator, **options)
+            return super()._maybe_symbolic_build(iterator=iterator, **options)
 
     noting = Noting(model.inputs, model.outputs)
     noting.compile("sgd", "mse", metrics=["mae"])

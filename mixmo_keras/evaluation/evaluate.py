@@ -190,7 +190,9 @@ def _answers(model, batches, multiplexed: bool) -> tuple[tuple[np.ndarray, np.nd
     return (member_logits, labels), logits
 
 
-def _fit_temperatures(model, validation, temperature: bool, multiplexed: bool, label_noise) -> tuple:
+def _fit_temperatures(
+    model, validation, temperature: bool, multiplexed: bool, label_noise
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, dict[str, Any], dict[str, Any] | None]:
     """(members' logits, labels) of held-out data or None, and what was fitted on them, for each mode."""
     held_out, of_passes = None, None
     if validation is not None:

@@ -43,20 +43,33 @@ def averaged_weights(optimizer: keras.optimizers.Optimizer) -> list[tuple]:
     return list(zip(weights, averages, strict=True))
 
 
-@contextlib.contextmanager
-def rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callable[[Any], float]) -> Iterator[None]:
-    """Lets an optimizer update each variable, and decay it, by a share of its learning rate, which `rate_of` says."""
+def set_rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callable[[Any], float] | None) -> None:
+    """Lets an optimizer update each variable, and decay it, by a share of its learning rate; by all where there is none.
+
+    For good, not while a step is traced: replicas of TensorFlow's strategies trace theirs at the same time, in threads.
+
+    Args:
+        optimizer: It has the weight decay by now that it will have.
+        rate_of: A function of a variable to its share, called wherever an update is traced.
+    """
     inner = inner_optimizer(optimizer)
-    update, decay = _attribute(inner, "_backend_update_step"), _attribute(inner, "_apply_weight_decay")
+    for name in ("_backend_update_step", "_apply_weight_decay"):
+        vars(inner).pop(name, None)  # of an earlier call
+    update, decay, whole = (
+        _attribute(inner, name) for name in ("_backend_update_step", "_apply_weight_decay", "weight_decay")
+    )
+    if rate_of is None:
+        return
 
     def update_by_rate(gradients, variables, learning_rate):
-        pairs = list(zip(gradients, variables, strict=True))
-        for rate in sorted({rate_of(variable) for variable in variables}):
-            some = [pair for pair in pairs if rate_of(pair[1]) == rate]
+        pairs = [
+            (rate_of(variable), gradient, variable) for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+        for rate in sorted({rate for rate, *_ in pairs}):
+            some = [pair for of_pair, *pair in pairs if of_pair == rate]
             update(*map(list, zip(*some, strict=True)), keras.ops.convert_to_tensor(learning_rate) * rate)
 
     def decay_by_rate(variables):
-        whole = inner.weight_decay
         if whole is None:
             return
         try:
@@ -67,10 +80,6 @@ def rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callable[[
             inner.weight_decay = whole
 
     inner._backend_update_step, inner._apply_weight_decay = update_by_rate, decay_by_rate
-    try:
-        yield
-    finally:
-        del inner._backend_update_step, inner._apply_weight_decay
 
 
 @contextlib.contextmanager

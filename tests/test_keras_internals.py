@@ -82,9 +82,15 @@ def test_rates_by_variable_are_of_updates_and_decay():
     optimizer = keras.optimizers.SGD(0.5, weight_decay=0.2)
     first, second = keras.Variable([1.0]), keras.Variable([1.0])
     optimizer.build([first, second])
-    with keras_internals.rates_by_variable(optimizer, lambda variable: 0.1 if variable is first else 1.0):
-        optimizer.apply([keras.ops.ones((1,)), keras.ops.ones((1,))])
+    for _ in range(2):  # the second takes the place of the first
+        keras_internals.set_rates_by_variable(optimizer, lambda variable: 0.1 if variable is first else 1.0)
+    optimizer.apply([keras.ops.ones((1,)), keras.ops.ones((1,))])
     np.testing.assert_allclose([first[0], second[0]], [1 * (1 - 0.5 * 0.2 * 0.1) - 0.05, 1 * (1 - 0.5 * 0.2) - 0.5])
+    assert optimizer.weight_decay == 0.2
+    keras_internals.set_rates_by_variable(optimizer, None)
+    before = float(first[0])
+    optimizer.apply([keras.ops.ones((1,)), keras.ops.ones((1,))])
+    np.testing.assert_allclose(first[0], before * (1 - 0.5 * 0.2) - 0.5, rtol=1e-6)
 
 
 def test_batch_norm_is_seen_as_frozen():

@@ -6,9 +6,8 @@ import warnings
 import keras
 
 from mixmo_keras import keras_internals
-from mixmo_keras.training import distribution, schedules, steps
+from mixmo_keras.training import distribution, fine_tuning, schedules, steps
 from mixmo_keras.training.checks import IncidentsCallback
-from mixmo_keras.training.fine_tuning import FreezeCore
 from mixmo_keras.training.progress import ClockCallback
 
 
@@ -59,6 +58,7 @@ def prepare(model, options: dict) -> None:
             stacklevel=4,
         )
         model.jit_compile = False
+    fine_tuning.prepare(model)
     schedule = keras_internals.learning_rate_schedule(model.optimizer)
     if isinstance(schedule, schedules.ProgressSchedule):  # a copy: another model may use it too
         keras_internals.set_learning_rate_schedule(model.optimizer, schedule.attached(model.clock.progress))
@@ -108,5 +108,5 @@ def with_own_callbacks(model, callbacks):
     elif not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
     own = [ClockCallback()] if hasattr(model, "clock") else []
-    own += [FreezeCore()] if getattr(model, "fine_tuning", None) else []
+    own += [fine_tuning.FreezeCore()] if getattr(model, "fine_tuning", None) else []
     return [*own, IncidentsCallback(), *callbacks]

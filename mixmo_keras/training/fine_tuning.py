@@ -90,15 +90,15 @@ def of_what_moves(model, gradients: list) -> list:
     ]
 
 
-@contextlib.contextmanager
-def updating_by_group(model) -> Iterator[None]:
-    """Gives the core its share of the optimizer's learning rate while it updates."""
-    if model.fine_tuning is None:
-        yield
-        return
-    core, of_core = _of_core(model), 0.0 if model.core_frozen else model.fine_tuning.core_rate
-    with keras_internals.rates_by_variable(model.optimizer, lambda variable: of_core if id(variable) in core else 1.0):
-        yield
+def prepare(model) -> None:
+    """Gives the core of a compiled model its share of the optimizer's learning rate."""
+
+    def rate_of(variable) -> float:
+        if id(variable) not in _of_core(model):
+            return 1.0
+        return 0.0 if model.core_frozen else model.fine_tuning.core_rate
+
+    keras_internals.set_rates_by_variable(model.optimizer, None if model.fine_tuning is None else rate_of)
 
 
 def _of_core(model) -> set[int]:

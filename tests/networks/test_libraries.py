@@ -45,6 +45,7 @@ def test_a_network_has_the_preprocessing_that_its_weights_expect_once():
     np.testing.assert_allclose(outside.preprocessing(IMAGES), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_that_are_new_follow_from_the_seed():
     state = random.getstate()
     first, same, other = (

@@ -157,11 +157,15 @@ def test_it_is_saved_and_left_out_anew(tmp_path):
     assert copy.fine_tuning is None  # as every argument of `compile` that is left out
 
 
-def test_an_optimizer_is_as_it_was_afterwards():
-    model = compiled("AdamW", FineTuning(0.2), run_eagerly=True)
-    fit(model, batch_size=8)
+def test_an_optimizer_that_is_compiled_with_again_has_one_rate():
+    model = compiled(fine_tuning=FineTuning(0.2))
+    model.compile(model.optimizer)
     assert not {"_backend_update_step", "_apply_weight_decay"} & set(vars(model.optimizer))
-    assert model.optimizer.weight_decay == 0.1
+
+
+@pytest.mark.slow
+def test_two_replicas_freeze_and_share_out_rates_alike():
+    assert tiny.script("frozen_under_replicas.py").endswith("done\n")
 
 
 def test_what_makes_no_sense_is_refused():

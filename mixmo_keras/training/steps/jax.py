@@ -49,8 +49,7 @@ def train_step(model, state, data):
     with scope(trainable, others, optimizer, metrics):
         reading, momentum = ops.convert_to_tensor(model.clock.reading), weight_averaging.momentum_of(model, step)
     with model.clock.showing(reading), weight_averaging.averaging_by(model, momentum):
-        with fine_tuning.updating_by_group(model):
-            trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+        trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         with scope(trainable, others, optimizer, metrics) as averaging:
             weight_averaging.update(model, step)
         optimizer = after(averaging, 2, optimizer)

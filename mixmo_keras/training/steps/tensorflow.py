@@ -46,8 +46,7 @@ def train_step(model, data):
     with tf.control_dependencies([aim.loss]):
         summed = _sum_over_replicas(replica, gradients) if several else gradients
         with weight_averaging.averaging_by(model, weight_averaging.momentum_of(model, step)):
-            with fine_tuning.updating_by_group(model):
-                model.optimizer.apply_gradients(zip(summed, weights, strict=True))
+            model.optimizer.apply_gradients(zip(summed, weights, strict=True))
             if several:
                 _average_statistics(model, replica, share)
             weight_averaging.update(model, step)

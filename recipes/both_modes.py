@@ -24,14 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOISE = 0.4
-RIVALS = (
-    "single",
-    "single + CutMix",
-    "narrower single",
-    "narrower single + CutMix",
-    "two networks",
-    "two networks + CutMix",
-)
+KINDS = ("single", "narrower single", "two networks")
+RIVALS = tuple(name for name in noisy_labels.ROWS if name.split(" + ")[0] in KINDS)
 OURS = "Cut-MixMo"
 TITLES = {"cifar10": "CIFAR-10 at 16 px", "digits": "digits"}
 BATCH = 64

@@ -13,6 +13,7 @@ from mixmo_keras import datasets
 from mixmo_keras.networks.backbones import names
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [  # index.md shows what README.md does
     pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem == "index"))
@@ -47,6 +48,17 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+def test_what_is_said_of_speed_is_what_was_measured():
+    kept = json.loads((ROOT / "docs/figures/several_a_pass-wrn16_2.json").read_text())
+    by_name = kept["batches"]["64"]
+    two, three = (by_name[f"M={m} images a pass"]["over_single"] for m in (2, 3))
+    said = re.search(r"([\d.]+)\s+times the single network's images per second with two, ([\d.]+) with three", README)
+    assert said.groups() == (f"{two:.2f}", f"{three:.2f}")
+    assert two >= 1.85
+    assert three >= 2.6
+    assert f"| {two:.3f} |" in (ROOT / "docs/multiplexing.md").read_text()
 
 
 @pytest.mark.slow

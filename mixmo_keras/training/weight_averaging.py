@@ -9,6 +9,7 @@ weights after each step from that share of training on, which is m = k/(k + 1) a
 """
 
 import contextlib
+import weakref
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from mixmo_keras.training.checkpoint_files import values_of
 
 _STATISTICS = ("moving_mean", "moving_variance")  # the names of batch norm's variables
 _AVERAGE, _COUNT = "statistic_average", "averaged_steps"  # the names of the optimizer's variables
+_ENTERED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # own momentum and replicas within `averaging_by`
 
 
 class SwapAveragedWeights(keras.callbacks.Callback):
@@ -118,16 +120,26 @@ def momentum_of(model, step):
 
 @contextlib.contextmanager
 def averaging_by(model, momentum):
-    """Gives the optimizer a momentum while it updates; its own where there is None."""
+    """Gives the optimizer a momentum while it updates; its own where there is None.
+
+    Replicas of TensorFlow's strategies trace their steps in turn, in threads that wait for one another within the update:
+    the last one to leave gives the optimizer its own momentum back, which the first one found.
+    """
     if momentum is None:
         yield
         return
     optimizer = keras_internals.inner_optimizer(model.optimizer)
-    own, optimizer.ema_momentum = optimizer.ema_momentum, momentum
+    own, entered = _ENTERED.get(optimizer, (optimizer.ema_momentum, 0))
+    _ENTERED[optimizer] = own, entered + 1
+    optimizer.ema_momentum = momentum
     try:
         yield
     finally:
-        optimizer.ema_momentum = own
+        own, entered = _ENTERED.pop(optimizer)
+        if entered > 1:
+            _ENTERED[optimizer] = own, entered - 1
+        else:
+            optimizer.ema_momentum = own
 
 
 def _averages_now(model, step):

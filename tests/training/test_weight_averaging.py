@@ -8,6 +8,7 @@ import tiny
 
 import mixmo_keras
 from mixmo_keras.experiments import logs
+from mixmo_keras.training import weight_averaging
 from mixmo_keras.training.checkpoint_files import values_of
 
 X, Y = tiny.data(40)
@@ -188,6 +189,24 @@ def test_the_mean_since_a_share_of_training(tmp_path):
     copy = keras.models.load_model(tmp_path / "model.keras")
     assert copy.average_from == 0.4
     assert tiny.equal_weights(copy, model)
+
+
+def test_replicas_that_update_in_turn_leave_the_optimizer_its_own_momentum():
+    model = tiny.model()
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9), average_from=0.5)
+    first, second = (weight_averaging.averaging_by(model, momentum) for momentum in (0.1, 0.2))
+    first.__enter__()
+    second.__enter__()  # while the first replica waits for the second one's gradients
+    assert model.optimizer.ema_momentum == 0.2
+    first.__exit__(None, None, None)
+    assert model.optimizer.ema_momentum == 0.2
+    second.__exit__(None, None, None)
+    assert model.optimizer.ema_momentum == 0.9
+
+
+@pytest.mark.slow
+def test_the_mean_under_two_replicas():
+    assert tiny.script("mean_under_replicas.py").endswith("done\n")
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -21,12 +21,12 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # modules whose tests are marked `quick`, by name, wherever they lie: pure functions, masks, metrics, losses, shapes
 QUICK = {
-    *("test_arguments", "test_files", "test_keras_internals", "test_seeds"),
+    *("test_architecture", "test_arguments", "test_files", "test_keras_internals", "test_seeds"),
     *("test_augmentation", "test_masks", "test_mixing", "test_msda"),
-    *("test_calibration", "test_keras_metrics", "test_metrics", "test_uncertainty"),
+    *("test_calibration", "test_metrics", "test_uncertainty"),
     *("test_losses", "test_schedules"),
-    *("test_every_layer", "test_layers", "test_network", "test_normalization", "test_stochastic_depth"),
-    *("test_compare", "test_corruptions", "test_label_noise", "test_noisy_labels"),
+    *("test_every_layer", "test_layers", "test_network", "test_normalization"),
+    *("test_compare", "test_corruptions"),
 }
 
 

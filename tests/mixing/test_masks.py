@@ -21,6 +21,7 @@ from mixmo_keras.networks.layers import MixingBlock
 from mixmo_keras.seeds import StepSeed
 
 SIZES = [(1, 1, 4), (2, 3, 1), (8, 8, 5), (32, 32, 3)]
+EACH_SIZE = [pytest.param(size, marks=[pytest.mark.slow] * (size in SIZES[1:3])) for size in SIZES]
 ALL = sorted(masks.MASKS)
 PER_CHANNEL = {"channel", "channel_concat"}
 SOFT = {"linear", "noise", "patchup_soft"}  # the others are zeros and ones
@@ -77,7 +78,7 @@ def assert_distribution(values, cdf, resolution=0.0) -> None:
 # -- what holds for every mask -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", EACH_SIZE, ids=str)
 @pytest.mark.parametrize("mask", ALL)
 def test_masks_share_every_position_out(mask, size):
     for num_members in range(1, 6):
@@ -113,7 +114,7 @@ def test_the_place_is_drawn_for_every_row(mask):
     assert len(np.unique(drawn.reshape(16, -1), axis=0)) >= 2
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", EACH_SIZE, ids=str)
 @pytest.mark.parametrize("mask", ALL)
 def test_shares_of_zero_and_one(mask, size):
     nothing, everything = draw_mask(mask, np.repeat([0.0, 1.0], 8), size).reshape(2, -1)

@@ -98,7 +98,9 @@ def from_classifier(
     if num_classes is None:
         _check_task(source, apart.ends_in)
     of_network = dict(
-        num_classes=num_classes or len(apart.bias), normalization=normalization, encoder_noise=encoder_noise
+        num_classes=len(apart.bias) if num_classes is None else num_classes,
+        normalization=normalization,
+        encoder_noise=encoder_noise,
     )
     of_training = dict(augmentation=None, schedule=schedules.Cosine(LEARNING_RATE)) | options
     model = METHODS[method](apart.backbone, **of_network, **members, **of_training)

@@ -331,6 +331,7 @@ EMPTY_ARCHIVE = b"PK\5\6" + bytes(18)
 NONE = "is no .keras file, or a damaged one"
 BEGUN = [
     *first_quickly(integers("from_classifier", "num_members", beginning("num_members"), 2, below=0, none=True)),
+    *first_quickly(integers("from_classifier", "num_classes", beginning("num_classes"), 7, below=0, none=True)),
     *choices("from_classifier", "method", beginning("method")),
     *numbers("from_classifier", "encoder_noise", beginning("encoder_noise"), None, [-1]),
     *first_quickly(booleans("from_classifier", "verbose", beginning("verbose"))),
@@ -358,7 +359,7 @@ BEGUN = [
             functools.partial(lambda name, value, here: beginning(name)(here, value), name, value),
             f"`{name}` is what the classifier says",
         )
-        for name, value in (("backbone", "wrn28_10"), ("num_classes", 5), ("split_at", "x"))
+        for name, value in (("backbone", "wrn28_10"), ("split_at", "x"))
     ],
     *anything_else(
         "from_classifier",

@@ -105,6 +105,19 @@ def equal_weights(a, b) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+class Die(keras.callbacks.Callback):
+    """Kills a run after so many steps, as Ctrl-C does."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            raise KeyboardInterrupt
+
+
 def python(script: str, *arguments, backend: str = "tensorflow") -> str:
     """What a script prints in a process of its own."""
     return _output([sys.executable, "-c", script, *arguments], backend)

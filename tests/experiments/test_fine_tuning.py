@@ -146,19 +146,6 @@ def test_tables_are_put_into_the_pages(tmp_path, monkeypatch, capsys):
         fine_tuning.main(["cifar10", "--docs", "--rate", "0.1"])
 
 
-class Die(keras.callbacks.Callback):
-    """Kills a run after so many steps, as Ctrl-C does."""
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps -= 1
-        if self.steps == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_frozen_or_free_bit_for_bit(tmp_path):
     options = dict(freeze_epochs=1, core_rate=0.5, sam=0.05, accumulation=2, ema=0.9, epochs=2, checkpoint_steps=3)
@@ -170,7 +157,7 @@ def test_a_killed_run_goes_on_frozen_or_free_bit_for_bit(tmp_path):
     whole = go("whole")
     for steps in (5, 14):  # of 10 an epoch: in the frozen one, and in the one behind it
         with pytest.raises(KeyboardInterrupt):
-            go(f"killed{steps}", Die(steps))
+            go(f"killed{steps}", tiny.Die(steps))
         assert go(f"killed{steps}")["test"] == whole["test"]
         files_of = [tmp_path / name / recipe.name / "last.keras" for name in ("whole", f"killed{steps}")]
         assert tiny.equal_weights(*map(keras.models.load_model, files_of))

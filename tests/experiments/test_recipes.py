@@ -269,19 +269,6 @@ def in_folder(folder, **changes):
     return dataclasses.replace(digits.RECIPE, **folders, **TINY, **changes)
 
 
-class Die(keras.callbacks.Callback):
-    """Kills a run after so many steps."""
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps -= 1
-        if self.steps == 0:
-            raise KeyboardInterrupt
-
-
 AVERAGES = [dict(ema=0.9), dict(average_from=0.5, sam=0.05)]
 
 
@@ -293,7 +280,7 @@ def test_a_killed_run_goes_on_with_every_option(averaged, tmp_path, capsys):
     whole, broken = (dataclasses.replace(one, **options) for one in (whole, broken))
     figures = run(whole)
     with pytest.raises(KeyboardInterrupt):
-        run(broken, callbacks=[Die(100)])
+        run(broken, callbacks=[tiny.Die(100)])
     assert "epoch-0001-step-000000" in str(list((tmp_path / "broken").glob("runs/*/checkpoints/*")))
     log = next((tmp_path / "broken").glob("runs/*/log.csv"))
     log.write_text(log.read_text() + "1,0.5,half a ro")  # as if it had died a little later

@@ -119,17 +119,6 @@ def test_adam_gathers_its_averages_while_the_core_is_frozen():
         assert np.abs(np.array(averages[weight.path])).max() > 0, weight.path
 
 
-class Die(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("dies_after", [1, 3])  # in a frozen epoch, in the free one behind it
 def test_a_killed_run_goes_on_frozen_or_free_as_it_was(tmp_path, dies_after):
@@ -142,7 +131,7 @@ def test_a_killed_run_goes_on_frozen_or_free_as_it_was(tmp_path, dies_after):
         return model
 
     with contextlib.suppress(KeyboardInterrupt):
-        run("killed", Die(dies_after))
+        run("killed", tiny.Die(dies_after))
     resumed, whole = run("killed"), run("whole")
     assert tiny.equal_weights(resumed, whole)
     assert tiny.equal_weights(*(values_of(model.optimizer.variables) for model in (resumed, whole)))

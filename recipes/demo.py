@@ -69,9 +69,11 @@ def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixm
     import keras
 
     from mixmo_keras.experiments import splits
+    from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 
     test, validation, labelled = (
-        mixmo_keras.datasets.batches(splits.load(recipe, split), 256) for split in ("test", "validation", "train")
+        mixmo_keras.datasets.batches(splits.load(recipe, split), EVALUATED_AT_ONCE)
+        for split in ("test", "validation", "train")
     )
     model = keras.models.load_model(recipe.folder / "last.keras")
     evaluated = mixmo_keras.evaluation.evaluate(

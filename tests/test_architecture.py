@@ -12,7 +12,15 @@ PACKAGE = Path(mixmo_keras.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # from the top: a room imports from those below it
 ROOMS = ("experiments", "evaluation", "models", "serving", "datasets", "training", "mixing", "metrics", "networks")
-AT_THE_BOTTOM = {"arguments", "files", "keras_internals", "seeds", "version", "with_keras"}  # for all rooms
+AT_THE_BOTTOM = {
+    "arguments",
+    "files",
+    "keras_internals",
+    "seeds",
+    "significance",
+    "version",
+    "with_keras",
+}  # for all rooms
 LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 20
 
 

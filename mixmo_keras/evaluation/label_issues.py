@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from mixmo_keras import arguments, files, metrics
-from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 
 RANKED_BY = "margin"
 MEASURES = ("self_confidence", "margin", "agreement")
@@ -75,7 +75,7 @@ def rank(member_logits, logits, labels) -> LabelIssues:
     return LabelIssues(labels, logits.argmax(-1), suspicion)
 
 
-def find(model: Ensemble, x, y=None, batch_size: int = 256) -> LabelIssues:
+def find(model: Ensemble, x, y=None, batch_size: int = EVALUATED_AT_ONCE) -> LabelIssues:
     """`rank` of the images that a model answers, which may be those that it was trained on.
 
     Args:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mixmo_keras.evaluation import answers
+from mixmo_keras.significance import is_above_guessing, is_sure
 
-SURE = 2  # standard errors beyond which a difference is called a gain or a loss
 LONGER = 4  # times the epochs of a training in which nothing was learned
 LITTLE = 0.25  # of the way from guessing to being always right
 
@@ -86,7 +86,7 @@ def _of_calibration(figures) -> str:
     gap, error = calibration_gap(figures)
     confidence, accuracy = figures["answers"]["mean_confidence"], figures["ensemble"]["accuracy"]
     both = f"its confidence is {confidence:.1%} on average, its accuracy {accuracy:.1%}"
-    if abs(gap) <= SURE * error:
+    if not is_sure(gap, error):
         return f"Calibrated on average: {both}, a difference that may be chance."
     return f"Not calibrated, {'too sure of itself' if gap > 0 else 'too modest'}: {both}."
 
@@ -118,11 +118,9 @@ def _of_members(figures) -> str | None:
     if gain is None:
         return None
     points = f"{100 * gain['mean']:+.1f} ± {100 * gain['error']:.1f} points against its members on average"
-    if gain["mean"] > SURE * gain["error"]:
-        return f"The ensemble helps: {points}."
-    if gain["mean"] < -SURE * gain["error"]:
-        return f"The ensemble does harm: {points}."
-    return f"Whether the ensemble helps can't be said: {points}, which may be chance."
+    if not is_sure(gain["mean"], gain["error"]):
+        return f"Whether the ensemble helps can't be said: {points}, which may be chance."
+    return f"The ensemble {'helps' if gain['mean'] > 0 else 'does harm'}: {points}."
 
 
 def over_single(figures: Mapping[str, Any], single: Mapping[str, Any]) -> tuple[float, float]:
@@ -145,7 +143,7 @@ def _of_single(figures, run: Run | None) -> str | None:
     gain, error = over_single(figures, run.single)
     points = f"{100 * abs(gain):.1f} ± {100 * error:.1f} points"
     other = f"the single network that was trained alike ({run.single['ensemble']['accuracy']:.1%})"
-    if abs(gain) <= SURE * error:
+    if not is_sure(gain, error):
         return (
             f"It can't be told from {other}: {points} {'more' if gain > 0 else 'less'} accurate, which may be chance."
         )
@@ -157,7 +155,7 @@ def _of_single(figures, run: Run | None) -> str | None:
 
 def _on_learning(figures, run: Run | None) -> str | None:
     accuracy, count, chance = figures["ensemble"]["accuracy"], figures["images"]["test"], guessing(figures)
-    if accuracy > chance + SURE * math.sqrt(chance * (1 - chance) / count):
+    if is_above_guessing(accuracy, chance, count):
         return None
     said = "It can't be told from guessing: it has learned next to nothing."
     return f"{said} Train longer {_longer(run)} before anything else."
@@ -197,12 +195,13 @@ def _on_length(figures, run: Run | None) -> str | None:
     error = math.sqrt(2 * max(curve[-1] * (1 - curve[-1]), 1 / count) / count)
     quarter = max(len(curve) // 4, 1)
     best = int(np.argmax(curve))
-    if curve[best] - curve[-1] > SURE * error:
+    if is_sure(curve[best] - curve[-1], error):
         return (
             f"Validation accuracy fell from {curve[best]:.1%} in epoch {best + 1} to {curve[-1]:.1%} at the end: best.keras "
             "is the model of that epoch. Fewer epochs, or more augmentation, would do better."
         )
-    if np.mean(curve[-quarter:]) - np.mean(curve[-2 * quarter : -quarter]) > SURE * error / math.sqrt(quarter):
+    rise = float(np.mean(curve[-quarter:]) - np.mean(curve[-2 * quarter : -quarter]))
+    if rise > 0 and is_sure(rise, error / math.sqrt(quarter)):
         return (
             f"Validation accuracy was still rising in the last {quarter} epochs: the same command with --epochs "
             f"{2 * len(curve)} trains it further."
@@ -223,7 +222,7 @@ def _on_test_images(figures) -> str | None:
 def _on_calibration(figures) -> str | None:
     gap, error = calibration_gap(figures)
     temperature = figures["temperature"]
-    if abs(gap) <= SURE * error or temperature["fitted_on"] or figures.get("trained_on_validation"):
+    if not is_sure(gap, error) or temperature["fitted_on"] or figures.get("trained_on_validation"):
         return None
     if "not_applied" in temperature:
         return (
@@ -248,11 +247,11 @@ def _on_members(figures, run: Run | None) -> str | None:
     if run is None or run.single is None or len(figures["members"]) == 1:
         return None
     gain, error = over_single(figures, run.single)
-    if gain < -SURE * error:
-        return "Use the single network (--method single), or train members longer and on a wider network."
-    if gain > SURE * error:
+    if not is_sure(gain, error):
+        return "The single network is simpler; use it unless uncertainty or wrong labels are what members are for here."
+    if gain > 0:
         return None
-    return "The single network is simpler; use it unless uncertainty or wrong labels are what members are for here."
+    return "Use the single network (--method single), or train members longer and on a wider network."
 
 
 def _on_errors(figures) -> str | None:

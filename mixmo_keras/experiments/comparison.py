@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from mixmo_keras import arguments, files
 from mixmo_keras.evaluation import answers, charts, report
-from mixmo_keras.evaluation.summary import SURE
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
 from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.significance import is_sure
 
 MEANING = {
     "NLL_c": "NLL with each half of the test images under the other half's temperature: apart from calibration",
@@ -104,7 +104,7 @@ def verdicts(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
             continue
         gain, error = _difference(groups[best], group)
         points = f"{100 * gain:.1f} ± {100 * error:.1f} points"
-        sure = gain > SURE * error
+        sure = gain > 0 and is_sure(gain, error)
         said.append(
             f"{points} more accurate than {name}." if sure else f"It can't be told from {name}: {points}, maybe chance."
         )
@@ -180,15 +180,15 @@ def verdict(members: np.ndarray, single: np.ndarray) -> str:
     gain, error = 100 * difference.mean(), 100 * difference.std(ddof=1) / math.sqrt(len(difference))
     figures = f"{100 * members.mean():.1f} % against {100 * single.mean():.1f} % of {len(members):,} test images"
     points = f"{abs(gain):.1f} ± {error:.1f} points"
-    if gain > SURE * error:
-        said = f"Use the members: {points} more accurate than the single network ({figures})."
-    elif gain < -SURE * error:
-        said = f"Use the single network: {points} more accurate than the members ({figures})."
-    else:
+    if not is_sure(gain, error):
         said = (
             f"It can't be said which is more accurate: {figures}, {points} apart, which may be chance. The single network "
             "is simpler; a longer training or more images would tell."
         )
+    elif gain > 0:
+        said = f"Use the members: {points} more accurate than the single network ({figures})."
+    else:
+        said = f"Use the single network: {points} more accurate than the members ({figures})."
     return f"{said} One training each: with another seed a small difference may be another."
 
 

@@ -18,7 +18,7 @@ from mixmo_keras.experiments import logs, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.experiments.recipe import checked, method_options
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
-from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 from mixmo_keras.serving import versions
 
 CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
@@ -119,7 +119,7 @@ def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: 
     trained_on = data_settings(paths, name)
 
     def batches(split: str) -> tf.data.Dataset:
-        return datasets.batches(splits.load(trained_on, split, data_dir), 256)
+        return datasets.batches(splits.load(trained_on, split, data_dir), EVALUATED_AT_ONCE)
 
     data: dict[str, Any] = {"test": batches("test"), "validation": None}
     if not trained_on_validation(paths, name):
@@ -266,20 +266,20 @@ def corrupted(source: str, dataset: str, data_dir: str | None, num_images: int) 
     """The first test images under every corruption at every severity: (corruption, severity, batches)."""
     arguments.choice("corruptions", source, CORRUPTED)
     if source == "on_the_fly":
-        test = datasets.batches(datasets.load(dataset, "test", data_dir).take(num_images), 256)
+        test = datasets.batches(datasets.load(dataset, "test", data_dir).take(num_images), EVALUATED_AT_ONCE)
         channels = datasets.info(dataset, data_dir).image_shape[-1]
         names = [name for name in CORRUPTIONS if channels == 3 or name != "saturate"]
         yield from evaluation.corrupted_batches(test, names)
         return
     for name, severity in datasets.corrupted_versions(dataset):
         test = datasets.load_corrupted(dataset, name, severity, data_dir)
-        yield name, severity, datasets.batches(test.take(num_images), 256)
+        yield name, severity, datasets.batches(test.take(num_images), EVALUATED_AT_ONCE)
 
 
 def out_of_distribution(name: str, shape: tuple[int, int, int], data_dir: str | None) -> tf.data.Dataset:
     """Batches of another dataset's test images, in the size and with the channels that a model takes."""
     fit = resizing.to_shape(shape)
-    batches = datasets.batches(datasets.load(name, "test", data_dir), 256)
+    batches = datasets.batches(datasets.load(name, "test", data_dir), EVALUATED_AT_ONCE)
     return batches.map(lambda images, labels: (fit(images), labels))
 
 

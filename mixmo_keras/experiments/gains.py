@@ -12,11 +12,11 @@ import numpy as np
 
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.significance import SURE, is_sure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SURE = 2  # standard errors beyond which a difference is called a gain or a loss, as in evaluation/summary.py, which is late
 LATER_NETWORKS = 100  # added to the seed of each further network of a deep ensemble
 
 # title, where it is in the evaluations of a row, number format, and by how much it is multiplied
@@ -151,7 +151,7 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
     error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
     called = "one seed"
     if error is not None:
-        called = "no difference" if abs(mean) <= SURE * error else "a gain" if mean > 0 else "a loss"
+        called = "no difference" if not is_sure(mean, error) else "a gain" if mean > 0 else "a loss"
     return {"mean": mean, "standard_error": error, "seeds": len(each), "called": called}
 
 

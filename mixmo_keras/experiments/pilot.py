@@ -20,12 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mixmo_keras import arguments, datasets, files
-from mixmo_keras.evaluation.summary import SURE
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.epochs import duration
 from mixmo_keras.models import beginning
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
+from mixmo_keras.significance import is_above_guessing, is_sure
 
 OF_TRAINING = (
     "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
@@ -170,7 +171,7 @@ def _learning_curve(model: MixMo, train, validation, images_a_step: int, epochs:
     history = model.fit(
         datasets.batches(train, images_a_step, training=True, seed=seed, first_epoch=0),
         steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),
-        validation_data=datasets.batches(validation, 256),
+        validation_data=datasets.batches(validation, EVALUATED_AT_ONCE),
         epochs=epochs,
         verbose=0,
     ).history
@@ -235,14 +236,14 @@ def verdict(pilot: Mapping[str, Any]) -> str:
     trained = pilot.get("trained", False)
     where = best["variant"] if trained else f"width {best['width']}, {best['variant']}"
     lines = []
-    if best["gain"] > SURE * best["error"]:
-        lines.append(f"Two members pay here: {points:+.1f} ± {error:.1f} points at {where}, {scale}.")
-    elif best["gain"] < -SURE * best["error"]:
-        lines.append(f"Two members do not pay here: at best {points:+.1f} ± {error:.1f} points ({where}), {scale}.")
-    else:
+    if not is_sure(best["gain"], best["error"]):
         lines.append(
             f"It can't be said: {points:+.1f} ± {error:.1f} points at best ({where}), {scale}. More seeds would tell."
         )
+    elif best["gain"] > 0:
+        lines.append(f"Two members pay here: {points:+.1f} ± {error:.1f} points at {where}, {scale}.")
+    else:
+        lines.append(f"Two members do not pay here: at best {points:+.1f} ± {error:.1f} points ({where}), {scale}.")
     for variant in [] if trained else list(VARIANTS)[1:]:
         lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
     if epochs > 1:
@@ -282,7 +283,7 @@ def advice(pilot: Mapping[str, Any]) -> Advice:
     taken = None if None in seconds else sum(seconds)
     if _nothing_learned(pilot):
         return Advice("longer", LONGER * epochs, seeds, taken and LONGER * taken, best["variant"], best["width"])
-    if abs(best["gain"]) <= SURE * best["error"]:
+    if not is_sure(best["gain"], best["error"]):
         return Advice("seeds", epochs, 2 * seeds, taken and 2 * taken, best["variant"], best["width"])
     if best["gain"] > 0:
         return Advice("train", epochs, seeds, None, best["variant"], best["width"])
@@ -302,7 +303,7 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
     (variant, width), accuracy = max(means.items(), key=lambda item: item[1])
     named = variant if pilot.get("trained") else f"{variant}, width {width}"
     chance = 1 / num_classes
-    if accuracy > chance + SURE * math.sqrt(chance * (1 - chance) / pilot["images"][1]):
+    if is_above_guessing(accuracy, chance, pilot["images"][1]):
         return None
     return (
         f"Nothing was learned yet, so that nothing can be said of members: the best runs ({named}) have "
@@ -319,7 +320,7 @@ def _fallen(pilot: Mapping[str, Any]) -> list[str]:
         curve = np.mean(of_runs, axis=0)
         peak = int(np.argmax(curve))
         error = math.sqrt(2 * curve[peak] * (1 - curve[peak]) / pilot["images"][1])
-        if curve[peak] - curve[-1] > SURE * error:
+        if is_sure(curve[peak] - curve[-1], error):
             of_width = "" if pilot.get("trained") else f", width {width}"
             fell = f"fell from {curve[peak]:.1%} in epoch {peak + 1} to {curve[-1]:.1%}"
             lines.append(

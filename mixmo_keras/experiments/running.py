@@ -35,6 +35,7 @@ from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.beginning import begin
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.serving import versions
 from mixmo_keras.serving.export import class_names_of
@@ -45,8 +46,6 @@ from mixmo_keras.training.compiling import default_optimizer
 from mixmo_keras.training.fine_tuning import FineTuning
 from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
-
-EVALUATED_AT_ONCE = 256  # images
 
 
 def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), saved_model: bool = True) -> dict:

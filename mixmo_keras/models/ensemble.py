@@ -13,6 +13,8 @@ from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage, average
 from mixmo_keras.training import checks, data_checks, distribution
 
+EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
+
 
 class Ensemble(CheckedCalls):
     """A functional model from raw pixels to an ensemble's logits, whose members can be asked too.
@@ -44,7 +46,7 @@ class Ensemble(CheckedCalls):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`. The temperature is not in them."""
         return self._members().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
-    def predict_with_labels(self, x, y=None, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    def predict_with_labels(self, x, y=None, batch_size: int = EVALUATED_AT_ONCE) -> tuple[np.ndarray, np.ndarray]:
         """Logits of every member (n, M, K) and labels (n,), of images and labels or of batches of them.
 
         One pass over the data, so that a shuffled dataset keeps images and labels together.
@@ -110,7 +112,7 @@ class Ensemble(CheckedCalls):
         self,
         x,
         y=None,
-        batch_size: int = 256,
+        batch_size: int = EVALUATED_AT_ONCE,
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
     ) -> float:
@@ -230,7 +232,7 @@ def check_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(images)
 
 
-def iterate(x, y=None, batch_size: int = 256):
+def iterate(x, y=None, batch_size: int = EVALUATED_AT_ONCE):
     """Batches of (images, labels), of arrays; or those of a dataset, less their sample weights."""
     if y is not None:
         x, y = (values if hasattr(values, "shape") else np.asarray(values) for values in (x, y))

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import arguments
-from mixmo_keras.models.ensemble import Ensemble, check_images, fit_temperature, iterate
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble, check_images, fit_temperature, iterate
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.multiplexing import answers, image_of_each_seat
 from mixmo_keras.networks.temperature import Temperature
@@ -95,7 +95,7 @@ class Multiplexing(Ensemble):
         return passes.logits() / np.float32(self.multiplexed_temperature)
 
     def predict_both_with_labels(
-        self, x, y=None, batch_size: int = 256, seed: int = 0
+        self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, seed: int = 0
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `predict_with_labels`, and in the same pass over the data the logits (n, K) of M images a pass.
 
@@ -161,7 +161,7 @@ class Multiplexing(Ensemble):
         self,
         x,
         y=None,
-        batch_size: int = 256,
+        batch_size: int = EVALUATED_AT_ONCE,
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
         multiplexed: bool | None = None,

@@ -11,6 +11,7 @@ from mixmo_keras import arguments, datasets
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.cost import cost
 from mixmo_keras.models import beginning
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.training import schedules
@@ -174,7 +175,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         return model.fit(
             datasets.batches(train, images_a_step, training=True, seed=self.seed, first_epoch=initial_epoch),
             steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),
-            validation_data=datasets.batches(validation, 256),
+            validation_data=datasets.batches(validation, EVALUATED_AT_ONCE),
             initial_epoch=initial_epoch,
             epochs=epochs,
             callbacks=list(callbacks),

@@ -41,9 +41,13 @@ def state_of(model: keras.Model, images, labels):
     """A compiled model's variables as the step takes them: copies, since the step overwrites what it is given."""
     keras_internals.build_symbolically(model, (images[:2], labels[:2]))  # metrics; what `fit` would do
     model.make_train_function()  # the optimizer's variables
-    groups = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
-    state = tuple(map(tuple, model._get_jax_state(**dict.fromkeys(groups, True))))
-    return jax.tree.map(jnp.copy, state)
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    return tuple(tuple(jnp.copy(variable.value) for variable in group) for group in groups)
 
 
 def put_back(model: keras.Model, state) -> None:

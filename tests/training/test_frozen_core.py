@@ -21,10 +21,10 @@ OPTIMIZERS = {
 }
 
 
-def compiled(optimizer="SGD", fine_tuning=None, rate=0.1, core_trains=True, **options):
-    """A tiny model with L2, at once, with the options of `compile` and of the optimizer."""
+def compiled(optimizer="SGD", fine_tuning=None, rate=0.1, core_trains=True, network=None, **options):
+    """A tiny model with L2, at once, with the options of the network, of `compile` and of the optimizer."""
     of_compile = {name: options.pop(name) for name in ("sharpness", "run_eagerly", "jit_compile") if name in options}
-    model = tiny.model(l2=0.0 if "decay" in optimizer or optimizer == "AdamW" else 0.01)
+    model = tiny.model(l2=0.0 if "decay" in optimizer or optimizer == "AdamW" else 0.01, **network or {})
     model.core.trainable = core_trains
     model.compile(OPTIMIZERS[optimizer](rate, **options), fine_tuning=fine_tuning, **of_compile)
     return model
@@ -96,7 +96,18 @@ class Watching(keras.callbacks.Callback):
         self.cores.append(of_core(self.model))
 
 
-@pytest.mark.parametrize("options", [{}, pytest.param(dict(jit_compile=True), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param(dict(jit_compile=True), marks=pytest.mark.slow),
+        pytest.param(
+            dict(network=dict(backbone="wrn10_1", input_shape=tiny.SHAPE, dtype="mixed_float16")),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=str,
+)
 def test_the_core_trains_from_the_epoch_in_which_it_is_free(options):
     model, watching = compiled("AdamW", FineTuning(0.5, frozen_epochs=2), rate=1e-3, **options), Watching()
     start = of_core(model)

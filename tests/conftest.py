@@ -30,6 +30,21 @@ QUICK = {
 }
 
 
+DEFAULT = ("not slow", "quick and not slow")  # what `make test` and `make quick` choose by `-m`
+CHEAP = {
+    "TF_NUM_INTRAOP_THREADS": "1",  # a thread that waits for work spins, on the core of pytest's other process
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # its kernels are compiled for each shape, and a test has many shapes and few steps
+}
+
+
+def pytest_configure(config):
+    """The default tests, and the processes that they start, compute in the cheapest way; the slow tier as users do."""
+    if config.option.markexpr in DEFAULT:  # before TensorFlow is imported
+        for name, value in CHEAP.items():
+            os.environ.setdefault(name, value)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by `-m`
 def pytest_collection_modifyitems(items):
     if gone := QUICK - {path.stem for path in Path(__file__).parent.rglob("test_*.py")}:
@@ -111,7 +126,7 @@ def _graphs_are_not_optimized(request):
 
     The slow tier trains with it, as do recipes, documentation and whatever else has a process of its own.
     """
-    if request.config.option.markexpr in ("not slow", "quick and not slow"):
+    if request.config.option.markexpr in DEFAULT:
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

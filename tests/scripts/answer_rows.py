@@ -5,6 +5,7 @@ for each row, [name, class, what was said], is written into the file ANSWERS as 
 the environment the CPU is that many devices.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -34,4 +35,7 @@ with open(sys.argv[2], "w") as answers:
         with tempfile.TemporaryDirectory() as folder:
             here = getattr(module, "HERE", harness.Here)(Path(folder), kept)
             found, said = harness.outcome(rows[name], here)
+        # An iterator that an error left is destroyed while it is young. TensorFlow's thread that tunes it sleeps for up to
+        # as long as it has lived, a minute at most, and can miss being woken by its destructor: the flag is set behind it.
+        gc.collect()
         print(json.dumps([name, found, said]), file=answers, flush=True)

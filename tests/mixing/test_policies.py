@@ -73,10 +73,10 @@ def applied(images, name, magnitude):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_pillows(name, channels):
-    images = photographs(channels)
-    for magnitude in MAGNITUDES.get(name, (0.0,)):
-        result = applied(images, name, magnitude)
-        assert result.dtype == "uint8"
+    images, magnitudes = photographs(channels), MAGNITUDES.get(name, (0.0,))
+    results = applied(np.concatenate([images] * len(magnitudes)), name, np.repeat(magnitudes, len(images)))
+    assert results.dtype == "uint8"
+    for magnitude, result in zip(magnitudes, np.split(results, len(magnitudes)), strict=True):
         pillows = [Image.fromarray(one[..., 0] if channels == 1 else one) for one in images]
         expected = np.stack([np.asarray(PILLOW[name](one, magnitude)).reshape(images.shape[1:]) for one in pillows])
         different = np.abs(result.astype(int) - expected)

@@ -41,10 +41,10 @@ class Stage:
     """Runs of equal rows.
 
     Attributes:
-        backbone: the network.
-        noise: the rate of training labels that are redrawn among all classes.
-        methods: of `METHODS`, in their order.
-        share: of the minutes.
+        backbone: The network.
+        noise: The rate of training labels that are redrawn among all classes.
+        methods: Of `METHODS`, in their order.
+        share: Of the minutes.
     """
 
     backbone: str

@@ -42,8 +42,8 @@ class StepSeed(keras.random.SeedGenerator):
 
     Args:
         seed: Python integer, the model's seed.
-        step: integer scalar (tensor or Python): the number of the training step.
-        replica: integer scalar: the replica's index among all that train in step.
+        step: Integer scalar (tensor or Python): the number of the training step.
+        replica: Integer scalar: the replica's index among all that train in step.
     """
 
     def __init__(self, seed: int, step=0, replica=0):  # no super().__init__: it would create a variable

@@ -34,9 +34,9 @@ def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0, signatur
     """Predictions by TensorFlow Serving's REST interface.
 
     Args:
-        url: of the model, such as `http://localhost:8501/v1/models/cifar10`, or of one version, `.../versions/2`.
-        images: encoded ones.
-        timeout: in seconds, of the whole answer.
+        url: Of the model, such as `http://localhost:8501/v1/models/cifar10`, or of one version, `.../versions/2`.
+        images: Encoded ones.
+        timeout: In seconds, of the whole answer.
         signature: `"serving_bytes"`, or `"multiplexed_bytes"` where the images may share passes.
     """
     place = f"{url.rstrip('/')}:predict"

@@ -26,11 +26,11 @@ def callbacks(
     """What writes into a run's folder during `fit`.
 
     Args:
-        folder: of the run.
-        log: the epochs that the run has behind it.
-        moving_average: whether the optimizer keeps a moving average of the weights, to evaluate and save.
-        keep_best: whether to save the model after the epoch that is best on validation data, which are measured then.
-        validation: batches by which the accuracy of each member is logged too. Defaults to none.
+        folder: Of the run.
+        log: The epochs that the run has behind it.
+        moving_average: Whether the optimizer keeps a moving average of the weights, to evaluate and save.
+        keep_best: Whether to save the model after the epoch that is best on validation data, which are measured then.
+        validation: Batches by which the accuracy of each member is logged too. Defaults to none.
     """
     return [
         *([SwapAveragedWeights()] if moving_average else []),  # before what measures and logs the averaged weights

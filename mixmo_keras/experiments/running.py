@@ -55,9 +55,9 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     further.
 
     Args:
-        recipe: its settings.
-        callbacks: further callbacks of `fit`.
-        saved_model: whether to export the model. Defaults to True.
+        recipe: Its settings.
+        callbacks: Further callbacks of `fit`.
+        saved_model: Whether to export the model. Defaults to True.
     """
     logs.quiet()
     recipe = recipe.resolved()

@@ -152,8 +152,8 @@ class ConformalSets:
         method: `"thr"`, all classes whose probability is high enough (Sadinle et al., 2019): the smallest sets on average;
             or `"aps"`, the most probable classes until their probabilities add up (Romano et al., 2020): larger sets for
             harder images.
-        coverage: the probability asked for.
-        threshold: of a class's score; classes up to it are in the set.
+        coverage: The probability asked for.
+        threshold: Of a class's score; classes up to it are in the set.
     """
 
     method: str

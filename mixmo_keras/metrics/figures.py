@@ -54,7 +54,7 @@ class Figure:
     Options of a figure are fields of its dataclass; they are counts, such as `num_bins`, of at least 1.
 
     Attributes:
-        of_members: whether the figure takes the logits of members (n, M, K) rather than those of one network (n, K).
+        of_members: Whether the figure takes the logits of members (n, M, K) rather than those of one network (n, K).
     """
 
     of_members = False  # without an annotation: of the class, no option
@@ -67,9 +67,9 @@ class Figure:
         """The statistics of some images.
 
         Args:
-            logits: floats (n, K), or (n, M, K) for `of_members`. They need not be normalised: what counts is their softmax.
-            labels: integers (n,). `None` only for figures that don't look at them.
-            weights: floats (n,), how much each image counts.
+            logits: Floats (n, K), or (n, M, K) for `of_members`. They need not be normalised: what counts is their softmax.
+            labels: Integers (n,). `None` only for figures that don't look at them.
+            weights: Floats (n,), how much each image counts.
         """
         raise NotImplementedError
 

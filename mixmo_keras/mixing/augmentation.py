@@ -39,8 +39,8 @@ class PadCropFlip(Augmentation):
     """Zero-pads, crops back to size at a random place, and flips left-right half of the time: CIFAR's augmentation.
 
     Args:
-        padding: pixels added on each side before the crop.
-        flip: whether to flip. Leave it off where left and right mean something, as in digits.
+        padding: Pixels added on each side before the crop.
+        flip: Whether to flip. Leave it off where left and right mean something, as in digits.
     """
 
     def __init__(self, padding: int = 4, flip: bool = True, **kwargs):
@@ -83,9 +83,9 @@ class RandomResizedCrop(Augmentation):
     Szegedy et al. (2015). A part that would be wider or higher than the image is cut to its border.
 
     Args:
-        scale: the least and the greatest share of the image's area.
-        ratio: the least and the greatest width by height of the part, relative to the image's.
-        flip: whether to flip.
+        scale: The least and the greatest share of the image's area.
+        ratio: The least and the greatest width by height of the part, relative to the image's.
+        flip: Whether to flip.
     """
 
     def __init__(self, scale=AREA, ratio=RATIO, flip: bool = True, **kwargs):

@@ -27,14 +27,14 @@ class Batching:
     Args:
         repetitions: b, how often a step uses each image of a batch: n images make n·b rows, each with its own augmentation
             and partners.
-        already_repeated: whether the batches come repeated, all images and then all again, b times, as
+        already_repeated: Whether the batches come repeated, all images and then all again, b times, as
             `datasets.batches(..., repetitions=b)` makes them to augment each copy on the CPU.
         augmentation: a layer `(images, seed) -> images` that augments each image on its own. `"pad_crop_flip"` is CIFAR's
             (`augmentation.PadCropFlip()`); `keras.layers.RandAugment()`, most others of Keras' and a `keras.Sequential`
             of them draw from the step's seeds; `None` for none.
-        shared_augmentation: whether the b copies of an image are augmented alike, as in MIMO's code. Otherwise every copy is
+        shared_augmentation: Whether the b copies of an image are augmented alike, as in MIMO's code. Otherwise every copy is
             augmented on its own; with ρ = 0 for each member that sees it.
-        mixing: how members are mixed. `None` sums their features and weighs them equally (MIMO).
+        mixing: How members are mixed. `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
     """
@@ -186,14 +186,14 @@ def draw(
     """Draws what is random in a step.
 
     Args:
-        batching: the settings.
-        seed: the step's seeds, from which every draw follows.
-        num_images: images of the batch as it comes; may be a tensor.
+        batching: The settings.
+        seed: The step's seeds, from which every draw follows.
+        num_images: Images of the batch as it comes; may be a tensor.
         num_members: M.
         image_shape: (H, W, C).
         feature_shape: (h, w, c) of an encoder's output.
-        progress: share of training done.
-        with_partners: whether the data bring the partners of MSDA.
+        progress: Share of training done.
+        with_partners: Whether the data bring the partners of MSDA.
     """
     num_rows = num_images * batching.tiles
     num_augmented = {"images": num_images, "rows": num_rows, "members": num_rows * num_members}[_augmented(batching)]
@@ -224,9 +224,9 @@ def assemble(batching: Batching, data: Data, drawn: Draw, num_classes: int) -> B
     """Repeats, pairs, augments and mixes a batch of n images into B = n·b rows as drawn. Nothing here is random.
 
     Args:
-        batching: the settings.
-        data: the batch; integer labels (n,).
-        drawn: of `draw`, or a test's own.
+        batching: The settings.
+        data: The batch; integer labels (n,).
+        drawn: Of `draw`, or a test's own.
         num_classes: K.
     """
     rows_of_members = drawn.row_of_each_member

@@ -37,7 +37,7 @@ def operated(images, operations, magnitudes, fill: float = 128.0):
         images: (B, H, W, C), of one or three channels, values from 0 to 255 of any dtype.
         operations: (B,) integers, of `NUMBER`.
         magnitudes: (B,) float32, as `OPERATIONS` says.
-        fill: the value of what comes in from outside the image.
+        fill: The value of what comes in from outside the image.
 
     Returns:
         (B, H, W, C) of the same dtype.

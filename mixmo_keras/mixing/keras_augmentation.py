@@ -62,7 +62,7 @@ class KerasAugmentation:
     """What `augmentation=` makes of Keras' layers: it is called as `augment(images, seed)`.
 
     Args:
-        layer: one of `BY_ROW`, or a `keras.Sequential` or `keras.layers.Pipeline` of them.
+        layer: One of `BY_ROW`, or a `keras.Sequential` or `keras.layers.Pipeline` of them.
 
     Raises:
         ValueError: a layer that can't be driven so, or expects pixels in another range than 0 to 255.

@@ -19,16 +19,16 @@ class Mixing:
     """How the members' features are mixed, and how their losses are weighted (MixMo, section 3).
 
     Args:
-        mask: the binary mask's name in `masks.MASKS`, or a function like those in `masks`.
+        mask: The binary mask's name in `masks.MASKS`, or a function like those in `masks`.
         probability: p, the probability that a batch is mixed by `mask`; otherwise it is mixed linearly. Default 0.5. Or a
             function from training progress in [0, 1] to p, which then has no other decay.
-        decay_start: the share of training after which p falls linearly to 0, step by step, where MixMo's code lowers it by
+        decay_start: The share of training after which p falls linearly to 0, step by step, where MixMo's code lowers it by
             epoch. Default 11/12. `None` keeps p constant.
         alpha: α > 0, the concentration of the symmetric Dirichlet distribution of the ratios κ; Beta(α, α) for two
             members. `None` for equal ratios 1/M.
         weight_root: r > 0. The loss of member i weighs w_i = M·κ_i^(1/r) / Σ_j κ_j^(1/r). `None` for equal weights, its
             limit for large r.
-        unmixing: moves the masks towards showing all members everywhere as training goes, which gives small networks
+        unmixing: Moves the masks towards showing all members everywhere as training goes, which gives small networks
             features that members share (Sun et al., 2022, arXiv 2205.10139). `True`: in step with training progress; or a
             function from progress to m in [0, 1], see `unmix`.
 
@@ -113,12 +113,12 @@ def draw_masks(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int,
     member takes which role; the first role is the mask's (MixMo, section 3.2 and its reference implementation).
 
     Args:
-        mixing: the choice.
-        seed: the step's seeds.
+        mixing: The choice.
+        seed: The step's seeds.
         num_rows: B, may be a tensor.
         num_members: M ≥ 1.
         size: (height, width, channels) of the encoder's output.
-        progress: share of training done, for the decay of p.
+        progress: Share of training done, for the decay of p.
     """
     if num_members == 1:  # nobody to share the map with
         height, width, _ = size

@@ -24,7 +24,7 @@ class MSDA:
 
     Args:
         method: `"cutmix"` (Yun et al., ICCV 2019) or `"mixup"` (Zhang et al., ICLR 2018).
-        probability: of mixing, for each row and member on its own.
+        probability: Of mixing, for each row and member on its own.
         alpha: α of the Beta(α, α) distribution of the shares.
     """
 
@@ -60,8 +60,8 @@ def draw_pixel_masks(msda: MSDA, seed: seeds.StepSeed, num_rows, num_members: in
     by `larger_part_to_own`.
 
     Args:
-        msda: the choice.
-        seed: the step's seeds.
+        msda: The choice.
+        seed: The step's seeds.
         num_rows: B, may be a tensor.
         num_members: M.
         size: (H, W, C) of the images.
@@ -81,7 +81,7 @@ def draw_partners(seed: seeds.StepSeed, row_of_each_member, num_images):
     partners are those that members are paired with too; `datasets.batches(..., partners=...)` delivers others.
 
     Args:
-        seed: the step's seeds.
+        seed: The step's seeds.
         row_of_each_member: (B, M), the row that each member shows; row r is a copy of image r mod n.
         num_images: n, distinct images of the batch.
     """

@@ -12,7 +12,7 @@ def row_of_each_member(seed, num_rows, num_members: int, input_repetition: float
     so that a share ρ of the rows shows the same image to all members (MIMO, section 4.2).
 
     Args:
-        seed: of the shuffles.
+        seed: Of the shuffles.
         num_rows: B, may be a tensor.
         num_members: M.
         input_repetition: ρ.

@@ -107,7 +107,7 @@ class TrivialAugment(_Policy):
     """TrivialAugment Wide (Müller and Hutter, ICCV 2021): one operation of fourteen, at one of 31 magnitudes, any as likely.
 
     Args:
-        fill: the value of what comes in from outside an image.
+        fill: The value of what comes in from outside an image.
     """
 
     num_bins = 31
@@ -131,8 +131,8 @@ class RandAugment(_Policy):
 
     Args:
         num_operations: N.
-        magnitude: from 0 to 30.
-        fill: the value of what comes in from outside an image.
+        magnitude: From 0 to 30.
+        fill: The value of what comes in from outside an image.
     """
 
     num_bins = 31
@@ -161,7 +161,7 @@ class AutoAugment(_Policy):
 
     Args:
         policy: `"cifar10"` or `"imagenet"`: the data that the pairs were found on.
-        fill: the value of what comes in from outside an image.
+        fill: The value of what comes in from outside an image.
     """
 
     num_bins = 10
@@ -195,10 +195,10 @@ class RandomErasing(Augmentation):
     """Fills a random part of some images (Zhong et al., AAAI 2020); a square of fixed size is Cutout.
 
     Args:
-        probability: of each image.
-        scale: the least and the greatest share of the image's area.
-        ratio: the least and the greatest height by width of the part, in pixels.
-        fill: the value that it is filled with, from 0 to 255; rounded for images of integers.
+        probability: Of each image.
+        scale: The least and the greatest share of the image's area.
+        ratio: The least and the greatest height by width of the part, in pixels.
+        fill: The value that it is filled with, from 0 to 255; rounded for images of integers.
     """
 
     def __init__(

@@ -18,10 +18,10 @@ class DeepEnsemble(Ensemble):
     networks themselves: a change of their weights is a change of the ensemble.
 
     Args:
-        models: models of this package of the same image shape and classes. Their own temperatures are not used.
+        models: Models of this package of the same image shape and classes. Their own temperatures are not used.
         averaging: `"probabilities"`, as is usual between networks, or `"logits"`.
-        temperature: as in `MixMo`.
-        temperature_applies_to: as in `MixMo`.
+        temperature: As in `MixMo`.
+        temperature_applies_to: As in `MixMo`.
 
     Example:
 

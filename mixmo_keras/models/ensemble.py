@@ -52,10 +52,10 @@ class Ensemble(CheckedCalls):
         One pass over the data, so that a shuffled dataset keeps images and labels together.
 
         Args:
-            x: images (n, H, W, C); or batches of (images, labels), a dataset or any that can be iterated. Batches may have
+            x: Images (n, H, W, C); or batches of (images, labels), a dataset or any that can be iterated. Batches may have
                 sample weights too, which are about training: here all images count alike.
-            y: labels, if x is images: (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
-            batch_size: of images.
+            y: Labels, if x is images: (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
+            batch_size: Of images.
 
         Raises:
             ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
@@ -119,7 +119,7 @@ class Ensemble(CheckedCalls):
         """Fits the temperature on held-out data, sets it and returns it.
 
         Args:
-            x, y, batch_size: as in `predict_with_labels`: validation data, never the test set.
+            x, y, batch_size: As in `predict_with_labels`: validation data, never the test set.
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
@@ -182,18 +182,18 @@ class Ensemble(CheckedCalls):
         """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
 
         Args:
-            filepath: the folder of a version, such as `saved_models/cifar100/1`, or of all, for the next; the file for other
+            filepath: The folder of a version, such as `saved_models/cifar100/1`, or of all, for the next; the file for other
                 formats.
             format: `"tf_saved_model"`; Keras' others (`"onnx"`, `"litert"`, ...) give the ensemble's logits, of the fused
                 network.
-            class_names: of the K classes, for a SavedModel.
-            card: sections of a SavedModel's model card.
-            overwrite: whether an existing SavedModel may be replaced.
-            verbose: whether Keras prints what it writes.
-            multiplexed: whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
+            class_names: Of the K classes, for a SavedModel.
+            card: Sections of a SavedModel's model card.
+            overwrite: Whether an existing SavedModel may be replaced.
+            verbose: Whether Keras prints what it writes.
+            multiplexed: Whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
                 ensemble's. A SavedModel has both, each as a signature.
-            max_pixels: of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
-            **options: of `keras.Model.export`, for the other formats.
+            max_pixels: Of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
+            **options: Of `keras.Model.export`, for the other formats.
         """
         if name := checks.unsound_weight(self):
             raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")

@@ -26,7 +26,7 @@ class MemberAverage(Temperature):
         averaging: `"logits"` averages logits (MixMo's implementation); `"probabilities"` averages probabilities (MIMO)
             and returns their logarithms.
         temperature: T > 0, by which logits are divided; 1 for none. A weight, as in `Temperature`.
-        temperature_applies_to: whether T divides the `"ensemble"`'s logits or the `"members"`', before they are averaged.
+        temperature_applies_to: Whether T divides the `"ensemble"`'s logits or the `"members"`', before they are averaged.
 
     Call arguments:
         logits: (B, M, K).

@@ -37,9 +37,9 @@ class Checkpoints(keras.callbacks.Callback):
     Build the model with a `seed`: what is drawn follows from it, and without one differs each time a model is built.
 
     Args:
-        folder: where the files are, `epoch-0003-step-000120.npz`; made when it is needed.
-        every_steps: also save so often in the middle of an epoch; `None` for not.
-        keep: the number of files to keep, at least 1.
+        folder: Where the files are, `epoch-0003-step-000120.npz`; made when it is needed.
+        every_steps: Also save so often in the middle of an epoch; `None` for not.
+        keep: The number of files to keep, at least 1.
     """
 
     def __init__(self, folder: str | os.PathLike, every_steps: int | None = None, keep: int = 2):

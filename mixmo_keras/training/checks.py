@@ -56,14 +56,14 @@ class Incidents(keras.layers.Layer):
         """Notes the first step with a non-finite loss, the first bad labels or weights, odd images.
 
         Args:
-            step: the number of the training step.
+            step: The number of the training step.
             num_classes: K.
-            loss: scalar, or `None`.
+            loss: Scalar, or `None`.
             labels: (n,), (n, 1) or (n, K), or `None`.
             images: (n, ...), or `None`.
-            weights: of the images, or `None`.
-            raw_pixels: whether pixels should run from 0 to 255.
-            copies: how often all images of the batch are in it, one time after the other.
+            weights: Of the images, or `None`.
+            raw_pixels: Whether pixels should run from 0 to 255.
+            copies: How often all images of the batch are in it, one time after the other.
         """
         nothing = ops.zeros((3,))
         rows = [nothing, nothing, nothing]

@@ -22,7 +22,7 @@ class CoTraining:
 
     Args:
         label_share: λ in (0, 1], the labels' share of the loss.
-        teaching: what ℓ and σ are between the submodels: `"softmax"` cross-entropy, as in the paper, or `"sigmoid"` binary
+        teaching: What ℓ and σ are between the submodels: `"softmax"` cross-entropy, as in the paper, or `"sigmoid"` binary
             cross-entropy, the mean over classes, as in its code. With `"sigmoid"` the default loss is
             `losses.SigmoidCrossEntropy`.
     """
@@ -46,7 +46,7 @@ class CoTraining:
 
         Args:
             label_values: ℓ(z, y) of both passes, (2n,): the first n rows are z1's.
-            logits: of both passes, (2n, K).
+            logits: Of both passes, (2n, K).
 
         Returns:
             (2n,).

@@ -37,13 +37,13 @@ def check(
     """The checks that `verb`, such as "fit", can make of its arguments before the first step.
 
     Args:
-        x, y, sample_weight: as the verb takes them.
+        x, y, sample_weight: As the verb takes them.
         image_shape: (H, W, C).
         num_classes: K.
-        verb: whose arguments they are.
-        kind: of the dataset, such as "validation ".
-        steps: the number of batches to take; `None` for all there are.
-        steps_name: the argument that it is.
+        verb: Whose arguments they are.
+        kind: Of the dataset, such as "validation ".
+        steps: The number of batches to take; `None` for all there are.
+        steps_name: The argument that it is.
 
     Raises:
         ValueError: no data, data without end, values that are none of the model's, shapes that don't fit it.
@@ -107,11 +107,11 @@ def check_ends(data, verb: str, kind: str = "", steps: int | None = None, steps_
     one can see that they never end.
 
     Args:
-        data: batches of any kind.
-        verb: who wants them, such as "fit".
-        kind: of the data, such as "validation ".
-        steps: the number of batches to take; `None` for all there are.
-        steps_name: the argument that it is; `None` where there is none, and only what is known to never end is refused.
+        data: Batches of any kind.
+        verb: Who wants them, such as "fit".
+        kind: Of the data, such as "validation ".
+        steps: The number of batches to take; `None` for all there are.
+        steps_name: The argument that it is; `None` where there is none, and only what is known to never end is refused.
     """
     number = _num_batches(data)
     if number == 0:

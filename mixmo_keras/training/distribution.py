@@ -35,7 +35,7 @@ def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribut
         name: `"none"`: one device. `"mirrored"`: the devices of this machine. `"multi_worker"`: the machines that the
             environment variable TF_CONFIG lists. `"auto"`: `"multi_worker"` where TF_CONFIG lists several workers, else
             `"mirrored"` where there are several GPUs or `num_devices` asks for several devices, else `"none"`.
-        num_devices: how many of this machine's GPUs to use; `None` for all. Where there is no GPU, so many logical devices
+        num_devices: How many of this machine's GPUs to use; `None` for all. Where there is no GPU, so many logical devices
             are made of its CPU, to try out what several GPUs would do.
 
     Raises:

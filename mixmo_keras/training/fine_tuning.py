@@ -25,8 +25,8 @@ class FineTuning:
     are clipped together with the core's. A frozen epoch takes as long as another: the encoders' gradients pass the core.
 
     Args:
-        core_rate: what the learning rate of the core is multiplied by, > 0.
-        frozen_epochs: epochs in which the core stays, counted as `fit` does, with `initial_epoch`; at least 0.
+        core_rate: What the learning rate of the core is multiplied by, > 0.
+        frozen_epochs: Epochs in which the core stays, counted as `fit` does, with `initial_epoch`; at least 0.
     """
 
     core_rate: float = 0.1

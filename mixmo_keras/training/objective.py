@@ -19,7 +19,7 @@ class L2:
 
     Args:
         rate: λ, of which 2λW is the gradient.
-        normalization: whether it covers the scales and shifts of normalisation layers too, as in MixMo.
+        normalization: Whether it covers the scales and shifts of normalisation layers too, as in MixMo.
     """
 
     rate: float = 3e-4
@@ -59,8 +59,8 @@ def objective(model, batch: Batch, seed: seeds.StepSeed) -> Objective:
 
     Args:
         model: a `MixMo`.
-        batch: its rows; twice, if it has `co_training`.
-        seed: the step's seeds, from which the network draws (stochastic depth).
+        batch: Its rows; twice, if it has `co_training`.
+        seed: The step's seeds, from which the network draws (stochastic depth).
     """
     with seeds.drawing(seed.fork("network")), fine_tuning.core_in_its_mode(model):
         logits = model.member_logits(batch.images, batch.masks, training=True)
@@ -73,9 +73,9 @@ def members_loss(loss, batch: Batch, logits, co_training: CoTraining | None = No
 
     Args:
         loss: ℓ, a Keras loss (object or function).
-        batch: targets and weights of B rows.
+        batch: Targets and weights of B rows.
         logits: (B, M, K).
-        co_training: how the two halves of the rows, which are the same but for stochastic depth, teach each other.
+        co_training: How the two halves of the rows, which are the same but for stochastic depth, teach each other.
     """
     targets, member_logits = flatten_members(batch.targets, logits)
     values = losses.per_row(loss, targets, member_logits)

@@ -18,7 +18,7 @@ class Preemption(keras.callbacks.Callback):
     stops after the step at hand; several workers ask each other every 50 steps.
 
     Args:
-        checkpoints: the `Checkpoints` that saves.
+        checkpoints: The `Checkpoints` that saves.
     """
 
     def __init__(self, checkpoints):

@@ -20,8 +20,8 @@ class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate with linear warm-up and a shape over progress ∈ [0, 1], given by `factor`.
 
     Args:
-        base: the learning rate after warm-up; also the rate outside `fit`, as in `train_on_batch`, before any `fit`.
-        warmup: share of training over which the rate rises linearly from near 0 to `base`.
+        base: The learning rate after warm-up; also the rate outside `fit`, as in `train_on_batch`, before any `fit`.
+        warmup: Share of training over which the rate rises linearly from near 0 to `base`.
     """
 
     def __init__(self, base: float, warmup: float = 0.0):
@@ -113,8 +113,8 @@ class Published:
     """A paper's schedule, whose learning rate is proportional to the images of a step.
 
     Args:
-        schedule: of a learning rate after warm-up.
-        rate: the learning rate for 64 images a step.
+        schedule: Of a learning rate after warm-up.
+        rate: The learning rate for 64 images a step.
     """
 
     schedule: Callable[[float], ProgressSchedule]

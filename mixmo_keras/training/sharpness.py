@@ -28,7 +28,7 @@ class SAM:
 
     Args:
         radius: ρ > 0, how far uphill. The paper uses 0.05, and 0.1 for CIFAR-100; ASAM's use 0.5 and 1.
-        adaptive: whether distance is measured in units of each weight.
+        adaptive: Whether distance is measured in units of each weight.
     """
 
     radius: float = 0.05

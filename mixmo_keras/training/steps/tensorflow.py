@@ -62,7 +62,7 @@ def _differentiated(model, batch, seed, share, at=None):
     """The objective of a batch, and its gradient with respect to the trainable weights, scaled.
 
     Args:
-        at: values of the trainable and of the non-trainable variables to compute it with, in place of their own, which then
+        at: Values of the trainable and of the non-trainable variables to compute it with, in place of their own, which then
             stay as they are.
     """
     weights = model.trainable_weights

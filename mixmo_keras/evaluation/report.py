@@ -204,7 +204,8 @@ def comparison_page(
     explained = "".join(f"<dt>{html.escape(key)}</dt><dd>{meaning[key]}</dd>" for key in header if key in meaning)
     return (
         f"{head}<body>\n<h1>Comparison</h1>\n<ul class=headline>{_items(said)}</ul>\n"
-        f"<figure>{_svg(figure, 'Accuracy')}</figure>\n<div class=scroll><table><tr>{titles}</tr>{rows}</table></div>\n"
+        f'<figure style="max-width: 48rem">{_svg(figure, "Accuracy")}</figure>\n'
+        f"<div class=scroll><table><tr>{titles}</tr>{rows}</table></div>\n"
         f"<details open><summary>what the columns mean</summary><dl>{explained}</dl></details>\n</body>\n</html>\n"
     )
 

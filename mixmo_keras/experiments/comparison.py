@@ -82,11 +82,24 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(output_dir / "comparison.csv", table.getvalue())
-    said = verdicts(groups)
+    short, common = told_apart(list(groups))
+    groups = {short[name]: group for name, group in groups.items()}
+    said = verdicts(groups) + ([f"All: {common}."] if common else [])
+    lines = [[short[name], *cells] for name, *cells in lines]
     files.write_text(output_dir / "comparison.html", page(groups, said, columns, lines))
     print("\n".join(said))
     print(f"page: {output_dir / 'comparison.html'}")
     return text
+
+
+def told_apart(names: Sequence[str]) -> tuple[dict[str, str], str]:
+    """What tells names of runs apart, by name, and the parts that they all have."""
+    parts = [name.split("-") for name in names]
+    common = [part for part in parts[0] if all(part in others for others in parts)]
+    short = {name: "-".join(part for part in one if part not in common) for name, one in zip(names, parts, strict=True)}
+    if not all(short.values()) or len(set(short.values())) < len(names):
+        return {name: name for name in names}, ""
+    return short, "-".join(common)
 
 
 def verdicts(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -140,7 +153,7 @@ def _difference(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str,
 
 def page(groups: Mapping[str, Sequence[Mapping[str, Any]]], said: Sequence[str], columns, lines) -> str:
     """The comparison as HTML with everything inside: verdict, accuracies with their intervals, the table, its meaning."""
-    figure = Figure(figsize=(9.6, 0.45 * len(groups) + 1.0), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.45 * len(groups) + 1.0), layout="constrained")
     axes = figure.subplots()
     for place, group in enumerate(reversed(list(groups.values()))):
         mean = float(np.mean([one["ensemble"]["accuracy"] for one in group]))

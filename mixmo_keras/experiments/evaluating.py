@@ -207,12 +207,22 @@ def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
             raise ValueError(
                 f"{file} holds a {type(model).__name__}, which has no members: evaluate a model of mixmo_keras."
             )
-    names = [path.name if path.is_dir() else path.stem for path in paths]
+    names = [name_of(path) for path in paths]
     if not ensemble:
         return models[0], names[0]
     seedless = {without_seed(name) for name in names}
     name = f"{seedless.pop()}, {len(names)} networks" if len(seedless) == 1 else " + ".join(names)
     return DeepEnsemble(models), name
+
+
+def name_of(path: Path) -> str:
+    """The name of a run, of which `last.keras` is the model, or of a file."""
+    if path.is_dir():
+        return path.resolve().name
+    if not (path.parent / "config.json").is_file():
+        return path.stem
+    run = path.resolve().parent.name
+    return run if path.stem == "last" else f"{run}, {path.stem}"
 
 
 def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
@@ -258,8 +268,8 @@ def _configs(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def without_seed(name: str) -> str:
-    """What runs that differ in their seed alone have in common."""
-    return re.sub(r"-seed\d+", "", name)
+    """What runs that differ in their seeds alone, that of training and that of the data, have in common."""
+    return re.sub(r"-(seed|data)\d+(?=\W|$)", "", name)
 
 
 def corrupted(source: str, dataset: str, data_dir: str | None, num_images: int) -> Iterator[tuple[str, int, Any]]:

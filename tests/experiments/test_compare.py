@@ -157,3 +157,12 @@ def test_a_verdict_over_seeds_counts_their_spread():
         "Most accurate: ours, 85.0% (75.2% to 94.8%).",
         "20.0 ± 7.1 points more accurate than theirs.",  # √(0.05² + 0.05²)
     ]
+
+
+def test_names_are_shortened_to_what_tells_them_apart():
+    single, members = "digits-noise0.4-single-msda_cutmix-wrn10_2", "digits-noise0.4-cut_mixmo-wrn10_2"
+    short, common = comparison.told_apart([single, members])
+    assert short == {single: "single-msda_cutmix", members: "cut_mixmo"}
+    assert common == "digits-noise0.4-wrn10_2"
+    for whole in (["a-b", "a-b-c"], ["a-b-a", "a-a-b"], ["a"]):  # one would have no name, or another's
+        assert comparison.told_apart(whole) == ({name: name for name in whole}, "")

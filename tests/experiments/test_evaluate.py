@@ -112,8 +112,8 @@ def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
     text = main("--compare", *runs, tmp_path / "deep", "--output-dir", tmp_path / "comparison")
     assert text in capsys.readouterr().out
     printed = (tmp_path / "comparison/comparison.html").read_text()
-    for name in ("digits-cut_mixmo-tiny_4", "digits-cut_mixmo-tiny_4, 2 networks"):
-        assert name in printed
+    for said in (">tiny_4<", ">tiny_4, 2 networks<", "All: digits-cut_mixmo."):
+        assert said in printed
     assert "Most accurate: " in printed
     assert "95 % intervals" in printed
     lines = (tmp_path / "comparison/comparison.md").read_text().splitlines()
@@ -199,3 +199,14 @@ def test_the_card_of_both_modes():
         "images per second, multiplexed": "2,200",
         "measured": "where it was evaluated, on CPU, 64 images at once",
     }
+
+
+def test_a_model_is_called_as_its_run_and_runs_as_what_their_seeds_leave(tmp_path):
+    run, alone = tmp_path / "digits-1000images-noise0.4-data3-single-wrn10_2-seed3", tmp_path / "mine.keras"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    named = [evaluating.name_of(path) for path in (run, run / "last.keras", run / "best.keras", alone)]
+    assert named == [run.name, run.name, f"{run.name}, best", "mine"]
+    common = "digits-1000images-noise0.4-single-wrn10_2"
+    assert [evaluating.without_seed(name) for name in named] == [common, common, f"{common}, best", "mine"]
+    assert evaluating.without_seed("my-data1_64-single-wrn10_2-seed0-of2") == "my-data1_64-single-wrn10_2-of2"

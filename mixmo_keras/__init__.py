@@ -127,7 +127,7 @@ _ON_FIRST_USE = {
     "report": "evaluation.report",
     "search": "experiments.search",
 }
-_WITHOUT_KERAS = ("arguments", "experiments", "files", "version", "with_keras")
+_WITHOUT_KERAS = ("arguments", "experiments", "files", "significance", "version", "with_keras")
 
 
 def __getattr__(name: str):

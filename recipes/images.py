@@ -80,12 +80,12 @@ def compare_with_single(recipe: Recipe) -> str:
     single = recipe.with_method("single")
     test = load(recipe.resolved()).test
     said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
-    print(f"\n{said}")
     if not said.startswith("Use the members"):
         print(
-            "The members are exported. The single network is too by the same command with --method single in place of "
+            "\nThe members are exported. The single network is too by the same command with --method single in place of "
             "--compare-single, which trains nothing again."
         )
+    print(f"\n{said}")
     return said
 
 

@@ -213,6 +213,8 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
     if advice.action == "train":
         method = {"one member": ["--method", "single"], "two members, unmixing": ["--unmixing"]}.get(advice.variant, [])
         command: list[Any] = [*_recipe(options), "--backbone", backbone_of(options, advice.width), *method]
+        command += ["--batch-size", options.rows, "--batch-repetitions", options.batch_repetitions[0]]
+        command += [] if advice.epochs is None else ["--epochs", advice.epochs]
     else:
         command = ["recipes/search.py", "--dataset", options.dataset, "--pilot", "--epochs", advice.epochs]
         command += [] if options.trained else ["--widths", *options.widths]

@@ -162,17 +162,19 @@ def _single_beside(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | 
     """The evaluation of the single network that lies beside a run of several members, trained alike: None without one."""
     if config.get("method") in (None, "single", "cosub"):
         return None
-    beside = folder.with_name(folder.name.replace(f"-{config['method']}-", "-single-"))
-    found, settings = beside / "evaluation" / "metrics.json", beside / "config.json"
-    if beside == folder or not (found.is_file() and settings.is_file()):
-        return None
     advice = "remove it, or evaluate that run again"
-    others = files.read_json_object(settings, advice)
     # a rate follows from the images of a step, of which members have fewer
     own = method_options() | {"method", "learning_rate", "schedule", "versions", "epochs_before"}
-    alike = (config.keys() | others.keys()) - own
-    figures = files.read_json_object(found, advice)
-    return figures if all(others.get(name) == config.get(name) for name in alike) and "answers" in figures else None
+    for beside in sorted(folder.resolve().parent.glob("*-single-*")):
+        found, settings = beside / "evaluation" / "metrics.json", beside / "config.json"
+        if not (found.is_file() and settings.is_file()):
+            continue
+        others = files.read_json_object(settings, advice)
+        alike = (config.keys() | others.keys()) - own
+        if others.get("method") == "single" and all(others.get(name) == config.get(name) for name in alike):
+            figures = files.read_json_object(found, advice)
+            return figures if "answers" in figures else None
+    return None
 
 
 def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | None) -> Path:

@@ -107,6 +107,7 @@ def test_a_pilot_that_has_learned_nothing_says_so_and_no_more():
     assert pilot.advice(found) == ("longer", 8, 2, 4 * 6 * 30.0, "two members, unmixing", 1)
     learned = taken(made(of([0.36, 0.37], [0.25, 0.24], [0.25, 0.25], 1)))
     assert "Two members do not pay here" in pilot.verdict(learned)
+    assert "and always answering the most frequent class 36.0%." in pilot.verdict(learned | {"most_frequent": 0.36})
 
 
 def test_accuracy_that_fell_is_said():
@@ -114,15 +115,19 @@ def test_accuracy_that_fell_is_said():
     found["runs"][0]["accuracy"] = found["runs"][1]["accuracy"] = [0.8, 0.6]
     (line,) = [line for line in pilot.verdict(found).splitlines() if "fell" in line]
     assert line.startswith("One member, width 1: validation accuracy fell from 80.0% in epoch 1 to 60.0%.")
+    worse = made(of([0.6, 0.6], [0.3, 0.3], [0.3, 0.3], 1))
+    assert pilot.advice(worse)[:2] == ("train", None)
+    worse["runs"][0]["accuracy"] = worse["runs"][1]["accuracy"] = [0.8, 0.6]
+    assert pilot.advice(worse)[:2] == ("train", 1)  # no longer than it helped
 
 
 @pytest.mark.parametrize(
     ("finals", "expected"),
     [
-        (of([0.6] * 2, [0.8] * 2, [0.7] * 2, 1), ("train", 2, 2, None, "two members", 1)),
+        (of([0.6] * 2, [0.8] * 2, [0.7] * 2, 1), ("train", None, 2, None, "two members", 1)),
         (
             of([0.9] * 2, [0.6] * 2, [0.6] * 2, 1) | of([0.8] * 2, [0.6] * 2, [0.6] * 2, 2),
-            ("train", 2, 2, None, "one member", 1),
+            ("train", None, 2, None, "one member", 1),
         ),
         (of([0.6] * 2, [0.61] * 2, [0.6] * 2, 1), ("seeds", 2, 4, 2 * 6 * 30.0, "two members", 1)),
     ],
@@ -137,15 +142,20 @@ def test_what_to_do_next(finals, expected):
     [
         (
             "cifar10",
-            ("train", 2, 2, None, "one member", 4),
-            "python recipes/cifar10.py --backbone wrn10_4 --method single",
+            ("train", None, 2, None, "one member", 4),
+            "python recipes/cifar10.py --backbone wrn10_4 --method single --batch-size 32 --batch-repetitions 2",
         ),
         (
             "my photos@64",
-            ("train", 2, 2, None, "two members, unmixing", 1),
-            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --unmixing",
+            ("train", 5, 2, None, "two members, unmixing", 1),
+            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --unmixing --batch-size 32 --batch-repetitions 2 "
+            "--epochs 5",
         ),
-        ("cifar10_n", ("train", 2, 2, None, "two members", 1), "python recipes/images.py cifar10_n --backbone wrn10_1"),
+        (
+            "cifar10_n",
+            ("train", None, 2, None, "two members", 1),
+            "python recipes/images.py cifar10_n --backbone wrn10_1",
+        ),
         (
             "digits",
             ("longer", 8, 2, 60.0, "two members", 1),

@@ -1,0 +1,11 @@
+"""Whether two members pay, before a long training is spent on them: short runs of one member and of two, side by side.
+
+Every run has the same rows and epochs; what differs is one member, two members, and two with unmixing, at each width.
+Judged is the ensemble's accuracy on validation data.
+"""
+
+from mixmo_keras.experiments.pilot.figures import gains, plot, table
+from mixmo_keras.experiments.pilot.runs import VARIANTS, check_rows, run
+from mixmo_keras.experiments.pilot.verdict import Advice, advice, verdict
+
+__all__ = ["VARIANTS", "Advice", "advice", "check_rows", "gains", "plot", "run", "table", "verdict"]

@@ -1,0 +1,80 @@
+"""What a pilot measured: gains with their errors, a table, a picture."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mixmo_keras.experiments import tables
+from mixmo_keras.experiments.pilot.runs import VARIANTS
+
+
+def gains(pilot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """By width and variant of two members: the gain in accuracy over one member, and its standard error.
+
+    The error holds the spread over seeds, where there are several, and that of judging on so many validation images.
+    """
+    num_validation = pilot["images"][1]
+    rows = []
+    widths = sorted({one["width"] for one in pilot["runs"]})
+    for width, variant in itertools.product(widths, list(VARIANTS)[1:]):
+        ours, single = (final(pilot, name, width) for name in (variant, "one member"))
+        gain = float(np.mean(ours) - np.mean(single))
+        of_images = sum(p * (1 - p) / num_validation for p in (np.mean(ours), np.mean(single)))
+        of_seeds = sum(np.var(values, ddof=1) / len(values) for values in (ours, single)) if len(ours) > 1 else 0.0
+        rows.append(
+            {
+                "width": width,
+                "variant": variant,
+                "gain": gain,
+                "error": math.sqrt(of_images + of_seeds),
+                "seeds": len(ours),
+            }
+        )
+    return rows
+
+
+def final(pilot: Mapping[str, Any], variant: str, width: int) -> list[float]:
+    return [one["accuracy"][-1] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
+
+
+def table(pilot: Mapping[str, Any]) -> str:
+    """Final accuracies and gains, in Markdown."""
+    gain_of = {(row["width"], row["variant"]): row for row in gains(pilot)}
+    lines = []
+    for width in sorted({one["width"] for one in pilot["runs"]}):
+        accuracies = [[100 * value for value in final(pilot, variant, width)] for variant in VARIANTS]
+        differences = [gain_of[width, variant] for variant in list(VARIANTS)[1:]]
+        lines.append(
+            [
+                f"{width}",
+                *(tables.cell(values, "{:.2f}") for values in accuracies),
+                *(f"{100 * row['gain']:+.2f} ± {100 * row['error']:.2f}" for row in differences),
+            ]
+        )
+    return tables.markdown(["width", *VARIANTS, "gain of two", "gain with unmixing"], lines, names=0)
+
+
+def plot(pilot: Mapping[str, Any]) -> Figure:
+    """Learning curves on validation data by width, a line a seed."""
+    widths = sorted({one["width"] for one in pilot["runs"]})
+    figure = Figure(figsize=(1.2 + 3.6 * len(widths), 3.6), layout="constrained")
+    for axis, width in zip(figure.subplots(1, len(widths), squeeze=False, sharey=True)[0], widths, strict=True):
+        for number, variant in enumerate(VARIANTS):
+            runs = [one for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
+            for index, one in enumerate(runs):
+                epochs = range(1, len(one["accuracy"]) + 1)
+                axis.plot(
+                    epochs, one["accuracy"], "o-", markersize=3, color=f"C{number}", label=None if index else variant
+                )
+        axis.set(title="" if pilot.get("trained") else f"width {width}", xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("validation accuracy")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure

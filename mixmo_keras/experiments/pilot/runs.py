@@ -1,0 +1,161 @@
+"""The runs of a pilot: one member, two, and two with unmixing, at every width and seed, and their learning curves."""
+
+import functools
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mixmo_keras import arguments, datasets, files
+from mixmo_keras.experiments.epochs import duration
+from mixmo_keras.models import beginning
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks import backbones
+
+VARIANTS: dict[str, dict[str, Any]] = {  # method and options
+    "one member": dict(method="single"),
+    "two members": dict(method="cut_mixmo"),
+    "two members, unmixing": dict(method="cut_mixmo", unmixing=True),
+}
+
+
+def run(
+    backbone: Callable[[int], str | backbones.Backbone | Any],
+    train,
+    validation,
+    widths: Sequence[int],
+    epochs: int = 4,
+    seeds: Sequence[int] = (0, 1),
+    rows: int = 64,
+    batch_repetitions: int = 2,
+    folder: Path | str | None = None,
+    fresh: bool = False,
+    report: Callable[[str], None] = functools.partial(print, flush=True),
+    **options,
+) -> dict[str, Any]:
+    """Trains every variant at every width with every seed, and gathers their learning curves.
+
+    Args:
+        backbone: A function of the width, as in `search.MixMoHyperModel`: of a network of one's own too, or a trained one.
+        train: Images one by one, as `datasets.load` gives them.
+        validation: Likewise. Nothing else is looked at.
+        widths: What `backbone` takes. Two or more show whether width helps.
+        epochs: Epochs of each run. Only their length is common: the learning rate falls over each run, so that the curve
+            before the end is lower than a run that ended there.
+        seeds: Seeds of the runs. Two or more give the spread.
+        rows: Rows of a step.
+        batch_repetitions: b.
+        folder: Where finished runs are kept, so that a pilot that was killed goes on. Defaults to keeping none.
+        fresh: Whether to run again what is there.
+        report: A function that gets a line for each run.
+        **options: Arguments of the models.
+
+    Returns:
+        For JSON: `images` (to train on and to validate on), `most_frequent` (the share of the most frequent class among the
+        latter), `epochs`, `trained` (whether the network was trained before, so that its width is what it is), and `runs`,
+        each with `variant`, `width`, `seed`, `num_classes`, the `seconds` that it took, and by epoch `accuracy` and `nll`.
+    """
+    arguments.function("backbone", backbone, "the width")
+    arguments.instance("folder", folder, (str, os.PathLike, type(None)), "the path of a folder or None")
+    for name, values in (("widths", widths), ("seeds", seeds)):
+        arguments.instance(name, values, Sequence, "a list of integers")
+    fresh = arguments.boolean("fresh", fresh)
+    images_a_step = _images_a_step(rows, batch_repetitions)
+    epochs = arguments.integer("epochs", epochs, least=1)
+    widths = [arguments.integer("widths", width, least=1) for width in widths]
+    seeds = [arguments.integer("seeds", seed, least=0) for seed in seeds]
+    if not widths or not seeds:
+        raise ValueError("A pilot needs a width and a seed at least.")
+    arguments.different("widths", widths)
+    arguments.different("seeds", seeds)
+    check_rows(train, rows, batch_repetitions)
+    steps = datasets.steps_per_epoch(train, images_a_step)
+    runs: list[dict[str, Any]] = []
+    planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
+    for seed, width, variant in planned:
+        network = backbone(width)
+        key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
+        path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
+        if path is not None and path.exists() and not fresh:
+            runs.append(_finished(path, epochs, variant=variant, width=width, seed=seed))
+            continue
+        schedule = beginning.schedule(network, images_a_step)
+        common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
+        model = beginning.begin(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
+        start = time.monotonic()
+        curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
+        took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
+        runs.append({"variant": variant, "width": width, "seed": seed, **took, **curve})
+        said = f"accuracy {curve['accuracy'][-1]:.2%}, NLL {curve['nll'][-1]:.3f}"
+        left = len(planned) - len(runs)
+        many = f"; {left} of {len(planned)} runs are left, this one took {duration(took['seconds'])}" if left else ""
+        report(f"{variant}, width {width}, seed {seed}: {said}{many}")
+        if path is not None:
+            files.write_text(path, json.dumps(runs[-1]))
+    images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
+    labels = [int(label) for _, label in validation.as_numpy_iterator()]
+    most_frequent = max(map(labels.count, set(labels))) / len(labels)
+    trained = beginning.is_trained(network)
+    return {"images": images, "most_frequent": most_frequent, "epochs": epochs, "trained": trained, "runs": runs}
+
+
+def _label(network: Any) -> str:
+    """What tells the kept runs of a network from those of others: its name, and what a classifier's file holds."""
+    if not isinstance(network, str):
+        return ""
+    name = re.sub(r"\W+", "_", network)
+    return f"{name}-{files.digest(network)[:12]}-" if beginning.is_file(network) else f"{name}-"
+
+
+def _images_a_step(rows: int, batch_repetitions: int) -> int:
+    rows = arguments.integer("rows", rows, least=1)
+    if rows % arguments.integer("batch_repetitions", batch_repetitions, least=1):
+        raise ValueError(f"`rows` (={rows}) must be divisible by `batch_repetitions` (={batch_repetitions}).")
+    return rows // batch_repetitions
+
+
+def check_rows(train, rows: int, batch_repetitions: int) -> None:
+    """Raises `ValueError` where a step has more rows than images to train on give."""
+    num_images, images_a_step = datasets.steps_per_epoch(train, 1), _images_a_step(rows, batch_repetitions)
+    if num_images < images_a_step:
+        raise ValueError(
+            f"`rows` (={rows}) takes {images_a_step} images a step (`batch_repetitions` is {batch_repetitions}); there are "
+            f"{num_images} to train on. Pass fewer rows."
+        )
+
+
+def _finished(path: Path, epochs: int, **settings) -> dict[str, Any]:
+    """A finished run as its file has it, which must be of these settings."""
+    advice = "remove it, or start over with --fresh"
+    found = files.read_json_object(path, advice)
+    wrong = [name for name, value in settings.items() if found.get(name) != value]
+    for name in ("accuracy", "nll"):
+        curve = found.get(name)
+        if not isinstance(curve, list) or len(curve) != epochs or not all(isinstance(one, float) for one in curve):
+            wrong.append(name)
+    if not isinstance(found.get("seconds", 0.0), (int, float)):
+        wrong.append("seconds")
+    if wrong:
+        raise ValueError(f"{path} is damaged, it lacks {', '.join(wrong)} of such a run: {advice}.")
+    return found
+
+
+def _file_name(variant: str) -> str:
+    return variant.replace(", ", "-").replace(" ", "_")
+
+
+def _learning_curve(model: MixMo, train, validation, images_a_step: int, epochs: int, seed: int) -> dict[str, Any]:
+    """Accuracy and NLL on validation data by epoch."""
+    history = model.fit(
+        datasets.batches(train, images_a_step, training=True, seed=seed, first_epoch=0),
+        steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),
+        validation_data=datasets.batches(validation, EVALUATED_AT_ONCE),
+        epochs=epochs,
+        verbose=0,
+    ).history
+    return {"accuracy": history["val_accuracy"], "nll": history["val_loss"]}

@@ -249,6 +249,8 @@ def _table_rows(figures: dict, run: Run) -> str:
     )
     lines = [f"<tr><th></th>{titles}</tr>"]
     rows = networks(figures)
+    if run.before is not None:
+        rows.append((f"before: {run.before['name']}", run.before["ensemble"]))
     if run.single is not None:
         rows.append((f"single network: {run.single['name']}", run.single["ensemble"]))
     for name, values in rows:

@@ -28,6 +28,7 @@ class Run:
         seconds: How long it trained.
         data: What it learned from, in a sentence.
         single: The figures of the single network that was trained alike, if there is one.
+        before: The figures of the classifier that it began as, if it did.
     """
 
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -35,12 +36,23 @@ class Run:
     seconds: float | None = None
     data: str = ""
     single: Mapping[str, Any] | None = None
+    before: Mapping[str, Any] | None = None
+
+    @property
+    def others(self) -> dict[str, Mapping[str, Any]]:
+        """The networks that stand beside it, by what they are called, which are there."""
+        both = {
+            "the classifier that it began as": self.before,
+            "the single network that was trained alike": self.single,
+        }
+        return {name: figures for name, figures in both.items() if figures is not None}
 
 
 def headline(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
     """What matters, a sentence each: accuracy, calibration, the worst class, whether members help."""
     said = [_of_accuracy(figures), _of_calibration(figures), _of_worst_class(figures), _of_members(figures)]
-    said.append(_of_single(figures, run))
+    if run is not None:
+        said += [_of_other(figures, name, other) for name, other in run.others.items()]
     return [sentence for sentence in said if sentence]
 
 
@@ -123,26 +135,24 @@ def _of_members(figures) -> str | None:
     return f"The ensemble {'helps' if gain['mean'] > 0 else 'does harm'}: {points}."
 
 
-def over_single(figures: Mapping[str, Any], single: Mapping[str, Any]) -> tuple[float, float]:
-    """How much more accurate than a single network, and the standard error: image by image, where both say so."""
-    ours, theirs = answers.right_answers(figures), answers.right_answers(single)
+def over_other(figures: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float]:
+    """How much more accurate than another network, and the standard error: image by image, where both say so."""
+    ours, theirs = answers.right_answers(figures), answers.right_answers(other)
     if ours is not None and theirs is not None and len(ours) == len(theirs):
         difference = ours.astype("float64") - theirs
         return float(difference.mean()), answers.standard_error(difference)
-    shares = [one["ensemble"]["accuracy"] for one in (figures, single)]
+    shares = [one["ensemble"]["accuracy"] for one in (figures, other)]
     errors = [
         accuracy * (1 - accuracy) / one["images"]["test"]
-        for accuracy, one in zip(shares, (figures, single), strict=True)
+        for accuracy, one in zip(shares, (figures, other), strict=True)
     ]
     return shares[0] - shares[1], float(np.sqrt(sum(errors)))
 
 
-def _of_single(figures, run: Run | None) -> str | None:
-    if run is None or run.single is None:
-        return None
-    gain, error = over_single(figures, run.single)
+def _of_other(figures, name: str, other_figures: Mapping[str, Any]) -> str:
+    gain, error = over_other(figures, other_figures)
     points = f"{100 * abs(gain):.1f} ± {100 * error:.1f} points"
-    other = f"the single network that was trained alike ({run.single['ensemble']['accuracy']:.1%})"
+    other = f"{name} ({other_figures['ensemble']['accuracy']:.1%})"
     if not is_sure(gain, error):
         return (
             f"It can't be told from {other}: {points} {'more' if gain > 0 else 'less'} accurate, which may be chance."
@@ -244,9 +254,18 @@ def _on_classes(figures) -> str | None:
 
 
 def _on_members(figures, run: Run | None) -> str | None:
-    if run is None or run.single is None or len(figures["members"]) == 1:
+    if run is None or len(figures["members"]) == 1:
         return None
-    gain, error = over_single(figures, run.single)
+    if run.single is None:
+        return (
+            None
+            if not run.settings
+            else (
+                "Whether a single network does as well isn't known here: train one on the same data for as many epochs "
+                "(--method single), and the next report says it."
+            )
+        )
+    gain, error = over_other(figures, run.single)
     if not is_sure(gain, error):
         return "The single network is simpler; use it unless uncertainty or wrong labels are what members are for here."
     if gain > 0:

@@ -14,9 +14,10 @@ from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
 from mixmo_keras.evaluation.summary import Run
-from mixmo_keras.experiments import logs, splits
+from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.experiments.recipe import checked, method_options
+from mixmo_keras.models import beginning
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 from mixmo_keras.serving import versions
@@ -93,6 +94,8 @@ def evaluate_runs(
     )
     evaluated.figures["trained_on_validation"] = data["validation"] is None
     run = of_run(paths, name)
+    if run.settings:
+        run = dataclasses.replace(run, before=_before(paths, data["test"], info))
     page = report.write(evaluated, folder, run)
     print(report.table(evaluated.figures, run))
     print(f"report: {page}")
@@ -156,6 +159,16 @@ def of_run(paths: Sequence[Path], dataset: str) -> Run:
         data=f"Learned from {some}{of_what} of {config.get('dataset')}{wrong}.",
         single=_single_beside(folder, config) if paths[0].is_dir() and dataset == config.get("dataset") else None,
     )
+
+
+def _before(paths: Sequence[Path], test, info: datasets.Info) -> dict[str, Any] | None:
+    """The figures of the classifier as which a run began: None where it didn't, or where its file is another by now."""
+    (config,) = _configs(paths)
+    file = Path(config.get("backbone") or "")
+    if results.DIGEST not in config or not file.is_file() or files.digest(file) != config[results.DIGEST]:
+        return None
+    classifier = beginning.begin("single", str(file), num_classes=info.num_classes, verbose=False)
+    return evaluation.evaluate(classifier, test, class_names=info.class_names, name=file.name).figures
 
 
 def _single_beside(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ import tiny
 from keras import layers
 
 from mixmo_keras import FineTuning, datasets, files, pilot
-from mixmo_keras.experiments import Recipe, gains, results, running
+from mixmo_keras.experiments import Recipe, evaluating, gains, results, running
 from mixmo_keras.experiments.running import build
 
 OF_DIGITS = dict(dataset="digits", method="cut_mixmo", batch_size=64, batch_repetitions=2)
@@ -122,6 +122,21 @@ def test_a_run_goes_on_only_as_the_file_that_it_began_as(tmp_path):
     assert results.check_folder(recipe) == []
 
 
+def test_a_report_says_whether_the_classifier_was_improved(tmp_path):
+    """By the file that the run began as, while that is the same."""
+    mine = classifier(tmp_path)
+    recipe = Recipe(**OF_DIGITS, backbone=mine, output_dir=str(tmp_path)).resolved()
+    files.write_json(recipe.folder / "config.json", {**recipe.settings(), **results.origin(recipe)})
+    build(recipe, datasets.info("digits")).save(recipe.folder / "last.keras")  # as it begins: it answers alike
+    evaluating.evaluate_runs([recipe.folder])
+    page = (recipe.folder / "evaluation/report.html").read_text()
+    assert "It can&#x27;t be told from the classifier that it began as (" in page
+    assert "before: mine.keras" in page
+    classifier(tmp_path, deeper=True)
+    evaluating.evaluate_runs([recipe.folder])
+    assert "the classifier that it began as" not in (recipe.folder / "evaluation/report.html").read_text()
+
+
 def test_the_deep_ensembles_first_network_is_the_classifier():
     rows = fine_tuning.ROWS
     assert gains.shared(rows, fine_tuning.SECOND) == fine_tuning.CLASSIFIER
@@ -194,10 +209,10 @@ def test_a_pilot_from_a_classifier(tmp_path, capsys):
     assert "--widths" not in printed
     kept = sorted(path.name for path in (tmp_path / "digits-pilot").glob("*mine*.json"))
     assert len(kept) == 3
-    label = pilot._label(mine)
+    label = pilot.runs._label(mine)
     assert all(label in name for name in kept)
     classifier(tmp_path, deeper=True)  # another file of the same name: its runs are others
-    assert pilot._label(mine) != label
+    assert pilot.runs._label(mine) != label
     with pytest.raises(SystemExit, match="2"):
         search.main([*command, "--widths", "1", "2"])
     assert "--widths has no meaning with --backbone" in capsys.readouterr().err

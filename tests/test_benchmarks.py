@@ -480,15 +480,11 @@ def test_spans_of_samples(monkeypatch):
     assert "| search, 20 networks | 10 | 11 | +1 | 3 / 3 | 1 / 1 |" in memory.table(figures)
 
 
-# the smallest in the default tier; the table of docs/classifiers.md has them all
-CONVERTED = [
-    "own",
-    "Sequential",
-    "transfer learning",
-    "MobileNetV3Small",
-    "EfficientNetB0",
-    "ConvNeXtTiny",
-    "keras_hub ViT",
+CONVERTED = [  # as the table of docs/classifiers.md has them
+    *("own", "Sequential", "transfer learning"),
+    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny", "ResNet50"),
+    *("ResNet50V2", "DenseNet121", "VGG16", "NASNetMobile", "Xception", "InceptionV3"),
+    *("keras_hub ResNet", "keras_hub EfficientNet", "keras_hub VGG", "keras_hub CSPNet", "keras_hub ViT"),
 ]
 
 
@@ -497,7 +493,9 @@ CONVERTED = [
 @pytest.mark.filterwarnings("ignore:.compile\\(\\). was not called")  # keras_hub's own
 def test_conversions_of_classifiers(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    tried = importlib.import_module("conversions").try_out(name)
+    conversions = importlib.import_module("conversions")
+    assert list(conversions.MODELS) == CONVERTED
+    tried = conversions.try_out(name)
     assert max(tried.error, tried.fused_error, tried.loaded_error, tried.exported_error) < 1e-3
     assert tried.stem_fused
     assert tried.trained

@@ -8,6 +8,7 @@ from keras import layers
 
 import mixmo_keras
 from mixmo_keras import backbones
+from mixmo_keras.networks import graphs
 
 APPLICATIONS = [
     "ResNet50",
@@ -133,6 +134,51 @@ def test_a_sequential_model():
     parts = backbones.split(model)
     assert parts.encoder.layers[-1].name == "first"
     np.testing.assert_array_equal(rejoined(parts, IMAGES), answer(model, IMAGES))
+
+
+class Talkative(layers.Layer):
+    """Its `get_config` gives what it doesn't take, as keras_hub's embeddings of patches do."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def build(self, input_shape):
+        self.factors = self.add_weight(shape=(self.width,))
+
+    def call(self, x):
+        return x * self.factors
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "twice_the_width": 2 * self.width}
+
+
+class WithAConfigOfItsOwn(keras.Model):
+    """A graph whose class can be made again, though not all of its layers can."""
+
+    def __init__(self, width, **kwargs):
+        images = keras.Input((8, 8, 3))
+        self.embedding = Talkative(width)
+        super().__init__(images, layers.Conv2D(6, 3)(self.embedding(layers.Conv2D(width, 3)(images))), **kwargs)
+        self.width = width
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_a_model_with_a_config_of_its_own_is_copied_by_it():
+    """`stretch` copies the parts as they are: the layer has to be in neither, or opened, as a vision transformer's is."""
+    model = WithAConfigOfItsOwn(4)
+    flat = graphs.flat(model)
+    np.testing.assert_array_equal(flat(IMAGES), model(IMAGES))
+    flat.set_weights([weight + 1 for weight in flat.get_weights()])
+    assert not np.array_equal(flat(IMAGES), model(IMAGES))
+    with pytest.raises(ValueError, match=r"can't be copied, nor .* a Talkative of test_split, can't be made again"):
+        backbones.split(model)
 
 
 def application(name):

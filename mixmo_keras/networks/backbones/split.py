@@ -46,17 +46,33 @@ def split(model: keras.Model, at: str | None = None, input_shape: tuple[int, int
         ValueError: not a functional Keras model, no such layer, its output is no map, something passes the cut by, or the
             model ends in classes' probabilities.
     """
+    return split_for(model, at, input_shape)
+
+
+def split_for(
+    model: keras.Model,
+    at: str | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    encoder_noise: float | None = None,
+) -> Backbone:
+    """As `split`; where encoders begin as shares of the model's own, by default right behind the first convolution.
+
+    Args:
+        encoder_noise: The members' encoders', `None` where they are initialised anew.
+    """
     check_graph(model, input_shape)
-    opening = Opening(activation=False)
+    shared_out = at is None and encoder_noise is not None  # what is not linear can't be
+    opening = Opening(activation=shared_out)
     network = graphs.flat(model, input_shape, opening)
     _check_ends_in_features(network)
     if at is None:
-        at = _behind_stem(network, opening)
+        at = _first_convolution(network, opening).name if shared_out else _behind_stem(network, opening)
         _logger.info("%s is split at %r: pass `split_at` for another layer.", model.name, at)
     if graphs.output_of(network, at) is None:
         names = [layer.name for layer in network.layers]
         raise ValueError(f"{model.name} has no layer {at!r}. Its first layers are {', '.join(names[:12])}.")
-    return cut_backbone(network, graphs.output_of(network, at), opening.convolution, at)
+    cut = graphs.output_of(network, at, call=0 if shared_out else -1)
+    return cut_backbone(network, cut, opening.convolution, at)
 
 
 def cut_backbone(
@@ -137,11 +153,15 @@ def _check_ends_in_features(network: keras.Model) -> None:
         )
 
 
+def _first_convolution(network: keras.Model, opening: Opening) -> layers.Layer:
+    if opening.convolution is None:
+        raise ValueError(f"{network.name} has no convolution to split behind: pass `split_at`, the name of a layer.")
+    return opening.convolution
+
+
 def _behind_stem(network: keras.Model, opening: Opening) -> str:
     """Name of the first convolution's layer, or of the last of what follows it directly."""
-    end = opening.convolution
-    if end is None:
-        raise ValueError(f"{network.name} has no convolution to split behind: pass `split_at`, the name of a layer.")
+    end = _first_convolution(network, opening)
     while len(following := _users(network, end)) == 1 and isinstance(following[0], _AFTER_CONVOLUTION):
         end = following[0]
     return end.name

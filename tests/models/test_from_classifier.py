@@ -66,6 +66,13 @@ def one_logit():
     return model
 
 
+def two_probabilities():
+    images = keras.Input(SHAPE)
+    model = keras.Model(images, layers.Dense(2, activation="softmax")(body(scaled(images))))
+    model.compile("sgd", "binary_crossentropy")  # of labels one-hot, as of many beginners
+    return model
+
+
 def a_convolution_as_head():
     images = keras.Input(SHAPE)
     x = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(5, 3, 2)(scaled(images)))
@@ -141,6 +148,7 @@ CLASSIFIERS = [
     with_an_operation,
     two_classes,
     one_logit,
+    two_probabilities,
     a_convolution_as_head,
     sequential,
     transfer_learning,
@@ -299,6 +307,15 @@ REFUSED = [
         lambda: _graph(dense(3), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
         "net was compiled with binary_crossentropy, a loss of another task",
     ),
+    (
+        lambda: _graph(dense(3, "softmax"), loss="binary_crossentropy"),
+        "If every image has one class all the same, compile it with keras.losses.CategoricalCrossentropy",
+    ),
+    (
+        lambda: _graph(dense(2), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
+        "net was compiled with binary_crossentropy, a loss of another task",
+    ),
+    (lambda: _graph(dense(3), loss="squared_hinge"), "net was compiled with squared_hinge, a loss of another task"),
     (
         lambda: _graph(lambda x: layers.Softmax()(dense(3, "softmax")(x))),
         "net has softmax in its head and softmax behind it",

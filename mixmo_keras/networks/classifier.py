@@ -9,7 +9,7 @@ from keras import layers
 from mixmo_keras import keras_internals
 from mixmo_keras.networks import graphs
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.split import check_graph, cut_backbone
+from mixmo_keras.networks.backbones.split import HARMLESS, check_graph, cut_backbone, is_dense
 from mixmo_keras.networks.backbones.stems import Opening
 from mixmo_keras.networks.layers import is_linear
 
@@ -93,7 +93,7 @@ def _head(network: keras.Model) -> _Head:
     while True:
         node = made_by[id(tensor)]
         layer = node.operation
-        if _is_dense(layer, node.input_tensors[0] if node.input_tensors else None):
+        if is_dense(layer, node.input_tensors[0] if node.input_tensors else None):
             own = keras_internals.name_of_activation(layer.activation)
             if own != "linear" and ends_in != "linear":
                 raise ValueError(f"{network.name} has {own} in its head and {ends_in} behind it: what are its logits?")
@@ -101,19 +101,12 @@ def _head(network: keras.Model) -> _Head:
         end = _activation_of(layer)
         if end not in (None, "linear"):
             ends_in = end
-        elif end is None and not isinstance(layer, (layers.Flatten, layers.Reshape, layers.Identity, layers.Dropout)):
+        elif end is None and not isinstance(layer, HARMLESS):
             raise ValueError(
                 f"{network.name} must end in a dense layer, with or without softmax, whose copies are the members' heads; "
                 f"it ends in {layer.name!r}, a {type(layer).__name__}."
             )
         tensor = node.input_tensors[0]
-
-
-def _is_dense(layer: Any, features: Any) -> bool:
-    """Whether a layer is dense on features (B, F), or a convolution of 1×1 pixels on a map of one place, (B, 1, 1, F)."""
-    if isinstance(layer, layers.Dense):
-        return len(features.shape) == 2
-    return isinstance(layer, layers.Conv2D) and tuple(layer.kernel_size) == (1, 1) == tuple(features.shape[1:3])
 
 
 def _activation_of(operation: Any) -> str | None:

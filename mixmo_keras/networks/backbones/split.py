@@ -1,6 +1,7 @@
 """Any functional Keras model as a backbone: cut at a layer into an encoder and a core, what is before its stem apart."""
 
 import logging
+import warnings
 from typing import Any
 
 import keras
@@ -24,6 +25,8 @@ _AFTER_CONVOLUTION = (
     layers.PReLU,
     layers.ELU,
 )
+# what leaves a vector what it is
+HARMLESS = (layers.Flatten, layers.Reshape, layers.Identity, layers.Dropout)
 _PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 
 
@@ -37,7 +40,7 @@ def split(model: keras.Model, at: str | None = None, input_shape: tuple[int, int
 
     Args:
         model: A functional or Sequential model from one image to features, without a classification head:
-            `mixmo_keras.from_classifier` takes one with its head.
+            `mixmo_keras.from_classifier` takes one with its head. One that ends in a linear dense layer is warned of.
         at: Name of the layer whose output is mixed, a map (B, h, w, c). Defaults to the first convolution, with the
             normalisation and activation right behind it; the layer's name is logged.
         input_shape: (H, W, C), for a model that takes images of any size.
@@ -151,6 +154,36 @@ def _check_ends_in_features(network: keras.Model) -> None:
             "nothing. mixmo_keras.from_classifier(model) makes an ensemble of it, head and all; or pass the model that ends "
             "before its head, such as with include_top=False."
         )
+    if (classes := _linear_end(network)) is not None:
+        message = (
+            f"The backbone {network.name} ends in {classes.name!r}, a linear dense layer of {network.output_shape[-1]} "
+            "units, as classes do: heads on logits learn next to nothing. mixmo_keras.from_classifier(model) takes it for "
+            "the heads, or makes new ones for `num_classes`; or pass the model that ends before it, such as with "
+            "include_top=False."
+        )
+        warnings.warn(message, stacklevel=5)  # to the caller of a method
+
+
+def _linear_end(network: keras.Model) -> layers.Layer | None:
+    """The last layer with weights, if it is dense and has no activation."""
+    made_by, tensor = graphs.producers(network), network.outputs[0]
+    while len(tensor.shape) in (2, 4):
+        node = made_by[id(tensor)]
+        layer = node.operation
+        if is_dense(layer, node.input_tensors[0] if node.input_tensors else None):
+            return layer if keras_internals.name_of_activation(layer.activation) == "linear" else None
+        linear = isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
+        if not linear and not isinstance(layer, HARMLESS):
+            return None
+        tensor = node.input_tensors[0]
+    return None
+
+
+def is_dense(layer: Any, features: Any) -> bool:
+    """Whether a layer is dense on features (B, F), or a convolution of 1×1 pixels on a map of one place, (B, 1, 1, F)."""
+    if isinstance(layer, layers.Dense):
+        return len(features.shape) == 2
+    return isinstance(layer, layers.Conv2D) and tuple(layer.kernel_size) == (1, 1) == tuple(features.shape[1:3])
 
 
 def _first_convolution(network: keras.Model, opening: Opening) -> layers.Layer:

@@ -178,8 +178,7 @@ def _check_begins_so(name: str, apart: Classifier, model: MixMo) -> None:
     theirs = keras.ops.convert_to_numpy(keras.ops.cast(features, "float32")) @ apart.kernel + apart.bias
     if model.average.averaging == "probabilities":
         theirs = keras.ops.convert_to_numpy(keras.ops.log_softmax(theirs))
-    exact = apart.backbone.dtype_policy.compute_dtype == "float32"
-    classifiers.check_same_answers(name, images, ours, theirs, exact)
+    classifiers.check_same_answers(name, images, ours, theirs, apart.backbone.dtype_policy.compute_dtype)
 
 
 def _converter(source: keras.Model):

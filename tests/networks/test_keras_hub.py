@@ -77,3 +77,35 @@ def test_a_backbone_trains_saves_and_loads(backbone, encoder_noise, models, tmp_
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+
+
+def resnet_18_imagenet(models):
+    """The published arguments; it takes images of any size."""
+    blocks = dict(stackwise_num_filters=[64, 128, 256, 512], stackwise_num_blocks=[2, 2, 2, 2])
+    network = resnet(models, **blocks, stackwise_num_strides=[1, 2, 2, 2])
+    return models.ResNetImageClassifier(network, num_classes=1000), network.count_params()
+
+
+def vit_base_patch16_224_imagenet(models):
+    """The published arguments, but for images of 32 pixels, which have 4 positions of patches in place of 14²."""
+    sizes = dict(patch_size=(16, 16), num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072)
+    network = vit(models, **sizes, dropout_rate=0.0, attention_dropout=0.0, use_mha_bias=True)
+    return models.ViTImageClassifier(network, num_classes=1000), network.count_params() + (14**2 - 4) * 768
+
+
+@pytest.mark.parametrize(
+    ("preset", "backbone"),
+    [(resnet_18_imagenet, "ResNetBackbone"), (vit_base_patch16_224_imagenet, "ViTBackbone")],
+    ids=lambda one: getattr(one, "__name__", None),
+)
+def test_the_architecture_of_a_published_preset_is_converted(preset, backbone, models):
+    classifier, num_weights = preset(models)
+    published = getattr(models, backbone).presets[preset.__name__]["metadata"]["params"]
+    assert num_weights == published
+    shape = SHAPE if None in classifier.inputs[0].shape[1:] else None
+    model = mixmo_keras.from_classifier(classifier, input_shape=shape, seed=0, verbose=False)
+    theirs = keras.ops.convert_to_numpy(classifier(IMAGES, training=False))
+    assert np.ptp(theirs, axis=0).max() > 0.01 * np.abs(theirs).max()
+    for network in (model, model.fused()):
+        logits = keras.ops.convert_to_numpy(network(IMAGES, training=False))
+        np.testing.assert_allclose(logits, theirs, atol=1e-5 * np.abs(theirs).max())

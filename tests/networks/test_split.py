@@ -18,9 +18,11 @@ APPLICATIONS = [
     "ConvNeXtTiny",
     "MobileNet",
     "MobileNetV2",
+    "MobileNetV3Small",
     "DenseNet121",
     "VGG16",
     "NASNetMobile",
+    "Xception",
 ]
 
 
@@ -181,17 +183,42 @@ def test_a_model_with_a_config_of_its_own_is_copied_by_it():
         backbones.split(model)
 
 
+def size_of(name):
+    return {"Xception": 71}.get(name, 32)  # the least it takes
+
+
 def application(name):
-    return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(32, 32, 3))
+    size = size_of(name)
+    return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(size, size, 3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_keras_applications(name):
     model = application(name)
-    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(rejoined(backbones.split(model), images), answer(model, images))
-    ensemble = mixmo_keras.CutMixMo(model, num_classes=5, batch_repetitions=1, seed=0)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
+    parts = backbones.split(model)
+    prepared = images if parts.preprocessing is None else parts.preprocessing(images)
+    np.testing.assert_array_equal(rejoined(parts, prepared), answer(model, images))
+    check_two_steps(mixmo_keras.CutMixMo(model, num_classes=5, batch_repetitions=1, seed=0), images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "Xception", "EfficientNetB0", "ResNet50"])
+def test_keras_applications_with_their_own_first_convolution(name):
+    """Shared out among members, whatever follows it, and with padding or preprocessing before it."""
+    model = application(name)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
+    options = dict(encoder_noise=0.1, batch_repetitions=1, seed=0)
+    own = backbones.split(model).preprocessing is not None
+    ensemble = mixmo_keras.CutMixMo(model, num_classes=5, normalization="auto" if own else None, **options)
+    features = ensemble.core(ensemble.mixing_block(ensemble.encoders(ensemble.normalize(images))), training=False)
+    expected = answer(model, images)
+    np.testing.assert_allclose(features, expected, atol=1e-3 * np.abs(expected).max())
+    check_two_steps(ensemble, images)
+
+
+def check_two_steps(ensemble, images):
     ensemble.compile(run_eagerly=True)  # two steps: tracing them would take minutes and gigabytes
     history = ensemble.fit(images.repeat(4, 0), np.arange(8) % 5, batch_size=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()

@@ -85,7 +85,7 @@ def test_what_can_not_be_split():
         pass
 
     two = keras.Model([a := keras.Input((8, 8, 3)), b := keras.Input((8, 8, 3))], layers.Add()([a, b]))
-    dense = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])
+    dense = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3, "relu")])
     open_size = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(3, 3)])
     for model, at, message in (
         (Own(), None, "must be a functional or Sequential Keras model, got Own"),

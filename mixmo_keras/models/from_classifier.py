@@ -153,11 +153,16 @@ def _check_task(source: keras.Model, ends_in: str) -> None:
     """Raises where a model was compiled for something else than the choice of one class."""
     loss = getattr(source, "loss", None) if getattr(source, "compiled", False) else None
     loss = keras.losses.get(loss) if isinstance(loss, (str, keras.losses.Loss)) or callable(loss) else None
-    name = getattr(getattr(loss, "fn", loss), "__name__", "")
-    two_classes = name.startswith("binary_") and source.output_shape[-1] == 1
-    if name in losses.OF_OTHER_TASKS and not two_classes:
-        raise ValueError(f"{source.name} was compiled with {name}, a loss of another task than one class of K.")
-    if source.output_shape[-1] == 1 and ends_in == "linear" and not two_classes:
+    name, num_outputs = losses.name_of(loss), source.output_shape[-1]
+    binary = name.startswith("binary_")
+    # of two probabilities that sum to one it is the cross-entropy
+    two_classes = binary and (num_outputs == 1 or (num_outputs == 2 and ends_in == "softmax"))
+    if losses.is_of_another_task(loss) and not two_classes:
+        raise ValueError(
+            f"{source.name} was compiled with {name}, a loss of another task than one class of K. If every image has one "
+            "class all the same, compile it with keras.losses.CategoricalCrossentropy, and pass it again."
+        )
+    if num_outputs == 1 and ends_in == "linear" and not two_classes:
         raise ValueError(
             f"{source.name} has one output and no sigmoid: it is taken for a regression. Two classes by one logit are "
             "recognised by the loss: compile it with keras.losses.BinaryCrossentropy(from_logits=True)."
@@ -173,8 +178,7 @@ def _check_begins_so(name: str, apart: Classifier, model: MixMo) -> None:
     theirs = keras.ops.convert_to_numpy(keras.ops.cast(features, "float32")) @ apart.kernel + apart.bias
     if model.average.averaging == "probabilities":
         theirs = keras.ops.convert_to_numpy(keras.ops.log_softmax(theirs))
-    exact = apart.backbone.dtype_policy.compute_dtype == "float32"
-    classifiers.check_same_answers(name, images, ours, theirs, exact)
+    classifiers.check_same_answers(name, images, ours, theirs, apart.backbone.dtype_policy.compute_dtype)
 
 
 def _converter(source: keras.Model):

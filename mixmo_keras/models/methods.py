@@ -14,6 +14,7 @@ from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
+from mixmo_keras.networks.backbones.split import split_for
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.training import schedules
 from mixmo_keras.training.co_training import CoTraining
@@ -56,7 +57,7 @@ def build(
         backbone: As in `MixMo`.
         mixing: How members are mixed; `None` sums them.
         split_at: Name of the layer of a Keras model behind which members are mixed; see `backbones.split`. Defaults to the
-            first convolution and what follows it directly.
+            first convolution and what follows it directly; with `encoder_noise`, to the convolution alone.
         share_encoders: Whether all members use one encoder; an ablation of the paper.
         share_heads: Whether all members use one head; an ablation of the paper.
         **options: `KEYWORDS`, and the other arguments of `MixMo`.
@@ -64,7 +65,7 @@ def build(
     if reserved := options.keys() & {"mixing", "share", *_SETTINGS} - KEYWORDS.keys():
         raise ValueError(f"`{min(reserved)}` is an argument of MixMo, for experts: the methods have flat keywords.")
     if isinstance(backbone, keras.Model):
-        backbone = backbones.split(backbone, split_at, options.get("input_shape"))
+        backbone = split_for(backbone, split_at, options.get("input_shape"), options.get("encoder_noise"))
     elif split_at is not None:
         raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
     share_encoders = arguments.boolean("share_encoders", share_encoders)

@@ -15,6 +15,7 @@ from mixmo_keras.mixing.batch import Batch, Batching, Draw
 from mixmo_keras.models.figure import figure
 from mixmo_keras.models.multiplexing import Multiplexing
 from mixmo_keras.networks import backbones, network, stochastic_depth
+from mixmo_keras.networks.backbones.split import split_for
 from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import checked as checked_normalization
@@ -127,7 +128,7 @@ class MixMo(Multiplexing):
         num_classes = arguments.integer("num_classes", num_classes, least=2)
         self._check_settings(batching, co_training, l2, schedule, num_members)
         if isinstance(backbone, keras.Model):
-            backbone = backbones.split(backbone, input_shape=input_shape)
+            backbone = split_for(backbone, None, input_shape, encoder_noise)
         seed, drop_path = seeds.resolve(seed), DropPath.of(drop_path)
         of_network: dict[str, Any] = dict(
             share=share, encoder_noise=encoder_noise, normalization=checked_normalization(normalization)

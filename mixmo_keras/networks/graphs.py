@@ -1,5 +1,6 @@
 """Graphs of functional Keras models: nested models written out, and any stretch of one as a network of its own."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ def flat(model: keras.Model, input_shape: tuple[int, int, int] | None = None, re
         input_shape: (H, W, C) of the copy's images, for a model of any size.
         rewrite: What is called in place of an operation of one input. Defaults to the operation itself.
     """
-    copied = copy_network(functional(model))
+    copied = _copy_of_graph(model)
     images = keras.Input(copied.input_shape[1:] if input_shape is None else input_shape, name=copied.inputs[0].name)
     names: dict[str, int] = {}  # of the operations so far, which must differ
 
@@ -64,6 +65,16 @@ def stretch(model: keras.Model, start: keras.KerasTensor, end: keras.KerasTensor
 def functional(model: keras.Model) -> keras.Model:
     """The graph of a model that has one, without its class."""
     return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def _copy_of_graph(model: keras.Model) -> keras.Model:
+    """A copy of a model's graph: of its layers, or, where one of these can't be made again, by the model's own class."""
+    try:
+        return copy_network(functional(model))
+    except Exception:  # as keras_hub's embedding of patches, which its backbone makes of other arguments
+        with contextlib.suppress(Exception):
+            return functional(copy_network(model))
+        raise
 
 
 def has_graph(operation: Any) -> bool:

@@ -62,7 +62,6 @@ def build(
         ValueError: an argument is out of range, or can't be combined with another or with this backbone.
     """
     _check_share(share, num_members)
-    _warn_of_classes(parts.core, num_classes)
     core = copy_network(parts.core) if copy_core else parts.core
     images = keras.Input(parts.input_shape, name="images")
     normalize = normalizations.layer(normalization, parts.input_shape[-1], parts.preprocessing)
@@ -93,20 +92,6 @@ def _check_share(share: str | None, num_members: int) -> None:
         )
     if share == "heads":
         warnings.warn("Members share one head: at inference all members give the same prediction.", stacklevel=4)
-
-
-def _warn_of_classes(core: keras.Model, num_classes: int) -> None:
-    last = core.layers[-1]
-    if (
-        isinstance(last, keras.layers.Dense)
-        and last.units == num_classes
-        and last.activation is keras.activations.linear
-    ):
-        warnings.warn(
-            f"The backbone ends in {last.name!r}, a dense layer of num_classes={num_classes} outputs: heads on logits learn "
-            "next to nothing. mixmo_keras.from_classifier(model) takes it for the heads; or pass what ends before it.",
-            stacklevel=4,
-        )
 
 
 def _start_from_pretrained(encoders: MultiEncoder, pretrained: keras.Model, noise: float, seed: int) -> None:

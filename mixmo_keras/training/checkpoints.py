@@ -203,8 +203,15 @@ class Skipping:
             return model.get_metrics_result(), *state
 
 
+# by how many members it has, or by what classes: the way on from a network that is not the same
+_BEGIN = (
+    "A trained network is what another begins as, not what it is warm-started from: mixmo_keras.from_classifier("
+    '"last.keras"), or --backbone RUN/last.keras.'
+)
+
+
 def warm_start(model, path: str | os.PathLike) -> None:
-    """Gives a model the weights of a checkpoint (`.npz`) or of a saved model (`.keras`), and nothing else of it.
+    """Gives a model the weights of a checkpoint (`.npz`) or of a saved model (`.keras`) of its own kind, and nothing else.
 
     Optimizer, step and schedule begin anew: for a run that diverged, to start again from weights that were good, with a
     lower learning rate.
@@ -226,14 +233,13 @@ def warm_start(model, path: str | os.PathLike) -> None:
         other = keras.models.load_model(path, compile=False)
         if not isinstance(other, type(model)):
             raise ValueError(
-                f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}. A Keras classifier is "
-                "begun as, not warm-started from: mixmo_keras.from_classifier, or --backbone FILE."
+                f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}. {_BEGIN}"
             )
         named = _weights(other)
         saved = dict(zip(named, values_of(named.values()), strict=True))
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
-            raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}.")
+            raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}. {_BEGIN}")
         if not np.isfinite(saved[name].astype("float64")).all():
             raise ValueError(f"{path} holds NaN or infinite weights ({name}): begin with an earlier checkpoint.")
     for name, variable in weights.items():

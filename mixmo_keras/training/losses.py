@@ -53,8 +53,8 @@ class SigmoidCrossEntropy(CrossEntropy):
         return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=True), axis=-1)
 
 
-# of other tasks than the choice of one class of K
-OF_OTHER_TASKS = (
+# of other tasks than the choice of one class of K, which train all the same
+_OF_OTHER_TASKS = (
     "mean_squared_error",
     "mean_absolute_error",
     "mean_absolute_percentage_error",
@@ -65,10 +65,24 @@ OF_OTHER_TASKS = (
     "binary_crossentropy",
     "binary_focal_crossentropy",
 )
+_OF_TWO_CLASSES = (
+    "is of one output and classes -1 and 1; keras.losses.CategoricalHinge() is the margin between K classes"
+)
+_OF_AREAS = "compares the areas of probabilities in a segmented image"
+# of other tasks, and without a meaning for logits of K classes
+_WITHOUT_MEANING = {
+    "hinge": _OF_TWO_CLASSES,
+    "squared_hinge": _OF_TWO_CLASSES,
+    "dice": _OF_AREAS,
+    "tversky": _OF_AREAS,
+    "circle": "compares embeddings, not classes",
+    "ctc": "is of sequences",
+}
 _OF_PROBABILITIES = (
     "categorical_crossentropy",
     "sparse_categorical_crossentropy",
     "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
     "binary_crossentropy",
     "binary_focal_crossentropy",
     "kl_divergence",
@@ -79,6 +93,16 @@ _OF_PROBABILITIES = (
 def default(teaching: str | None = None, label_smoothing: float = 0.0) -> CrossEntropy:
     """What models are compiled with unless told otherwise; by how submodels teach each other, if they do (cosub)."""
     return SigmoidCrossEntropy(label_smoothing) if teaching == "sigmoid" else CrossEntropy(label_smoothing)
+
+
+def name_of(loss) -> str:
+    """The name of Keras' loss function, of an object too: of one's own it is whatever that is called."""
+    return getattr(getattr(loss, "fn", loss), "__name__", "")
+
+
+def is_of_another_task(loss) -> bool:
+    """Whether a loss is one of Keras' for something else than the choice of one class of K."""
+    return name_of(loss) in (*_OF_OTHER_TASKS, *_WITHOUT_MEANING)
 
 
 def get(loss, soft_targets: bool = False):
@@ -97,13 +121,14 @@ def get(loss, soft_targets: bool = False):
             "too, or keras.losses.CategoricalCrossentropy(from_logits=True)."
         )
     of_logits = getattr(loss, "from_logits", None)
-    function = getattr(loss, "fn", loss)  # what an object of Keras' wraps
-    if of_logits is False or (of_logits is None and getattr(function, "__name__", None) in _OF_PROBABILITIES):
+    if (name := name_of(loss)) in _WITHOUT_MEANING:
+        raise ValueError(f"{name} {_WITHOUT_MEANING[name]}. Leave `loss` out for the cross-entropy of one class of K.")
+    if of_logits is False or (of_logits is None and name in _OF_PROBABILITIES):
         raise ValueError(
             f"The model returns logits and {getattr(loss, 'name', getattr(loss, '__name__', loss))} expects "
             "probabilities: pass the loss object with from_logits=True, or one that takes logits."
         )
-    if (name := getattr(function, "__name__", None)) in OF_OTHER_TASKS:
+    if name in _OF_OTHER_TASKS:
         warnings.warn(
             f"{name} is a loss of another task: predictions, reports and exported models take the logits for those of one "
             "class of K, by a softmax. Leave `loss` out for its cross-entropy.",

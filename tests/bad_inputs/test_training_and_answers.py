@@ -331,6 +331,11 @@ OTHER = [
         lambda here: here.another_model().compile(loss="sparse_categorical_crossentropy"),
         "from_logits=True",
     ),
+    Row(
+        "compile(loss of another task)",
+        lambda here: here.another_model().compile(loss="squared_hinge"),
+        r"CategoricalHinge\(\) is the margin",
+    ),
     Row("compile(loss_weights)", lambda here: here.another_model().compile(loss_weights=[1, 2]), "no meaning here"),
 ]
 

@@ -35,7 +35,7 @@ def scaled(images):
 
 def plain():
     images = keras.Input(SHAPE)
-    return keras.Model(images, layers.Dense(4)(body(scaled(images))), name="plain")
+    return keras.Model(images, layers.Dense(4, name="logits")(body(scaled(images))), name="plain")
 
 
 def with_softmax():
@@ -66,10 +66,24 @@ def one_logit():
     return model
 
 
+def two_probabilities():
+    images = keras.Input(SHAPE)
+    model = keras.Model(images, layers.Dense(2, activation="softmax")(body(scaled(images))))
+    model.compile("sgd", "binary_crossentropy")  # of labels one-hot, as of many beginners
+    return model
+
+
 def a_convolution_as_head():
     images = keras.Input(SHAPE)
     x = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(5, 3, 2)(scaled(images)))
     return keras.Model(images, layers.Activation("softmax")(layers.Flatten()(layers.Conv2D(4, 1)(x))))
+
+
+def convolution_of_logits():
+    """As MobileNetV3 without its softmax."""
+    images = keras.Input(SHAPE)
+    x = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(5, 3)(scaled(images)))
+    return keras.Model(images, layers.Activation("linear")(layers.Flatten()(layers.Conv2D(4, 1, name="logits")(x))))
 
 
 def sequential():
@@ -141,6 +155,7 @@ CLASSIFIERS = [
     with_an_operation,
     two_classes,
     one_logit,
+    two_probabilities,
     a_convolution_as_head,
     sequential,
     transfer_learning,
@@ -300,6 +315,15 @@ REFUSED = [
         "net was compiled with binary_crossentropy, a loss of another task",
     ),
     (
+        lambda: _graph(dense(3, "softmax"), loss="binary_crossentropy"),
+        "If every image has one class all the same, compile it with keras.losses.CategoricalCrossentropy",
+    ),
+    (
+        lambda: _graph(dense(2), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
+        "net was compiled with binary_crossentropy, a loss of another task",
+    ),
+    (lambda: _graph(dense(3), loss="squared_hinge"), "net was compiled with squared_hinge, a loss of another task"),
+    (
         lambda: _graph(lambda x: layers.Softmax()(dense(3, "softmax")(x))),
         "net has softmax in its head and softmax behind it",
     ),
@@ -371,11 +395,25 @@ def test_a_classifier_as_a_backbone_is_sent_here():
         mixmo_keras.CutMixMo(with_softmax(), num_classes=4)
 
 
-def test_a_backbone_that_ends_in_its_classes_is_warned_of():
-    with pytest.warns(
-        UserWarning, match=r"ends in 'dense\w*', a dense layer of num_classes=4 outputs.*from_classifier"
-    ):
-        mixmo_keras.CutMixMo(plain(), num_classes=4)
+@pytest.mark.parametrize("num_classes", [4, 5])
+@pytest.mark.parametrize("classifier", [plain, convolution_of_logits], ids=lambda function: function.__name__)
+def test_a_backbone_that_ends_in_its_classes_is_warned_of(classifier, num_classes):
+    """Its own classes may be others, as ImageNet's thousand."""
+    warned = r"ends in 'logits', a linear dense layer of 4 units, as classes do.*from_classifier.*include_top=False"
+    with pytest.warns(UserWarning, match=warned) as caught:
+        mixmo_keras.CutMixMo(classifier(), num_classes=num_classes)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=warned):
+        mixmo_keras.backbones.split(classifier())
+
+
+@pytest.mark.parametrize(
+    "end", [layers.ReLU(), layers.BatchNormalization(), lambda x: layers.Dense(6, "relu")(x), lambda x: ops.tanh(x)]
+)
+def test_a_backbone_that_ends_in_features_is_not(end):
+    images = keras.Input(SHAPE)
+    features = keras.Model(images, end(layers.Dense(6)(body(images))))
+    mixmo_keras.backbones.split(features)  # a warning would fail
 
 
 def test_preprocessing_that_the_backbone_has_is_not_done_twice():

@@ -74,10 +74,10 @@ def test_members_may_share(what):
 # -- pretrained encoders ---------------------------------------------------------------------------------------------------
 
 
-def pretrained(filters: int = 4) -> keras.Model:
+def pretrained(filters: int = 4, activation: str | None = None) -> keras.Model:
     """Convolution, batch norm, ReLU, convolution, pooling, with weights that are not those of the start."""
     images = keras.Input(tiny.SHAPE)
-    x = layers.Conv2D(filters, 3, padding="same", name="stem")(images)
+    x = layers.Conv2D(filters, 3, padding="same", activation=activation, name="stem")(images)
     x = layers.ReLU(name="stem_relu")(layers.BatchNormalization()(x))
     x = layers.GlobalMaxPooling2D()(layers.Conv2D(6, 3, 2)(x))
     model = keras.Model(images, x)
@@ -102,6 +102,16 @@ def test_pretrained_encoders_give_the_core_what_it_knows(num_members):
     np.testing.assert_allclose(sum(noises), 0, atol=1e-6)  # so that the core still sees what it knows
     for noise in noises:  # 108 numbers: their standard deviation within four of its own standard errors
         assert noise.std() == pytest.approx(0.1 * kernel.std(), rel=4 / np.sqrt(2 * 107))
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_with_noise_the_cut_is_right_behind_the_convolution(activation):
+    whole = pretrained(activation=activation)
+    model = mixmo_keras.CutMixMo(whole, num_classes=5, encoder_noise=0.1, normalization=None, seed=0)
+    assert [layer.name for layer in model.encoders.encoders[0].layers][1:] == ["stem"]
+    images = X.astype("float32")
+    features = model.core(model.mixing_block(model.encoders(images)))
+    np.testing.assert_allclose(features, whole(images), rtol=1e-4)
 
 
 def test_a_model_keeps_its_encoder_noise():

@@ -8,6 +8,7 @@ from keras import layers
 
 import mixmo_keras
 from mixmo_keras import backbones
+from mixmo_keras.networks import graphs
 
 APPLICATIONS = [
     "ResNet50",
@@ -17,9 +18,11 @@ APPLICATIONS = [
     "ConvNeXtTiny",
     "MobileNet",
     "MobileNetV2",
+    "MobileNetV3Small",
     "DenseNet121",
     "VGG16",
     "NASNetMobile",
+    "Xception",
 ]
 
 
@@ -82,7 +85,7 @@ def test_what_can_not_be_split():
         pass
 
     two = keras.Model([a := keras.Input((8, 8, 3)), b := keras.Input((8, 8, 3))], layers.Add()([a, b]))
-    dense = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])
+    dense = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3, "relu")])
     open_size = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(3, 3)])
     for model, at, message in (
         (Own(), None, "must be a functional or Sequential Keras model, got Own"),
@@ -135,17 +138,87 @@ def test_a_sequential_model():
     np.testing.assert_array_equal(rejoined(parts, IMAGES), answer(model, IMAGES))
 
 
+class Talkative(layers.Layer):
+    """Its `get_config` gives what it doesn't take, as keras_hub's embeddings of patches do."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def build(self, input_shape):
+        self.factors = self.add_weight(shape=(self.width,))
+
+    def call(self, x):
+        return x * self.factors
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "twice_the_width": 2 * self.width}
+
+
+class WithAConfigOfItsOwn(keras.Model):
+    """A graph whose class can be made again, though not all of its layers can."""
+
+    def __init__(self, width, **kwargs):
+        images = keras.Input((8, 8, 3))
+        self.embedding = Talkative(width)
+        super().__init__(images, layers.Conv2D(6, 3)(self.embedding(layers.Conv2D(width, 3)(images))), **kwargs)
+        self.width = width
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_a_model_with_a_config_of_its_own_is_copied_by_it():
+    """`stretch` copies the parts as they are: the layer has to be in neither, or opened, as a vision transformer's is."""
+    model = WithAConfigOfItsOwn(4)
+    flat = graphs.flat(model)
+    np.testing.assert_array_equal(flat(IMAGES), model(IMAGES))
+    flat.set_weights([weight + 1 for weight in flat.get_weights()])
+    assert not np.array_equal(flat(IMAGES), model(IMAGES))
+    with pytest.raises(ValueError, match=r"can't be copied, nor .* a Talkative of test_split, can't be made again"):
+        backbones.split(model)
+
+
+def size_of(name):
+    return {"Xception": 71}.get(name, 32)  # the least it takes
+
+
 def application(name):
-    return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(32, 32, 3))
+    size = size_of(name)
+    return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(size, size, 3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_keras_applications(name):
     model = application(name)
-    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(rejoined(backbones.split(model), images), answer(model, images))
-    ensemble = mixmo_keras.CutMixMo(model, num_classes=5, batch_repetitions=1, seed=0)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
+    parts = backbones.split(model)
+    prepared = images if parts.preprocessing is None else parts.preprocessing(images)
+    np.testing.assert_array_equal(rejoined(parts, prepared), answer(model, images))
+    check_two_steps(mixmo_keras.CutMixMo(model, num_classes=5, batch_repetitions=1, seed=0), images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "Xception", "EfficientNetB0", "ResNet50"])
+def test_keras_applications_with_their_own_first_convolution(name):
+    """Shared out among members, whatever follows it, and with padding or preprocessing before it."""
+    model = application(name)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
+    options = dict(encoder_noise=0.1, batch_repetitions=1, seed=0)
+    own = backbones.split(model).preprocessing is not None
+    ensemble = mixmo_keras.CutMixMo(model, num_classes=5, normalization="auto" if own else None, **options)
+    features = ensemble.core(ensemble.mixing_block(ensemble.encoders(ensemble.normalize(images))), training=False)
+    expected = answer(model, images)
+    np.testing.assert_allclose(features, expected, atol=1e-3 * np.abs(expected).max())
+    check_two_steps(ensemble, images)
+
+
+def check_two_steps(ensemble, images):
     ensemble.compile(run_eagerly=True)  # two steps: tracing them would take minutes and gigabytes
     history = ensemble.fit(images.repeat(4, 0), np.arange(8) % 5, batch_size=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()

@@ -309,6 +309,25 @@ def test_a_warm_start_takes_the_weights_and_nothing_else(kind, tmp_path, whole):
         checkpoints.warm_start(tiny.model(num_members=3), path)
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "last.keras"])
+def test_a_network_of_other_members_is_begun_as_not_warm_started_from(kind, tmp_path):
+    single = tiny.model(num_members=1)
+    path = tmp_path / "last.keras"
+    single.save(path)
+    if kind == "checkpoint":
+        single.build_optimizer()
+        kept = Checkpoints(tmp_path)
+        kept.set_model(single)
+        kept.save(Position(1))
+        path = tmp_path / "epoch-0001-step-000000.npz"
+    advice = r"it has no model/.* of shape .*is what another begins as.*from_classifier\(.*or --backbone RUN/last.keras"
+    with pytest.raises(ValueError, match=advice):
+        checkpoints.warm_start(tiny.model(), path)
+    x, _ = tiny.data()
+    begun = mixmo_keras.from_classifier(tmp_path / "last.keras", seed=0, verbose=False)
+    np.testing.assert_allclose(begun(x), single(x), atol=1e-4)
+
+
 def test_a_warm_start_from_what_is_no_checkpoint(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not a checkpoint, or a damaged one"):

@@ -1,6 +1,7 @@
 """Any functional Keras model as a backbone: cut at a layer into an encoder and a core, what is before its stem apart."""
 
 import logging
+import warnings
 from typing import Any
 
 import keras
@@ -24,6 +25,8 @@ _AFTER_CONVOLUTION = (
     layers.PReLU,
     layers.ELU,
 )
+# what leaves a vector what it is
+HARMLESS = (layers.Flatten, layers.Reshape, layers.Identity, layers.Dropout)
 _PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 
 
@@ -37,7 +40,7 @@ def split(model: keras.Model, at: str | None = None, input_shape: tuple[int, int
 
     Args:
         model: A functional or Sequential model from one image to features, without a classification head:
-            `mixmo_keras.from_classifier` takes one with its head.
+            `mixmo_keras.from_classifier` takes one with its head. One that ends in a linear dense layer is warned of.
         at: Name of the layer whose output is mixed, a map (B, h, w, c). Defaults to the first convolution, with the
             normalisation and activation right behind it; the layer's name is logged.
         input_shape: (H, W, C), for a model that takes images of any size.
@@ -46,17 +49,33 @@ def split(model: keras.Model, at: str | None = None, input_shape: tuple[int, int
         ValueError: not a functional Keras model, no such layer, its output is no map, something passes the cut by, or the
             model ends in classes' probabilities.
     """
+    return split_for(model, at, input_shape)
+
+
+def split_for(
+    model: keras.Model,
+    at: str | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    encoder_noise: float | None = None,
+) -> Backbone:
+    """As `split`; where encoders begin as shares of the model's own, by default right behind the first convolution.
+
+    Args:
+        encoder_noise: The members' encoders', `None` where they are initialised anew.
+    """
     check_graph(model, input_shape)
-    opening = Opening(activation=False)
+    shared_out = at is None and encoder_noise is not None  # what is not linear can't be
+    opening = Opening(activation=shared_out)
     network = graphs.flat(model, input_shape, opening)
     _check_ends_in_features(network)
     if at is None:
-        at = _behind_stem(network, opening)
+        at = _first_convolution(network, opening).name if shared_out else _behind_stem(network, opening)
         _logger.info("%s is split at %r: pass `split_at` for another layer.", model.name, at)
     if graphs.output_of(network, at) is None:
         names = [layer.name for layer in network.layers]
         raise ValueError(f"{model.name} has no layer {at!r}. Its first layers are {', '.join(names[:12])}.")
-    return cut_backbone(network, graphs.output_of(network, at), opening.convolution, at)
+    cut = graphs.output_of(network, at, call=0 if shared_out else -1)
+    return cut_backbone(network, cut, opening.convolution, at)
 
 
 def cut_backbone(
@@ -135,13 +154,47 @@ def _check_ends_in_features(network: keras.Model) -> None:
             "nothing. mixmo_keras.from_classifier(model) makes an ensemble of it, head and all; or pass the model that ends "
             "before its head, such as with include_top=False."
         )
+    if (classes := _linear_end(network)) is not None:
+        message = (
+            f"The backbone {network.name} ends in {classes.name!r}, a linear dense layer of {network.output_shape[-1]} "
+            "units, as classes do: heads on logits learn next to nothing. mixmo_keras.from_classifier(model) takes it for "
+            "the heads, or makes new ones for `num_classes`; or pass the model that ends before it, such as with "
+            "include_top=False."
+        )
+        warnings.warn(message, stacklevel=5)  # to the caller of a method
+
+
+def _linear_end(network: keras.Model) -> layers.Layer | None:
+    """The last layer with weights, if it is dense and has no activation."""
+    made_by, tensor = graphs.producers(network), network.outputs[0]
+    while len(tensor.shape) in (2, 4):
+        node = made_by[id(tensor)]
+        layer = node.operation
+        if is_dense(layer, node.input_tensors[0] if node.input_tensors else None):
+            return layer if keras_internals.name_of_activation(layer.activation) == "linear" else None
+        linear = isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
+        if not linear and not isinstance(layer, HARMLESS):
+            return None
+        tensor = node.input_tensors[0]
+    return None
+
+
+def is_dense(layer: Any, features: Any) -> bool:
+    """Whether a layer is dense on features (B, F), or a convolution of 1×1 pixels on a map of one place, (B, 1, 1, F)."""
+    if isinstance(layer, layers.Dense):
+        return len(features.shape) == 2
+    return isinstance(layer, layers.Conv2D) and tuple(layer.kernel_size) == (1, 1) == tuple(features.shape[1:3])
+
+
+def _first_convolution(network: keras.Model, opening: Opening) -> layers.Layer:
+    if opening.convolution is None:
+        raise ValueError(f"{network.name} has no convolution to split behind: pass `split_at`, the name of a layer.")
+    return opening.convolution
 
 
 def _behind_stem(network: keras.Model, opening: Opening) -> str:
     """Name of the first convolution's layer, or of the last of what follows it directly."""
-    end = opening.convolution
-    if end is None:
-        raise ValueError(f"{network.name} has no convolution to split behind: pass `split_at`, the name of a layer.")
+    end = _first_convolution(network, opening)
     while len(following := _users(network, end)) == 1 and isinstance(following[0], _AFTER_CONVOLUTION):
         end = following[0]
     return end.name

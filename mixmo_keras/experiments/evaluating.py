@@ -184,6 +184,10 @@ def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | Non
         raise ValueError("Several paths are one deep ensemble with --ensemble, or evaluations with --compare.")
     arguments.different("paths", [path.resolve() for path in paths])
     if output_dir is not None:
+        if (output_dir / "config.json").exists():
+            raise ValueError(
+                f"--output-dir {output_dir} holds a run, whose metrics.json the report would replace: pass another folder."
+            )
         return output_dir
     if ensemble or not paths[0].is_dir():
         raise ValueError("Say where the report belongs with --output-dir: there is no run that it is of.")

@@ -109,6 +109,16 @@ OPTIONS = [
     *integers("top_k_accuracy", "k", option(metrics.top_k_accuracy, "k", *NETWORK), 2, below=0),
     *integers("NLL_c", "seed", option(calibration.calibrated_negative_log_likelihood, "seed", *NETWORK), 2, below=-1),
     *numbers("ConformalSets.fit", "coverage", option(CONFORMAL, "coverage", *NETWORK), 0.9, [0, 1, -1, 2]),
+    *choices("ConformalSets", "method", lambda here, value: calibration.ConformalSets(value, 0.9, 0.5)),
+    *numbers("ConformalSets", "coverage", lambda here, value: calibration.ConformalSets("thr", value, 1), 0.9, [0, 1]),
+    *anything_else(
+        "ConformalSets",
+        "threshold",
+        lambda here, value: calibration.ConformalSets("thr", 0.9, value),
+        [NAN, -INF, "0.5", None],
+        "`threshold` must be a finite number, or infinity",
+    ),
+    Row("ConformalSets(threshold=inf)", lambda here: calibration.ConformalSets("thr", 0.9, INF)),
     *choices("ConformalSets.fit", "method", option(CONFORMAL, "method", *NETWORK)),
     *integers("ConformalSets.fit", "seed", option(CONFORMAL, "seed", *NETWORK), 2, below=-1),
     *numbers(

@@ -218,6 +218,10 @@ def http(content: bytes, status: str = "200 OK", length: int | None = None) -> b
     return head.encode() + content
 
 
+def redirect(place: str) -> bytes:
+    return http(b"").replace(b"200 OK\r\n", f"302 Found\r\nLocation: {place}\r\n".encode())
+
+
 def picture(here):
     path = here.folder / "image.png"
     Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(path)
@@ -250,10 +254,40 @@ ANSWERS = [
             *(b'{"predictions": []}', b'{"predictions": [1]}', b'{"predictions": [{}]}', b'{"predictions": {"a": 1}}'),
             *(
                 b'{"predictions": [' + ONE + b", " + ONE + b"]}",
-                b'{"predictions": [' + ONE[:-1] + b', "confidence": "x"}]}',
+                *(
+                    b'{"predictions": [' + ONE[:-1] + b", " + other + b"}]}"
+                    for other in (
+                        *(b'"confidence": ' + value for value in (b'"x"', b"NaN", b"7", b"true", b"-1")),
+                        *(b'"mutual_information": ' + value for value in (b"null", b'"x"', b"Infinity")),
+                        b'"class_name": "\\ud800"',
+                    )
+                ),
             ),
         ]
     ],
+    Row("predict(brackets in brackets)", answered(http(b"[" * 100_000)), KIND),
+    Row(
+        "predict(500, brackets in brackets)",
+        answered(http(b"[" * 100_000, "500 Oops")),
+        "error: The server answered 500",
+    ),
+    *[
+        Row(f"predict(redirected to {place})", answered(redirect(place)), "error: .*(302|answered 302)")
+        for place in ("ftp://127.0.0.1:1/a", "file:///etc/hostname")
+    ],
+    Row("predict(--url '')", lambda here: predict.main([picture(here), "--url", ""]), "error: --url must be the URL"),
+    Row(
+        "predict(--grpc '')",
+        lambda here: predict.main([picture(here), "--grpc", "", "--name", "m"]),
+        "error: --grpc must be an address",
+    ),
+    *anything_else(
+        "over_rest",
+        "timeout",
+        lambda here, value: predict.over_rest("http://127.0.0.1:1", [], timeout=value),
+        [float("nan"), -1, 0, "x", None, 1e30],
+        "`timeout` must be a positive number of seconds",
+    ),
     Row("predict(an answer)", answered(http(b'{"predictions": [' + ONE + b"]}"))),
     Row(
         "predict(503)",

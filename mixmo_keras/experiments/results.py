@@ -146,8 +146,9 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
     if recipe.fresh or not config.exists():
         return []
     defaults = Recipe(method=recipe.method).resolved()  # of options that the earlier run didn't know
-    before = files.read_json_object(config, "pass --fresh to start over, or another --output-dir")
-    planned = [*before.get("epochs_before", []), before.get("epochs")]
+    advice, kinds = "pass --fresh to start over, or another --output-dir", {"epochs_before": files.are_counts_or_none}
+    before = files.read_json_object(config, advice, kinds)
+    planned = [*(before.get("epochs_before") or []), before.get("epochs")]
     if may_be_longer and isinstance(before.get("epochs"), int) and before["epochs"] < recipe.epochs:
         before = {**before, "epochs": recipe.epochs}
     refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())

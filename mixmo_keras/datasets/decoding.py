@@ -9,7 +9,10 @@ import functools
 
 import tensorflow as tf
 
+from mixmo_keras import arguments
+
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
+COUNTED = 2**63 - 1  # a limit on pixels is at most this
 HEADER = 32  # bytes, within which PNG and BMP have their sizes
 
 PNG, JPEG, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
@@ -29,9 +32,10 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
         max_pixels: Number of pixels above which a file is refused before it is decoded.
 
     Raises:
+        ValueError: `max_pixels` that are no number of pixels.
         tf.errors.InvalidArgumentError: no such file, a broken one, or one with too many pixels.
     """
-    return _decoder(channels, max_pixels)(encoded)
+    return _decoder(channels, arguments.integer("max_pixels", max_pixels, least=1, most=COUNTED))(encoded)
 
 
 @functools.cache

@@ -66,6 +66,8 @@ def evaluate_runs(
     folder = _report_folder(paths, ensemble, output_dir)
     if save_calibrated and not temperature:
         raise ValueError("--save-calibrated saves a model with its --temperature: pass both.")
+    if coverage is not None:
+        arguments.number("coverage", coverage, above=0, below=1)
     name = dataset or dataset_of(paths)
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)

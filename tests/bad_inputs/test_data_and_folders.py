@@ -265,6 +265,14 @@ DECODED = [
 ]
 
 
+DECODED += integers(
+    "decode", "max_pixels", lambda here, value: decoding.decode(GIF_BEGINS + GIF_ENDS, 3, value), 4, below=0
+)
+DECODED += [
+    Row("decode(max_pixels=2**70)", decoded(b"", max_pixels=2**70), "`max_pixels` must be an integer from 1 to")
+]
+
+
 @each(DECODED)
 def test_files(row, here, record_property):
     check(row, here, record_property)

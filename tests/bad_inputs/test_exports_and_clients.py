@@ -37,6 +37,12 @@ def photos(path):
     (path / "holiday.jpg").write_bytes(b"dear to somebody")
 
 
+def thesis(path):
+    path.mkdir()
+    for name in ("saved_model.pb", "thesis.docx"):
+        (path / name).write_bytes(b"dear to somebody")
+
+
 def spoiled(here):
     model = here.another_model()
     model.heads.dense.kernel.assign(model.heads.dense.kernel * NAN)
@@ -55,6 +61,11 @@ EXPORTS = [
         "export(over photos, overwrite)",
         existing(photos, overwrite=True),
         "must be the folder of a SavedModel to be replaced",
+    ),
+    Row(
+        "export(over a SavedModel and a thesis, overwrite)",
+        existing(thesis, overwrite=True),
+        "must be the folder of a SavedModel to be replaced, .*thesis.docx",
     ),
     Row("export(over photos)", existing(photos), "exists. Choose another version"),
     Row(
@@ -95,6 +106,17 @@ EXPORTS = [
         exporting("class_names"),
         [["a"], [*"abcdef"]],
         "`class_names` has . names for 5 classes",
+    ),
+    *anything_else(
+        "export",
+        "class_names",
+        exporting("class_names"),
+        [["a", "b", "c", "d", "caf\udce9"], ["a", "b", "c", "d", ""], ["a", "b", "c", "d", " "]],
+        "`class_names` must be texts that can be written in UTF-8",
+    ),
+    *anything_else("export", "class_names", exporting("class_names"), [[*"abcda"]], "`class_names` must be different"),
+    Row(
+        "export(max_pixels=2**70)", lambda here: exporting("max_pixels")(here, 2**70), "`max_pixels` must be an integer"
     ),
     *booleans("export", "overwrite", exporting("overwrite")),
     *booleans("export", "verbose", exporting("verbose")),

@@ -189,6 +189,13 @@ OTHER = [
     Row("predict(text)", lambda here: here.model.predict("cat.png", verbose=0), "must be"),
     Row("fit(text)", lambda here: here.another_model().fit("photos", verbose=0), "must be"),
     *anything_else(
+        "fit",
+        "initial_epoch",
+        fitting_with("initial_epoch"),
+        [-3, 1.5, None],
+        "`initial_epoch` must be an integer of at least",
+    ),
+    *anything_else(
         "fit", "epochs", fitting_with("epochs"), [0, -1, 1.5, "2", None, NAN], "`epochs` must be an integer"
     ),
     *anything_else(

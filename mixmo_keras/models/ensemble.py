@@ -122,6 +122,7 @@ class Ensemble(CheckedCalls):
         batch_size: int = EVALUATED_AT_ONCE,
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
+        *,
         steps: int | None = None,
     ) -> float:
         """Fits the temperature on held-out data, sets it and returns it.

@@ -166,6 +166,7 @@ class Multiplexing(Ensemble):
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
         multiplexed: bool | None = None,
+        *,
         steps: int | None = None,
     ) -> float:
         """As `Ensemble.calibrate`, and `multiplexed_temperature` is fitted beside the temperature.
@@ -180,7 +181,7 @@ class Multiplexing(Ensemble):
         elif arguments.boolean("multiplexed", multiplexed):
             self.check_multiplexed()
         if not multiplexed:
-            return super().calibrate(x, y, batch_size, temperature_applies_to, label_noise, steps)
+            return super().calibrate(x, y, batch_size, temperature_applies_to, label_noise, steps=steps)
         member_logits, labels, logits = self.predict_both_with_labels(x, y, batch_size, steps=steps)
         temperature = self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
         self.calibrate_multiplexed_on(logits, labels, label_noise)

@@ -113,7 +113,7 @@ def read_json_object(
     """
     try:
         content = json.loads(Path(path).read_text(), parse_constant=_refuse)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # of brackets in brackets
         raise ValueError(f"{path} is damaged, no JSON ({error}): {advice}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged, it holds {content!r:.40} and no object: {advice}.")
@@ -152,6 +152,11 @@ def is_share(value: Any) -> bool:
 def is_number_or_none(value: Any) -> bool:
     """Whether a value of JSON is a number, or null for what can't be said."""
     return value is None or is_number(value)
+
+
+def are_counts_or_none(value: Any) -> bool:
+    """Whether a value of JSON is a list of integers, or isn't there."""
+    return value is None or (isinstance(value, list) and all(type(one) is int for one in value))
 
 
 def is_text(value: Any) -> bool:

@@ -15,6 +15,7 @@ import base64
 import contextlib
 import http.client
 import json
+import math
 import os
 import queue
 import re
@@ -39,6 +40,8 @@ def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0, signatur
         timeout: In seconds, of the whole answer.
         signature: `"serving_bytes"`, or `"multiplexed_bytes"` where the images may share passes.
     """
+    if not (isinstance(timeout, (int, float)) and 0 < timeout <= threading.TIMEOUT_MAX) or isinstance(timeout, bool):
+        raise ValueError(f"`timeout` must be a positive number of seconds, got {timeout!r}.")
     place = f"{url.rstrip('/')}:predict"
     instances = [{"image_bytes": {"b64": base64.b64encode(image).decode()}} for image in images]
     body = json.dumps({"signature_name": signature, "instances": instances}).encode()
@@ -54,10 +57,23 @@ def over_rest(url: str, images: Sequence[bytes], timeout: float = 30.0, signatur
         raise ValueError(f"--url must be the URL of a model, such as {EXAMPLE}, got {url!r} ({error}).") from error
     if status != 200:
         text = content.decode(errors="replace")
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             text = json.loads(text)["error"]
         raise ValueError(f"The server answered {status}: {reason(str(text))[:200]} ({place})")
     return _predictions(content, place, status, len(images))
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects to other servers' models, and to nothing else: urllib follows those to ftp: too."""
+
+    def redirect_request(self, request, answer, status, message, headers, place):
+        if not place.startswith(("http://", "https://")):
+            answer.close()
+            raise urllib.error.URLError(f"it answered {status}, see {place[:100]!r}, which is no URL of a model")
+        return super().redirect_request(request, answer, status, message, headers, place)
+
+
+OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _fetched(request: urllib.request.Request, timeout: float) -> tuple[int, bytes]:
@@ -70,7 +86,7 @@ def _fetched(request: urllib.request.Request, timeout: float) -> tuple[int, byte
     def fetch() -> None:
         try:
             try:
-                answer = urllib.request.urlopen(request, timeout=timeout)
+                answer = OPENER.open(request, timeout=timeout)
             except urllib.error.HTTPError as error:
                 answer = error  # which has a content too
             with answer:
@@ -100,7 +116,7 @@ def _predictions(content: bytes, place: str, status: int, count: int) -> list[di
 
     try:
         answer = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # of brackets in brackets
         raise refused(f"what is no JSON, {content[:40]!r}") from error
     predictions = answer.get("predictions") if isinstance(answer, dict) else None
     if not isinstance(predictions, list):
@@ -108,18 +124,30 @@ def _predictions(content: bytes, place: str, status: int, count: int) -> list[di
     if len(predictions) != count:
         raise refused(f"{len(predictions)} of them")
     for one in predictions:
-        named = isinstance(one, dict) and isinstance(one.get("class_name"), str)
-        if not (
-            named and all(isinstance(one.get(name), (int, float)) for name in ("confidence", "predictive_entropy"))
-        ):
+        if not _is_prediction(one):
             raise refused(f"predictions of another kind, {json.dumps(one)[:60]}")
     return predictions
+
+
+def _is_prediction(one) -> bool:
+    """Whether an answer to an image has a name that can be printed, a confidence, and uncertainties of at least 0."""
+    if not (isinstance(one, dict) and isinstance(one.get("class_name"), str)):
+        return False
+    figures = [one.get("confidence"), one.get("predictive_entropy"), one.get("mutual_information", 0)]
+    if not all(isinstance(figure, (int, float)) and not isinstance(figure, bool) for figure in figures):
+        return False
+    confidence, *uncertainties = figures
+    is_name = not any("\ud800" <= letter <= "\udfff" for letter in one["class_name"])  # halves of letters
+    # float32 rounds: a sure network has a little more than 1 and less than 0
+    return is_name and -0.001 <= confidence <= 1.001 and all(-0.001 <= value < math.inf for value in uncertainties)
 
 
 def over_grpc(
     address: str, name: str, images: Sequence[bytes], timeout: float = 30.0, signature: str = ENSEMBLE
 ) -> list[dict]:
     """Predictions by TensorFlow Serving's gRPC interface, at an address such as `localhost:8500`."""
+    if not address:
+        raise ValueError("--grpc must be an address such as localhost:8500, got ''.")
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -222,9 +250,9 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     signature = MULTIPLEXED if options.multiplexed or many else ENSEMBLE
     try:
         images = [path.read_bytes() for path in options.images]
-        if options.url:
+        if options.url is not None:
             answers = over_rest(options.url, images, signature=signature)
-        elif options.grpc:
+        elif options.grpc is not None:
             answers = over_grpc(options.grpc, options.name, images, signature=signature)
         else:
             answers = from_saved_model(options.saved_model, images, signature)

@@ -9,11 +9,18 @@ import functools
 
 import tensorflow as tf
 
+from mixmo_keras import arguments
+
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
+COUNTED = 2**63 - 1  # a limit on pixels is at most this
 HEADER = 32  # bytes, within which PNG and BMP have their sizes
 
 PNG, JPEG, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 GIF_EXTENSION, GIF_FRAME = 0x21, 0x2C
+MAX_BLOCKS = (
+    2**18
+)  # of a GIF up to the end of its first frame: 67 MB where they are full; a file may be all tiny blocks
+DOUBLINGS = 6  # of the blocks that an iteration passes
 
 
 def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
@@ -25,9 +32,10 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
         max_pixels: Number of pixels above which a file is refused before it is decoded.
 
     Raises:
+        ValueError: `max_pixels` that are no number of pixels.
         tf.errors.InvalidArgumentError: no such file, a broken one, or one with too many pixels.
     """
-    return _decoder(channels, max_pixels)(encoded)
+    return _decoder(channels, arguments.integer("max_pixels", max_pixels, least=1, most=COUNTED))(encoded)
 
 
 @functools.cache
@@ -98,16 +106,29 @@ def _first_frame(encoded):
     def bytes_of_colours(flags):
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7)), 0)
 
-    def behind_blocks(position):
-        (last,) = tf.while_loop(lambda at: byte(at) > 0, lambda at: [at + byte(at) + 1], [position])
-        return last + 1
+    # the place of the block behind each one; behind the last block, and behind the end, no further
+    steps, places = tf.concat([content, [0]], 0), tf.range(length + 1)
+    behind = tf.minimum(tf.where(steps > 0, places + steps + 1, places), length)
+    for _ in range(DOUBLINGS):  # an iteration of a loop takes as long as a hundred steps of a kernel
+        behind = tf.gather(behind, behind)
 
-    (frame,) = tf.while_loop(
-        lambda at: tf.equal(byte(at), GIF_EXTENSION),
-        lambda at: [behind_blocks(at + 2)],
-        [13 + bytes_of_colours(byte(10))],
+    def jump(at, left):
+        return tf.gather(behind, at), left - 1
+
+    def behind_blocks(position, left):
+        first = tf.minimum(position, length)
+        last, left = tf.while_loop(lambda at, left: (byte(at) > 0) & (left > 0), jump, [first, left])
+        return last + 1, left
+
+    frame, left = tf.while_loop(
+        lambda at, left: tf.equal(byte(at), GIF_EXTENSION) & (left > 0),
+        lambda at, left: behind_blocks(at + 2, left - 1),
+        [13 + bytes_of_colours(byte(10)), tf.constant(MAX_BLOCKS >> DOUBLINGS)],
     )
-    end = behind_blocks(frame + 10 + bytes_of_colours(byte(frame + 9)) + 1)  # a byte says how blocks are packed
+    # a byte says how blocks are packed
+    end, left = behind_blocks(frame + 10 + bytes_of_colours(byte(frame + 9)) + 1, left)
+    few = tf.debugging.Assert(left > 0, [f"The GIF is in more than the {MAX_BLOCKS:,} blocks that are read."])
     pixels = tf.maximum(number(6) * number(8), number(frame + 5) * number(frame + 7))
-    pixels = tf.where(tf.equal(byte(frame), GIF_FRAME), pixels, 0)
+    with tf.control_dependencies([few] if few is not None else []):
+        pixels = tf.where(tf.equal(byte(frame), GIF_FRAME), pixels, 0)
     return pixels, tf.strings.join([tf.strings.substr(encoded, 0, tf.minimum(end, length)), b";"])

@@ -1,5 +1,6 @@
 """Batches of a dataset's images as `tf.data` pipelines: from memory or streamed, in orders that follow from a seed."""
 
+import warnings
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -7,6 +8,7 @@ import tensorflow as tf
 from mixmo_keras import arguments
 from mixmo_keras.datasets import orders, resizing
 
+MANY = 1_000_000  # images after which the counting of a dataset is warned of
 MEMORY = 4 * 2**30  # bytes
 
 
@@ -220,7 +222,22 @@ def _num_images(dataset: tf.data.Dataset) -> int:
     cardinality = int(dataset.cardinality())
     if cardinality == tf.data.INFINITE_CARDINALITY:
         _check_images(dataset)  # raises
-    return cardinality if cardinality >= 0 else int(dataset.reduce(0, lambda count, *_: count + 1))
+    return cardinality if cardinality >= 0 else _counted(dataset)
+
+
+def _counted(dataset: tf.data.Dataset) -> int:
+    """The number of images of a dataset that doesn't know it; in Python's loop, which Ctrl-C ends."""
+    count, warned = 0, False
+    for ones in dataset.map(lambda *_: 1).batch(1024).as_numpy_iterator():
+        count += len(ones)
+        if count > MANY and not warned:
+            warned = True
+            warnings.warn(
+                f"More than {MANY:,} images were counted in a dataset that doesn't know how many it has, as after `filter`: "
+                "if it never ends, take some of them, dataset.take(n).",
+                stacklevel=2,
+            )
+    return count
 
 
 def _image_spec(dataset: tf.data.Dataset) -> tf.TensorSpec:

@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import stat
 import sys
 import time
 import warnings
@@ -80,6 +82,8 @@ def signature(folder: str) -> str:
 def _inspect(path: str) -> bool | str:
     """Whether a file is grey, or why it can't be read."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe waits for whoever writes into it
+            return "it is no file"
         with Image.open(path) as image:
             if image.width * image.height > decoding.MAX_PIXELS:
                 return f"{image.width}×{image.height} pixels, more than the {decoding.MAX_PIXELS:,} that are read"
@@ -93,7 +97,8 @@ def _inspect(path: str) -> bool | str:
     except OSError as error:
         return error.strerror or str(error)
     except tf.errors.OpError as error:
-        return error.message.splitlines()[0].rpartition("}} ")[2][:200]
+        failed = re.search(r"assertion failed: \[(.*?)\]", error.message)  # else its first line, without the place
+        return (failed[1] if failed else error.message.splitlines()[0].rpartition("}} ")[2])[:200]
     except Exception as error:  # whatever Pillow makes of a broken header
         return f"{type(error).__name__}: {error}"
     return grey
@@ -123,10 +128,10 @@ def _warn_of_unread(folder: Path) -> None:
 def _key(path: str) -> list[int] | None:
     """Size and time of change; None where there is no file."""
     try:
-        stat = os.stat(path)
+        found = os.stat(path)
     except OSError:
         return None
-    return [stat.st_size, stat.st_mtime_ns]
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _cache(folder: Path) -> Path:

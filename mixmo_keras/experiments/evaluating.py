@@ -67,6 +67,8 @@ def evaluate_runs(
     folder = _report_folder(paths, ensemble, output_dir)
     if save_calibrated and not temperature:
         raise ValueError("--save-calibrated saves a model with its --temperature: pass both.")
+    if coverage is not None:
+        arguments.number("coverage", coverage, above=0, below=1)
     name = dataset or dataset_of(paths)
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
@@ -197,6 +199,10 @@ def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | Non
         raise ValueError("Several paths are one deep ensemble with --ensemble, or evaluations with --compare.")
     arguments.different("paths", [path.resolve() for path in paths])
     if output_dir is not None:
+        if (output_dir / "config.json").exists():
+            raise ValueError(
+                f"--output-dir {output_dir} holds a run, whose metrics.json the report would replace: pass another folder."
+            )
         return output_dir
     if ensemble or not paths[0].is_dir():
         raise ValueError("Say where the report belongs with --output-dir: there is no run that it is of.")

@@ -10,6 +10,8 @@ from mixmo_keras import files
 from mixmo_keras.experiments.epochs import MemberAccuracy
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
+MEASURED = {"epoch", "val_accuracy", "val_loss"}  # in the log of a run that holds validation data out
+
 
 def quiet() -> None:
     """Leaves out TensorFlow's advice against many traces: each network has its own, and a last, smaller batch one more."""
@@ -31,7 +33,15 @@ def callbacks(
         moving_average: Whether the optimizer keeps a moving average of the weights, to evaluate and save.
         keep_best: Whether to save the model after the epoch that is best on validation data, which are measured then.
         validation: Batches by which the accuracy of each member is logged too. Defaults to none.
+
+    Raises:
+        ValueError: log.csv lacks what is measured on validation data.
     """
+    if keep_best and (missing := sorted({name for row in log for name in MEASURED - row.keys()})):
+        raise ValueError(
+            f"{folder / 'log.csv'} is damaged, it lacks {', '.join(missing)}: mend its first line, or pass --fresh to start "
+            "over."
+        )
     return [
         *([SwapAveragedWeights()] if moving_average else []),  # before what measures and logs the averaged weights
         *([] if validation is None else [MemberAccuracy(validation)]),

@@ -1,6 +1,7 @@
 """A run's figures: measured, shown, and read back from its folder."""
 
 import platform
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mixmo_keras.models.methods import defaults as method_defaults
 from mixmo_keras.version import __version__, commit
 
 DIGEST = "backbone_sha256"  # in config.json, where the backbone is a classifier's file
+OF_RUN = {"config.json", "log.csv", "checkpoints", "last.keras", "metrics.json"}  # one of which each run's folder has
 FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
 OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what every metrics.json has, and whether it is of its kind
     "test/ensemble/accuracy": files.is_share,
@@ -139,11 +141,14 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
         The numbers of epochs that the run was planned for before this, of those that were fewer.
     """
     config = recipe.folder / "config.json"
+    if recipe.fresh:
+        _check_removable(recipe)
     if recipe.fresh or not config.exists():
         return []
     defaults = Recipe(method=recipe.method).resolved()  # of options that the earlier run didn't know
-    before = files.read_json_object(config, "pass --fresh to start over, or another --output-dir")
-    planned = [*before.get("epochs_before", []), before.get("epochs")]
+    advice, kinds = "pass --fresh to start over, or another --output-dir", {"epochs_before": files.are_counts_or_none}
+    before = files.read_json_object(config, advice, kinds)
+    planned = [*(before.get("epochs_before") or []), before.get("epochs")]
     if may_be_longer and isinstance(before.get("epochs"), int) and before["epochs"] < recipe.epochs:
         before = {**before, "epochs": recipe.epochs}
     refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())
@@ -154,6 +159,34 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
             "--fresh to start over in its place."
         )
     return [epochs for epochs in planned if epochs not in (None, recipe.epochs)]
+
+
+def _check_removable(recipe: Recipe) -> None:
+    """Raises where a fresh run would remove files that are no run's, or that it begins from itself."""
+    folder = recipe.folder.resolve()
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if found and not set(found) & OF_RUN:
+        raise ValueError(
+            f"--fresh removes {recipe.folder}, which is no run's folder (it holds {', '.join(found[:3])}): pass another "
+            "--output-dir."
+        )
+    dataset, _, _ = recipe.dataset.partition("@")
+    needed = {"warm_start": recipe.warm_start, "dataset": dataset, "data_dir": recipe.data_dir}
+    needed["backbone"] = recipe.backbone if recipe.begins_as_classifier else None
+    for name, path in needed.items():
+        if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder):
+            raise ValueError(
+                f"--fresh removes {recipe.folder}, in which `{name}` (={path}) lies: copy that elsewhere first, or pass "
+                "another --output-dir."
+            )
+
+
+def empty_folder(recipe: Recipe) -> None:
+    """Removes what is in a run's folder; where it is a link, in the folder that this leads to."""
+    folder = recipe.folder.resolve()
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def check_not_ended(recipe: Recipe) -> None:

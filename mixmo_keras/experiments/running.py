@@ -13,7 +13,6 @@ The same command with more `--epochs` trains a finished run further.
 
 import dataclasses
 import functools
-import shutil
 import sys
 import tempfile
 import typing
@@ -89,7 +88,7 @@ def _train(
 ) -> dict:
     """The rest of `run`, in a folder that no other run writes into."""
     if chief and recipe.fresh:
-        shutil.rmtree(recipe.folder, ignore_errors=True)
+        results.empty_folder(recipe)
     distribution.across_workers(strategy, 0)  # waits for the chief
     checkpoints = Checkpoints(recipe.folder / "checkpoints", every_steps=recipe.checkpoint_steps)
     if not checkpoints.files():

@@ -160,6 +160,15 @@ class ConformalSets:
     coverage: float
     threshold: float
 
+    def __post_init__(self):
+        arguments.choice("method", self.method, CONFORMAL_METHODS)
+        coverage = arguments.number("coverage", self.coverage, above=0, below=1)
+        threshold = self.threshold  # infinite where there are too few images: all classes belong to each set
+        if not (isinstance(threshold, float) and threshold == float("inf")):
+            threshold = arguments.number("threshold", threshold, otherwise=", or infinity")
+        object.__setattr__(self, "coverage", coverage)
+        object.__setattr__(self, "threshold", threshold)
+
     @classmethod
     def fit(cls, logits, labels, coverage: float = 0.9, method: str = "aps", seed: int = 0) -> "ConformalSets":
         """From held-out images: the ⌈(n + 1)·coverage⌉-th smallest score of a right class; every class where n is too small.

@@ -1,9 +1,9 @@
 """Figures as Keras metrics: batch by batch, under any `tf.distribute` strategy, and on JAX.
 
 A metric's class names the `figure` that it streams; what it adds up are that figure's statistics. It takes labels, integers
-(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K). Arrays that are none raise a
-`ValueError`. In tensors, whose values a compiled step can't refuse, images with labels that are no classes, or with logits
-that are NaN or infinite, make the result NaN.
+(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K). Those that are none raise a
+`ValueError`. In a compiled step, whose values nothing can refuse, images with labels that are no classes, with logits that
+are NaN or infinite, or with weights that are negative, NaN or infinite, make the result NaN.
 """
 
 import dataclasses
@@ -51,11 +51,13 @@ class _KerasMetric(keras.metrics.Metric):
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        if not (ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor)):
-            y_pred = arguments.logits("y_pred", y_pred, of_members=np.ndim(y_pred) == 3)
-            y_true = arguments.labels("y_true", y_true, y_pred.shape[-1], len(y_pred))
-        labels = _integer_labels(y_true)
-        weights = ops.ones(ops.shape(labels)) if sample_weight is None else ops.reshape(sample_weight, (-1,))
+        y_pred = _checked_logits(y_pred)
+        count = y_pred.shape[0]  # None where a step is traced for any
+        labels = _integer_labels(_checked_labels(y_true, count, y_pred.shape[-1]))
+        if sample_weight is None:
+            weights = ops.ones(ops.shape(labels))
+        else:
+            weights = ops.broadcast_to(ops.reshape(_checked_weights(sample_weight, count), (-1,)), ops.shape(labels))
         self._add(*self._rows(labels, ops.cast(y_pred, "float32"), ops.cast(weights, "float32")))
 
     def _add(self, labels, logits, weights):
@@ -139,7 +141,7 @@ class RankedMetric(NetworkMetric):
         self.count = self.add_variable((), "zeros", dtype="int32", name="count")
 
     def _add(self, labels, logits, weights):
-        counted = ops.cast(weights > 0, "int32")
+        counted = ops.cast(ops.not_equal(weights, 0), "int32")  # those that are none too, to be found broken
         # replicas write to rows of their own, so that the sum over replicas holds the rows of all
         replica, num_replicas = seeds.replica()
         replica = ops.cast(replica, "int32")
@@ -199,17 +201,86 @@ class PairsMetric(MembersMetric):
         return {**super().get_config(), "num_members": self.num_members}
 
 
+# -- what is refused, or marks a figure as broken --------------------------------------------------------------------------
+
+
+def _is_tensor(values) -> bool:
+    return ops.is_tensor(values) or isinstance(values, keras.KerasTensor)
+
+
+def _known(values) -> np.ndarray | None:
+    """Values as an array; `None` of tensors in a graph, which have none yet."""
+    if isinstance(values, keras.KerasTensor):
+        return None
+    try:
+        return np.asarray(values)
+    except (NotImplementedError, TypeError):  # TensorFlow's and JAX's answers
+        return None
+
+
+def _checked_logits(y_pred):
+    known = _known(y_pred)
+    if known is None or (_is_tensor(y_pred) and not known.size):  # a replica may have no image
+        return y_pred
+    checked = arguments.logits("y_pred", known, of_members=known.ndim == 3)
+    return y_pred if _is_tensor(y_pred) else checked
+
+
+def _checked_labels(y_true, count: int | None, num_classes: int):
+    known = _known(y_true)
+    if known is None:
+        _check_count("y_true", y_true, count)
+        return y_true
+    if _is_tensor(y_true) and known.ndim == 2 and known.shape[1] == num_classes > 1:
+        _check_count("y_true", y_true, count)
+        if not _are_shares(known, np).all():
+            raise ValueError("`y_true` must be classes or rows of their shares, got rows that don't sum to one.")
+        return y_true
+    checked = arguments.labels("y_true", known, num_classes, count)
+    return y_true if _is_tensor(y_true) else checked
+
+
+def _checked_weights(sample_weight, count: int | None):
+    known = _known(sample_weight)
+    _check_count("sample_weight", sample_weight if known is None else known, count)
+    if known is None:
+        return sample_weight
+    if known.dtype.kind not in "biufV" or not _are_weights(known.astype("float64"), np).all():
+        raise ValueError(f"`sample_weight` must be finite numbers of at least 0, got {known!r:.80}.")
+    return sample_weight if _is_tensor(sample_weight) else known
+
+
+def _check_count(name: str, values, count: int | None) -> None:
+    """Raises where there are, as far as it is known, not as many as images; a scalar is for all of them."""
+    found = values.shape[0] if len(values.shape) else None
+    if None not in (found, count) and found != count:
+        raise ValueError(f"`{name}` must be one for each image, got {found} for {count} images.")
+
+
+def _are_shares(rows, xp=ops):
+    return xp.logical_and(xp.all(rows >= 0, axis=-1), xp.abs(xp.sum(rows, axis=-1) - 1) < 0.01)
+
+
+def _are_weights(weights, xp=ops):
+    return xp.logical_and(xp.isfinite(weights), weights >= 0)
+
+
 def _integer_labels(labels):
-    if len(labels.shape) == 2:
-        labels = ops.argmax(labels, axis=-1) if labels.shape[1] > 1 else ops.squeeze(labels, axis=1)
-    return ops.cast(labels, "int32")
+    """Labels (n,), -1 for what is no label."""
+    if len(labels.shape) == 2 and labels.shape[1] > 1:
+        return ops.where(_are_shares(ops.cast(labels, "float32")), ops.cast(ops.argmax(labels, axis=-1), "int32"), -1)
+    labels = ops.squeeze(labels, axis=1) if len(labels.shape) == 2 else labels
+    if "float" not in keras.backend.standardize_dtype(labels.dtype):
+        return ops.cast(labels, "int32")
+    return ops.where(ops.equal(labels, ops.floor(labels)), ops.cast(labels, "int32"), -1)
 
 
 def _broken(labels, logits, weights):
-    """Whether each image that counts has a label that is no class, or logits that are not finite: (rows,)."""
+    """Whether each image that counts has a label that is no class, or logits or a weight that are none: (rows,)."""
     finite = ops.all(ops.isfinite(logits), axis=tuple(range(1, len(logits.shape))))
     known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
-    return ops.logical_and(weights > 0, ops.logical_not(ops.logical_and(finite, known)))
+    sound = ops.logical_and(ops.logical_and(finite, known), _are_weights(weights))
+    return ops.logical_and(ops.not_equal(weights, 0), ops.logical_not(sound))
 
 
 def _classes(labels, logits):

@@ -89,6 +89,7 @@ class CheckedCalls(CheckedPredict):
             FloatingPointError: the loss, or the weights, became NaN or infinite.
         """
         arguments.integer("epochs", epochs, least=1)
+        arguments.integer("initial_epoch", options.get("initial_epoch", 0), least=0)
         data_checks.check_count("batch_size", batch_size)
         data_checks.check_count("steps_per_epoch", steps_per_epoch)
         self._check_data(x, y, sample_weight, "fit", "", steps_per_epoch, "steps_per_epoch")

@@ -1,6 +1,6 @@
 """What every ensemble can do, a MixMo network or several."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -46,7 +46,9 @@ class Ensemble(CheckedCalls):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`. The temperature is not in them."""
         return self._members().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
-    def predict_with_labels(self, x, y=None, batch_size: int = EVALUATED_AT_ONCE) -> tuple[np.ndarray, np.ndarray]:
+    def predict_with_labels(
+        self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Logits of every member (n, M, K) and labels (n,), of images and labels or of batches of them.
 
         One pass over the data, so that a shuffled dataset keeps images and labels together.
@@ -56,13 +58,18 @@ class Ensemble(CheckedCalls):
                 sample weights too, which are about training: here all images count alike.
             y: Labels, if x is images: (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
             batch_size: Of images.
+            steps: Number of batches to take. Defaults to all; of data of unknown length many are warned of.
 
         Raises:
             ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
             FloatingPointError: logits that are not finite.
         """
+        return self._logits_and_labels(iterate(x, y, batch_size, steps))
+
+    def _logits_and_labels(self, batches: Iterable[tuple]) -> tuple[np.ndarray, np.ndarray]:
+        """`predict_with_labels` of batches of (images, labels)."""
         logits, labels = [], []
-        for images, of_images in iterate(x, y, batch_size):
+        for images, of_images in batches:
             images = check_images(images, self.image_shape)
             labels.append(arguments.labels("labels", of_images, self.num_classes, len(images)))
             logits.append(np.asarray(self._members().predict_on_batch(images)))
@@ -115,11 +122,13 @@ class Ensemble(CheckedCalls):
         batch_size: int = EVALUATED_AT_ONCE,
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
+        *,
+        steps: int | None = None,
     ) -> float:
         """Fits the temperature on held-out data, sets it and returns it.
 
         Args:
-            x, y, batch_size: As in `predict_with_labels`: validation data, never the test set.
+            x, y, batch_size, steps: As in `predict_with_labels`: validation data, never the test set.
             temperature_applies_to: `"ensemble"` divides the pooled logits by T ("pool, then calibrate"; Rahaman and Thiery,
                 2021), `"members"` each member's before pooling, which is another thing where probabilities are averaged.
                 Defaults to what the model has.
@@ -127,7 +136,7 @@ class Ensemble(CheckedCalls):
                 `"estimate"`: the temperature fits the right ones then (`calibration.fit_temperature_under_noise`), where it
                 is the ensemble's. Defaults to labels that are right.
         """
-        member_logits, labels = self.predict_with_labels(x, y, batch_size)
+        member_logits, labels = self.predict_with_labels(x, y, batch_size, steps)
         return self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
 
     def calibrate_on(
@@ -138,6 +147,7 @@ class Ensemble(CheckedCalls):
         label_noise: float | str | None = None,
     ) -> float:
         """As `calibrate`, from what `predict_with_labels` gave."""
+        self._check_member_logits(member_logits)
         if temperature_applies_to is None:
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
@@ -158,8 +168,14 @@ class Ensemble(CheckedCalls):
 
     def pooled(self, member_logits, calibrated: bool = True) -> np.ndarray:
         """The ensemble's logits (n, K) from its members' (n, M, K), with or without the temperature."""
+        self._check_member_logits(member_logits)
         logits = ops.convert_to_tensor(member_logits, "float32")
         return ops.convert_to_numpy(self.average(logits) if calibrated else average(logits, self.average.averaging))
+
+    def _check_member_logits(self, member_logits) -> None:
+        expected, shape = (self.num_members, self.num_classes), np.shape(member_logits)
+        if len(shape) != 3 or shape[1:] != expected:
+            raise ValueError(f"`member_logits` must be (n, {expected[0]}, {expected[1]}), got shape {shape}.")
 
     # -- inference and serving -------------------------------------------------------------------------------------------
 
@@ -232,21 +248,22 @@ def check_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(images)
 
 
-def iterate(x, y=None, batch_size: int = EVALUATED_AT_ONCE):
-    """Batches of (images, labels), of arrays; or those of a dataset, less their sample weights."""
+def iterate(x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None):
+    """Batches of (images, labels), of arrays; or those of a dataset, less their weights. The first `steps` of them."""
+    data_checks.check_count("steps", steps)
     if y is not None:
         x, y = (values if hasattr(values, "shape") else np.asarray(values) for values in (x, y))
         if len(x) != len(y):
             raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
         starts = range(0, len(y), arguments.integer("batch_size", batch_size, least=1))
-        return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts)
+        return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts[:steps])
     expected = "`x` must be images beside labels `y`, or batches of (images, labels)"
     if hasattr(x, "shape"):
         raise ValueError(f"Labels are missing: {expected}, got images of shape {tuple(x.shape)} alone.")
     if isinstance(x, str) or not hasattr(x, "__iter__"):
         raise ValueError(f"{expected}, got {x!r}.")
-    data_checks.check_ends(x, "this", steps_name=None)
-    return map(_images_and_labels, x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x))
+    data_checks.check_ends(x, "this", steps=steps, steps_name=None)
+    return map(_images_and_labels, data_checks.batches_of(x, steps))
 
 
 def _images_and_labels(batch) -> tuple:

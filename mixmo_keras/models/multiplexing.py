@@ -95,7 +95,7 @@ class Multiplexing(Ensemble):
         return passes.logits() / np.float32(self.multiplexed_temperature)
 
     def predict_both_with_labels(
-        self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, seed: int = 0
+        self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, seed: int = 0, steps: int | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `predict_with_labels`, and in the same pass over the data the logits (n, K) of M images a pass.
 
@@ -104,6 +104,7 @@ class Multiplexing(Ensemble):
             y: Labels, if x is images.
             batch_size: Of images.
             seed: Draws who sits with whom, as in `predict_multiplexed`. Defaults to 0.
+            steps: Number of batches to take. Defaults to all.
 
         Returns:
             Logits of every member (n, M, K), labels (n,), and logits of M images a pass (n, K), without temperature.
@@ -112,11 +113,11 @@ class Multiplexing(Ensemble):
         passes = _Passes(self, batch_size, seed)
 
         def noted():
-            for images, labels in iterate(x, y, batch_size):
+            for images, labels in iterate(x, y, batch_size, steps):
                 yield images, labels
                 passes.add(np.asarray(images))  # which were found to be sound by now
 
-        member_logits, labels = self.predict_with_labels(noted())
+        member_logits, labels = self._logits_and_labels(noted())
         return member_logits, labels, passes.logits()
 
     def predict_passes(self, passes, batch_size: int = PASSES_AT_ONCE) -> np.ndarray:
@@ -165,11 +166,13 @@ class Multiplexing(Ensemble):
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
         multiplexed: bool | None = None,
+        *,
+        steps: int | None = None,
     ) -> float:
         """As `Ensemble.calibrate`, and `multiplexed_temperature` is fitted beside the temperature.
 
         Args:
-            x, y, batch_size, temperature_applies_to, label_noise: As in `Ensemble.calibrate`.
+            x, y, batch_size, temperature_applies_to, label_noise, steps: As in `Ensemble.calibrate`.
             multiplexed: Whether to fit `multiplexed_temperature` too, on images whose partners are drawn at random: 1/M
                 passes more. Defaults to whether the model can do it.
         """
@@ -178,8 +181,8 @@ class Multiplexing(Ensemble):
         elif arguments.boolean("multiplexed", multiplexed):
             self.check_multiplexed()
         if not multiplexed:
-            return super().calibrate(x, y, batch_size, temperature_applies_to, label_noise)
-        member_logits, labels, logits = self.predict_both_with_labels(x, y, batch_size)
+            return super().calibrate(x, y, batch_size, temperature_applies_to, label_noise, steps=steps)
+        member_logits, labels, logits = self.predict_both_with_labels(x, y, batch_size, steps=steps)
         temperature = self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
         self.calibrate_multiplexed_on(logits, labels, label_noise)
         return temperature
@@ -187,6 +190,8 @@ class Multiplexing(Ensemble):
     def calibrate_multiplexed_on(self, logits, labels, label_noise: float | str | None = None) -> float:
         """Fits `multiplexed_temperature` on logits (n, K) without temperature, as `predict_both_with_labels` gives them."""
         self.check_multiplexed()
+        if np.ndim(logits) != 2 or np.shape(logits)[1] != self.num_classes:
+            raise ValueError(f"`logits` must be (n, {self.num_classes}), got shape {np.shape(logits)}.")
         self.multiplexed_temperature = fit_temperature(logits, labels, label_noise)
         return self.multiplexed_temperature
 
@@ -246,5 +251,5 @@ def _batches_of_images(x):
     if isinstance(x, str) or not hasattr(x, "__iter__"):
         raise ValueError(f"`x` must be images, or batches of them, got {x!r}.")
     data_checks.check_ends(x, "predict_multiplexed", steps_name=None)
-    for batch in x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else x:
+    for batch in data_checks.batches_of(x):
         yield batch[0] if isinstance(batch, (tuple, list)) else batch

@@ -69,7 +69,7 @@ def export(
         raise ValueError(f"`model` must be a MixMo or a DeepEnsemble, got {model!r}.")
     arguments.instance("path", path, (str, os.PathLike), "the path of a folder")
     overwrite, verbose = arguments.boolean("overwrite", overwrite), arguments.boolean("verbose", verbose)
-    max_pixels = arguments.integer("max_pixels", max_pixels, least=1)
+    max_pixels = arguments.integer("max_pixels", max_pixels, least=1, most=decoding.COUNTED)
     card = arguments.instance("card", {} if card is None else card, Mapping, "a mapping of headings, or None")
     names = class_names_of(class_names, model.num_classes)
 
@@ -93,6 +93,12 @@ def class_names_of(class_names: Sequence[str] | None, num_classes: int) -> list[
     names = arguments.names("class_names", class_names)
     if len(names) != num_classes:
         raise ValueError(f"`class_names` has {len(names)} names for {num_classes} classes.")
+    arguments.different("class_names", names)
+    for name in names:
+        if not name.strip() or any("\ud800" <= letter <= "\udfff" for letter in name):  # of bytes that are no UTF-8
+            raise ValueError(
+                f"`class_names` must be texts that can be written in UTF-8 and aren't empty, got {name!r}."
+            )
     return names
 
 

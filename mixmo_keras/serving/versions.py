@@ -8,6 +8,11 @@ from pathlib import Path
 
 from mixmo_keras import files
 
+OF_SAVED_MODEL = {  # what TensorFlow, Keras and this package write into one
+    *("saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb", "debug"),
+    "model_card.md",
+}
+
 
 @contextlib.contextmanager
 def claimed(path: Path, overwrite: bool) -> Iterator[Path]:
@@ -45,9 +50,11 @@ def check(path: Path, overwrite: bool) -> None:
     if path.name.isdecimal() and path.exists():
         if not overwrite:
             raise FileExistsError(f"{path} exists. Choose another version, or pass overwrite=True to replace it.")
-        if not path.is_dir() or (any(path.iterdir()) and not (path / "saved_model.pb").is_file()):
+        found = {one.name for one in path.iterdir()} if path.is_dir() else {path.name}
+        if found and ("saved_model.pb" not in found or found - OF_SAVED_MODEL):
+            others = ", ".join(sorted(found - OF_SAVED_MODEL)[:3]) or "no saved_model.pb"
             raise ValueError(
-                f"`path` must be the folder of a SavedModel to be replaced, got {path}, which holds other files."
+                f"`path` must be the folder of a SavedModel to be replaced, got {path}, which holds other files ({others})."
             )
     folder = path.absolute().parent if path.name.isdecimal() else path.absolute()
     while not folder.exists():

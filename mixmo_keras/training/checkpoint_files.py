@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +13,11 @@ import numpy as np
 
 from mixmo_keras import files
 
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading such a file raises
+DAMAGED = (  # what reading such a file raises
+    *(OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, OverflowError),
+    *(RuntimeError, NotImplementedError),  # of a flipped bit that says it is encrypted, or packed in another way
+    *(TypeError, AttributeError),  # of a header that is JSON, and something else
+)
 
 
 @dataclasses.dataclass(frozen=True, order=True)

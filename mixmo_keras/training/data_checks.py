@@ -8,6 +8,8 @@ import itertools
 import math
 import operator
 import types
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -20,6 +22,7 @@ from mixmo_keras.training import losses
 
 BROKEN_PIXELS = "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
 SUM_TOLERANCE = 1e-2  # of float16
+MANY = 10_000  # batches after which data of unknown length are warned of
 _AT_ONCE = 1024  # rows that are looked at together: a mask of all would take a quarter of their memory
 
 
@@ -123,6 +126,26 @@ def check_ends(data, verb: str, kind: str = "", steps: int | None = None, steps_
         raise ValueError(f"The {kind}data never end: take some of the batches.")
     if number == math.inf:
         raise ValueError(f"The {kind}data never end, and `{verb}` would not either: pass `{steps_name}`.")
+
+
+def batches_of(data, steps: int | None = None) -> Iterator:
+    """The batches of a dataset, as NumPy arrays, or of anything else that can be iterated: all, or the first `steps`.
+
+    Warns where there are many and nothing tells whether they end: a filter, or a generator of Python's, can hide that.
+    """
+    batches = data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else iter(data)
+    is_list = hasattr(data, "__len__") and not is_dataset(data)  # which has a length that it may not know
+    if steps is not None or is_list or _num_batches(data) is not None:
+        yield from itertools.islice(batches, steps)
+        return
+    for number, batch in enumerate(batches):
+        if number == MANY:
+            warnings.warn(
+                f"More than {MANY:,} batches were taken of data whose end is not known: if they never end, take some of "
+                "them, or pass `steps`.",
+                stacklevel=2,
+            )
+        yield batch
 
 
 def _num_batches(data) -> float | None:

@@ -101,8 +101,16 @@ LINES = [
         lambda here: evaluate.main([str(here.folder)]),
         "error: There is no .*last.keras|name 0 datasets",
     ),
+    *[
+        Row(
+            f"evaluate.py --coverage {value}",
+            functools.partial(lambda value, here: evaluate.main([str(here.folder), "--coverage", value]), value),
+            r"`coverage` must be a number within \(0, 1\)",
+        )
+        for value in ("2", "0", "nan")
+    ],
     Row(
-        "evaluate.py --coverage 2",
+        "evaluate.py --coverage x",
         lambda here: evaluate.main([str(here.folder), "--coverage", "x"]),
         "invalid float value",
     ),
@@ -277,6 +285,18 @@ def header(content):
     return change
 
 
+def flipped(place, bits):
+    """Changes a byte of the first file's entry in a zip's directory, where its flags (6) and its packing (8) are."""
+
+    def change(path):
+        content = bytearray(path.read_bytes())
+        for signature, offset in ((b"PK\1\2", place + 2), (b"PK\3\4", place)):
+            content[content.index(signature) + offset] ^= bits
+        path.write_bytes(content)
+
+    return change
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:1000])
 
@@ -286,8 +306,22 @@ DAMAGED = r"All checkpoints in .* are damaged"
 FILES = [
     *[
         Row(f"config.json of {content}", with_file("config.json", content), r"config\.json .*damaged.*--fresh")
-        for content in ("[1]", "null", "3", "{", "", '"x"')
+        for content in ("[1]", "null", "3", "{", "", '"x"', '{"epochs_before": 3}', '{"epochs_before": [1, "x"]}')
     ],
+    Row(
+        "config.json of brackets in brackets",
+        with_file("config.json", '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"),
+        r"config\.json .*damaged.*--fresh",
+    ),
+    Row(
+        "log.csv of another header",
+        lambda here: logs.callbacks(here.folder, [{"epoch": 0.0, "loss": 1.0}]),
+        r"log\.csv is damaged, it lacks val_accuracy, val_loss: .*--fresh",
+    ),
+    Row(
+        "log.csv of a run that holds nothing out",
+        lambda here: logs.callbacks(here.folder, [{"epoch": 0.0}], False, False),
+    ),
     *[
         Row(f"metrics.json of {content}", finished_with(content), r"metrics\.json .*damaged")
         for content in ("[1]", "null", "{", "")
@@ -311,8 +345,13 @@ FILES = [
     Row("checkpoint of nothing", checkpoint(lambda path: path.write_bytes(b"")), DAMAGED),
     *[
         Row(f"checkpoint with the header {content}", checkpoint(header(content)), DAMAGED)
-        for content in ("{}", "[]", "null", "{", '{"dtypes": 3}', '{"dtypes": ["x"]}')
+        for content in (
+            *("{}", "[]", "null", "{", '{"dtypes": 3}', '{"dtypes": ["x"]}'),
+            *(json.dumps({"dtypes": ["float32"], "seconds": 1, "variables": bad}) for bad in ([3], [[3, 4]], [["a"]])),
+        )
     ],
+    Row("checkpoint that says it is encrypted", checkpoint(flipped(6, 1)), DAMAGED),
+    Row("checkpoint that is packed in another way", checkpoint(flipped(8, 99)), DAMAGED),
     Row("checkpoint that is sound", checkpoint(lambda path: None)),
     *[
         Row(

@@ -183,6 +183,12 @@ def link(target):
     return lambda path: os.symlink(target, path)
 
 
+def tiny_blocks(path):
+    path.write_bytes(GIF_BEGINS + b"\x21\xfe" + b"\1a" * (40 * decoding.MAX_BLOCKS) + b"\0" + GIF_ENDS)
+
+
+# a screen of a pixel; a frame of one
+GIF_BEGINS, GIF_ENDS = b"GIF89a\1\0\1\0\0\0\0", b",\0\0\0\0\1\0\1\0\x80\0\0\0\xff\xff\xff\2\2L\1\0;"
 UNREADABLE = "1 of 13 files .*can't be read.*cat/broken"
 FOLDERS = [
     Row("folder(text in .jpg)", with_file("broken.jpg", lambda path: path.write_text("no image")), UNREADABLE),
@@ -193,6 +199,9 @@ FOLDERS = [
     Row("folder(half a .bmp)", truncated(0.5, "broken.bmp"), UNREADABLE),
     Row("folder(half a .gif)", truncated(0.5, "broken.gif"), UNREADABLE),
     Row("folder(dangling link)", with_file("broken.png", link("nowhere.png")), UNREADABLE),
+    Row("folder(named pipe)", with_file("broken.png", os.mkfifo), f"{UNREADABLE}.*: it is no file"),
+    Row("folder(a device)", with_file("broken.png", link("/dev/zero")), f"{UNREADABLE}.*: it is no file"),
+    Row("folder(GIF of tiny blocks)", with_file("broken.gif", tiny_blocks), f"{UNREADABLE}.*more than the .* blocks"),
     Row("folder(link to itself)", with_file("broken.png", link("broken.png")), UNREADABLE),
     Row(
         "folder(a .webp that is called .jpg)",
@@ -241,7 +250,7 @@ def decoded(content: bytes, **options):
 
 INVALID = (tf.errors.InvalidArgumentError,)  # the one error that a graph can raise
 DECODED = [
-    Row(f"decode({content[:8]!r})", decoded(content), pattern, INVALID)
+    Row(f"decode({content[:16]!r}, {len(content):,} bytes)", decoded(content), pattern, INVALID)
     for content, pattern in [
         (b"", "Unknown image file format"),
         (b"no image", "Unknown image file format"),
@@ -250,7 +259,17 @@ DECODED = [
         (b"GIF89a", "Unknown image file format|GIF|pixels"),
         (b"BM", "Unknown image file format|BMP|pixels"),
         (b"RIFF\0\0\0\0WEBP", "Unknown image file format"),
+        (GIF_BEGINS + b"\x21\xfe" + b"\1a" * 2**19, "The GIF is in more than the 262,144 blocks"),
+        (GIF_BEGINS + b"\x21\xfe\0" * 2**18, "The GIF is in more than the 262,144 blocks"),
     ]
+]
+
+
+DECODED += integers(
+    "decode", "max_pixels", lambda here, value: decoding.decode(GIF_BEGINS + GIF_ENDS, 3, value), 4, below=0
+)
+DECODED += [
+    Row("decode(max_pixels=2**70)", decoded(b"", max_pixels=2**70), "`max_pixels` must be an integer from 1 to")
 ]
 
 

@@ -37,6 +37,12 @@ def photos(path):
     (path / "holiday.jpg").write_bytes(b"dear to somebody")
 
 
+def thesis(path):
+    path.mkdir()
+    for name in ("saved_model.pb", "thesis.docx"):
+        (path / name).write_bytes(b"dear to somebody")
+
+
 def spoiled(here):
     model = here.another_model()
     model.heads.dense.kernel.assign(model.heads.dense.kernel * NAN)
@@ -55,6 +61,11 @@ EXPORTS = [
         "export(over photos, overwrite)",
         existing(photos, overwrite=True),
         "must be the folder of a SavedModel to be replaced",
+    ),
+    Row(
+        "export(over a SavedModel and a thesis, overwrite)",
+        existing(thesis, overwrite=True),
+        "must be the folder of a SavedModel to be replaced, .*thesis.docx",
     ),
     Row("export(over photos)", existing(photos), "exists. Choose another version"),
     Row(
@@ -95,6 +106,17 @@ EXPORTS = [
         exporting("class_names"),
         [["a"], [*"abcdef"]],
         "`class_names` has . names for 5 classes",
+    ),
+    *anything_else(
+        "export",
+        "class_names",
+        exporting("class_names"),
+        [["a", "b", "c", "d", "caf\udce9"], ["a", "b", "c", "d", ""], ["a", "b", "c", "d", " "]],
+        "`class_names` must be texts that can be written in UTF-8",
+    ),
+    *anything_else("export", "class_names", exporting("class_names"), [[*"abcda"]], "`class_names` must be different"),
+    Row(
+        "export(max_pixels=2**70)", lambda here: exporting("max_pixels")(here, 2**70), "`max_pixels` must be an integer"
     ),
     *booleans("export", "overwrite", exporting("overwrite")),
     *booleans("export", "verbose", exporting("verbose")),
@@ -218,6 +240,10 @@ def http(content: bytes, status: str = "200 OK", length: int | None = None) -> b
     return head.encode() + content
 
 
+def redirect(place: str) -> bytes:
+    return http(b"").replace(b"200 OK\r\n", f"302 Found\r\nLocation: {place}\r\n".encode())
+
+
 def picture(here):
     path = here.folder / "image.png"
     Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(path)
@@ -250,10 +276,40 @@ ANSWERS = [
             *(b'{"predictions": []}', b'{"predictions": [1]}', b'{"predictions": [{}]}', b'{"predictions": {"a": 1}}'),
             *(
                 b'{"predictions": [' + ONE + b", " + ONE + b"]}",
-                b'{"predictions": [' + ONE[:-1] + b', "confidence": "x"}]}',
+                *(
+                    b'{"predictions": [' + ONE[:-1] + b", " + other + b"}]}"
+                    for other in (
+                        *(b'"confidence": ' + value for value in (b'"x"', b"NaN", b"7", b"true", b"-1")),
+                        *(b'"mutual_information": ' + value for value in (b"null", b'"x"', b"Infinity")),
+                        b'"class_name": "\\ud800"',
+                    )
+                ),
             ),
         ]
     ],
+    Row("predict(brackets in brackets)", answered(http(b"[" * 100_000)), KIND),
+    Row(
+        "predict(500, brackets in brackets)",
+        answered(http(b"[" * 100_000, "500 Oops")),
+        "error: The server answered 500",
+    ),
+    *[
+        Row(f"predict(redirected to {place})", answered(redirect(place)), "error: .*(302|answered 302)")
+        for place in ("ftp://127.0.0.1:1/a", "file:///etc/hostname")
+    ],
+    Row("predict(--url '')", lambda here: predict.main([picture(here), "--url", ""]), "error: --url must be the URL"),
+    Row(
+        "predict(--grpc '')",
+        lambda here: predict.main([picture(here), "--grpc", "", "--name", "m"]),
+        "error: --grpc must be an address",
+    ),
+    *anything_else(
+        "over_rest",
+        "timeout",
+        lambda here, value: predict.over_rest("http://127.0.0.1:1", [], timeout=value),
+        [float("nan"), -1, 0, "x", None, 1e30],
+        "`timeout` must be a positive number of seconds",
+    ),
     Row("predict(an answer)", answered(http(b'{"predictions": [' + ONE + b"]}"))),
     Row(
         "predict(503)",

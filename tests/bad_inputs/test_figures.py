@@ -1,6 +1,7 @@
 """What metrics, calibration and measures of uncertainty are given."""
 
 import numpy as np
+import tensorflow as tf
 from bad_inputs.harness import INF, NAN, Row, anything_else, check, choices, each, integers, numbers
 
 from mixmo_keras import calibration, corruptions, metrics
@@ -109,6 +110,16 @@ OPTIONS = [
     *integers("top_k_accuracy", "k", option(metrics.top_k_accuracy, "k", *NETWORK), 2, below=0),
     *integers("NLL_c", "seed", option(calibration.calibrated_negative_log_likelihood, "seed", *NETWORK), 2, below=-1),
     *numbers("ConformalSets.fit", "coverage", option(CONFORMAL, "coverage", *NETWORK), 0.9, [0, 1, -1, 2]),
+    *choices("ConformalSets", "method", lambda here, value: calibration.ConformalSets(value, 0.9, 0.5)),
+    *numbers("ConformalSets", "coverage", lambda here, value: calibration.ConformalSets("thr", value, 1), 0.9, [0, 1]),
+    *anything_else(
+        "ConformalSets",
+        "threshold",
+        lambda here, value: calibration.ConformalSets("thr", 0.9, value),
+        [NAN, -INF, "0.5", None],
+        "`threshold` must be a finite number, or infinity",
+    ),
+    Row("ConformalSets(threshold=inf)", lambda here: calibration.ConformalSets("thr", 0.9, INF)),
     *choices("ConformalSets.fit", "method", option(CONFORMAL, "method", *NETWORK)),
     *integers("ConformalSets.fit", "seed", option(CONFORMAL, "seed", *NETWORK), 2, below=-1),
     *numbers(
@@ -167,6 +178,69 @@ OPTIONS = [
 
 @each(OPTIONS)
 def test_options(row, here, record_property):
+    check(row, here, record_property)
+
+
+def updating(metric, labels=LABELS, logits=LOGITS, weights=None):
+    """A Keras metric that gets tensors with values, as `m.update_state(y, model(x))` has them."""
+
+    def call(here):
+        tensors = (tf.convert_to_tensor(values) for values in (labels, logits))
+        metric().update_state(*tensors, sample_weight=weights)
+
+    return call
+
+
+def of_label(value, dtype="float32"):
+    labels = LABELS.astype(dtype)
+    labels[1] = value
+    return labels
+
+
+SHARES = 0.9 * ONE_HOT + 0.02
+COUNT = len(LABELS)
+METRICS = {"Accuracy": metrics.Accuracy, "AURC": metrics.AreaUnderRiskCoverage}  # a mean, and one that keeps all rows
+WRONG_LABELS = {
+    "labels of 0.5": (of_label(0.5), "`y_true` must be integers from 0"),
+    "labels of NaN": (of_label(NAN), "`y_true` must be integers from 0"),
+    "labels of -1": (of_label(-1, "int64"), "`y_true` must be integers from 0"),
+    "a label for all": (LABELS[:1], f"`y_true` must be one for each image, got 1.* for {COUNT} images"),
+    "one-hot of NaN": (ONE_HOT * NAN, "`y_true` must be classes or rows of their shares"),
+}
+WRONG_WEIGHTS = {
+    "weights of -1": (np.full(COUNT, -1.0), "`sample_weight` must be finite numbers of at least 0"),
+    "weights of NaN": (np.full(COUNT, NAN), "`sample_weight` must be finite numbers of at least 0"),
+    "3 weights": (np.ones(3), f"`sample_weight` must be one for each image, got 3 for {COUNT} images"),
+}
+TENSORS = [
+    Row(f"{name}.update_state(tensors, {kind})", updating(metric, **{argument: value}), pattern)
+    for name, metric in METRICS.items()
+    for argument, wrong in (("labels", WRONG_LABELS), ("weights", WRONG_WEIGHTS))
+    for kind, (value, pattern) in wrong.items()
+]
+TENSORS += [
+    Row(
+        "Accuracy.update_state(tensors, NaN logits)",
+        updating(metrics.Accuracy, logits=LOGITS * NAN),
+        "`y_pred` must be fin",
+    ),
+    Row("Accuracy.update_state(tensors, shares)", updating(metrics.Accuracy, labels=SHARES)),
+    Row("Accuracy.update_state(tensors, a weight for all)", updating(metrics.Accuracy, weights=2.0)),
+    Row(
+        "Accuracy.update_state(NumPy labels of 0.5, tensor)",
+        lambda here: metrics.Accuracy().update_state(of_label(0.5), tf.constant(LOGITS)),
+        "`y_true` must be integers from 0",
+    ),
+    Row(
+        "Accuracy.update_state(in a graph, 3 weights)",
+        lambda here: tf.function(metrics.Accuracy().update_state)(tf.constant(LABELS), tf.constant(LOGITS), tf.ones(3)),
+        "`sample_weight` must be one for each image, got 3",
+    ),
+]
+
+
+@each(TENSORS)
+def test_tensors(row, here, record_property):
     check(row, here, record_property)
 
 

@@ -1,10 +1,13 @@
 """Data that models are trained on, evaluated on and asked about."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
-from bad_inputs.harness import INF, NAN, Row, anything_else, check, each, integers
+from bad_inputs.harness import INF, NAN, Row, anything_else, check, each, first_quickly, integers
 
 K = 5
+MEMBERS_OF_OTHERS = [(4, 2, 7), (4, 3, 5), (4, 5)]  # where (n, 2, 5) is expected
 ONE_HOT = np.eye(K, dtype="float32")[[0, 1, 2, 3, 4, 0, 1, 2]]
 
 
@@ -186,6 +189,13 @@ OTHER = [
     Row("predict(text)", lambda here: here.model.predict("cat.png", verbose=0), "must be"),
     Row("fit(text)", lambda here: here.another_model().fit("photos", verbose=0), "must be"),
     *anything_else(
+        "fit",
+        "initial_epoch",
+        fitting_with("initial_epoch"),
+        [-3, 1.5, None],
+        "`initial_epoch` must be an integer of at least",
+    ),
+    *anything_else(
         "fit", "epochs", fitting_with("epochs"), [0, -1, 1.5, "2", None, NAN], "`epochs` must be an integer"
     ),
     *anything_else(
@@ -212,6 +222,42 @@ OTHER = [
         [0, -1, 1.5, "4"],
         "`batch_size` must be an integer",
     ),
+    *integers("calibrate", "steps", lambda here, value: here.model.calibrate([here.data] * 2, steps=value), 1, 0, True),
+    *integers(
+        "predict_with_labels",
+        "steps",
+        lambda here, value: here.model.predict_with_labels(*here.data, steps=value),
+        1,
+        below=0,
+        none=True,
+    ),
+    *first_quickly(
+        integers(
+            "predict_both_with_labels",
+            "steps",
+            lambda here, value: here.model.predict_both_with_labels(*here.data, steps=value),
+            1,
+            below=0,
+            none=True,
+        )
+    ),
+    *[
+        Row(
+            f"{name}(logits {shape})",
+            functools.partial(call, shape),
+            rf"logits` must be \(n, .*5\), got shape \({shape[0]}, ",
+        )
+        for name, call, shapes in [
+            ("calibrate_on", lambda shape, here: here.model.calibrate_on(np.ones(shape), [0] * 4), MEMBERS_OF_OTHERS),
+            ("pooled", lambda shape, here: here.model.pooled(np.ones(shape)), MEMBERS_OF_OTHERS),
+            (
+                "calibrate_multiplexed_on",
+                lambda shape, here: here.model.calibrate_multiplexed_on(np.ones(shape), [0] * 4),
+                [(4, 7), (4, 2, 5)],
+            ),
+        ]
+        for shape in shapes
+    ],
     *integers("calibrate", "batch_size", lambda here, value: here.model.calibrate(*here.data, value), 4, below=0),
     *integers(
         "predict_with_labels",

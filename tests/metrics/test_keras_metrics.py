@@ -129,6 +129,25 @@ def test_in_evaluate(jit_compile):
     assert figures["error_auroc"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("metric", [metrics.NegativeLogLikelihood, metrics.AreaUnderRiskCoverage])
+@pytest.mark.parametrize("bad", ["fractional", "one-hot", "negative", "infinite"])
+def test_what_a_graph_cannot_refuse_makes_a_figure_nan(metric, bad):
+    labels, weights = LABELS.astype("float32"), np.ones(N, "float32")
+    if bad == "fractional":
+        labels[3] += 0.5
+    elif bad == "one-hot":
+        labels = np.eye(K, dtype="float32")[LABELS]
+        labels[3] = np.nan
+    else:
+        weights[3] = -1 if bad == "negative" else np.inf
+    one = metric()
+    update = tf.function(one.update_state)
+    update(tf.constant(LABELS), tf.constant(MEMBERS))
+    assert np.isfinite(float(one.result()))
+    update(tf.constant(labels), tf.constant(MEMBERS), tf.constant(weights))
+    assert np.isnan(float(one.result()))
+
+
 def test_more_images_than_the_capacity_are_nan():
     metric = metrics.ErrorAUROC(capacity=203)
     assert np.isfinite(streamed(metric, LABELS, MEMBERS))

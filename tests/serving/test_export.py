@@ -270,7 +270,7 @@ def test_exports_at_once_take_versions_of_their_own(tmp_path):
 def test_an_existing_version_is_kept_unless_told(tmp_path):
     network = tiny.model()
     network.export(tmp_path / "1")
-    marker = tmp_path / "1" / "marker"
+    marker = tmp_path / "1" / "assets.extra" / "marker"
     marker.touch()
     with pytest.raises(FileExistsError, match="overwrite=True to replace it"):
         network.export(tmp_path / "1")

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ NEEDED = {  # what KerasTuner reads of its files
     "oracle.json": ("ongoing_trials", "start_order", "end_order", "hyperparameters", "seed"),
     "trial.json": ("trial_id", "hyperparameters", "metrics", "score", "status"),
 }
+STATE = ("oracle.json", "tuner*.json")  # by which KerasTuner goes on
 OBJECTIVES = {"nll": ("val_loss", "min"), "accuracy": ("val_accuracy", "max")}
 TUNERS: dict[str, type[keras_tuner.Tuner]] = {
     "random": keras_tuner.RandomSearch,
@@ -50,10 +52,12 @@ def tuner(
         max_epochs: Maximum number of epochs that Hyperband gives a trial. Defaults to 10. The others take none: they give
             every trial the epochs that `search` is told.
         seed: Seed of the choice of trials.
-        fresh: Whether to start over.
+        fresh: Whether to start over: the folder is removed with all that an earlier search left in it. One that holds no
+            search is refused.
 
     Raises:
-        ValueError: arguments that are none, a damaged file of an earlier search, a chief or worker that lacks an address.
+        ValueError: arguments that are none, a damaged file of an earlier search, a folder that holds no search and would be
+            removed, a chief or worker that lacks an address.
     """
     arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
     arguments.choice("kind", kind, TUNERS)
@@ -70,8 +74,7 @@ def tuner(
     arguments.instance("hypermodel", hypermodel, MixMoHyperModel, "a search.MixMoHyperModel")
     folder, fresh = Path(folder), arguments.boolean("fresh", fresh)
     check_cluster()
-    if not fresh:
-        _check_project(folder)
+    (_check_removable if fresh else _check_project)(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
         made = _reporting(TUNERS[kind])(
             hypermodel,
@@ -104,10 +107,23 @@ def check_cluster() -> None:
 def _check_project(folder: Path) -> None:
     """Raises `ValueError` where a file of KerasTuner's in a search's folder is damaged: it would end in a traceback."""
     advice = "remove the folder, or start over with --fresh"
-    for path in sorted([*folder.glob("oracle.json"), *folder.glob("tuner*.json"), *folder.glob("trial_*/trial.json")]):
+    for path in sorted(path for pattern in (*STATE, "trial_*/trial.json") for path in folder.glob(pattern)):
         content = files.read_json_object(path, advice)
         if missing := [name for name in NEEDED.get(path.name, ()) if name not in content]:
             raise ValueError(f"{path} is damaged, it has no {', '.join(missing)}: {advice}.")
+
+
+def _check_removable(folder: Path) -> None:
+    """Raises `ValueError` where a folder that a fresh search would remove holds anything but a search."""
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    is_search = any(fnmatch(name, pattern) for name in found for pattern in STATE)
+    # trials alone are a search that was killed before it had a state
+    others = [name for name in found if not name.startswith("trial_")]
+    if others and not is_search:
+        raise ValueError(
+            f"`folder` must be that of a search to start over in, got {folder}, which would be removed and holds "
+            f"{', '.join(others[:3])}: pass a folder of its own."
+        )
 
 
 def score(trial) -> float | None:

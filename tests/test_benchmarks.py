@@ -167,10 +167,10 @@ def test_inference(run):
     ]
     single = figures["single network"]
     assert [*single[1:3], single[4]] == [1, 1, 1]
-    for milliseconds, ratio, _, speed, over_other in figures.values():
+    for milliseconds, ratio, _, speed, over_single in figures.values():
         assert is_quotient(ratio, milliseconds, single[0], rounding=0.005)
         assert speed == pytest.approx(2000 / milliseconds, rel=0.02, abs=1)
-        assert over_other == pytest.approx(1 / ratio, rel=0.02, abs=0.02)
+        assert over_single == pytest.approx(1 / ratio, rel=0.02, abs=0.02)
 
 
 @pytest.mark.slow
@@ -189,10 +189,10 @@ def test_inference_of_several_images_a_pass(run, tmp_path, monkeypatch):
         modes = ("ensemble pass M={}", "M={} images a pass")
         expected = [mode.format(m) for m in (2, 3, 4) for mode in modes]
         assert list(figures) == ["single network", *expected, "deep ensemble of 2"]
-        for name, (milliseconds, ratio, _, speed, over_other) in figures.items():
+        for name, (milliseconds, ratio, _, speed, over_single) in figures.items():
             images = int(name[2]) if batch == 1 and name.startswith("M=") else batch
             assert speed == pytest.approx(1000 * images / milliseconds, rel=0.02, abs=1)
-            assert over_other == pytest.approx(images / batch / ratio, rel=0.02, abs=0.02)
+            assert over_single == pytest.approx(images / batch / ratio, rel=0.02, abs=0.02)
 
 
 @pytest.mark.slow

@@ -184,14 +184,14 @@ BATCHES = {
 
 
 def updated(make, labels, logits, tensors: bool):
-    """The result after a batch of arrays, or of tensors as in `evaluate`, which must be NaN."""
+    """The result after a batch of arrays, or of tensors in a graph as in `evaluate`, which must be NaN."""
 
     def call(here):
         metric = make()
         if not tensors:
             metric.update_state(labels, logits)
             return metric.result()
-        metric.update_state(tf.constant(labels), tf.constant(logits, "float32"))
+        tf.function(metric.update_state)(tf.constant(labels), tf.constant(logits, "float32"))
         assert np.isnan(metric.result())
 
     return call

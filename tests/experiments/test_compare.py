@@ -126,7 +126,7 @@ def test_which_of_two_to_use_in_a_sentence(members, single, said):
 
 def test_what_counts_is_what_the_members_answer_together():
     """By the mean of their probabilities one member that is very sure of a wrong class counts no more than it can."""
-    model = tiny.model(num_classes=2, averaging="probabilities")
+    model = tiny.model(num_classes=2, num_members=3, averaging="probabilities")
     model.predict_with_labels = lambda test: (np.array([[[0.0, 9.0], [2.0, 0.0], [2.0, 0.0]]]), np.array([0]))
     assert comparison._answered_rightly(model, None).tolist() == [True]  # 0.59 of class 0; the mean of logits says 1
 

@@ -3,13 +3,16 @@
     python recipes/beyond.py digits --seeds 0 1 2                         a minute or two a run on one core
     python recipes/beyond.py digits --noise 0.4 --seeds 0 1 2             where 40 % of the labels are wrong
     python recipes/beyond.py cifar10 --seeds 0 1 2 --data-dir DATA        15 to 20 minutes a run
+    python recipes/beyond.py cifar10-10000 --data-dir DATA                10,000 images, 24 passes: 4 to 8 minutes a run
     python recipes/beyond.py digits --docs                                tables of docs/results.md, from what was kept
 
 All rows have the same images, network and rows a step. A step of SAM computes two gradients, so its rows train for half the
-epochs. Data and settings, and with the same --output-dir the runs of the same name, are those of noisy_labels.py.
+epochs. Data and settings, and with the same --output-dir the runs of the same name, are those of noisy_labels.py, but for
+those of the 10,000 images.
 """
 
 import argparse
+import dataclasses
 import functools
 
 import noisy_labels
@@ -17,7 +20,10 @@ import noisy_labels
 from mixmo_keras.experiments import gains, gains_command
 
 DOCS = noisy_labels.DOCS
-SETTINGS = noisy_labels.SETTINGS
+SETTINGS = {
+    **noisy_labels.SETTINGS,
+    "cifar10-10000": dataclasses.replace(noisy_labels.SETTINGS["cifar10"], train_images=10_000, epochs=12),
+}
 TRIVIAL = dict(policy="trivial_augment")
 MEAN = dict(average_from=0.75)
 MIXMO = dict(method="cut_mixmo")

@@ -43,6 +43,7 @@ ROWS = {
     "two networks": gains.Row(dict(method="single"), networks=2),
     "two networks + CutMix": gains.Row(dict(method="single", **CUTMIX), networks=2),
     "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine")),
+    "MIMO, ρ = 0.5": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", input_repetition=0.5)),
     "Linear-MixMo": gains.Row(dict(method="linear_mixmo")),
     "Cut-MixMo": gains.Row(dict(method="cut_mixmo")),
     "Cut-MixMo, ρ = 0.5": gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),

@@ -52,18 +52,27 @@ Figures = dict[str, float | None]  # by title
 class Row:
     """A method: the settings that it changes in a recipe, and of how many networks it is a deep ensemble.
 
-    One whose steps cost more than others' trains for a share of the epochs.
+    One whose steps cost more than others' trains for a share of the epochs. The rate is a factor of the learning rate.
     """
 
     changes: Mapping[str, Any]
     networks: int = 1
     share_of_epochs: float = 1.0
+    rate: float = 1.0
 
 
 def recipes(row: Row, name: str, base: Recipe, seed: int) -> list[Recipe]:
-    """The runs of a row for one seed, which is also that of the data: of the choice of images and of wrong labels."""
+    """The runs of a row for one seed, which is also that of the data: of the choice of images and of wrong labels.
+
+    Raises:
+        ValueError: the row has a rate, and the recipe no learning rate that it is a factor of.
+    """
     epochs = round(base.epochs * row.share_of_epochs)
     base = dataclasses.replace(base, data_seed=seed, epochs=epochs, **row.changes)
+    if row.rate != 1:
+        if base.learning_rate is None:
+            raise ValueError(f"the rate of {name!r} is a factor of the recipe's learning_rate, which is None.")
+        base = dataclasses.replace(base, learning_rate=row.rate * base.learning_rate)
     folder = f"{base.output_dir}/{name.replace(' ', '_')}"
     seeds = [seed + LATER_NETWORKS * network for network in range(row.networks)]
     return [dataclasses.replace(base, seed=one, output_dir=folder) for one in seeds]

@@ -134,6 +134,16 @@ def test_a_deep_ensemble_takes_the_networks_of_its_single_row():
     assert two[1].folder.parent == one[0].folder.parent
 
 
+def test_a_rows_rate_is_a_factor_of_the_learning_rate():
+    base = noisy_labels.SETTINGS["digits"]
+    slower = gains.Row(dict(method="single"), rate=0.2)
+    assert gains.recipes(slower, "slower", base, 0)[0].learning_rate == pytest.approx(0.2 * base.learning_rate)
+    with pytest.raises(
+        ValueError, match="the rate of 'slower' is a factor of the recipe's learning_rate, which is None"
+    ):
+        gains.recipes(slower, "slower", dataclasses.replace(base, learning_rate=None), 0)
+
+
 def test_a_row_whose_steps_cost_twice_trains_for_half_the_epochs():
     plain, sharp = (
         gains.recipes(beyond.ROWS[name], name, beyond.SETTINGS["digits"], 0)[0].resolved()

@@ -92,7 +92,31 @@ def of_hub(name: str, **backbone) -> Callable[[], keras.Model]:
     return build
 
 
+# small backbones of keras_hub, of which all but the EfficientNet are also told the shape of an image
 IMAGE = dict(image_shape=(32, 32, 3))
+RESNET = dict(
+    input_conv_filters=[64],
+    input_conv_kernel_sizes=[7],
+    stackwise_num_filters=[64, 64],
+    stackwise_num_blocks=[1, 1],
+    stackwise_num_strides=[1, 2],
+    block_type="basic_block",
+)
+EFFICIENT_NET = dict(
+    stackwise_kernel_sizes=[3, 3],
+    stackwise_num_repeats=[1, 2],
+    stackwise_input_filters=[8, 8],
+    stackwise_output_filters=[8, 16],
+    stackwise_expansion_ratios=[1, 4],
+    stackwise_squeeze_and_excite_ratios=[0.0, 0.25],
+    stackwise_strides=[1, 2],
+    stackwise_block_types=["fused", "unfused"],
+    stackwise_force_input_filters=[0, 0],
+    stackwise_nores_option=[False, False],
+    width_coefficient=1.0,
+    depth_coefficient=1.0,
+)
+VIT = dict(patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
 MODELS: dict[str, Callable[[], keras.Model]] = {
     "own": own,
     "Sequential": sequential,
@@ -115,31 +139,8 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     },
     "Xception": of_keras("Xception", 71),
     "InceptionV3": of_keras("InceptionV3", 75),
-    "keras_hub ResNet": of_hub(
-        "ResNet",
-        image_shape=(32, 32, 3),
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-    ),
-    "keras_hub EfficientNet": of_hub(
-        "EfficientNet",
-        stackwise_kernel_sizes=[3, 3],
-        stackwise_num_repeats=[1, 2],
-        stackwise_input_filters=[8, 8],
-        stackwise_output_filters=[8, 16],
-        stackwise_expansion_ratios=[1, 4],
-        stackwise_squeeze_and_excite_ratios=[0.0, 0.25],
-        stackwise_strides=[1, 2],
-        stackwise_block_types=["fused", "unfused"],
-        stackwise_force_input_filters=[0, 0],
-        stackwise_nores_option=[False, False],
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-    ),
+    "keras_hub ResNet": of_hub("ResNet", **RESNET, **IMAGE),
+    "keras_hub EfficientNet": of_hub("EfficientNet", **EFFICIENT_NET),
     "keras_hub VGG": of_hub("VGG", stackwise_num_repeats=[1, 1], stackwise_num_filters=[8, 8], **IMAGE),
     "keras_hub CSPNet": of_hub(
         "CSPNet",
@@ -155,7 +156,7 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         block_ratio=[1.0],
         expand_ratio=[1.0],
     ),
-    "keras_hub ViT": of_hub("ViT", patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, **IMAGE),
+    "keras_hub ViT": of_hub("ViT", **VIT, **IMAGE),
 }
 
 

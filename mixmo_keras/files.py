@@ -113,7 +113,7 @@ def read_json_object(
     """
     try:
         content = json.loads(Path(path).read_text(), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # of brackets in brackets
+    except (ValueError, RecursionError) as error:  # nested too deeply
         raise ValueError(f"{path} is damaged, no JSON ({error}): {advice}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged, it holds {content!r:.40} and no object: {advice}.")

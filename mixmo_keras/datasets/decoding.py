@@ -17,9 +17,8 @@ HEADER = 32  # bytes, within which PNG and BMP have their sizes
 
 PNG, JPEG, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 GIF_EXTENSION, GIF_FRAME = 0x21, 0x2C
-MAX_BLOCKS = (
-    2**18
-)  # of a GIF up to the end of its first frame: 67 MB where they are full; a file may be all tiny blocks
+# of a GIF up to the end of its first frame: 67 MB where they are full; a file may be all tiny blocks
+MAX_BLOCKS = 2**18
 DOUBLINGS = 6  # of the blocks that an iteration passes
 
 

@@ -135,8 +135,8 @@ def _of_members(figures) -> str | None:
     return f"The ensemble {'helps' if gain['mean'] > 0 else 'does harm'}: {points}."
 
 
-def over_other(figures: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float]:
-    """How much more accurate than another network, and the standard error: image by image, where both say so."""
+def accuracy_gain(figures: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float]:
+    """How much more accurate these figures are than the other, and its standard error: image by image, where both say so."""
     ours, theirs = answers.right_answers(figures), answers.right_answers(other)
     if ours is not None and theirs is not None and len(ours) == len(theirs):
         difference = ours.astype("float64") - theirs
@@ -150,7 +150,7 @@ def over_other(figures: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[fl
 
 
 def _of_other(figures, name: str, other_figures: Mapping[str, Any]) -> str:
-    gain, error = over_other(figures, other_figures)
+    gain, error = accuracy_gain(figures, other_figures)
     points = f"{100 * abs(gain):.1f} ± {100 * error:.1f} points"
     other = f"{name} ({other_figures['ensemble']['accuracy']:.1%})"
     if not is_sure(gain, error):
@@ -256,16 +256,14 @@ def _on_classes(figures) -> str | None:
 def _on_members(figures, run: Run | None) -> str | None:
     if run is None or len(figures["members"]) == 1:
         return None
+    if run.single is None and not run.settings:
+        return None
     if run.single is None:
         return (
-            None
-            if not run.settings
-            else (
-                "Whether a single network does as well isn't known here: train one on the same data for as many epochs "
-                "(--method single), and the next report says it."
-            )
+            "Whether a single network does as well isn't known here: train one on the same data for as many epochs "
+            "(--method single), and the next report says it."
         )
-    gain, error = over_other(figures, run.single)
+    gain, error = accuracy_gain(figures, run.single)
     if not is_sure(gain, error):
         return "The single network is simpler; use it unless uncertainty or wrong labels are what members are for here."
     if gain > 0:

@@ -208,20 +208,14 @@ OTHER = [
         [0, -1, 1.5, "4"],
         "`steps_per_epoch` must be an integer",
     ),
-    *anything_else(
-        "evaluate",
-        "batch_size",
-        lambda here, value: here.model.evaluate(*here.data, value, verbose=0),
-        [0, -1, 1.5, "4"],
-        "`batch_size` must be an integer",
-    ),
-    *anything_else(
-        "predict",
-        "batch_size",
-        lambda here, value: here.model.predict(here.data[0], value, verbose=0),
-        [0, -1, 1.5, "4"],
-        "`batch_size` must be an integer",
-    ),
+    *[
+        row
+        for of, call in (
+            ("evaluate", lambda here, value: here.model.evaluate(*here.data, value, verbose=0)),
+            ("predict", lambda here, value: here.model.predict(here.data[0], value, verbose=0)),
+        )
+        for row in anything_else(of, "batch_size", call, [0, -1, 1.5, "4"], "`batch_size` must be an integer")
+    ],
     *integers("calibrate", "steps", lambda here, value: here.model.calibrate([here.data] * 2, steps=value), 1, 0, True),
     *integers(
         "predict_with_labels",

@@ -90,7 +90,7 @@ def test_whether_members_help(gain, said):
 
 def test_the_single_network_beside_it_image_by_image():
     ours, single = figures(right=80), figures(right=70)
-    gain, error = summary.over_other(ours, single)
+    gain, error = summary.accuracy_gain(ours, single)
     assert (gain, error) == (pytest.approx(0.1), pytest.approx(np.sqrt(0.1 * 0.9 / 99)))  # ten of a hundred differ
     run = Run(single=single)
     assert "10.0 ± 3.0 points more accurate than the single network that was trained alike (70.0%)." in (
@@ -102,7 +102,7 @@ def test_the_single_network_beside_it_image_by_image():
     )
     assert any("Use the single network" in line for line in summary.advice(single, Run(single=ours)))
     del single["answers"]["right"]  # of an earlier version: less sure
-    assert summary.over_other(ours, single)[1] == pytest.approx(np.sqrt((0.8 * 0.2 + 0.7 * 0.3) / 100))
+    assert summary.accuracy_gain(ours, single)[1] == pytest.approx(np.sqrt((0.8 * 0.2 + 0.7 * 0.3) / 100))
 
 
 @pytest.mark.parametrize(

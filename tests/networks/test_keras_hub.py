@@ -1,5 +1,6 @@
 """keras_hub's backbones as they are: cut, trained a step, saved and loaded. Importing keras_hub takes seconds: all slow."""
 
+import conversions
 import keras
 import numpy as np
 import pytest
@@ -19,38 +20,15 @@ def models():
 
 
 def vit(models, **options):
-    small = dict(image_shape=SHAPE, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32)
-    return models.ViTBackbone(**small | options)
+    return models.ViTBackbone(**conversions.VIT | conversions.IMAGE | options)
 
 
 def resnet(models, **options):
-    small = dict(
-        image_shape=(None, None, 3),
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-    )
-    return models.ResNetBackbone(**small | options)
+    return models.ResNetBackbone(image_shape=(None, None, 3), **conversions.RESNET | options)
 
 
 def efficient(models):
-    return models.EfficientNetBackbone(
-        stackwise_kernel_sizes=[3, 3],
-        stackwise_num_repeats=[1, 2],
-        stackwise_input_filters=[8, 8],
-        stackwise_output_filters=[8, 16],
-        stackwise_expansion_ratios=[1, 4],
-        stackwise_squeeze_and_excite_ratios=[0.0, 0.25],
-        stackwise_strides=[1, 2],
-        stackwise_block_types=["fused", "unfused"],
-        stackwise_force_input_filters=[0, 0],
-        stackwise_nores_option=[False, False],
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-    )
+    return models.EfficientNetBackbone(**conversions.EFFICIENT_NET)
 
 
 def pooled(features):

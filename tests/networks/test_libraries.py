@@ -2,6 +2,7 @@
 
 import random
 
+import conversions
 import keras
 import numpy as np
 import pytest
@@ -85,15 +86,7 @@ def test_a_network_that_begins_anew_has_encoders_of_their_own():
 def test_a_preset_of_keras_hub(tmp_path, capsys):
     """A folder as `save_to_preset` writes it, of a classifier of seven other classes."""
     keras_hub = pytest.importorskip("keras_hub")
-    network = keras_hub.models.ResNetBackbone(
-        image_shape=(None, None, 3),
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-    )
+    network = keras_hub.models.ResNetBackbone(image_shape=(None, None, 3), **conversions.RESNET)
     converter = keras_hub.layers.ResNetImageConverter(image_size=(48, 48), scale=1 / 255)
     preprocessor = keras_hub.models.ResNetImageClassifierPreprocessor(image_converter=converter)
     classifier = keras_hub.models.ResNetImageClassifier(network, num_classes=7, preprocessor=preprocessor)

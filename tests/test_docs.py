@@ -15,8 +15,9 @@ from mixmo_keras.networks.backbones import names
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = [  # index.md shows what README.md does
-    pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem == "index"))
+SLOW = ("index", "evaluation", "multiplexing", "search")  # the first shows what README.md does
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem in SLOW))
     for page in PAGES
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
 ]

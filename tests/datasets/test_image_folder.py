@@ -105,6 +105,7 @@ def test_what_is_no_dataset(folder, tmp_path):
             datasets.info(str(broken))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_recipe(folder, tmp_path, capsys):
     arguments = [f"{folder}@8", "--backbone", "tiny_4", "--epochs", "1", "--batch-size", "64", "--crop", "whole"]

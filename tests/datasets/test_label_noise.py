@@ -128,6 +128,7 @@ def test_streamed_images_keep_their_wrong_labels(reorderable):
     assert (epochs[0] != epochs[1]) == reorderable  # without memory to shuffle in, others come as they are
 
 
+@pytest.mark.slow
 def test_labels_that_people_gave():
     """CIFAR-10N as TFDS mocks it: the right labels beside people's, both in the same order, in any size."""
     with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:

@@ -81,6 +81,7 @@ def test_neighbours_are_spread_as_by_chance():
     assert steps.mean() == pytest.approx((num_images + 1) / 3, abs=5 * sd)
 
 
+@pytest.mark.slow
 def test_every_image_comes_to_every_place():
     """Counts of (image, place) over N permutations: Σ(count − N/n)²·n/N·(n − 1)/n is χ² of (n − 1)² degrees of freedom."""
     num_images, count = 50, 1000
@@ -147,6 +148,7 @@ def check_uncorrelated(pairs):
     assert np.abs(scores).max() < 5
 
 
+@pytest.mark.slow
 def test_batches_of_a_sorted_folder_are_uniform_draws(folder):
     dataset = datasets.load(f"{folder}@4", "train")
     in_order = [int(numbers_of(*(part[None] for part in item))[0]) for item in dataset.as_numpy_iterator()]
@@ -182,6 +184,7 @@ def test_streamed_images_come_in_the_order_of_those_from_memory(folder):
     assert (epochs_of(dataset, 2) == epochs_of(dataset, 2, memory=2**30)).all()
 
 
+@pytest.mark.slow
 def test_random_parts_of_a_folder_follow_from_the_image_and_the_epoch(tmp_path):
     for name in ("dark", "light"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -312,6 +315,7 @@ def test_splits_read_from_files_are_disjoint(data_dir):
     assert not read["train+validation"] & read["test"]
 
 
+@pytest.mark.slow
 def test_images_in_files_keep_their_indices_in_every_order(data_dir):
     """What a random part is drawn by: a larger buffer moves images, and leaves each its index."""
     dataset = datasets.tensorflow_dataset("scattered_images", SPLITS, size=(16, 16)).load("train", data_dir, True)
@@ -346,6 +350,7 @@ def test_what_stands_for_files_is_read_in_its_own_order(monkeypatch):
 # -- anything else -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_made_of_a_reorderable_dataset_is_an_ordinary_one(folder):
     dataset = datasets.load(f"{folder}@4", "train")
     assert isinstance(dataset, tf.data.Dataset)

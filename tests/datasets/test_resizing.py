@@ -141,6 +141,7 @@ def test_training_batches_of_parts_follow_from_seed_and_epoch_alone():
             datasets.batches(dataset, 4, **options)
 
 
+@pytest.mark.slow
 def test_files_are_served_as_they_are_trained_on(tmp_path):
     """Of a folder's images, of whatever size, `serving_bytes` gives what the model says of `datasets.load`."""
     for name, value in (("dark", 60), ("light", 200)):

@@ -136,6 +136,7 @@ def test_data_files_are_installed_with_the_package():
     assert there == listed
 
 
+@pytest.mark.slow
 def test_a_single_network_without_anything_fitted(tmp_path):
     evaluated = evaluation.evaluate(tiny.model(num_members=1), TEST, NAMES)
     figures = evaluated.figures

@@ -37,6 +37,7 @@ def test_figures(model, evaluated):
     assert min(speed["ensemble"], speed["multiplexed"], speed["ratio"]) > 0
 
 
+@pytest.mark.slow
 def test_report(evaluated):
     table = report.table(evaluated.figures)
     assert "2 images a pass, T = " in table

@@ -71,6 +71,7 @@ def test_a_temperature_that_is_not_applied_is_not_saved(tmp_path, capsys):
     assert keras.models.load_model(file).temperature == 1.0
 
 
+@pytest.mark.slow
 def test_other_images_are_brought_to_the_models_size(runs):
     with tfds.testing.mock_data(num_examples=30), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
@@ -84,6 +85,7 @@ def test_other_images_are_brought_to_the_models_size(runs):
     }
 
 
+@pytest.mark.slow
 def test_cifar_10_c_by_tfds(tmp_path):
     model = mixmo_keras.CutMixMo("tiny_4", num_classes=10)
     model.save(tmp_path / "model.keras")
@@ -103,6 +105,7 @@ def test_cifar_10_c_by_tfds(tmp_path):
         datasets.corrupted_versions("digits")
 
 
+@pytest.mark.slow
 def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
     for run in runs:
         main(run)
@@ -132,6 +135,7 @@ def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
         main("--compare", runs[0], other, "--output-dir", tmp_path / "no")
 
 
+@pytest.mark.slow
 def test_the_labels_that_a_run_learned_from(runs, tmp_path):
     folder, settings = tmp_path / "run", json.loads((runs[0] / "config.json").read_text())
     settings |= dict(train_images=100, label_noise=0.5, data_seed=4)

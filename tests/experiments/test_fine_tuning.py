@@ -122,6 +122,7 @@ def test_a_run_goes_on_only_as_the_file_that_it_began_as(tmp_path):
     assert results.check_folder(recipe) == []
 
 
+@pytest.mark.slow
 def test_a_report_says_whether_the_classifier_was_improved(tmp_path):
     """By the file that the run began as, while that is the same."""
     mine = classifier(tmp_path)
@@ -196,6 +197,7 @@ def test_a_run_on_the_architecture_of_a_library(tmp_path, monkeypatch):
     assert "keras:MobileNet" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_a_pilot_from_a_classifier(tmp_path, capsys):
     mine = classifier(tmp_path)

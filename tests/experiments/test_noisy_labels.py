@@ -172,6 +172,7 @@ def test_what_helps_beyond_the_papers_is_put_into_the_results(tmp_path, monkeypa
         beyond.main(["digits", "--docs", "--keep"])
 
 
+@pytest.mark.slow
 def test_accuracy_beside_images_per_second(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(noisy_labels, "DOCS", tmp_path)
     (tmp_path / "figures").mkdir()

@@ -194,6 +194,7 @@ def run(tmp_path, lines, **options):
     )
 
 
+@pytest.mark.slow
 def test_runs_and_goes_on(tmp_path):
     lines: list[str] = []
     found = run(tmp_path, lines)

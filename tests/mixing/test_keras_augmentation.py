@@ -127,6 +127,7 @@ def steps_of_training(layer, **options) -> list[np.ndarray]:
     return model.get_weights()
 
 
+@pytest.mark.slow
 def test_a_model_trains_with_them_and_repeats():
     first, again = (steps_of_training(layers.RandomRotation(0.2, seed=seed)) for seed in (1, 2))
     assert tiny.equal_weights(first, again)

@@ -208,7 +208,8 @@ def test_compiled_masks_are_the_eager_ones(size):
 SOME = ("cutmix", "cow", "fmix")  # a box, smoothed noise, noise by its frequencies
 
 
-@pytest.mark.parametrize("which", [SOME, pytest.param(tuple(ALL), marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [SOME, tuple(ALL)], ids=["some", "all"])
 def test_masks_compile_with_their_draws(which):
     share = np.linspace(0.1, 0.9, 6, dtype="float32")
 
@@ -229,6 +230,7 @@ def test_masks_compile_with_their_draws(which):
             assert once[mask].max() <= 1
 
 
+@pytest.mark.slow
 def test_the_number_of_rows_may_be_a_tensor():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow's graphs have dynamic shapes")

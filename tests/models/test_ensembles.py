@@ -73,6 +73,7 @@ def without_preprocessing(config):
     return [without_preprocessing(one) for one in config] if isinstance(config, list) else config
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_files_of_earlier_versions(tmp_path):
     """Backbones had no preprocessing."""

@@ -555,6 +555,7 @@ def test_unmixed_to_the_end_training_is_inference():
     close(batch.loss_weights, np.ones((8, 3)))
 
 
+@pytest.mark.slow
 def test_probability_as_a_function_of_progress():
     choice = Mixing(probability=falling)
     assert [float(choice.mask_probability(p)) for p in (-1.0, 0.0, 0.25, 1.0)] == [1, 1, 0.75, 0]

@@ -383,6 +383,7 @@ def test_weights_of_another_number_of_members_are_refused(tmp_path):
 # -- Keras' options ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_any_optimizer_loss_and_metrics():
     model = tiny.model()
     model.compile(

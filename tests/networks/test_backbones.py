@@ -294,10 +294,8 @@ def test_a_vit_with_token_and_factors_against_numpy():
     np.testing.assert_allclose(core(features.astype("float32")), expected, rtol=1e-3, atol=1e-4)
 
 
-_slow = (pytest.param(options, marks=pytest.mark.slow) for options in ({}, dict(pool="token"), dict(layer_scale=0.1)))
-
-
-@pytest.mark.parametrize("options", [DEIT, *_slow])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [DEIT, {}, dict(pool="token"), dict(layer_scale=0.1)])
 @pytest.mark.usefixtures("eagerly")
 def test_a_vit_trains_saves_and_fuses(options, tmp_path):
     parts = backbones.vit("tiny", 4, tiny.SHAPE, seed=0, depth=1, drop_path=0.2, **options)

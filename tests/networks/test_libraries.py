@@ -57,6 +57,7 @@ def test_weights_that_are_new_follow_from_the_seed():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_a_pretrained_network_becomes_members_with_heads_of_their_own(random_weights, capsys):
     options = dict(num_members=2, batch_repetitions=2, seed=0)
     model = mixmo_keras.from_classifier("keras:MobileNet", num_classes=3, input_shape=SHAPE, **options)

@@ -225,6 +225,7 @@ def check_two_steps(ensemble, images):
     assert int(ensemble.step_counter) == 2
 
 
+@pytest.mark.slow
 def test_a_cut_of_ones_own_choice_in_an_application():
     model = application("MobileNet")
     parts = backbones.split(model, "conv1_relu")

@@ -216,6 +216,7 @@ def test_onnx_of_several_images_a_pass(tmp_path, averaging):
         np.testing.assert_allclose(logits, network.predict_multiplexed(images), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_litert(tmp_path):
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")

@@ -148,11 +148,10 @@ def averaged(tmp_path_factory):
 
 
 # killed in an epoch, at its end, and in validation, where the averaged weights are in the model
-_moments = [{"step": 1}, {"step": 10}, {"step": 15}, {"epoch": 0}, {"epoch": 2}]
-_moments = [pytest.param(when, marks=pytest.mark.slow) for when in _moments]
-
-
-@pytest.mark.parametrize("when", [dict(step=8), *_moments])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "when", [dict(step=1), dict(step=8), dict(step=10), dict(step=15), dict(epoch=0), dict(epoch=2)]
+)
 def test_averaged_weights_and_statistics_of_a_killed_run(when, tmp_path, averaged):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupt(die, **when), ema=True)

@@ -131,7 +131,9 @@ def test_adam_gathers_its_averages_while_the_core_is_frozen():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("dies_after", [1, 3])  # in a frozen epoch, in the free one behind it
+@pytest.mark.parametrize(
+    "dies_after", [1, pytest.param(3, marks=pytest.mark.slow)]
+)  # in a frozen epoch, in the free one behind it
 def test_a_killed_run_goes_on_frozen_or_free_as_it_was(tmp_path, dies_after):
     def run(folder, *callbacks):
         model, watching = compiled("AdamW", FineTuning(0.5, 1), sharpness=SAM(0.1), use_ema=True), Watching()

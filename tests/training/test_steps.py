@@ -76,6 +76,7 @@ def test_frozen_weights_stay():
     assert not tiny.equal_weights(encoders, model.encoders.get_weights())
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_of_different_draws():
     model = start(compiled=dict(optimizer=dict(gradient_accumulation_steps=2)))
     before = values(model)
@@ -107,7 +108,7 @@ def plainly_trained():
     return model.get_weights()
 
 
-@pytest.mark.parametrize("count", [3, 9])
+@pytest.mark.parametrize("count", [pytest.param(3, marks=pytest.mark.slow), 9])
 def test_steps_per_execution_changes_nothing(count, plainly_trained):
     model = tiny.model(learning_rate=None)
     model.compile(steps_per_execution=count)  # of four steps an epoch
@@ -134,7 +135,8 @@ def losses_in_float32():
 
 
 # float16 has loss scaling besides
-@pytest.mark.parametrize("dtype", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(dtype, losses_in_float32, tmp_path):
     model, losses = trained_in(dtype)
     assert {w.dtype for w in model.trainable_weights} == {"float32"}

@@ -131,6 +131,7 @@ class Stop(keras.callbacks.Callback):
         self.model.stop_training = epoch == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_early_ends_with_the_averages():
     model, watch = compiled(), Watch()
     fit(model, mixmo_keras.SwapAveragedWeights(), watch, Stop(), epochs=9)
@@ -161,6 +162,7 @@ def test_without_averages_nothing_is_kept_and_the_callback_says_so():
 
 
 # float16 has an optimizer within its optimizer, bfloat16 has not
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_in_mixed_precision(dtype, tmp_path):
     model = mixmo_keras.CutMixMo(
@@ -175,6 +177,7 @@ def test_in_mixed_precision(dtype, tmp_path):
     assert tiny.equal_weights(keras.models.load_model(tmp_path / "model.keras"), model)
 
 
+@pytest.mark.slow
 def test_the_mean_since_a_share_of_training(tmp_path):
     """After 0.4 of fifteen steps: before, the average is the weights as they are."""
     model, watch = tiny.model(learning_rate=None), Watch()
@@ -209,6 +212,7 @@ def test_the_mean_under_two_replicas():
     assert tiny.script("mean_under_replicas.py").endswith("done\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras' way of seeing the end
 def test_the_mean_is_of_the_steps_that_this_optimizer_averaged():

@@ -26,19 +26,20 @@ DOCS = noisy_labels.DOCS
 IN_CLASSIFIERS = "fine_tuning-cifar10-0"
 COLUMNS_IN_CLASSIFIERS = ("accuracy %", "stopped early %", "NLL", "NLL, calibrated", "ECE, calibrated", "AURC")
 RATE = 1.0  # of the learning rate that trained the classifier
+APART = dict(input_repetition=0.0)  # the default of members that begin as a classifier is 0.5
 CLASSIFIER, SECOND = "the classifier", "deep ensemble with a second network"
 ROWS = {
     CLASSIFIER: gains.Row(dict(method="single")),
     "single, further": gains.Row(dict(method="single")),
     "single, further at a fifth of the rate": gains.Row(dict(method="single"), rate=0.2),
     "single + CutMix": gains.Row(dict(method="single", **noisy_labels.CUTMIX)),
-    "Cut-MixMo": gains.Row(dict(method="cut_mixmo")),
+    "Cut-MixMo": gains.Row(dict(method="cut_mixmo", **APART)),
     "Cut-MixMo, ρ = 0.5": gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
-    "Linear-MixMo": gains.Row(dict(method="linear_mixmo")),
-    "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine")),
+    "Linear-MixMo": gains.Row(dict(method="linear_mixmo", **APART)),
+    "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", **APART)),
     "MIMO, ρ = 0.5": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", input_repetition=0.5)),
     "single, further at a tenth of the rate": gains.Row(dict(method="single"), rate=0.1),
-    "Cut-MixMo at a tenth of the rate": gains.Row(dict(method="cut_mixmo"), rate=0.1),
+    "Cut-MixMo at a tenth of the rate": gains.Row(dict(method="cut_mixmo", **APART), rate=0.1),
     "MIMO, ρ = 0.5, at a tenth of the rate": gains.Row(
         dict(method="mimo", num_members=2, schedule="cosine", input_repetition=0.5), rate=0.1
     ),

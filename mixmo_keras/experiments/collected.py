@@ -47,6 +47,7 @@ def collected() -> dict[str, Any]:
             "synchronized_batch_norm": _default_of(MixMo, "synchronized_batch_norm"),
             "encoder_noise": _default_of(from_classifier.from_classifier, "encoder_noise"),
             "further_learning_rate": from_classifier.LEARNING_RATE,
+            "further_input_repetition": from_classifier.INPUT_REPETITION,
             "msda_probability": msda.MSDA.probability,
             "msda_alpha": msda.MSDA.alpha,
             "adaptive_sam": sharpness.SAM.adaptive,

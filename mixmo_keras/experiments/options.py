@@ -172,7 +172,10 @@ class Model:
         Default.METHOD, "move the masks towards showing all members, for small networks", boolean
     )
     input_repetition: float | Default = option(
-        Default.METHOD, "ρ, share of rows with the same image for all members", number
+        Default.METHOD,
+        "ρ, share of rows with the same image for all members "
+        f"(of members that begin as a classifier: {default('further_input_repetition'):g})",
+        number,
     )
     averaging: str | Default = option(
         Default.METHOD, "what the ensemble averages: " + ", ".join(names("averaging")), choice, known=names("averaging")
@@ -216,7 +219,7 @@ class Training:
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
         + ", ".join(f"{name} {rate:g}" for name, rate in KNOWN["schedules"].items())
-        + f"; with a trained backbone {default('further_learning_rate'):g})",
+        + f"; with a trained backbone that is no network of this library {default('further_learning_rate'):g})",
         number,
         above=0,
     )

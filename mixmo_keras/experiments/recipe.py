@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from mixmo_keras import files
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.options import AREA, GROUPS, Data, Default, Folders, Model, Training, kinds
 
@@ -138,11 +139,11 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         )
 
     def _learning_rate(self, schedule: str) -> float:
-        """The schedule's for the images of a step; that of further training where the backbone was trained before."""
+        """The schedule's for the images of a step; a gentler one where the backbone was trained, but not by this library."""
         from mixmo_keras.training.schedules import PUBLISHED
 
         published = PUBLISHED[schedule]
-        if self.begins_trained:
+        if self.begins_trained and not (self.begins_as_classifier and files.is_of_this_library(self.backbone)):
             published = dataclasses.replace(published, rate=known.default("further_learning_rate"))
         return published.learning_rate(self.images_a_step)
 
@@ -226,9 +227,18 @@ def _of_method(recipe: Recipe) -> dict[str, Any]:
         value = getattr(recipe, name)
         if name in defaults:
             values[name] = defaults[name] if value is Default.METHOD else value
+            if name == "input_repetition" and value is Default.METHOD and _begins_as_members(recipe):
+                values[name] = known.default("further_input_repetition")
         elif value is not Default.METHOD:
             raise ValueError(f"`{name}` (={value}) has no meaning for method {recipe.method!r}.")
     return values
+
+
+def _begins_as_members(recipe: Recipe) -> bool:
+    """Whether several members begin as one classifier, heads and all."""
+    defaults = known.method_defaults(recipe.method)
+    number = defaults.get("num_members") if recipe.num_members is Default.METHOD else recipe.num_members
+    return recipe.begins_as_classifier and number != 1
 
 
 def _of_msda(recipe: Recipe) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from mixmo_keras.models.from_classifier import LEARNING_RATE, from_classifier, parts_of
+from mixmo_keras import files
+from mixmo_keras.models.from_classifier import from_classifier, learning_rate, parts_of
 from mixmo_keras.models.methods import METHODS, AnyBackbone
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.backbones import libraries
@@ -22,10 +23,12 @@ def is_trained(backbone: Any) -> bool:
 
 
 def schedule(backbone: Any, images_a_step: float) -> schedules.ProgressSchedule:
-    """Half a cosine for so many images a step, at the gentler rate of further training of what was trained before."""
+    """Half a cosine for so many images a step, at the rate of further training of what was trained before."""
     published = schedules.PUBLISHED["cosine"]
-    rate = LEARNING_RATE if is_trained(backbone) else published.rate
-    return dataclasses.replace(published, rate=rate).of(images_a_step)
+    if is_trained(backbone):
+        of_this_library = is_file(backbone) and files.is_of_this_library(backbone)
+        published = dataclasses.replace(published, rate=learning_rate(of_this_library))
+    return published.of(images_a_step)
 
 
 def begin(

@@ -6,13 +6,14 @@ Or with its preprocessing, stem and core, and new heads for other classes.
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from mixmo_keras import arguments
+from mixmo_keras.models import methods
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
-from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import classifier as classifiers
 from mixmo_keras.networks import graphs
@@ -22,7 +23,10 @@ from mixmo_keras.networks.classifier import Classifier
 from mixmo_keras.training import losses, schedules
 
 ENCODER_NOISE = 0.1
-LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which would undo what was learned
+LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which may undo what other images taught
+INPUT_REPETITION = (
+    0.5  # measured: members that never see an image alike fall behind the single network (docs/results.md)
+)
 # how the names of layers begin that are random in training
 _RANDOM = ("Random", "Rand", "Gaussian", "AugMix", "MixUp", "CutMix", "Pipeline", "Dropout")
 _RESERVED = ("backbone", "split_at")  # what the classifier says
@@ -61,8 +65,10 @@ def from_classifier(
         encoder_noise: By how much members' encoders differ to begin with, times their standard deviation. The noise of all
             sums to zero, so that the ensemble's answers stay the classifier's whatever it is; that of one member is none.
         verbose: Whether to print what was found and done.
-        **options: Of the method, such as `batch_repetitions`, `seed` or `input_repetition`. `augmentation` defaults to none,
-            since left and right may mean something, and `schedule` to half a cosine from 0.005 for 64 images a step.
+        **options: Of the method, such as `batch_repetitions` or `seed`. `augmentation` defaults to none, since left and
+            right may mean something; `input_repetition` of several members to 0.5, unless heads begin anew; `schedule` to
+            half a cosine, for 64 images a step from 0.05 for a network of this library, which was trained so, and from
+            0.005 for others, whose weights may come from other images.
 
     Returns:
         A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits. With `num_classes` it
@@ -78,7 +84,7 @@ def from_classifier(
     model.fit(train, validation_data=validation, epochs=10)
     ```
     """
-    arguments.choice("method", method, METHODS)
+    arguments.choice("method", method, methods.METHODS)
     if reserved := options.keys() & set(_RESERVED):
         raise ValueError(f"`{min(reserved)}` is what the classifier says: leave it out.")
     if isinstance(normalization, str):
@@ -93,7 +99,8 @@ def from_classifier(
         if num_classes is None:
             raise ValueError(f"`num_classes` must be given for {classifier}: its heads begin anew.")
         classifier = libraries.network(str(classifier), num_classes, input_shape)
-    source = _model_of(classifier)
+    classifier = _loaded(classifier)
+    source = _network_of(classifier)
     apart = parts_of(source, input_shape)
     if num_classes is None:
         _check_task(source, apart.ends_in)
@@ -102,8 +109,12 @@ def from_classifier(
         normalization=normalization,
         encoder_noise=encoder_noise,
     )
-    of_training = dict(augmentation=None, schedule=schedules.Cosine(LEARNING_RATE)) | options
-    model = METHODS[method](apart.backbone, **of_network, **members, **of_training)
+    schedule = schedules.Cosine(learning_rate(isinstance(classifier, MixMo)))
+    of_training: dict[str, Any] = dict(augmentation=None, schedule=schedule)
+    if num_classes is None and "input_repetition" in methods.defaults(method) and num_members != 1:
+        of_training["input_repetition"] = INPUT_REPETITION
+    of_training |= options
+    model = methods.METHODS[method](apart.backbone, **of_network, **members, **of_training)
     if num_classes is None:
         num_heads = 1 if model.heads.shared else model.num_members
         model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
@@ -118,12 +129,13 @@ def parts_of(source: keras.Model, input_shape: tuple[int, int, int] | None = Non
     return _with_converter(source, classifiers.take_apart(source, _shape_of(source, input_shape)))
 
 
-def _model_of(classifier) -> keras.Model:
-    if isinstance(classifier, (str, os.PathLike)):
-        if Path(classifier).suffix != ".keras" and "://" not in str(classifier):
-            raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file, got {classifier!r}.")
-        classifier = _loaded(classifier)
-    arguments.instance("classifier", classifier, keras.Model, "a Keras model or the path of a .keras file")
+def learning_rate(of_this_library: bool) -> float:
+    """For 64 images a step, of further training: a network of this library goes on with the rate that trained it."""
+    return schedules.PUBLISHED["cosine"].rate if of_this_library else LEARNING_RATE
+
+
+def _network_of(classifier: keras.Model) -> keras.Model:
+    """The classifier as one network with one head."""
     if isinstance(classifier, DeepEnsemble):
         raise ValueError("`classifier` must be one network, got a DeepEnsemble: pass one of its networks.")
     if not isinstance(classifier, MixMo):
@@ -136,8 +148,13 @@ def _model_of(classifier) -> keras.Model:
     return classifier.fused()
 
 
-def _loaded(path) -> keras.Model:
-    """The model of a `.keras` file, compiled where it can be: its loss tells what it was trained for."""
+def _loaded(classifier) -> keras.Model:
+    """A model as it is, or that of a `.keras` file, compiled where it can be: its loss tells what it was trained for."""
+    if not isinstance(classifier, (str, os.PathLike)):
+        return arguments.instance("classifier", classifier, keras.Model, "a Keras model or the path of a .keras file")
+    path = classifier
+    if Path(path).suffix != ".keras" and "://" not in str(path):
+        raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file, got {path!r}.")
     if "://" not in str(path) and not zipfile.is_zipfile(path):
         what = "is no .keras file, or a damaged one" if Path(path).exists() else "doesn't exist"
         raise ValueError(f"`classifier` must be a Keras model or the path of a .keras file: {path} {what}.")

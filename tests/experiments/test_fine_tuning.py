@@ -15,8 +15,10 @@ import search
 import tiny
 from keras import layers
 
+import mixmo_keras
 from mixmo_keras import FineTuning, datasets, files, pilot
 from mixmo_keras.experiments import Recipe, evaluating, gains, results, running
+from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.running import build
 
 OF_DIGITS = dict(dataset="digits", method="cut_mixmo", batch_size=64, batch_repetitions=2)
@@ -43,6 +45,20 @@ def test_a_recipes_model_begins_as_the_classifier(tmp_path, capsys):
     kernels = [encoder.get_weights()[0] for encoder in model.encoders.encoders]
     assert np.std(kernels[0] - kernels[1]) == pytest.approx(2**0.5 * 0.3 * np.std(kernels[0] + kernels[1]) / 2, rel=0.5)
     assert recipe.learning_rate == pytest.approx(0.005 * 32 / 64)  # gentler than from nothing
+    assert recipe.input_repetition == model.batching.input_repetition == 0.5
+
+
+def test_a_recipe_goes_on_from_a_network_of_this_library_as_from_classifier_does(tmp_path):
+    mixmo_keras.SingleNetwork("tiny_4", num_classes=10, input_shape=(8, 8, 1)).save(tmp_path / "single.keras")
+    further = Recipe(**OF_DIGITS, backbone=str(tmp_path / "single.keras"))
+    assert further.resolved().learning_rate == pytest.approx(0.05 * 32 / 64)
+    for changes, expected in (
+        ({}, 0.5),
+        (dict(input_repetition=0.2), 0.2),
+        (dict(method="single"), Default.METHOD),
+        (dict(backbone="wrn10_1"), 0.0),
+    ):
+        assert dataclasses.replace(further, **changes).resolved().input_repetition == expected
 
 
 def test_what_a_recipe_refuses_of_a_classifier(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import types
+import zipfile
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tiny
 from keras import layers, ops
 
 import mixmo_keras
-from mixmo_keras import from_classifier
+from mixmo_keras import files, from_classifier
 
 SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, *SHAPE)).astype("float32")
@@ -216,7 +217,7 @@ def test_what_members_share_is_shared_out_as_well(share):
 
 def test_it_trains_saves_loads_and_keeps_what_was_frozen_frozen(tmp_path):
     classifier = moved(transfer_learning())
-    model = converted(classifier, batch_repetitions=2)
+    model = converted(classifier, batch_repetitions=2, input_repetition=0.0)  # to be multiplexed
     model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
     core, stems = model.core.get_weights(), [encoder.get_weights() for encoder in model.encoders.encoders]
     model.fit(IMAGES, np.array([0, 1, 2]), batch_size=3, verbose=0)
@@ -527,6 +528,39 @@ def test_further_training_begins_gently():
     model = converted(plain())
     assert model.schedule.get_config()["base"] == pytest.approx(0.005)
     assert from_classifier(plain(), verbose=False).batching.augmentation is None
+
+
+def test_a_network_of_this_library_goes_on_with_the_rate_that_trained_it(tmp_path):
+    network = tiny.model(num_members=1, mixing=None)
+    network.save(tmp_path / "single.keras")
+    assert files.is_of_this_library(tmp_path / "single.keras")
+    for classifier in (network, tmp_path / "single.keras"):
+        model = from_classifier(classifier, verbose=False)
+        assert model.schedule.get_config()["base"] == pytest.approx(0.05)
+
+
+def test_half_of_the_rows_show_all_members_the_same_image():
+    """Unless there is one member, or heads that have to learn their classes, or it is said otherwise."""
+    for options, expected in (
+        ({}, 0.5),
+        (dict(method="mimo", num_members=3), 0.5),
+        (dict(input_repetition=0.0), 0.0),
+        (dict(method="single"), 0.0),
+        (dict(num_classes=3), 0.0),
+    ):
+        assert from_classifier(plain(), verbose=False, **options).batching.input_repetition == expected, options
+
+
+@pytest.mark.parametrize("content", [None, b"no archive", {}, {"config.json": "[1"}, {"config.json": "[1]"}])
+def test_what_is_no_network_of_this_library(content, tmp_path):
+    path = tmp_path / "other.keras"
+    if isinstance(content, dict):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in content.items():
+                archive.writestr(name, text)
+    elif content is not None:
+        path.write_bytes(content)
+    assert not files.is_of_this_library(path)
 
 
 class WithACall(keras.Model):

@@ -33,6 +33,7 @@ ROWS = {
     "single + SAM": noisy_labels.ROWS["single + SAM"],
     "single + TrivialAugment": gains.Row(dict(method="single", **TRIVIAL)),
     "single + averaged weights": gains.Row(dict(method="single", **MEAN)),
+    "MIMO, ρ = 0.5": noisy_labels.ROWS["MIMO, ρ = 0.5"],
     "Cut-MixMo": noisy_labels.ROWS["Cut-MixMo"],
     "Cut-MixMo + SAM": gains.Row(dict(**MIXMO, **noisy_labels.SAM), share_of_epochs=0.5),
     "Cut-MixMo + TrivialAugment": gains.Row(dict(**MIXMO, **TRIVIAL)),

@@ -39,6 +39,7 @@ class Ensemble(CheckedCalls):
                 inputs, logits = connect()
                 network = CheckedPredict(inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
             network.jit_compile = self.jit_compile
+            network.incidents, network.expects_raw_pixels = self.incidents, self.expects_raw_pixels
             self.__dict__[f"__{name}"] = network  # past Keras' tracking and saving: its layers are this model's own
         return self.__dict__[f"__{name}"]
 
@@ -63,8 +64,12 @@ class Ensemble(CheckedCalls):
         Raises:
             ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
             FloatingPointError: logits that are not finite.
+
+        Warns:
+            UserWarning: as `predict` does.
         """
-        return self._logits_and_labels(iterate(x, y, batch_size, steps))
+        with checks.watching_pixels(self):
+            return self._logits_and_labels(iterate(x, y, batch_size, steps))
 
     def _logits_and_labels(self, batches: Iterable[tuple]) -> tuple[np.ndarray, np.ndarray]:
         """`predict_with_labels` of batches of (images, labels)."""

@@ -1,7 +1,6 @@
 """The folder of a version: which one comes next, that nobody else writes it, and that it can be written at all."""
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ OF_SAVED_MODEL = {  # what TensorFlow, Keras and this package write into one
 def claimed(path: Path, overwrite: bool) -> Iterator[Path]:
     """The version to write, which no other export takes meanwhile: `path` itself if it ends in a number, else its next one.
 
-    What a killed export of the same version left behind is removed.
+    What a killed export of the same version left behind is removed, and a version that it had moved away put back.
 
     Raises:
         FileExistsError: the version exists and may not be replaced, or is being written.
@@ -29,10 +28,10 @@ def claimed(path: Path, overwrite: bool) -> Iterator[Path]:
     version = path if numbered else path / str(_next(path))
     while True:
         with files.locked(version) as is_ours:
+            if is_ours:
+                files.put_back(version)
             if is_ours and (numbered or not version.exists()):
                 check(version, overwrite)  # another export may have ended just now
-                for left in version.parent.glob(f"{files.PART}{version.name}-*"):
-                    shutil.rmtree(left, ignore_errors=True)
                 yield version
                 return
         if numbered:

@@ -230,14 +230,16 @@ def watching_pixels(model) -> Iterator[None]:
         return
     _fetch(model)
     before, incidents.is_watched = np.array(ops.convert_to_numpy(incidents.noted)), True
-    incidents.clear()
+    if before.any():
+        incidents.clear()
     try:
         yield
         _fetch(model)
         if images := incidents.incident(_IMAGE):
             _warn_of_pixels(images, stacklevel=5)  # where it was called: behind this, contextlib, and a method
     finally:
-        incidents.noted.assign(before)
+        if before.any() or ops.convert_to_numpy(incidents.noted).any():  # to assign takes longer than to read
+            incidents.noted.assign(before)
         incidents.is_watched = False
 
 

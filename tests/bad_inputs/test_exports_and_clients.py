@@ -10,7 +10,7 @@ import numpy as np
 import predict
 import pytest
 import tensorflow as tf
-from bad_inputs.harness import INF, NAN, Row, anything_else, booleans, check, each, integers
+from bad_inputs.harness import INF, NAN, LossError, Row, anything_else, booleans, check, each, integers
 from PIL import Image
 
 from mixmo_keras.serving import request_queue, versions
@@ -43,6 +43,21 @@ def thesis(path):
         (path / name).write_bytes(b"dear to somebody")
 
 
+def over_a_file(name, format, **options):
+    """Exports in a format of one file where one is, and notices its loss."""
+
+    def call(here):
+        path = here.folder / name
+        path.write_bytes(b"dear to somebody")
+        try:
+            here.model.export(path, format=format, **options)
+        finally:
+            if path.read_bytes() != b"dear to somebody":
+                raise LossError(f"{path} was replaced")
+
+    return call
+
+
 def spoiled(here):
     model = here.another_model()
     model.heads.dense.kernel.assign(model.heads.dense.kernel * NAN)
@@ -72,6 +87,39 @@ EXPORTS = [
         "export(over a file, overwrite)",
         existing(lambda path: path.write_text("x"), overwrite=True),
         "must be the folder of a SavedModel",
+    ),
+    *[
+        Row(
+            f"export({name}, {format}{', overwrite' if options else ''})",
+            over_a_file(name, format, **options),
+            pattern,
+        )
+        for name, format, options, pattern in [
+            ("m.onnx", "onnx", {}, "m.onnx exists. Choose another path, or pass overwrite=True"),
+            ("m.tflite", "litert", {}, "m.tflite exists. Choose another path, or pass overwrite=True"),
+            ("m.xml", "openvino", {}, "m.xml exists. Choose another path, or pass overwrite=True"),
+            ("m.pt2", "torch", {}, "m.pt2 exists. Choose another path, or pass overwrite=True"),
+            ("thesis.docx", "onnx", {"overwrite": True}, "`filepath` must be a file that ends in .onnx to be replaced"),
+            ("m.onnx", "litert", {"overwrite": True}, "`filepath` must be a file that ends in .tflite to be replaced"),
+            ("m.onnx", "nonsense", {"overwrite": True}, "[Ff]ormat"),
+        ]
+    ],
+    Row(
+        "export(a folder, onnx, overwrite)",
+        lambda here: here.model.export(here.folder, format="onnx", overwrite=True),
+        "`filepath` must be a file that ends in .onnx to be replaced",
+    ),
+    *booleans(
+        "export(onnx)",
+        "overwrite",
+        lambda here, value: here.model.export(here.folder / "m.onnx", format="onnx", overwrite=value),
+    ),
+    *anything_else(
+        "export(onnx)",
+        "filepath",
+        lambda here, value: here.model.export(value, format="onnx"),
+        [3, None, ["a"]],
+        "`filepath` must be the path of a file",
     ),
     Row(
         "export(below a file)",

@@ -70,7 +70,7 @@ def check(folder: Path, paths: Sequence[str]) -> list[bool]:
 
 
 def check_names(folder: Path) -> None:
-    """Raises `ValueError` for a folder, or folders and images in it, whose names are not UTF-8: TensorFlow takes no others."""
+    """Raises `ValueError` for a folder, or folders and images in it, whose names are not UTF-8, as TensorFlow needs them."""
     for parent, folders, names in os.walk(folder):
         images = [name for name in names if name.lower().endswith(READ)]
         for path in (parent, *(os.path.join(parent, name) for name in [*folders, *images])):

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ except ImportError:  # Windows, where processes that write at the same time are 
     fcntl = None  # type: ignore[assignment]
 
 PART = ".part-"  # a half-written file's name begins with it
+REPLACED = "replaced"  # what was in a folder's place
 
 
 @contextlib.contextmanager
@@ -43,7 +45,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """As `replacing`, of a folder with all that is written into it; what it replaces is removed."""
+    """As `replacing`, of a folder with all that is written into it; what it replaces is removed when that is in its place.
+
+    A kill between the two renames leaves the old one beside, which `put_back` finds.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{PART}{path.name}-", dir=path.parent))
@@ -51,11 +56,37 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
     try:
         part.mkdir()
         yield part
-        if path.exists():
-            os.replace(path, beside / "replaced")  # a folder that isn't empty can't be renamed over
+        if os.path.lexists(path):
+            os.replace(path, beside / REPLACED)  # a folder that isn't empty can't be renamed over
         os.replace(part, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _put_back(path, beside)
+
+
+def put_back(path: str | os.PathLike) -> None:
+    """Undoes what killed `replacing_folder`s of a path left: what was to be replaced takes its place again, the rest goes.
+
+    Nobody else may be writing the folder: see `locked`.
+    """
+    path = Path(path)
+    for beside in path.parent.glob(f"{PART}{glob.escape(path.name)}-*"):
+        _put_back(path, beside)
+
+
+def _put_back(path: Path, beside: Path) -> None:
+    """Removes the folder beside a path that is written to; but first what was moved into it, if nothing took its place.
+
+    Raises:
+        OSError: it can't be put back; it stays where it is then.
+    """
+    if os.path.lexists(beside / REPLACED) and not os.path.lexists(path):
+        try:
+            os.replace(beside / REPLACED, path)
+        except OSError as error:
+            raise type(error)(
+                f"{path} could not be replaced nor put back ({error}): it is in {beside / REPLACED}."
+            ) from error
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextlib.contextmanager

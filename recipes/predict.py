@@ -28,6 +28,7 @@ from pathlib import Path
 
 ENSEMBLE = "serving_bytes"  # the signature of one image a pass
 EXAMPLE = "http://localhost:8501/v1/models/cifar10"
+MOST_VALUES = 2**26  # of an output over gRPC: a message of 4 MB has fewer, and says how many it stands for
 MULTIPLEXED = "multiplexed_bytes"  # and of as many as the network has members
 
 
@@ -111,35 +112,60 @@ def _predictions(content: bytes, place: str, status: int, count: int) -> list[di
         ValueError: the content is something else.
     """
 
-    def refused(got: str) -> ValueError:
-        return ValueError(f"{place} answered {status} with {got}: expected the predictions of {count} images.")
-
+    said = f"{place} answered {status}"
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError) as error:  # of brackets in brackets
-        raise refused(f"what is no JSON, {content[:40]!r}") from error
+        raise _refused(said, f"what is no JSON, {content[:40]!r}", count) from error
     predictions = answer.get("predictions") if isinstance(answer, dict) else None
     if not isinstance(predictions, list):
-        raise refused(f"no predictions, {json.dumps(answer)[:60]}")
+        raise _refused(said, f"no predictions, {json.dumps(answer)[:60]}", count)
+    return _checked(said, predictions, count)
+
+
+def _checked(said: str, predictions: list, count: int) -> list[dict]:
+    """The predictions of so many images that a server answered, however it was asked.
+
+    Raises:
+        ValueError: they are not as many, or of another kind.
+    """
     if len(predictions) != count:
-        raise refused(f"{len(predictions)} of them")
+        raise _refused(said, f"{len(predictions)} of them", count)
     for one in predictions:
         if not _is_prediction(one):
-            raise refused(f"predictions of another kind, {json.dumps(one)[:60]}")
+            raise _refused(said, f"predictions of another kind, {json.dumps(one, default=repr)[:60]}", count)
     return predictions
 
 
+def _refused(said: str, got: str, count: int) -> ValueError:
+    return ValueError(f"{said} with {got}: expected the predictions of {count} images.")
+
+
 def _is_prediction(one) -> bool:
-    """Whether an answer to an image has a name that can be printed, a confidence, and uncertainties of at least 0."""
+    """Whether an answer to an image has a name that can be printed, a confidence, and uncertainties of at least 0.
+
+    And, where it has them, probabilities that sum to one.
+    """
     if not (isinstance(one, dict) and isinstance(one.get("class_name"), str)):
         return False
     figures = [one.get("confidence"), one.get("predictive_entropy"), one.get("mutual_information", 0)]
     if not all(isinstance(figure, (int, float)) and not isinstance(figure, bool) for figure in figures):
         return False
     confidence, *uncertainties = figures
+    if not _are_probabilities(one.get("probabilities", [1])):
+        return False
     is_name = not any("\ud800" <= letter <= "\udfff" for letter in one["class_name"])  # halves of letters
     # float32 rounds: a sure network has a little more than 1 and less than 0
     return is_name and -0.001 <= confidence <= 1.001 and all(-0.001 <= value < math.inf for value in uncertainties)
+
+
+def _are_probabilities(values) -> bool:
+    """Whether values are a list of numbers from 0 to 1 that sum to one, but for rounding."""
+    if not isinstance(values, list) or any(
+        isinstance(one, bool) or not isinstance(one, (int, float)) for one in values
+    ):
+        return False
+    return all(-0.001 <= one <= 1.001 for one in values) and abs(sum(values) - 1) <= 0.01  # false for NaN
 
 
 def over_grpc(
@@ -160,14 +186,20 @@ def over_grpc(
             answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=timeout)
         except grpc.RpcError as error:
             kind = ConnectionError if error.code() == grpc.StatusCode.UNAVAILABLE else ValueError
-            raise kind(f"The server at {address} answered {error.code().name}: {reason(error.details())}") from error
-    outputs = {output: tf.make_ndarray(value) for output, value in answer.outputs.items()}
-    missing = {"class_name", "confidence", "predictive_entropy"} - outputs.keys()
-    if missing or any(value.shape[:1] != (len(images),) for value in outputs.values()):
-        raise ValueError(
-            f"The server at {address} answered OK with {sorted(outputs)}: expected the predictions of {len(images)} images."
-        )
-    return _rows(outputs)
+            raise kind(
+                f"The server at {address} answered {error.code().name}: {reason(error.details() or '')}"
+            ) from error
+    said, names = f"The server at {address} answered OK", sorted(answer.outputs)
+    sizes = [[axis.size for axis in value.tensor_shape.dim] for value in answer.outputs.values()]
+    missing = {"class_name", "confidence", "predictive_entropy"} - set(names)
+    # a small message can stand for a large array: one value, for all of them
+    if missing or any(size[:1] != [len(images)] or math.prod(size) > MOST_VALUES for size in sizes):
+        raise _refused(said, f"{names} of shapes {sizes}", len(images))
+    try:
+        rows = _rows({output: tf.make_ndarray(value) for output, value in answer.outputs.items()})
+    except (ValueError, TypeError, AttributeError) as error:  # other types, names that are no text
+        raise _refused(said, f"arrays that can't be read ({error})", len(images)) from error
+    return _checked(said, rows, len(images))
 
 
 @contextlib.contextmanager

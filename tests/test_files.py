@@ -1,6 +1,7 @@
 """Files are whole or not there."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,45 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
         full_disk()
     assert [str(file.relative_to(path)) for file in path.rglob("*")] == ["inside", "inside/new"]
     assert [folder.name for folder in path.parent.iterdir()] == ["version"]
+
+
+def replaced_where_renames_fail(path, monkeypatch, fails, error=OSError):
+    """Replaces an old folder by a new one where some of the renames fail, by their numbers from 1."""
+    (path / "old").mkdir(parents=True)
+    renames, rename = [], os.replace
+
+    def failing(source, target):
+        renames.append(source)
+        if len(renames) in fails:
+            raise error("no such luck")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        with files.replacing_folder(path) as part:
+            (part / "new").mkdir()
+
+
+@pytest.mark.parametrize("fails", [{1}, {2}])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_rename_that_fails_leaves_the_old_folder(tmp_path, monkeypatch, fails, error):
+    with pytest.raises(error, match="no such luck"):
+        replaced_where_renames_fail(tmp_path / "version", monkeypatch, fails, error)
+    assert [str(one.relative_to(tmp_path)) for one in sorted(tmp_path.rglob("*"))] == ["version", "version/old"]
+
+
+def test_what_can_not_be_put_back_is_kept_and_named(tmp_path, monkeypatch):
+    path = tmp_path / "version"
+    with pytest.raises(OSError, match=r"could not be replaced nor put back .*: it is in .*replaced\."):
+        replaced_where_renames_fail(path, monkeypatch, {2, 3})
+    assert not path.exists()
+    files.put_back(path)
+    assert [str(one.relative_to(tmp_path)) for one in sorted(tmp_path.rglob("*"))] == ["version", "version/old"]
+
+
+def test_what_a_kill_left_is_put_back_only_where_nothing_is(tmp_path):
+    beside = tmp_path / f"{files.PART}1-abc"
+    (beside / files.REPLACED / "old").mkdir(parents=True)
+    (tmp_path / "1" / "new").mkdir(parents=True)
+    files.put_back(tmp_path / "1")
+    assert [str(one.relative_to(tmp_path)) for one in sorted(tmp_path.rglob("*"))] == ["1", "1/new"]

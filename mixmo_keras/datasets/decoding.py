@@ -93,7 +93,9 @@ def _first_frame(encoded):
 
     A GIF is a screen (13 bytes and its colours), extensions, and frames, each followed by blocks of at most 255 bytes.
     """
-    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    # what so many blocks and their labels fill at most: an animation's further frames may be gigabytes
+    begins = tf.strings.substr(encoded, 0, 260 * MAX_BLOCKS + 4096)
+    content = tf.cast(tf.io.decode_raw(begins, tf.uint8), tf.int32)
     length = tf.size(content)
 
     def byte(position):  # 0 behind the end, which ends all blocks

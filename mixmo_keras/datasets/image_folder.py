@@ -24,14 +24,15 @@ class ImageFolder:
         size: (height, width) in pixels. Defaults to (64, 64).
 
     Raises:
-        ValueError: fewer than two classes, a class with fewer than five images, files that can't be decoded or have too
-            many pixels: all are tried (`sound_files`).
+        ValueError: fewer than two classes, a class with fewer than five images, names that are not UTF-8, files that can't
+            be decoded or have too many pixels: all are tried (`sound_files`).
     """
 
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
         # a path that stays right where the process changes its folder
         self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)
+        sound_files.check_names(self.folder)
         try:
             listing = keras.utils.image_dataset_from_directory(
                 self.folder, batch_size=None, shuffle=False, verbose=False, image_size=self.size

@@ -69,9 +69,20 @@ def check(folder: Path, paths: Sequence[str]) -> list[bool]:
     return [sound[path][1] for path in paths]
 
 
+def check_names(folder: Path) -> None:
+    """Raises `ValueError` for a folder, or folders and images in it, whose names are not UTF-8, as TensorFlow needs them."""
+    for parent, folders, names in os.walk(folder):
+        images = [name for name in names if name.lower().endswith(READ)]
+        for path in (parent, *(os.path.join(parent, name) for name in [*folders, *images])):
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"Names of folders and images must be UTF-8, got {path!r}: rename it.") from None
+
+
 def signature(folder: str) -> str:
     """A text that changes when files of a folder are added, removed or written to."""
-    digest = hashlib.blake2b(os.path.realpath(folder).encode())
+    digest = hashlib.blake2b(os.path.realpath(folder).encode(errors="surrogateescape"))
     for parent, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
             path = os.path.join(parent, name)

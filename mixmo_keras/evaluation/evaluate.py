@@ -20,6 +20,7 @@ from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.models.ensemble import Ensemble
 
 COVERAGE = 0.9  # of conformal sets, unless another is asked for
+MOST_SHOWN = 1000  # images of a kind in a report
 POOL = 1000  # test images among which partners are drawn
 
 
@@ -88,7 +89,7 @@ def evaluate(
         corrupted: (corruption, severity, batches) one after the other, severities 1 to 5, as `corrupted_batches` gives.
         name: The model's name in the report. Defaults to `model.name`.
         num_disagreements: Number of images to keep that members disagree on most, of those whose wrong answers are the
-            surest, and of those whose labels are the most suspicious. Defaults to 18.
+            surest, and of those whose labels are the most suspicious; at most 1,000. Defaults to 18.
         labelled: Batches of (images, labels), always in the same order, of which some labels may be wrong: the training
             images. They are ranked by how suspicious they are, see `label_issues`.
         right_labels: The right classes (n,) of the labelled images, where they are known.
@@ -102,7 +103,7 @@ def evaluate(
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
     _check_labels(temperature, labelled, right_labels, label_noise)
-    num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1)
+    num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1, most=MOST_SHOWN)
     if arguments.boolean("multiplexed", multiplexed):
         model.check_multiplexed()
         model.warn_where_little_trained()

@@ -10,6 +10,7 @@ from mixmo_keras.evaluation import speed
 from mixmo_keras.models.multiplexing import Multiplexing
 
 PARTNERS = ("any", "same_class", "other_class", "noise")
+MOST_PARTNERS = 1000  # draws for an image, whose passes are in memory together
 CHUNK = 16  # images whose passes are computed together
 
 
@@ -50,7 +51,7 @@ def partner_figures(
         images: (n, H, W, C), n ≥ 2, from which images and partners are drawn.
         labels: Their right classes (n,).
         num_images: Number of images to ask about. Defaults to 100; as many passes as this times `num_partners`, by kind.
-        num_partners: Number of draws of partners for each image and kind. Defaults to 20.
+        num_partners: Number of draws of partners for each image and kind, at most 1,000. Defaults to 20.
         seed: Of what is drawn. Defaults to 0.
 
     Returns:
@@ -67,7 +68,7 @@ def partner_figures(
     images = np.asarray(images)
     labels = arguments.labels("labels", labels, model.num_classes, len(images))
     num_images = arguments.integer("num_images", num_images, least=1)
-    num_partners = arguments.integer("num_partners", num_partners, least=1)
+    num_partners = arguments.integer("num_partners", num_partners, least=1, most=MOST_PARTNERS)
     if len(images) < 2:
         raise ValueError(f"Partners are other images: `images` must be at least 2, got {len(images)}.")
     random = np.random.default_rng(arguments.integer("seed", seed, least=0))

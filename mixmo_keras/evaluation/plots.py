@@ -16,6 +16,8 @@ from mixmo_keras.mixing.masks import MaskFunction
 from mixmo_keras.mixing.ratios import loss_weights
 from mixmo_keras.training import data_checks
 
+MOST_DRAWS = 100  # in a row of a gallery
+
 
 def mixing_gallery(
     images,
@@ -32,7 +34,7 @@ def mixing_gallery(
     Args:
         images: (2 or more, H, W, C) raw pixels, 0 to 255; the first two are mixed.
         masks: Names or functions. Defaults to all in `masks.MASKS`.
-        num_draws: Number of draws of each mask. Defaults to 3.
+        num_draws: Number of draws of each mask, at most 100. Defaults to 3.
         weight_root: r of the weights shown; None for equal weights. Defaults to 3.
         seed: Seed of the draws. Defaults to 0.
     """
@@ -40,7 +42,7 @@ def mixing_gallery(
     if images.ndim != 4 or len(images) < 2:
         raise ValueError(f"`images` must be at least two images (n, H, W, C), got shape {images.shape}.")
     data_checks.check_pixels(images)
-    num_draws = arguments.integer("num_draws", num_draws, least=1)
+    num_draws = arguments.integer("num_draws", num_draws, least=1, most=MOST_DRAWS)
     seed = arguments.integer("seed", seed)
     two = images[:2]
     masks = list(mask_functions.MASKS) if masks is None else masks
@@ -86,7 +88,7 @@ def augmentation_gallery(
     Args:
         images: (n, H, W, C) raw pixels, 0 to 255.
         augmentations: By the title of their rows.
-        num_draws: Number of draws of each image. Defaults to 8.
+        num_draws: Number of draws of each image, at most 100. Defaults to 8.
         seed: Seed of the draws. Defaults to 0.
     """
     images = np.asarray(images, "float32")
@@ -98,7 +100,7 @@ def augmentation_gallery(
         arguments.instance("augmentations", layer, Augmentation, "a mapping of titles to mixmo_keras' augmentations")
     if not augmentations:
         raise ValueError("`augmentations` must hold an augmentation at least, got an empty mapping.")
-    num_draws = arguments.integer("num_draws", num_draws, least=1)
+    num_draws = arguments.integer("num_draws", num_draws, least=1, most=MOST_DRAWS)
     seed = arguments.integer("seed", seed)
     figure = Figure(
         figsize=(1.3 + 1.05 * (num_draws + 1), 1.05 * len(augmentations) * len(images) + 0.4), layout="constrained"

@@ -44,7 +44,7 @@ class _ExpectedCalibrationError(Figure):
 def expected_calibration_error(logits, labels, num_bins: int = 15) -> float:
     """Mean distance of confidence and accuracy over `num_bins` equal-width bins of confidence, weighted by their images.
 
-    The bins are (0, 1/num_bins], …, (1 − 1/num_bins, 1], as in MixMo's evaluation.
+    The bins are (0, 1/num_bins], …, (1 − 1/num_bins, 1], as in MixMo's evaluation; there are at most 1,000.
     """
     return _ExpectedCalibrationError(num_bins).of_arrays(logits, labels)
 
@@ -66,7 +66,10 @@ class ExpectedCalibrationError(NetworkMetric):
 
 
 def reliability(logits, labels, num_bins: int = 15) -> np.ndarray:
-    """Of each equal-width bin of confidence its images, their mean confidence and accuracy: (num_bins, 3), NaN if empty."""
+    """Of each equal-width bin of confidence its images, their mean confidence and accuracy: (num_bins, 3), NaN if empty.
+
+    There are at most 1,000 bins.
+    """
     bins = _ExpectedCalibrationError(num_bins).statistics_of(logits, labels)["bins"]
     with np.errstate(invalid="ignore"):
         return np.concatenate([bins[:, :1], bins[:, 1:] / bins[:, :1]], axis=1)
@@ -90,7 +93,10 @@ class _ClasswiseCalibrationError(Figure):
 
 
 def classwise_calibration_error(logits, labels, num_bins: int = 15) -> float:
-    """The expected calibration error of each class's own probability, mean over classes (Kull et al., 2019, equation 4)."""
+    """The expected calibration error of each class's own probability, mean over classes (Kull et al., 2019, equation 4).
+
+    There are at most 1,000 bins.
+    """
     return _ClasswiseCalibrationError(num_bins).of_arrays(logits, labels)
 
 
@@ -141,7 +147,8 @@ class _AdaptiveCalibrationError(ranking.RankedFigure):
 def adaptive_calibration_error(logits, labels, num_bins: int = 15) -> float:
     """As `expected_calibration_error`, over bins of equally many images: rank i of n falls into bin ⌊i·num_bins/n⌋.
 
-    Images of the same confidence count as their mean, so that the order of the images doesn't matter.
+    Images of the same confidence count as their mean, so that the order of the images doesn't matter. There are at most
+    1,000 bins.
     """
     return _AdaptiveCalibrationError(num_bins).of_arrays(logits, labels)
 

@@ -47,11 +47,15 @@ def namespace(array) -> Any:
     return _NUMPY if isinstance(array, (np.ndarray, np.generic)) else ops
 
 
+MOST_BINS = 1000  # of a calibration error
+
+
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """A figure of images, from their logits and labels.
 
-    Options of a figure are fields of its dataclass; they are counts, such as `num_bins`, of at least 1.
+    Options of a figure are fields of its dataclass; they are counts of at least 1, and `num_bins` is at most 1,000: each
+    bin is a sum of its own over all images.
 
     Attributes:
         of_members: Whether the figure takes the logits of members (n, M, K) rather than those of one network (n, K).
@@ -61,7 +65,9 @@ class Figure:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, arguments.integer(field.name, getattr(self, field.name), least=1))
+            most = MOST_BINS if field.name == "num_bins" else None
+            count = arguments.integer(field.name, getattr(self, field.name), least=1, most=most)
+            object.__setattr__(self, field.name, count)
 
     def update(self, logits, labels, weights) -> Statistics:
         """The statistics of some images.

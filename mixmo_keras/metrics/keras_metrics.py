@@ -116,20 +116,24 @@ class NetworkMetric(_KerasMetric):
         return {**super().get_config(), "of": self.of, "averaging": self.averaging}
 
 
+MOST_KEPT = 10_000_000  # images; their rows are counted in 32 bits
+
+
 class RankedMetric(NetworkMetric):
     """A figure that ranks all images: it keeps a row of statistics for each of them, up to `capacity` of them.
 
     Images of `sample_weight` 0 are left out; all others count once.
 
     Args:
-        capacity: Number of images that are kept, over all replicas; with more the result is NaN. Defaults to 50,000.
+        capacity: Number of images that are kept, over all replicas; with more the result is NaN. At most ten
+            million, 40 MB for each statistic. Defaults to 50,000.
         of, averaging: As in `NetworkMetric`.
     """
 
     def __init__(
         self, capacity: int = 50_000, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None
     ):
-        self.capacity = arguments.integer("capacity", capacity, least=1)
+        self.capacity = arguments.integer("capacity", capacity, least=1, most=MOST_KEPT)
         super().__init__(of, averaging, name, dtype)
 
     def _add_variables(self):

@@ -130,7 +130,7 @@ class RandAugment(_Policy):
     """RandAugment (Cubuk et al., 2019): N operations of fourteen, one after the other, all at one magnitude.
 
     Args:
-        num_operations: N.
+        num_operations: N, at most 100.
         magnitude: From 0 to 30.
         fill: The value of what comes in from outside an image.
     """
@@ -139,7 +139,7 @@ class RandAugment(_Policy):
 
     def __init__(self, num_operations: int = 2, magnitude: int = 9, fill: float = 128.0, **kwargs):
         super().__init__(fill, **kwargs)
-        self.num_operations = arguments.integer("num_operations", num_operations, least=1)
+        self.num_operations = arguments.integer("num_operations", num_operations, least=1, most=100)
         self.magnitude = arguments.integer("magnitude", magnitude, least=0, most=self.num_bins - 1)
 
     def draw(self, seed, num_rows):

@@ -13,8 +13,12 @@ from mixmo_keras.training import checks, compiling, data_checks, distribution, l
 class CheckedPredict(keras.Model):
     """A Keras model of images that refuses those of other shapes or with pixels that are no numbers, however they come.
 
-    It predicts even where a batch has too few images for all replicas.
+    It predicts even where a batch has too few images for all replicas, and warns of images in other units than it
+    `expects_raw_pixels`, which steps note in its `incidents`, if it has some.
     """
+
+    incidents: checks.Incidents | None = None
+    expects_raw_pixels: bool = False
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The answers to images, as `keras.Model.predict`.
@@ -22,11 +26,16 @@ class CheckedPredict(keras.Model):
         Raises:
             ValueError: images of another shape, NaN or infinite pixels in an array, no image, a dataset without end.
             FloatingPointError: answers that are NaN, of a dataset's images that hold such pixels, or of such weights.
+
+        Warns:
+            UserWarning: pixels that don't run from 0 to 255, such as from 0 to 1 or to 65,535, of a model that normalises;
+                but under several workers, which would have to ask together.
         """
         data_checks.check_count("batch_size", batch_size)
         data_checks.check_count("steps", steps)
         data_checks.check_images_given(x, self.input_shape[1:], "predict", steps)
-        answers = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+        with checks.watching_pixels(self):
+            answers = super().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
         if broken := int(np.isnan(answers).reshape(len(answers), -1).any(-1).sum()):
             raise FloatingPointError(
                 f"{broken} of {len(answers)} answers are NaN: their images hold NaN or infinite pixels, or the model such "
@@ -37,13 +46,16 @@ class CheckedPredict(keras.Model):
     def predict_on_batch(self, x):
         """The answers to a batch of images, as `keras.Model.predict_on_batch`. Images are checked as in `predict`."""
         data_checks.check_images_given(x, self.input_shape[1:], "predict_on_batch")
-        if distribution.num_replicas(self) > 1:  # Keras would give the whole batch to each, and all their answers
-            return self.predict(x, batch_size=len(x), verbose=0)
-        return super().predict_on_batch(x)
+        with checks.watching_pixels(self):
+            if distribution.num_replicas(self) > 1:  # Keras would give the whole batch to each, and all their answers
+                return self.predict(x, batch_size=len(x), verbose=0)
+            return super().predict_on_batch(x)
 
     def predict_step(self, *state_and_data):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(state_and_data[-1])
         data_checks.check_image_shape(images, self.input_shape[1:])
+        if self.expects_raw_pixels and (incidents := self.incidents) is not None:
+            state_and_data = steps.noting(self, lambda: incidents.note_pixels(images), *state_and_data)
         if distribution.num_replicas(self) > 1:
             answers, *state = [steps.predict_step(super().predict_step, *state_and_data)]
         elif len(state_and_data) > 1:  # JAX
@@ -67,7 +79,6 @@ class CheckedCalls(CheckedPredict):
     image_shape: tuple[int, int, int]
     num_classes: int
     incidents: checks.Incidents
-    expects_raw_pixels: bool
 
     def fit(
         self,
@@ -122,14 +133,16 @@ class CheckedCalls(CheckedPredict):
     def train_on_batch(self, x, y=None, sample_weight=None, **options):
         """One step on a batch, as `keras.Model.train_on_batch`. Data are checked as in `fit`."""
         self._check_data(x, y, sample_weight, "train_on_batch")
-        logs = super().train_on_batch(x, y, sample_weight, **options)
-        checks.raise_incidents(self)
+        with checks.watching_pixels(self):
+            logs = super().train_on_batch(x, y, sample_weight, **options)
+            checks.raise_incidents(self)
         return logs
 
     def test_on_batch(self, x, y=None, sample_weight=None, **options):
         """Loss and metrics on a batch, as `keras.Model.test_on_batch`. Data are checked as in `fit`."""
         self._check_data(x, y, sample_weight, "test_on_batch")
-        return super().test_on_batch(x, y, sample_weight, **options)
+        with checks.watching_pixels(self):
+            return super().test_on_batch(x, y, sample_weight, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `objective`."""

@@ -1,6 +1,7 @@
 """What every ensemble can do, a MixMo network or several."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from mixmo_keras.metrics import calibration
 from mixmo_keras.models.checked_calls import CheckedCalls, CheckedPredict
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage, average
+from mixmo_keras.serving import versions
 from mixmo_keras.training import checks, data_checks, distribution
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
@@ -39,6 +41,7 @@ class Ensemble(CheckedCalls):
                 inputs, logits = connect()
                 network = CheckedPredict(inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
             network.jit_compile = self.jit_compile
+            network.incidents, network.expects_raw_pixels = self.incidents, self.expects_raw_pixels
             self.__dict__[f"__{name}"] = network  # past Keras' tracking and saving: its layers are this model's own
         return self.__dict__[f"__{name}"]
 
@@ -63,8 +66,12 @@ class Ensemble(CheckedCalls):
         Raises:
             ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
             FloatingPointError: logits that are not finite.
+
+        Warns:
+            UserWarning: as `predict` does.
         """
-        return self._logits_and_labels(iterate(x, y, batch_size, steps))
+        with checks.watching_pixels(self):
+            return self._logits_and_labels(iterate(x, y, batch_size, steps))
 
     def _logits_and_labels(self, batches: Iterable[tuple]) -> tuple[np.ndarray, np.ndarray]:
         """`predict_with_labels` of batches of (images, labels)."""
@@ -204,22 +211,32 @@ class Ensemble(CheckedCalls):
                 network.
             class_names: Of the K classes, for a SavedModel.
             card: Sections of a SavedModel's model card.
-            overwrite: Whether an existing SavedModel may be replaced.
+            overwrite: Whether an existing SavedModel, or file of the format's kind, may be replaced.
             verbose: Whether Keras prints what it writes.
             multiplexed: Whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
                 ensemble's. A SavedModel has both, each as a signature.
             max_pixels: Of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
             **options: Of `keras.Model.export`, for the other formats.
+
+        Returns:
+            The path of what was written.
+
+        Raises:
+            FileExistsError: it exists and `overwrite` is not set.
+            OSError: it can't be written.
+            ValueError: what exists is of another kind; arguments of other formats; NaN or infinite weights.
         """
         if name := checks.unsound_weight(self):
             raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
         if format != "tf_saved_model":
-            given = dict(class_names=class_names, card=card, overwrite=overwrite, max_pixels=max_pixels)
+            given = dict(class_names=class_names, card=card, max_pixels=max_pixels)
             if unused := [f"`{name}`" for name, value in given.items() if value]:
                 raise ValueError(f"{', '.join(unused)} applies to format='tf_saved_model', got format={format!r}.")
-            network = self.multiplexed() if arguments.boolean("multiplexed", multiplexed) else self.fused()
-            network(np.zeros((1, *self.image_shape), "float32"))  # Keras exports what was called before only
-            return network.export(filepath, format=format, verbose=verbose, **options)
+            with versions.replacing_file(filepath, format, arguments.boolean("overwrite", overwrite)) as path:
+                network = self.multiplexed() if arguments.boolean("multiplexed", multiplexed) else self.fused()
+                network(np.zeros((1, *self.image_shape), "float32"))  # Keras exports what was called before only
+                network.export(str(path), format=format, verbose=verbose, **options)
+            return Path(filepath)
         if multiplexed:
             raise ValueError("`multiplexed` is for other formats: a SavedModel has both signatures.")
         if options:

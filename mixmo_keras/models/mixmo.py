@@ -59,7 +59,7 @@ class MixMo(Multiplexing):
         num_classes: K ≥ 2.
         input_shape: (H, W, C) of the images. Defaults to that of the named network's paper, such as CIFAR's (32, 32, 3), or
             to the `Backbone`'s own.
-        num_members: M ≥ 1.
+        num_members: M, from 1 to 1,000.
         share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to neither.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M, and disturbed by noise of this many times their standard deviation, such as 0.1, so that members
@@ -124,7 +124,7 @@ class MixMo(Multiplexing):
         dtype=None,
         name: str | None = None,
     ):
-        num_members = arguments.integer("num_members", num_members, least=1)
+        num_members = arguments.integer("num_members", num_members, least=1, most=1000)
         num_classes = arguments.integer("num_classes", num_classes, least=2)
         self._check_settings(batching, co_training, l2, schedule, num_members)
         if isinstance(backbone, keras.Model):

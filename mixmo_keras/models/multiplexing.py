@@ -12,7 +12,7 @@ from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble, check_image
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.multiplexing import answers, image_of_each_seat
 from mixmo_keras.networks.temperature import Temperature
-from mixmo_keras.training import data_checks
+from mixmo_keras.training import checks, data_checks
 
 PASSES_AT_ONCE = 32  # as many rows as `keras.Model.predict` has
 WINDOW_BYTES = 2**28  # of float32 images that are seated together
@@ -85,14 +85,15 @@ class Multiplexing(Ensemble):
 
         Warns:
             UserWarning: half of the training rows or more showed all members the same image (ρ ≥ 0.5), or mixing always
-                cut patches.
+                cut patches; or as `predict` does.
         """
         self.check_multiplexed()
         self.warn_where_little_trained()
         passes = _Passes(self, batch_size, seed)
-        for images in _batches_of_images(x):
-            passes.add(check_images(images, self.image_shape))
-        return passes.logits() / np.float32(self.multiplexed_temperature)
+        with checks.watching_pixels(self):
+            for images in _batches_of_images(x):
+                passes.add(check_images(images, self.image_shape))
+            return passes.logits() / np.float32(self.multiplexed_temperature)
 
     def predict_both_with_labels(
         self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, seed: int = 0, steps: int | None = None
@@ -117,8 +118,9 @@ class Multiplexing(Ensemble):
                 yield images, labels
                 passes.add(np.asarray(images))  # which were found to be sound by now
 
-        member_logits, labels = self._logits_and_labels(noted())
-        return member_logits, labels, passes.logits()
+        with checks.watching_pixels(self):
+            member_logits, labels = self._logits_and_labels(noted())
+            return member_logits, labels, passes.logits()
 
     def predict_passes(self, passes, batch_size: int = PASSES_AT_ONCE) -> np.ndarray:
         """Logits (p, M, K) of passes (p, M, H, W, C) whose seats the caller filled. The temperature is not in them.

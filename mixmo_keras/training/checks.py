@@ -3,7 +3,9 @@
 A compiled step can't raise an error, so it notes what it sees in one small variable, which a callback reads.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -37,6 +39,7 @@ class Incidents(keras.layers.Layer):
             aggregation="sum",
             name="noted",
         )
+        self.is_watched = False  # by somebody who will tell
         self.built = True
 
     def load_own_variables(self, store):
@@ -83,10 +86,8 @@ class Incidents(keras.layers.Layer):
             bad, low, high = _bad_labels(labels, num_classes)
             rows[_LABEL] = ops.where(bad, row(bad, low, high), rows[_LABEL])
         if images is not None:
-            low, high = ops.cast(ops.min(images), "float32"), ops.cast(ops.max(images), "float32")
-            # a black batch is one of raw pixels, and what resizing overshoots by is no other unit
-            of_unit = (high > 0) & (high <= 1)
-            odd = (low < -0.5) | (high > 255.5) | of_unit if raw_pixels else ops.zeros((), "bool")
+            odd, low, high = _range_of_pixels(images)
+            odd = odd if raw_pixels else ops.zeros((), "bool")
             if data_checks.is_floating(images):  # others can't be NaN, which comparisons pass over
                 broken = ops.logical_not(ops.all(ops.isfinite(images)))
                 odd, low = odd | broken, ops.where(broken, float("nan"), low)
@@ -96,6 +97,14 @@ class Incidents(keras.layers.Layer):
         stays = (noted[:, :1] > 0) & ops.logical_not(ops.isnan(rows[:, 1:2]))
         self.noted.assign(ops.where(stays, noted, rows))
 
+    def note_pixels(self, images):
+        """Notes the first images (n, ...) whose pixels don't run from 0 to 255; of broken ones the answers tell."""
+        odd, low, high = _range_of_pixels(images)
+        row = ops.stack([ops.cast(value, "float32") for value in (odd, low, high)])
+        noted = ops.convert_to_tensor(self.noted)
+        is_first = ops.cast(odd, "bool") & (noted[_IMAGE, :1] <= 0)
+        self.noted.assign(ops.where(is_first & (ops.arange(3)[:, None] == _IMAGE), row, noted))
+
     def incident(self, kind: int):
         """The two numbers of an incident, averaged over the replicas that noted it, or `None`."""
         flag, first, second = ops.convert_to_numpy(self.noted)[kind]
@@ -104,6 +113,13 @@ class Incidents(keras.layers.Layer):
     def clear(self) -> None:
         """Forgets all incidents."""
         self.noted.assign(np.zeros((3, 3), "float32"))
+
+
+def _range_of_pixels(images):
+    """Whether pixels are in other units than 0 to 255, and the least and the greatest of them."""
+    low, high = ops.cast(ops.min(images), "float32"), ops.cast(ops.max(images), "float32")
+    # a black batch is one of raw pixels, and what resizing overshoots by is no other unit
+    return (low < -0.5) | (high > 255.5) | ((high > 0) & (high <= 1)), low, high
 
 
 def _bad_labels(labels, num_classes: int):
@@ -197,11 +213,48 @@ class IncidentsCallback(keras.callbacks.Callback):
         images = self.model.incidents.incident(_IMAGE)
         if images and self.model.expects_raw_pixels and not self._warned_of_images:
             self._warned_of_images = True
-            warnings.warn(
-                f"The model expects raw pixels, 0 to 255, and normalises them itself; a batch's values run from "
-                f"{images[0]:.4g} to {images[1]:.4g}. Pass raw pixels, or `normalization=None` to turn normalisation off.",
-                stacklevel=2,
-            )
+            _warn_of_pixels(images, stacklevel=3)
+
+
+@contextlib.contextmanager
+def watching_pixels(model) -> Iterator[None]:
+    """Warns once, when the block ends, where its steps saw images in other units than the model's; blocks may be nested.
+
+    What `fit` noted around it stays as it was.
+    """
+    incidents = model.incidents
+    # several workers would have to read what was noted together, and one of them may predict alone
+    several = distribution.num_workers(distribution.of_model(model)) > 1
+    if incidents is None or not model.expects_raw_pixels or incidents.is_watched or several:
+        yield
+        return
+    _fetch(model)
+    before, incidents.is_watched = np.array(ops.convert_to_numpy(incidents.noted)), True
+    if before.any():
+        incidents.clear()
+    try:
+        yield
+        _fetch(model)
+        if images := incidents.incident(_IMAGE):
+            _warn_of_pixels(images, stacklevel=5)  # where it was called: behind this, contextlib, and a method
+    finally:
+        if before.any() or ops.convert_to_numpy(incidents.noted).any():  # to assign takes longer than to read
+            incidents.noted.assign(before)
+        incidents.is_watched = False
+
+
+def _warn_of_pixels(images: tuple[float, float], stacklevel: int) -> None:
+    warnings.warn(
+        f"The model expects raw pixels, 0 to 255, and normalises them itself; a batch's values run from {images[0]:.4g} to "
+        f"{images[1]:.4g}. Pass raw pixels, or `normalization=None` to turn normalisation off.",
+        stacklevel=stacklevel,
+    )
+
+
+def _fetch(model) -> None:
+    """Lets variables have the values that steps gave them."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()  # Keras' loops keep them to themselves
 
 
 def raise_incidents(model) -> None:
@@ -211,8 +264,7 @@ def raise_incidents(model) -> None:
         ValueError: labels out of range, weights that are none, NaN or infinite pixels.
         FloatingPointError: the loss, or the gradient, became NaN or infinite.
     """
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()  # `fit` keeps the variables' values to itself during an epoch
+    _fetch(model)
     incidents = model.incidents
     if labels := incidents.incident(_LABEL):
         incidents.clear()

@@ -66,6 +66,7 @@ ROWS = [
     *test_training_and_answers.DATA,
     *test_training_and_answers.QUESTIONS,
     *test_training_and_answers.OTHER,
+    *test_training_and_answers.OTHER_UNITS,
     *test_data_without_end.ROWS,
     *test_deep_ensembles.ROWS,
     *[

@@ -198,6 +198,18 @@ CALLBACKS = [
         "Checkpoints", "folder", of(checkpoints.Checkpoints, "folder"), [3, None, ["a"]], "`folder` must be"
     ),
     *integers("ExpectedCalibrationError", "num_bins", of(metrics.ExpectedCalibrationError, "num_bins"), 5, below=0),
+    *[
+        Row(
+            f"{kind.__name__}({name}=10**9)",
+            functools.partial(lambda kind, name, here: kind(**{name: 10**9}), kind, name),
+            f"`{name}` must be an integer from 1 to 1000",
+        )
+        for kind, name in [
+            *[(kind, "num_bins") for kind in (metrics.ExpectedCalibrationError, metrics.AdaptiveCalibrationError)],
+            *[(kind, "capacity") for kind in (metrics.AdaptiveCalibrationError, metrics.ErrorAUROC)],
+            (mixmo_keras.CutMixMo, "num_members"),
+        ]
+    ],
     *integers(
         "ClasswiseCalibrationError", "num_classes", of(metrics.ClasswiseCalibrationError, "num_classes"), 5, below=0
     ),

@@ -190,7 +190,35 @@ def tiny_blocks(path):
 # a screen of a pixel; a frame of one
 GIF_BEGINS, GIF_ENDS = b"GIF89a\1\0\1\0\0\0\0", b",\0\0\0\0\1\0\1\0\x80\0\0\0\xff\xff\xff\2\2L\1\0;"
 UNREADABLE = "1 of 13 files .*can't be read.*cat/broken"
+
+
+def named(name):
+    """Loads a folder of images where a folder or an image has a name of these bytes."""
+
+    def call(here):
+        root = os.fsencode(photos(here.folder / "photos"))
+        os.rename(os.path.join(root, b"cat" if b"." not in name else b"cat/0.png"), os.path.join(root, name))
+        return datasets.info(f"{os.fsdecode(root)}@8")
+
+    return call
+
+
+def below_a_name(here):
+    """Loads a folder of images that lies in one whose name is not UTF-8."""
+    return datasets.info(f"{photos(here.folder / os.fsdecode(b'caf' + LATIN))}@8")
+
+
+LATIN = "é".encode("latin-1")
 FOLDERS = [
+    Row("folder(class not in UTF-8)", named(b"caf" + LATIN), r"must be UTF-8, got '.*/photos/caf\\udce9': rename it"),
+    Row("folder(image not in UTF-8)", named(b"cat/" + LATIN + b".png"), r"must be UTF-8, got '.*/cat/\\udce9.png'"),
+    Row("folder(not in UTF-8)", below_a_name, r"must be UTF-8, got '.*/caf\\udce9': rename it"),
+    Row(
+        "folder(text not in UTF-8)",
+        with_file(os.fsdecode(LATIN) + ".txt", lambda path: path.touch()),
+        warns="1 files are not read",
+    ),
+    Row("folder(class in UTF-8)", named("café".encode())),
     Row("folder(text in .jpg)", with_file("broken.jpg", lambda path: path.write_text("no image")), UNREADABLE),
     Row("folder(empty .png)", with_file("broken.png", lambda path: path.write_bytes(b"")), UNREADABLE),
     Row("folder(half a .png)", truncated(0.5, "broken.png"), UNREADABLE),

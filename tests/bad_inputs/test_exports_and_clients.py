@@ -5,13 +5,16 @@ import functools
 import shutil
 import socket
 import threading
+from concurrent import futures
 
+import grpc
 import numpy as np
 import predict
 import pytest
 import tensorflow as tf
-from bad_inputs.harness import INF, NAN, Row, anything_else, booleans, check, each, integers
+from bad_inputs.harness import INF, NAN, LossError, Row, anything_else, booleans, check, each, integers
 from PIL import Image
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from mixmo_keras.serving import request_queue, versions
 from mixmo_keras.training import checkpoints
@@ -43,6 +46,21 @@ def thesis(path):
         (path / name).write_bytes(b"dear to somebody")
 
 
+def over_a_file(name, format, **options):
+    """Exports in a format of one file where one is, and notices its loss."""
+
+    def call(here):
+        path = here.folder / name
+        path.write_bytes(b"dear to somebody")
+        try:
+            here.model.export(path, format=format, **options)
+        finally:
+            if path.read_bytes() != b"dear to somebody":
+                raise LossError(f"{path} was replaced")
+
+    return call
+
+
 def spoiled(here):
     model = here.another_model()
     model.heads.dense.kernel.assign(model.heads.dense.kernel * NAN)
@@ -72,6 +90,39 @@ EXPORTS = [
         "export(over a file, overwrite)",
         existing(lambda path: path.write_text("x"), overwrite=True),
         "must be the folder of a SavedModel",
+    ),
+    *[
+        Row(
+            f"export({name}, {format}{', overwrite' if options else ''})",
+            over_a_file(name, format, **options),
+            pattern,
+        )
+        for name, format, options, pattern in [
+            ("m.onnx", "onnx", {}, "m.onnx exists. Choose another path, or pass overwrite=True"),
+            ("m.tflite", "litert", {}, "m.tflite exists. Choose another path, or pass overwrite=True"),
+            ("m.xml", "openvino", {}, "m.xml exists. Choose another path, or pass overwrite=True"),
+            ("m.pt2", "torch", {}, "m.pt2 exists. Choose another path, or pass overwrite=True"),
+            ("thesis.docx", "onnx", {"overwrite": True}, "`filepath` must be a file that ends in .onnx to be replaced"),
+            ("m.onnx", "litert", {"overwrite": True}, "`filepath` must be a file that ends in .tflite to be replaced"),
+            ("m.onnx", "nonsense", {"overwrite": True}, "[Ff]ormat"),
+        ]
+    ],
+    Row(
+        "export(a folder, onnx, overwrite)",
+        lambda here: here.model.export(here.folder, format="onnx", overwrite=True),
+        "`filepath` must be a file that ends in .onnx to be replaced",
+    ),
+    *booleans(
+        "export(onnx)",
+        "overwrite",
+        lambda here, value: here.model.export(here.folder / "m.onnx", format="onnx", overwrite=value),
+    ),
+    *anything_else(
+        "export(onnx)",
+        "filepath",
+        lambda here, value: here.model.export(value, format="onnx"),
+        [3, None, ["a"]],
+        "`filepath` must be the path of a file",
     ),
     Row(
         "export(below a file)",
@@ -280,6 +331,10 @@ ANSWERS = [
                     b'{"predictions": [' + ONE[:-1] + b", " + other + b"}]}"
                     for other in (
                         *(b'"confidence": ' + value for value in (b'"x"', b"NaN", b"7", b"true", b"-1")),
+                        *(
+                            b'"probabilities": ' + value
+                            for value in (b"3", b"[]", b"[NaN, 1]", b"[-1, 2]", b"[0.5, 0.4]", b'["x"]', b"[true]")
+                        ),
                         *(b'"mutual_information": ' + value for value in (b"null", b'"x"', b"Infinity")),
                         b'"class_name": "\\ud800"',
                     )
@@ -378,6 +433,86 @@ def busy(listening):
     with connection:
         connection.recv(1 << 16)
         connection.sendall(http(b"busy", "503 Service Unavailable"))
+
+
+@contextlib.contextmanager
+def grpc_server(outputs):
+    """The address of a server on loopback that answers arrays, whatever it is asked."""
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request, context):  # noqa: N802
+            answer = predict_pb2.PredictResponse()
+            for name, value in outputs.items():
+                answer.outputs[name].CopyFrom(value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value))
+            return answer
+
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def answered_by_grpc(**changed):
+    """Asks a server whose answer is right but for what is changed."""
+    outputs = {
+        **{name: np.float32([value]) for name, value in (("confidence", 0.5), ("predictive_entropy", 0.7))},
+        **dict(class_name=[b"a"], probabilities=np.float32([[0.5, 0.5]])),
+        **changed,
+    }
+
+    def call(here):
+        with grpc_server({name: value for name, value in outputs.items() if value is not None}) as address:
+            return predict.main([picture(here), "--grpc", address, "--name", "m"])
+
+    return call
+
+
+def one_value_for(*shape):
+    """A tensor of one value that stands for all of a shape."""
+    proto = tf.make_tensor_proto(np.float32(0.5))
+    proto.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
+    return proto
+
+
+OVER_GRPC = r"error: The server at 127.0.0.1:\d+ answered OK with .*: expected the predictions of 1 images"
+ANSWERS_OVER_GRPC = [
+    Row("over_grpc(an answer)", answered_by_grpc()),
+    Row("over_grpc(one value for all)", answered_by_grpc(probabilities=one_value_for(1, 2))),
+    *[
+        Row(f"over_grpc({name} {kind})", answered_by_grpc(**{name: value}), OVER_GRPC)
+        for name, kind, value in [
+            *[
+                ("confidence", kind, value)
+                for kind, value in {
+                    **{str(value): np.float32([value]) for value in (NAN, INF, -1, 7)},
+                    **{"twice": np.float32([0.5, 0.5]), "(1, 2)": np.float32([[0.5, 0.5]])},
+                    **{"one number": np.float32(0.5), "that is missing": None, "of text": [b"0.5"]},
+                }.items()
+            ],
+            ("predictive_entropy", "NaN", np.float32([NAN])),
+            ("predictive_entropy", "-1", np.float32([-1])),
+            ("mutual_information", "infinite", np.float32([INF])),
+            ("class_name", "a number", np.float32([1])),
+            ("class_name", "not in UTF-8", [b"caf\xe9"]),
+            ("class_name", "missing", None),
+            ("probabilities", "NaN", np.float32([[NAN, 1]])),
+            ("probabilities", "-1 and 2", np.float32([[-1, 2]])),
+            ("probabilities", "summing to 0.9", np.float32([[0.5, 0.4]])),
+            ("probabilities", "one number", np.float32([1])),
+            ("probabilities", "of none", np.zeros((1, 0), "float32")),
+            ("probabilities", "of a terabyte", one_value_for(1, 2**38)),
+        ]
+    ],
+]
+
+
+@each(ANSWERS_OVER_GRPC)
+def test_answers_over_grpc(row, here, record_property):
+    check(row, here, record_property)
 
 
 def damaged(change):

@@ -1,11 +1,14 @@
 """What metrics, calibration and measures of uncertainty are given."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from bad_inputs.harness import INF, NAN, Row, anything_else, check, choices, each, integers, numbers
 
 from mixmo_keras import calibration, corruptions, metrics
 from mixmo_keras.evaluation import label_issues
+from mixmo_keras.evaluation.multiplexing import partner_figures
 
 random = np.random.default_rng(0)
 MEMBERS = random.normal(size=(8, 2, 5))
@@ -106,6 +109,20 @@ OPTIONS = [
             "reliability",
         )
         for row in integers(name, "num_bins", option(OF_NETWORK[name], "num_bins", *NETWORK), 5, below=0)
+    ],
+    *[
+        Row(
+            f"{name}(num_bins={value})",
+            functools.partial(lambda name, value, here: OF_NETWORK[name](*NETWORK, num_bins=value), name, value),
+            "`num_bins` must be an integer from 1 to 1000" if value > 1000 else "",
+        )
+        for name in (
+            "expected_calibration_error",
+            "adaptive_calibration_error",
+            "classwise_calibration_error",
+            "reliability",
+        )
+        for value in (1000, 1001, 10**9)
     ],
     *integers("top_k_accuracy", "k", option(metrics.top_k_accuracy, "k", *NETWORK), 2, below=0),
     *integers("NLL_c", "seed", option(calibration.calibrated_negative_log_likelihood, "seed", *NETWORK), 2, below=-1),
@@ -278,10 +295,17 @@ EVALUATION = [
         "`coverage`",
     ),
     *anything_else(
+        "partner_figures",
+        "num_partners",
+        lambda here, value: partner_figures(here.model, *here.data, num_partners=value),
+        [0, 1.5, "2", 10**9],
+        "`num_partners` must be an integer from 1 to 1000",
+    ),
+    *anything_else(
         "evaluate",
         "num_disagreements",
         lambda here, value: evaluating(here, num_disagreements=value),
-        [0, 1.5, "2"],
+        [0, 1.5, "2", 10**9],
         "`num_disagreements` must be",
     ),
     *anything_else(

@@ -152,7 +152,9 @@ PICTURES = [
             *anything_else(
                 name, "images", of(gallery, "images"), [X[:2] * np.float32(NAN)], "Images hold NaN or infinite pixels"
             ),
-            *anything_else(name, "num_draws", of(gallery, "num_draws", X), [0, 1.5, "x", None], "`num_draws` must be"),
+            *anything_else(
+                name, "num_draws", of(gallery, "num_draws", X), [0, 1.5, "x", None, 10**9], "`num_draws` must be"
+            ),
             *anything_else(name, "seed", of(gallery, "seed", X), ["x", 1.5, None], "`seed` must be an integer"),
         ]
     ],

@@ -1,6 +1,7 @@
 """Data that models are trained on, evaluated on and asked about."""
 
 import functools
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -128,6 +129,68 @@ QUESTIONS = [
 
 @each(QUESTIONS)
 def test_questions(row, here, record_property):
+    check(row, here, record_property)
+
+
+ODD = {
+    "uint16 up to 65,535": lambda x: x.astype("uint16") * 257,
+    "from 0 to 1": lambda x: (x / 255).astype("float32"),
+    "from -1 to 1": lambda x: (x / 127.5 - 1).astype("float64"),
+}
+ON_BATCHES = {
+    "train_on_batch": lambda model, x, y: model.train_on_batch(x, y),
+    "test_on_batch": lambda model, x, y: model.test_on_batch(x, y),
+    "predict_both_with_labels": lambda model, *data: model.predict_both_with_labels(*data),
+}
+
+
+def asking_other_units(call, convert, as_dataset=False, **options):
+    """Asks a model about images in other units; it must not go on warning when they are right again."""
+
+    def ask(here):
+        model, (x, y) = here.another_model(**options) if options else here.model, here.data
+        odd = convert(x)
+        call(model, *((dataset(odd, y),) if as_dataset else (odd, y)))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*raw pixels")
+            call(model, *((dataset(x, y),) if as_dataset else (x, y)))
+
+    return ask
+
+
+OTHER_UNITS = [
+    Row(
+        f"{name}({'dataset' if as_dataset else 'array'}, images {kind})",
+        asking_other_units(call, convert, as_dataset, **({"seed": 1} if name in ("fit", "train_on_batch") else {})),
+        slow=name != "predict" and (as_dataset or kind != "uint16 up to 65,535"),
+        warns="The model expects raw pixels, 0 to 255, .* a batch's values run from",
+    )
+    for name, call in {
+        **CALLS,
+        **{name: functools.partial(lambda ask, model, x, *_: ask(model, x), ask) for name, ask in PREDICT.items()},
+        **ON_BATCHES,
+    }.items()
+    for kind, convert in ODD.items()
+    for as_dataset in (False, True)
+    if not (as_dataset and name.endswith("on_batch"))
+] + [
+    Row(
+        "predict(images from 0 to 1, no normalisation)",
+        asking_other_units(ON_BATCHES["test_on_batch"], ODD["from 0 to 1"], normalization=None),
+    ),
+    *[
+        Row(
+            f"predict({dtype} images)",
+            functools.partial(lambda dtype, here: here.model.predict(here.data[0].astype(dtype), verbose=0), dtype),
+            slow=dtype not in ("uint16", "float16"),
+        )
+        for dtype in ("uint8", "uint16", "uint32", "int16", "int64", "float16", "float64")
+    ],
+]
+
+
+@each(OTHER_UNITS)
+def test_images_in_other_units(row, here, record_property):
     check(row, here, record_property)
 
 

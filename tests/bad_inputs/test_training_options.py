@@ -186,6 +186,11 @@ DRAWN = {
 SAME = "`augmentation` must return images of the same shape and dtype"
 AUGMENTATIONS = [
     *[row for kind in FILLED for row in numbers(kind.__name__, "fill", of(kind, "fill"), 3.0, [-1, 256])],
+    Row(
+        "RandAugment(num_operations=10**9)",
+        lambda here: policies.RandAugment(10**9),
+        "`num_operations` must be an integer from 1 to 100",
+    ),
     *integers("RandAugment", "num_operations", of(policies.RandAugment, "num_operations"), 2, below=0),
     *integers("RandAugment", "magnitude", of(policies.RandAugment, "magnitude"), 2, below=-1),
     Row("RandAugment(magnitude=31)", lambda here: policies.RandAugment(magnitude=31), "from 0 to 30, got 31"),

@@ -81,6 +81,18 @@ def test_of_an_animation_the_first_frame_alone_is_decoded():
     assert (decoding.decode(file.getvalue(), 3) == 10).numpy().all()
 
 
+def test_of_a_long_animation_no_more_is_looked_at_than_the_first_frame_may_take(monkeypatch):
+    """An integer for each byte of a file took gigabytes."""
+    frame, read = encoded("GIF"), []
+    monkeypatch.setattr(decoding, "MAX_BLOCKS", 1024)
+    monkeypatch.setattr(
+        decoding.tf.io, "decode_raw", lambda *arguments, raw=tf.io.decode_raw: read.append(raw(*arguments)) or read[-1]
+    )
+    _, first = decoding.inspect(frame + b"further frames" * 100_000)
+    assert first.numpy() == frame
+    assert [len(part) for part in read] == [260 * 1024 + 4096]
+
+
 @pytest.mark.parametrize("blocks", [b"\x21\xfe" + b"\1a" * 80_000 + b"\0", b"\x21\xfe\1a\0" * 1000])
 def test_blocks_of_a_byte_take_no_time(blocks):
     """A walk from block to block, one in an iteration of TensorFlow's, took 6 s for 160 KB."""

@@ -168,7 +168,7 @@ def test_a_single_network_without_anything_fitted(tmp_path):
         (dict(model="mine"), "`model` must be a model of mixmo_keras, .* got 'mine'"),
         (dict(class_names="abcde"), "`class_names` must be a list of names, got 'abcde'"),
         (dict(temperature=1.5, validation=VALIDATION), "`temperature` must be True or False, got 1.5"),
-        (dict(num_disagreements=0), "`num_disagreements` must be an integer of at least 1, got 0"),
+        (dict(num_disagreements=0), "`num_disagreements` must be an integer from 1 to 1000, got 0"),
         (dict(name=3), "`name` must be a name or None, got 3"),
     ],
 )

@@ -35,7 +35,7 @@ def test_gallery_needs_two_images():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(num_draws=0), "`num_draws` must be an integer of at least 1, got 0"),
+        (dict(num_draws=0), "`num_draws` must be an integer from 1 to 100, got 0"),
         (dict(seed=0.5), "`seed` must be an integer, got 0.5"),
         (dict(masks="cutmix"), "`masks` must be a list of names or functions of masks, or None, got 'cutmix'"),
     ],

@@ -259,7 +259,7 @@ def test_bad_data(function, logits, labels, message):
         (lambda: metrics.top_k_accuracy(LOGITS[:, 0], LABELS, 0), "`k` must be an integer of at least 1, got 0."),
         (
             lambda: metrics.reliability(LOGITS[:, 0], LABELS, 1.5),
-            "`num_bins` must be an integer of at least 1, got 1.5.",
+            "`num_bins` must be an integer from 1 to 1000, got 1.5.",
         ),
         (lambda: metrics.detection([1.0, 2.0], [True]), "`scores` and `positives` must be (n,) both"),
         (lambda: metrics.detection([], []), "`scores` and `positives` must be (n,) both, n of at least 1"),

@@ -249,7 +249,7 @@ def test_a_model_trains_with_them_and_is_saved(tmp_path):
 def test_what_makes_no_sense_is_refused():
     for make, message in [
         (lambda: TrivialAugment(fill=300), r"`fill` must be a number within \[0, 255\], got 300"),
-        (lambda: RandAugment(0), "`num_operations` must be an integer of at least 1, got 0"),
+        (lambda: RandAugment(0), "`num_operations` must be an integer from 1 to 100, got 0"),
         (lambda: RandAugment(magnitude=31), "`magnitude` must be an integer .*30.*, got 31"),
         (lambda: AutoAugment("svhn"), "`policy` must be one of cifar10, imagenet, got 'svhn'"),
         (lambda: RandomErasing(0), "`probability` must be"),

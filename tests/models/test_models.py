@@ -504,8 +504,8 @@ def test_summary_draws_the_members(num_members, capsys):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (dict(num_members=0), ValueError, "`num_members` must be an integer of at least 1, got 0"),
-        (dict(num_members=2.5), ValueError, "`num_members` must be an integer of at least 1, got 2.5"),
+        (dict(num_members=0), ValueError, "`num_members` must be an integer from 1 to 1000, got 0"),
+        (dict(num_members=2.5), ValueError, "`num_members` must be an integer from 1 to 1000, got 2.5"),
         (dict(num_classes=1), ValueError, "`num_classes` must be an integer of at least 2, got 1"),
         (dict(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
         (dict(batch_repetitions=0), ValueError, "`batch_repetitions` must be an integer of at least 1, got 0"),

@@ -223,7 +223,7 @@ def test_litert(tmp_path):
     network = model(num_members=3)
     network.temperature, network.multiplexed_temperature = 1.7, 1.3
     for multiplexed in (False, True):
-        network.export(tmp_path / "model.tflite", format="litert", multiplexed=multiplexed)
+        network.export(tmp_path / "model.tflite", format="litert", multiplexed=multiplexed, overwrite=multiplexed)
         interpreter = interpreter_module.Interpreter(str(tmp_path / "model.tflite"))
         (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
         for size in (1, 5, 7):
@@ -294,7 +294,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(format="onnx", overwrite=True), "`overwrite` applies to format='tf_saved_model'"),
+        (dict(format="onnx", max_pixels=9), "`max_pixels` applies to format='tf_saved_model'"),
         (dict(format="onnx", class_names=NAMES), "`class_names` applies to format='tf_saved_model'"),
         (dict(multiplexed=True), "`multiplexed` is for other formats: a SavedModel has both"),
         (dict(opset_version=18), "Options not used by format='tf_saved_model': opset_version"),

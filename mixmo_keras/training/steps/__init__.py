@@ -4,13 +4,20 @@ import keras
 
 _BACKEND = keras.backend.backend()
 if _BACKEND == "tensorflow":
-    from mixmo_keras.training.steps.tensorflow import has_accelerator, one_batch, predict_step, test_step, train_step
+    from mixmo_keras.training.steps.tensorflow import (
+        has_accelerator,
+        noting,
+        one_batch,
+        predict_step,
+        test_step,
+        train_step,
+    )
 elif _BACKEND == "jax":
-    from mixmo_keras.training.steps.jax import train_step  # type: ignore[assignment]
+    from mixmo_keras.training.steps.jax import noting, train_step  # type: ignore[assignment]
 else:
     raise ImportError(
         f"mixmo_keras trains on the Keras backends tensorflow and jax; Keras runs on {_BACKEND!r}. "
         "Set the environment variable KERAS_BACKEND before keras is imported."
     )
 
-__all__ = ["has_accelerator", "one_batch", "predict_step", "test_step", "train_step"]
+__all__ = ["has_accelerator", "noting", "one_batch", "predict_step", "test_step", "train_step"]

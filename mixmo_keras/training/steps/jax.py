@@ -57,3 +57,13 @@ def train_step(model, state, data):
         logs = model.finish_step(data, step, batch, aim, gradients)
     values = (trainable, others, optimizer, metrics)
     return logs, tuple(after(finish, number, group) for number, group in enumerate(values))
+
+
+def noting(model, note, state, data):
+    """Lets a step without a loss note something in the model's variables; returns what Keras' own step takes then."""
+    trainable, others = state
+    with keras.StatelessScope(zip(model.non_trainable_variables, others, strict=True)) as scope:
+        note()
+    now = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
+    others = [before if value is None else value for value, before in zip(now, others, strict=True)]
+    return (trainable, others), data

@@ -15,7 +15,7 @@ from mixmo_keras.networks.backbones import names
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("index", "evaluation", "multiplexing", "search")  # the first shows what README.md does
+SLOW = ("backbones", "evaluation", "extending", "index", "multiplexing", "search", "serving")  # index.md is README.md
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem in SLOW))
     for page in PAGES

@@ -179,6 +179,7 @@ def test_epochs_of_a_folder_follow_from_seed_and_epoch_alone(folder):
     check_uncorrelated([(first, second)])
 
 
+@pytest.mark.slow
 def test_streamed_images_come_in_the_order_of_those_from_memory(folder):
     dataset = datasets.load(f"{folder}@4", "train")
     assert (epochs_of(dataset, 2) == epochs_of(dataset, 2, memory=2**30)).all()
@@ -268,6 +269,7 @@ PIXELS = 16 * 16 * 3
 BUFFER = 5000  # bytes, of some 30 of 270 images in their files
 
 
+@pytest.mark.slow
 def test_a_tensorflow_datasets_files_are_read_in_an_order_of_seed_and_epoch(data_dir):
     source = datasets.tensorflow_dataset("scattered_images", SPLITS)
     dataset = source.load("train", data_dir, False)
@@ -293,6 +295,7 @@ def test_a_tensorflow_datasets_files_are_read_in_an_order_of_seed_and_epoch(data
     assert np.abs(scores).max() < 5 / np.sqrt(53)
 
 
+@pytest.mark.slow
 def test_a_buffer_of_all_records_makes_uniform_draws_of_sorted_files(data_dir):
     dataset = datasets.tensorflow_dataset("sorted_images", SPLITS).load("train+validation", data_dir, False)
     assert numbers_in_order(dataset) == sorted(numbers_in_order(dataset))

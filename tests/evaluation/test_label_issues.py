@@ -73,6 +73,7 @@ def test_what_is_refused(members, logits, labels, message):
         label_issues.rank(members, logits, labels)
 
 
+@pytest.mark.slow
 def test_a_report_with_labels_to_correct(tmp_path):
     model, (x, y) = tiny.model(), tiny.data(12)
     names, labelled = tuple("abcde"), [(x[:8], y[:8]), (x[8:], y[8:])]

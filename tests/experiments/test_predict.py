@@ -95,6 +95,7 @@ def test_several_images_a_pass_by_every_way(served, capsys):
                 }
 
 
+@pytest.mark.slow
 def test_images_share_passes_where_there_are_many(served, capsys):
     folder, files, probabilities = served
     several = main(files, "--saved-model", folder, "--multiplexed")

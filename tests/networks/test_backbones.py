@@ -92,6 +92,7 @@ def test_strides_on_the_first_or_second_convolution(name):
     assert tiny.equal_weights(parts.encoder, default.encoder)
 
 
+@pytest.mark.slow
 def test_mimos_network_by_name_has_the_papers_parameters():
     parts = backbones.get("wrn28_10_stride_first", None, 0)
     for num_members, total in ((1, 36_479_194), (3, 36_492_878)):  # 36.479 M and 36.492 M in MIMO's table
@@ -139,7 +140,7 @@ def preact_parameters(width, num_members, num_classes):
     return total + num_members * (inputs + 1) * num_classes
 
 
-@pytest.mark.parametrize("width", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [1, *(pytest.param(width, marks=pytest.mark.slow) for width in (2, 3))])
 def test_number_of_parameters_of_preact_resnet(width):
     parts = backbones.preact_resnet(18, width)
     for num_members in (1, 2, 3):
@@ -170,6 +171,7 @@ def count(network) -> int:
     return sum(int(np.prod(w.shape)) for w in network.trainable_weights)
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_known_number_of_parameters():
     parts = backbones.resnet(50)
     assert parts.encoder.output_shape == (None, 112, 112, 64)
@@ -243,6 +245,7 @@ def test_a_vits_default_start_is_what_it_was():
         assert np.array_equal(table[f"block{block}_dense2"].kernel, glorot(second)((768, 192)))
 
 
+@pytest.mark.slow
 def test_deits_network_has_its_parameters_and_its_start():
     parts = backbones.vit("small", 16, (224, 224, 3), seed=0, **DEIT)
     assert parts.core.output_shape == (None, 384)

@@ -82,7 +82,8 @@ BRANCHES = {
 
 
 @pytest.mark.parametrize(
-    "name", ["wide_resnet", "preact_resnet", "vit", pytest.param("resnet", marks=pytest.mark.slow)]
+    "name",
+    ["wide_resnet", "vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("preact_resnet", "resnet"))],
 )
 def test_rates_of_the_blocks(name):
     build = getattr(backbones, name)

@@ -202,8 +202,9 @@ def test_onnx(tmp_path, averaging):
         np.testing.assert_allclose(logits, network.predict(images, verbose=0), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("averaging", ["logits", pytest.param("probabilities", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
 def test_onnx_of_several_images_a_pass(tmp_path, averaging):
     onnxruntime = pytest.importorskip("onnxruntime")
     network = tiny.model(num_members=3, averaging=averaging)

@@ -130,10 +130,10 @@ def test_adam_gathers_its_averages_while_the_core_is_frozen():
         assert np.abs(np.array(averages[weight.path])).max() > 0, weight.path
 
 
+# in a frozen epoch, in the free one behind it
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize(
-    "dies_after", [1, pytest.param(3, marks=pytest.mark.slow)]
-)  # in a frozen epoch, in the free one behind it
+@pytest.mark.parametrize("dies_after", [1, 3])
 def test_a_killed_run_goes_on_frozen_or_free_as_it_was(tmp_path, dies_after):
     def run(folder, *callbacks):
         model, watching = compiled("AdamW", FineTuning(0.5, 1), sharpness=SAM(0.1), use_ema=True), Watching()

@@ -27,6 +27,7 @@ IN_CLASSIFIERS = "fine_tuning-cifar10-0"
 COLUMNS_IN_CLASSIFIERS = ("accuracy %", "stopped early %", "NLL", "NLL, calibrated", "ECE, calibrated", "AURC")
 RATE = 1.0  # of the learning rate that trained the classifier
 APART = dict(input_repetition=0.0)  # the default of members that begin as a classifier is 0.5
+DEFAULT = "Cut-MixMo, ρ = 0.5"  # what `from_classifier` does unless told otherwise
 CLASSIFIER, SECOND = "the classifier", "deep ensemble with a second network"
 ROWS = {
     CLASSIFIER: gains.Row(dict(method="single")),
@@ -34,7 +35,7 @@ ROWS = {
     "single, further at a fifth of the rate": gains.Row(dict(method="single"), rate=0.2),
     "single + CutMix": gains.Row(dict(method="single", **noisy_labels.CUTMIX)),
     "Cut-MixMo": gains.Row(dict(method="cut_mixmo", **APART)),
-    "Cut-MixMo, ρ = 0.5": gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
+    DEFAULT: gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
     "Linear-MixMo": gains.Row(dict(method="linear_mixmo", **APART)),
     "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", **APART)),
     "MIMO, ρ = 0.5": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", input_repetition=0.5)),
@@ -66,6 +67,7 @@ SETTINGS = {
 def main(arguments: list[str] | None = None) -> gains_command.Measured:
     """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
     parser = gains_command.parser(__doc__ or "", SETTINGS, ROWS, noise=0.0, folder="runs/fine_tuning")
+    parser.set_defaults(ours=DEFAULT)
     parser.add_argument(
         "--rate", type=float, default=RATE, help=f"of the classifier's learning rate (default: {RATE:g})"
     )

@@ -165,7 +165,7 @@ def test_tables_are_put_into_the_pages(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fine_tuning, "DOCS", tmp_path)
     (tmp_path / "figures").mkdir()
     figures = {title: 1.0 for title, *_ in gains.COLUMNS}
-    rows = {"the classifier": {"0": figures}, "Cut-MixMo": {"0": {**figures, "accuracy %": 3.5}}}
+    rows = {"the classifier": {"0": figures}, fine_tuning.DEFAULT: {"0": {**figures, "accuracy %": 3.5}}}
     (tmp_path / "figures/fine_tuning-cifar10-0.json").write_text(json.dumps(rows))
     parts = ("table", "differences")
     page = "".join(f"<!-- fine_tuning-cifar10-0-{part} --><!-- /fine_tuning-cifar10-0-{part} -->" for part in parts)
@@ -173,7 +173,7 @@ def test_tables_are_put_into_the_pages(tmp_path, monkeypatch, capsys):
     (tmp_path / "classifiers.md").write_text("<!-- fine_tuning-cifar10-0 --><!-- /fine_tuning-cifar10-0 -->")
     assert fine_tuning.main(["cifar10", "--docs"]) == rows
     assert "| the classifier | +2.5 | one seed |" in (tmp_path / "results.md").read_text()
-    assert "| Cut-MixMo | 3.5 | 1.0 | 1.00 |" in (tmp_path / "classifiers.md").read_text()
+    assert f"| {fine_tuning.DEFAULT} | 3.5 | 1.0 | 1.00 |" in (tmp_path / "classifiers.md").read_text()
     with pytest.raises(SystemExit, match="2"):
         fine_tuning.main(["cifar10", "--docs", "--rate", "0.1"])
 

@@ -163,6 +163,7 @@ def test_batches_of_a_sorted_folder_are_uniform_draws(folder):
     check_uncorrelated(itertools.pairwise(epochs))
 
 
+@pytest.mark.slow
 def test_epochs_of_a_folder_follow_from_seed_and_epoch_alone(folder):
     dataset = datasets.load(f"{folder}@4", "train")
     epochs = epochs_of(dataset, 4)

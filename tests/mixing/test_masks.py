@@ -345,7 +345,13 @@ def test_channels_are_on_as_often_as_a_binomial(share):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize(("size", "side"), [((32, 32), 7), ((20, 15), 7), ((8, 8), 3), ((2, 3), 1), ((1, 1), 1)])
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [
+        pytest.param((32, 32), 7, marks=pytest.mark.slow),
+        *(((20, 15), 7), ((8, 8), 3), ((2, 3), 1), ((1, 1), 1)),
+    ],
+)
 def test_patchup_covers_what_its_rate_covers(size, side, share):
     height, width = size
     assert masks.patch_side((*size, 64)) == side

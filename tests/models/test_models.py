@@ -164,8 +164,8 @@ def results_of_integers():
     ("labels", "run_eagerly"),
     [
         (Y[:, None], True),
-        (Y.astype("uint8"), True),
-        (Y.astype("float32"), True),
+        pytest.param(Y.astype("uint8"), True, marks=pytest.mark.slow),
+        pytest.param(Y.astype("float32"), True, marks=pytest.mark.slow),
         (ONE_HOT, True),
         (ONE_HOT.astype("uint8"), False),  # which converts most, in a graph
     ],

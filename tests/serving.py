@@ -119,21 +119,30 @@ def grpc_server(name: str, folder):
     """The address of a model served over gRPC, for a while."""
     model = Model(name, folder)
 
+    def answer(request, context):
+        if request.model_spec.name != name:
+            what = f"Servable not found for request: Latest({request.model_spec.name})"
+            context.abort(grpc.StatusCode.NOT_FOUND, what)
+        try:
+            inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+            return model.predict(request.model_spec.signature_name or "serving_default", inputs)
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    with grpc_answers(answer) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def grpc_answers(answer):
+    """The address of a server on loopback that answers arrays by name, or their protocol buffers, to (request, context)."""
+
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):  # noqa: N802
-            if request.model_spec.name != name:
-                context.abort(
-                    grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({request.model_spec.name})"
-                )
-            try:
-                inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-                outputs = model.predict(request.model_spec.signature_name or "serving_default", inputs)
-            except (ValueError, tf.errors.InvalidArgumentError) as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            answer = predict_pb2.PredictResponse()
-            for key, value in outputs.items():
-                answer.outputs[key].CopyFrom(tf.make_tensor_proto(value))
-            return answer
+            response = predict_pb2.PredictResponse()
+            for key, value in answer(request, context).items():
+                response.outputs[key].CopyFrom(value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value))
+            return response
 
     server = grpc.server(futures.ThreadPoolExecutor(2))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)

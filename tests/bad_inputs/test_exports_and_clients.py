@@ -5,16 +5,14 @@ import functools
 import shutil
 import socket
 import threading
-from concurrent import futures
 
-import grpc
 import numpy as np
 import predict
 import pytest
+import serving
 import tensorflow as tf
 from bad_inputs.harness import INF, NAN, LossError, Row, anything_else, booleans, check, each, integers
 from PIL import Image
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from mixmo_keras.serving import request_queue, versions
 from mixmo_keras.training import checkpoints
@@ -435,27 +433,6 @@ def busy(listening):
         connection.sendall(http(b"busy", "503 Service Unavailable"))
 
 
-@contextlib.contextmanager
-def grpc_server(outputs):
-    """The address of a server on loopback that answers arrays, whatever it is asked."""
-
-    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-        def Predict(self, request, context):  # noqa: N802
-            answer = predict_pb2.PredictResponse()
-            for name, value in outputs.items():
-                answer.outputs[name].CopyFrom(value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value))
-            return answer
-
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
-
-
 def answered_by_grpc(**changed):
     """Asks a server whose answer is right but for what is changed."""
     outputs = {
@@ -465,7 +442,8 @@ def answered_by_grpc(**changed):
     }
 
     def call(here):
-        with grpc_server({name: value for name, value in outputs.items() if value is not None}) as address:
+        answer = {name: value for name, value in outputs.items() if value is not None}
+        with serving.grpc_answers(lambda request, context: answer) as address:
             return predict.main([picture(here), "--grpc", address, "--name", "m"])
 
     return call

@@ -1,4 +1,7 @@
-"""The recipe `search` and its pilot: command lines, and folders of searches that were damaged."""
+"""The recipe `search` and its pilot: command lines, and folders of searches that were damaged.
+
+All are slow but the last few, by which the default tests see that what is put in the place of training is there.
+"""
 
 import functools
 import json
@@ -12,17 +15,16 @@ import search as search_recipe
 from bad_inputs.damaged_files import CONTENTS
 from bad_inputs.harness import LossError, Row, check, each, would_begin
 
-from mixmo_keras import pilot, plots
+from mixmo_keras import plots
 from mixmo_keras.experiments import search
-
-pytestmark = pytest.mark.slow
+from mixmo_keras.experiments.pilot import runs as pilot_runs
 
 
 @pytest.fixture(autouse=True)
 def _nothing_trains(monkeypatch):
     """What is accepted ends where training would begin."""
     monkeypatch.setattr(keras_tuner.Tuner, "search", would_begin)
-    monkeypatch.setattr(pilot, "_learning_curve", would_begin)
+    monkeypatch.setattr(pilot_runs, "_learning_curve", would_begin)
     for kind in search.TUNERS.values():
         monkeypatch.setattr(kind, "search", would_begin)
 
@@ -143,6 +145,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @each(OPTIONS)
 def test_command_lines_of_search(row, here, record_property):
     check(row, here, record_property)
@@ -231,6 +234,7 @@ def of_searched(here, searched):
     return here
 
 
+@pytest.mark.slow
 @each(DAMAGED)
 def test_damaged_searches(row, of_searched, record_property):
     check(row, of_searched, record_property)
@@ -242,7 +246,7 @@ def pilot_with(content, pattern_of="one_member"):
     def call(here):
         folder = here.folder / "runs" / "digits-pilot"
         folder.mkdir(parents=True)
-        path = folder / f"{pattern_of}-width2-seed0-10epochs-32rows-b2-4steps.json"
+        path = folder / f"{pattern_of}-tiny_2-width2-seed0-10epochs-32rows-b2-4steps.json"
         path.write_text(content)
         return search_recipe.main([*PILOT, "--seeds", "0", f"--output-dir={here.folder / 'runs'}"])
 
@@ -286,6 +290,7 @@ PILOTS = [
 ]
 
 
+@pytest.mark.slow
 @each(PILOTS)
 def test_damaged_pilots(row, here, record_property):
     check(row, here, record_property)

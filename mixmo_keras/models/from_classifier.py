@@ -24,9 +24,8 @@ from mixmo_keras.training import losses, schedules
 
 ENCODER_NOISE = 0.1
 LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which may undo what other images taught
-INPUT_REPETITION = (
-    0.5  # measured: members that never see an image alike fall behind the single network (docs/results.md)
-)
+# measured: members that never see an image alike fall behind the single network that goes on (docs/results.md)
+INPUT_REPETITION = 0.5
 # how the names of layers begin that are random in training
 _RANDOM = ("Random", "Rand", "Gaussian", "AugMix", "MixUp", "CutMix", "Pipeline", "Dropout")
 _RESERVED = ("backbone", "split_at")  # what the classifier says
@@ -67,8 +66,8 @@ def from_classifier(
         verbose: Whether to print what was found and done.
         **options: Of the method, such as `batch_repetitions` or `seed`. `augmentation` defaults to none, since left and
             right may mean something; `input_repetition` of several members to 0.5, unless heads begin anew; `schedule` to
-            half a cosine, for 64 images a step from 0.05 for a network of this library, which was trained so, and from
-            0.005 for others, whose weights may come from other images.
+            half a cosine, for 64 images a step from 0.05 for a network of this library that keeps its classes, which was
+            trained so, and from 0.005 for others, whose weights may come from other images.
 
     Returns:
         A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits. With `num_classes` it
@@ -109,7 +108,7 @@ def from_classifier(
         normalization=normalization,
         encoder_noise=encoder_noise,
     )
-    schedule = schedules.Cosine(learning_rate(isinstance(classifier, MixMo)))
+    schedule = schedules.Cosine(learning_rate(isinstance(classifier, MixMo) and num_classes is None))
     of_training: dict[str, Any] = dict(augmentation=None, schedule=schedule)
     if num_classes is None and "input_repetition" in methods.defaults(method) and num_members != 1:
         of_training["input_repetition"] = INPUT_REPETITION

@@ -537,6 +537,8 @@ def test_a_network_of_this_library_goes_on_with_the_rate_that_trained_it(tmp_pat
     for classifier in (network, tmp_path / "single.keras"):
         model = from_classifier(classifier, verbose=False)
         assert model.schedule.get_config()["base"] == pytest.approx(0.05)
+    other_classes = from_classifier(network, num_classes=3, verbose=False)  # its weights come from other images
+    assert other_classes.schedule.get_config()["base"] == pytest.approx(0.005)
 
 
 def test_half_of_the_rows_show_all_members_the_same_image():

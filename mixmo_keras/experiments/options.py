@@ -177,6 +177,9 @@ class Model:
         f"(of members that begin as a classifier: {default('further_input_repetition'):g})",
         number,
     )
+    repetition_decay: float | Default = option(
+        Default.METHOD, "share of training in which ρ falls from 1 to its value: members begin as one network", number
+    )
     averaging: str | Default = option(
         Default.METHOD, "what the ensemble averages: " + ", ".join(names("averaging")), choice, known=names("averaging")
     )

@@ -36,6 +36,8 @@ class Batching:
             augmented on its own; with ρ = 0 for each member that sees it.
         mixing: How members are mixed. `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
+        repetition_decay: Share of training in which ρ falls linearly from 1 to `input_repetition`, so that members begin as
+            one network. Defaults to 0: ρ is the same from the first step.
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
     """
 
@@ -45,6 +47,7 @@ class Batching:
     shared_augmentation: bool = False
     mixing: Mixing | None = Mixing()
     input_repetition: float = 0.0
+    repetition_decay: float = 0.0
     msda: MSDA | str | None = None
 
     def __post_init__(self):
@@ -54,6 +57,7 @@ class Batching:
             "shared_augmentation": arguments.boolean("shared_augmentation", self.shared_augmentation),
             "mixing": arguments.instance("mixing", self.mixing, (Mixing, type(None)), "a mixmo_keras.Mixing or None"),
             "input_repetition": arguments.number("input_repetition", self.input_repetition, least=0, most=1),
+            "repetition_decay": arguments.number("repetition_decay", self.repetition_decay, least=0, most=1),
             "msda": msdas.get(self.msda),
         }
         for name, value in checked.items():
@@ -62,6 +66,8 @@ class Batching:
         if self.already_repeated and self.repetitions == 1:
             raise ValueError("`already_repeated` says that images come several times: it needs batch_repetitions > 1.")
 
+        if self.repetition_decay and self.input_repetition == 1:
+            raise ValueError("`repetition_decay` has no meaning with input_repetition=1: from 1 to 1 nothing falls.")
         if self.shared_augmentation and (self.already_repeated or self.augmentation is None):
             raise ValueError(
                 "`shared_augmentation` says how the model augments copies that it makes itself: it needs an `augmentation`, "
@@ -72,6 +78,23 @@ class Batching:
     def augment(self) -> Callable | None:
         """What augments: the layer of `augmentation`, which may be a name, or what drives a layer of Keras'."""
         return augmentations.get(self.augmentation)
+
+    @property
+    def repeats_inputs(self) -> bool:
+        """Whether some rows show the same image to all members, be it at the beginning of training alone."""
+        return bool(self.input_repetition or self.repetition_decay)
+
+    @property
+    def rows_apart(self) -> float:
+        """The share of all rows of a training that show members different images."""
+        return (1 - self.input_repetition) * (1 - self.repetition_decay / 2)
+
+    def repetition_at(self, progress) -> Any:
+        """ρ at `progress` ∈ [0, 1] of training."""
+        if not self.repetition_decay:
+            return self.input_repetition
+        remaining = ops.clip(1 - ops.convert_to_tensor(progress, "float32") / self.repetition_decay, 0.0, 1.0)
+        return self.input_repetition + (1 - self.input_repetition) * remaining
 
     @property
     def tiles(self) -> int:
@@ -198,7 +221,8 @@ def draw(
     num_rows = num_images * batching.tiles
     num_augmented = {"images": num_images, "rows": num_rows, "members": num_rows * num_members}[_augmented(batching)]
     augmentation = augmentations.draw(batching.augment, seed.fork("augment"), num_augmented)
-    rows = row_of_each_member(seed.fork("pair"), num_rows, num_members, batching.input_repetition)
+    repetition = batching.repetition_at(progress) if batching.repeats_inputs else None
+    rows = row_of_each_member(seed.fork("pair"), num_rows, num_members, repetition)
     masks = pixel_masks = partners = partner_augmentation = None
     if batching.mixing is not None:
         masks = draw_masks(batching.mixing, seed, num_rows, num_members, feature_shape, progress)
@@ -216,8 +240,8 @@ def _augmented(batching: Batching) -> str:
     """What is augmented on its own: the images of the batch, their copies ("rows"), or what each member sees of a row."""
     if batching.shared_augmentation:
         return "images"
-    # members that are shown the same image (ρ > 0) are shown the same pixels, as in MIMO
-    return "rows" if batching.input_repetition else "members"
+    # members that are shown the same image are shown the same pixels, as in MIMO
+    return "rows" if batching.repeats_inputs else "members"
 
 
 def assemble(batching: Batching, data: Data, drawn: Draw, num_classes: int) -> Batch:

@@ -5,7 +5,7 @@ from keras import ops
 from mixmo_keras import seeds
 
 
-def row_of_each_member(seed, num_rows, num_members: int, input_repetition: float = 0.0):
+def row_of_each_member(seed, num_rows, num_members: int, input_repetition=None):
     """The row whose image each member sees: integers (B, M), a permutation of the rows for each member.
 
     The rows are shuffled once; then each member reshuffles the first 1 − ρ of them on its own, and the rest keeps its place,
@@ -15,10 +15,10 @@ def row_of_each_member(seed, num_rows, num_members: int, input_repetition: float
         seed: Of the shuffles.
         num_rows: B, may be a tensor.
         num_members: M.
-        input_repetition: ρ.
+        input_repetition: ρ, a number or a tensor. Defaults to none: every member's order is its own.
     """
     common, *of_members = ops.unstack(seeds.permutations(seed, 1 + num_members, num_rows), 1 + num_members)
-    if not input_repetition:
+    if input_repetition is None:
         return ops.stack(of_members, axis=1)
     position = ops.arange(num_rows)
     num_moving = ops.cast(ops.round(ops.cast(num_rows, "float32") * (1 - input_repetition)), position.dtype)

@@ -27,6 +27,7 @@ KEYWORDS = {
     "augmentation": ("batching", "augmentation"),
     "shared_augmentation": ("batching", "shared_augmentation"),
     "input_repetition": ("batching", "input_repetition"),
+    "repetition_decay": ("batching", "repetition_decay"),
     "msda": ("batching", "msda"),
     "drop_path": ("drop_path", "rate"),
     "drop_path_ramp": ("drop_path", "ramp"),
@@ -37,7 +38,12 @@ KEYWORDS = {
     "l2_normalization": ("l2", "normalization"),
 }
 _SETTINGS = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
-_OF_SEVERAL_MEMBERS = ("num_members", "input_repetition", "averaging")  # keywords without a meaning for one member
+_OF_SEVERAL_MEMBERS = (
+    "num_members",
+    "input_repetition",
+    "repetition_decay",
+    "averaging",
+)  # keywords without a meaning for one member
 
 AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 
@@ -115,9 +121,9 @@ def CutMixMo(  # noqa: N802, as keras.applications names its models
         weight_root: r of the loss weights; `None` for equal weights.
         unmixing: Whether masks move towards showing all members.
         **options: Of `Batching` (`batch_repetitions`, `already_repeated`, `augmentation`, `shared_augmentation`,
-            `input_repetition`, `msda`), of
-            stochastic depth (`drop_path`, `drop_path_ramp`, `efficient_drop_path`), of co-training (`co_training`,
-            `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`, `share_encoders`, `share_heads`, and `MixMo`'s own.
+            `input_repetition`, `repetition_decay`, `msda`), of stochastic depth (`drop_path`, `drop_path_ramp`,
+            `efficient_drop_path`), of co-training (`co_training`, `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`,
+            `share_encoders`, `share_heads`, and `MixMo`'s own.
     """
     return build(backbone, Mixing(mask, probability, decay_start, alpha, weight_root, unmixing), **options)
 

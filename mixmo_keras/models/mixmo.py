@@ -167,10 +167,9 @@ class MixMo(Multiplexing):
         arguments.instance("l2", l2, L2, "a mixmo_keras.L2")
         expected = "a schedule of mixmo_keras.schedules, or None"
         arguments.instance("schedule", schedule, (schedules.ProgressSchedule, type(None)), expected)
-        if num_members == 1 and batching.input_repetition:
-            raise ValueError(
-                "`input_repetition` says what several members have in common; num_members=1 has no use for it."
-            )
+        for name in ("input_repetition", "repetition_decay"):
+            if num_members == 1 and getattr(batching, name):
+                raise ValueError(f"`{name}` says what several members have in common; num_members=1 has no use for it.")
         if num_members == 1 and batching.mixing is not None:
             warnings.warn(
                 "One member has nobody to mix with: pass mixing=None, or use SingleNetwork. `mixing` changes nothing.",

@@ -10,6 +10,7 @@ import both_modes
 import fine_tuning
 import noisy_labels
 import pytest
+import repetition
 from bad_inputs.harness import LossError, Row, check, each, would_begin
 
 from mixmo_keras.experiments import gains
@@ -28,7 +29,7 @@ def _nothing_is_measured(monkeypatch, tmp_path):
         monkeypatch.setattr(importlib.import_module("memory"), name, would_begin)
     monkeypatch.setattr(gains, "measure", would_begin)
     monkeypatch.setattr(both_modes, "measure", would_begin)
-    for recipe in (beyond, fine_tuning, noisy_labels):
+    for recipe in (beyond, fine_tuning, noisy_labels, repetition):
         monkeypatch.setattr(recipe, "DOCS", tmp_path / "docs")
 
 
@@ -58,6 +59,7 @@ CALLS = {
     "memory.py": functools.partial(benchmark, "memory"),
     "beyond.py": functools.partial(recipe, beyond),
     "noisy_labels.py": functools.partial(recipe, noisy_labels),
+    "repetition.py": functools.partial(recipe, repetition),
     "fine_tuning.py": functools.partial(recipe, fine_tuning),
     "both_modes.py": lambda words, here: both_modes.main(["digits", *words]),
 }
@@ -71,7 +73,7 @@ def each_of(name, options, values, pattern):
     return [on(name, f"--{option}={value}", pattern=pattern) for option in options for value in values]
 
 
-RECIPES = ("beyond.py", "noisy_labels.py", "fine_tuning.py")
+RECIPES = ("beyond.py", "noisy_labels.py", "fine_tuning.py", "repetition.py")
 LINES = [
     *each_of("accelerator.py plan", ("rows", "repetitions", "warm-steps", "steps-a-call"), ("0", "-1", "1.5"), INTEGER),
     *each_of("accelerator.py speed", ("steps", "rounds", "peak-size", "batches"), ("0", "-1", "x"), INTEGER),

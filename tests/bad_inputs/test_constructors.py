@@ -44,6 +44,7 @@ MODEL = [
     *numbers(CUT, "alpha", model("alpha"), 2.0, [0, -1], none=True),
     *numbers(CUT, "weight_root", model("weight_root"), 3.0, [0, -1], none=True),
     *numbers(CUT, "input_repetition", model("input_repetition"), 0.5, [-0.1, 1.5]),
+    *numbers(CUT, "repetition_decay", model("repetition_decay"), 0.5, [-0.1, 1.5]),
     *numbers(CUT, "l2", model("l2"), 0.1, [-1e-4]),
     *numbers(CUT, "temperature", model("temperature"), 2.0, [0, -1]),
     *numbers(CUT, "multiplexed_temperature", model("multiplexed_temperature"), 2.0, [0], also="temperature"),

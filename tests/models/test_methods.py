@@ -35,6 +35,7 @@ METHODS = {
     "LinearMixMo": (LinearMixMo, {}),
     "MIMO": (MIMO, {}),
     "MIMO, repeated": (MIMO, dict(input_repetition=0.5)),
+    "MIMO, repeated ever less": (MIMO, dict(input_repetition=0.25, repetition_decay=0.5)),
     "SingleNetwork": (SingleNetwork, {}),
 }
 ALONE = [("SingleNetwork", 1), ("MIMO", 1), ("CutMixMo", 1), ("LinearMixMo", 1)]
@@ -90,7 +91,9 @@ def drawn(model, x, y, seed, progress, partners=None):
     places = np.asarray(draw.row_of_each_member)
     rows = np.tile(np.asarray(x, "float64"), (tiles, 1, 1, 1))
     labels = np.tile(np.eye(K)[y] if np.ndim(y) == 1 else y, (tiles, 1))
-    if batching.input_repetition:  # the rows, and all members that see one see the same pixels
+    if (
+        batching.input_repetition or batching.repetition_decay
+    ):  # the rows, and all members that see one see the same pixels
         images = augmented_by(model, rows, draw.augmentation)[places]
     else:
         images = augmented_by(model, rows[places], draw.augmentation)
@@ -180,7 +183,7 @@ def test_the_whole_step(name, num_members, choice):
         assert 0.1 < np.mean(soft < 1 - 1e-6) < 1
 
 
-@pytest.mark.parametrize("name", ["CutMixMo", "MIMO, repeated"])
+@pytest.mark.parametrize("name", ["CutMixMo", "MIMO, repeated", "MIMO, repeated ever less"])
 def test_the_whole_step_with_augmentation(name):
     model = make(name, 2, msda="cutmix", augmentation="pad_crop_flip")
     check_step(model, *data())
@@ -382,6 +385,7 @@ EVERY = [
     *itertools.product(["CutMixMo, unmixing", "MIMO, repeated"], [2, 3], [None, "mixup"]),
     *itertools.product(["SingleNetwork"], [1], [None, "cutmix", "mixup"]),
     ("MIMO, repeated", 3, "cutmix"),
+    ("MIMO, repeated ever less", 2, None),
 ]
 
 
@@ -458,6 +462,36 @@ def test_repeated_rows_show_one_image(choice):
     assert (labels[4:] == labels[4:, :1]).all()
     if choice is None:  # one copy, augmented once; MSDA is every member's own
         assert (images[4:] == images[4:, :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("progress", "alike"),  # of 20 rows; ρ falls from 1 to 0.2 in the first half: at a quarter of training it is 0.6
+    [(0.0, 20), (0.25, 12), (0.375, 8), (0.5, 4), (0.9, 4), (1.0, 4)],
+)
+def test_repetition_falls_from_one(progress, alike):
+    model = make("MIMO", 2, input_repetition=0.2, repetition_decay=0.5, augmentation=None)
+    rows = np.asarray(model.draw(10, StepSeed(1), progress).row_of_each_member)
+    assert len(rows) == 20
+    assert (rows[20 - alike :, 0] == rows[20 - alike :, 1]).all()
+    assert (rows[:, 0] == rows[:, 1]).sum() <= alike + 4  # others meet by chance only
+
+
+def test_share_of_rows_with_different_images():
+    rows_apart = [
+        Batching(input_repetition=rho, repetition_decay=d).rows_apart for rho, d in [(0, 0), (0.2, 0), (0.2, 0.5)]
+    ]
+    np.testing.assert_allclose(rows_apart, [1, 0.8, 0.8 * 0.75])  # half of the first half of training
+
+
+def test_repetition_falls_as_training_goes():
+    model = make("MIMO", 2, input_repetition=0.0, repetition_decay=1.0, augmentation=None)
+    batches = tf.data.Dataset.from_tensor_slices(data()).batch(4)
+    seen = []
+    draw = model.draw
+    model.draw = lambda num, seed, progress, *rest: seen.append(float(progress)) or draw(num, seed, progress, *rest)
+    model.compile(run_eagerly=True)
+    model.fit(batches, epochs=4, verbose=0)
+    assert seen == [0, 0.25, 0.5, 0.75]
 
 
 def test_repeating_everything_warns():
@@ -755,7 +789,17 @@ def method(function, **options):
         ),
         *(
             (lambda option=option: method(SingleNetwork, **option), ValueError, "num_members=1 has no use for it")
-            for option in (dict(share_encoders=True), dict(share_heads=True), dict(input_repetition=0.5))
+            for option in (
+                dict(share_encoders=True),
+                dict(share_heads=True),
+                dict(input_repetition=0.5),
+                dict(repetition_decay=0.5),
+            )
+        ),
+        (
+            lambda: method(MIMO, input_repetition=1.0, repetition_decay=0.5),
+            ValueError,
+            "`repetition_decay` has no meaning with input_repetition=1",
         ),
         (lambda: Batching(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
         (lambda: method(SingleNetwork, num_members=2), ValueError, "`num_members` .=2. has no meaning here"),

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mixmo_keras import arguments as checks
+from mixmo_keras.common import arguments as checks
 
 BENCHMARKS = ("peak", "speed", "plan", "table", "train")
 

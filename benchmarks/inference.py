@@ -26,7 +26,8 @@ import numpy as np
 import tensorflow as tf
 
 import mixmo_keras
-from mixmo_keras import files, version
+from mixmo_keras import version
+from mixmo_keras.common import files
 from mixmo_keras.experiments import tables
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -40,8 +40,9 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 import mixmo_keras
-from mixmo_keras import arguments as arguments_checks
-from mixmo_keras import files, version
+from mixmo_keras import version
+from mixmo_keras.common import arguments as arguments_checks
+from mixmo_keras.common import files
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
 from mixmo_keras.serving.request_queue import RequestQueue

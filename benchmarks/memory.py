@@ -28,8 +28,9 @@ import numpy as np
 from clients import resident
 
 import mixmo_keras
-from mixmo_keras import arguments as checks
-from mixmo_keras import datasets, files, search, version
+from mixmo_keras import datasets, search, version
+from mixmo_keras.common import arguments as checks
+from mixmo_keras.common import files
 from mixmo_keras.experiments import logs, tables
 from mixmo_keras.training.checkpoints import Checkpoints
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from mixmo_keras import with_keras
+from mixmo_keras.common import with_keras
 from mixmo_keras.version import __version__
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ _ON_FIRST_USE = {
     "report": "evaluation.report",
     "search": "experiments.search",
 }
-_WITHOUT_KERAS = ("arguments", "experiments", "files", "significance", "version", "with_keras")
+_WITHOUT_KERAS = ("common", "experiments", "version")
 
 
 def __getattr__(name: str):

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 
 def resolve(seed: int | None) -> int:

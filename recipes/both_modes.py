@@ -16,8 +16,9 @@ import noisy_labels
 import numpy as np
 
 import mixmo_keras
-from mixmo_keras import arguments as checks
-from mixmo_keras import experiments, files
+from mixmo_keras import experiments
+from mixmo_keras.common import arguments as checks
+from mixmo_keras.common import files
 from mixmo_keras.experiments import gains, tables
 
 if TYPE_CHECKING:

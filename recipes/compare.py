@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from mixmo_keras import arguments as arguments_checks
-from mixmo_keras import experiments, files
+from mixmo_keras import experiments
+from mixmo_keras.common import arguments as arguments_checks
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, tables
 
 MEMBERS = dict(num_members=2, batch_repetitions=2)

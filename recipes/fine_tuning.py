@@ -19,8 +19,8 @@ import functools
 import digits
 import noisy_labels
 
-from mixmo_keras import arguments as checks
-from mixmo_keras import files
+from mixmo_keras.common import arguments as checks
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
 DOCS = noisy_labels.DOCS

@@ -14,7 +14,7 @@ A fifth of each class is kept to test on and a tenth to validate on, by which th
 Cost: 30 epochs of 2 × your images through WRN-16-4.
 """
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe
 from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with, quiet_imports
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import digits
 
 import mixmo_keras
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, gains, gains_command, tables
 
 DOCS = Path(__file__).parents[1] / "docs"

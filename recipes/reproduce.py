@@ -23,8 +23,8 @@ import mimo
 import numpy as np
 import tiny_imagenet
 
-from mixmo_keras import arguments as checks
 from mixmo_keras import experiments
+from mixmo_keras.common import arguments as checks
 from mixmo_keras.experiments import Recipe, tables
 from mixmo_keras.experiments.options import TRAIN_SPLITS
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import mixmo_keras
-from mixmo_keras import arguments as check
-from mixmo_keras import files
+from mixmo_keras.common import arguments as check
+from mixmo_keras.common import files
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.command_line import quiet_imports
 from mixmo_keras.experiments.recipe import Recipe, dataset_label

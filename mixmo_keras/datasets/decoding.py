@@ -9,7 +9,7 @@ import functools
 
 import tensorflow as tf
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
 COUNTED = 2**63 - 1  # a limit on pixels is at most this

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.datasets import decoding, orders, resizing, sound_files
 
 DEFAULT_SIZE = (64, 64)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 
 KINDS = ("symmetric", "asymmetric")
 # what people and classifiers take each other for, in CIFAR-10 (Patrini et al. 2017, arXiv:1609.03683, section 5)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.datasets import orders, resizing
 
 MANY = 1_000_000  # images after which the counting of a dataset is warned of

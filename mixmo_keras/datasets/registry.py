@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.datasets import orders, resizing, sound_files
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
 from mixmo_keras.networks import normalization as normalizations

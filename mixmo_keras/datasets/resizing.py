@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing.augmentation import AREA, RATIO
 
 INTERPOLATIONS = ("bilinear", "bicubic")

@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.datasets import decoding
 
 READ = (".jpg", ".jpeg", ".png", ".gif", ".bmp")

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.datasets import orders, pipeline
 
 

@@ -14,7 +14,7 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 SEVERITIES = range(1, 6)
 

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixmo_keras import arguments, metrics
+from mixmo_keras import metrics
+from mixmo_keras.common import arguments
 from mixmo_keras.evaluation import answers, label_issues, multiplexing, temperatures
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues

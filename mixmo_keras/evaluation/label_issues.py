@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax
 
-from mixmo_keras import arguments, files, metrics
+from mixmo_keras import metrics
+from mixmo_keras.common import arguments, files
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 
 RANKED_BY = "margin"

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from mixmo_keras import arguments, metrics
+from mixmo_keras import metrics
+from mixmo_keras.common import arguments
 from mixmo_keras.evaluation import speed
 from mixmo_keras.models.multiplexing import Multiplexing
 

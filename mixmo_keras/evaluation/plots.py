@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from mixmo_keras import arguments, files, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments, files
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing import mixing
 from mixmo_keras.mixing.augmentation import Augmentation

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
 from mixmo_keras.evaluation import charts, label_issues, summary
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.sentences import sentences, text

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.models.multiplexing import Multiplexing
 
 

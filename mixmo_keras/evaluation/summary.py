@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mixmo_keras.common.significance import is_above_guessing, is_sure
 from mixmo_keras.evaluation import answers
-from mixmo_keras.significance import is_above_guessing, is_sure
 
 LONGER = 4  # times the epochs of a training in which nothing was learned
 LITTLE = 0.25  # of the way from guessing to being always right

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
+from mixmo_keras.common.significance import is_sure
 from mixmo_keras.evaluation import answers, charts, report
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
 from mixmo_keras.models.ensemble import Ensemble
-from mixmo_keras.significance import is_sure
 
 MEANING = {
     "NLL_c": "NLL with each half of the test images under the other half's temperature: apart from calibration",

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixmo_keras import arguments, datasets, evaluation, files
+from mixmo_keras import datasets, evaluation
+from mixmo_keras.common import arguments, files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixmo_keras.common.significance import SURE, is_sure
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.recipe import Recipe
-from mixmo_keras.significance import SURE, is_sure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

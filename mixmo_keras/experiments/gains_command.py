@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from mixmo_keras import arguments as checks
-from mixmo_keras import files
+from mixmo_keras.common import arguments as checks
+from mixmo_keras.common import files
 from mixmo_keras.experiments import gains, tables
 from mixmo_keras.experiments.gains import Figures, Row
 from mixmo_keras.experiments.recipe import Recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.experiments.epochs import MemberAccuracy
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 

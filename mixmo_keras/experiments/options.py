@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from mixmo_keras.arguments import boolean, choice, instance, integer, number
+from mixmo_keras.common.arguments import boolean, choice, instance, integer, number
 from mixmo_keras.experiments.known import KNOWN, default, names
 
 TRAIN_SPLITS = ("train", "train+validation")

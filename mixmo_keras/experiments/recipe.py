@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.options import AREA, GROUPS, Data, Default, Folders, Model, Training, kinds
 

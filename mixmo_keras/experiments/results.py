@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import files, metrics
+from mixmo_keras import metrics
+from mixmo_keras.common import files
 from mixmo_keras.experiments import logs
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.models.ensemble import Ensemble

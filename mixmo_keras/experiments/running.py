@@ -23,7 +23,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixmo_keras import datasets, files
+from mixmo_keras import datasets
+from mixmo_keras.common import files
 from mixmo_keras.datasets import resizing
 from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.epochs import Expectation

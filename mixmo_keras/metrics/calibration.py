@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.metrics.correctness import negative_log_likelihood
 
 _logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.metrics import ranking
 from mixmo_keras.metrics.figures import Figure, confidence_and_correctness, mean, namespace, probabilities
 from mixmo_keras.metrics.keras_metrics import NetworkMetric, RankedMetric

@@ -4,7 +4,7 @@ import itertools
 
 import keras
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.metrics import uncertainty
 from mixmo_keras.metrics.figures import Figure, MeanOverImages, answers, mean, namespace
 from mixmo_keras.metrics.keras_metrics import MembersMetric, PairsMetric

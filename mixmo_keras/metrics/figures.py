@@ -20,7 +20,7 @@ import numpy as np
 import scipy.special
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 Statistics = dict[str, Any]
 

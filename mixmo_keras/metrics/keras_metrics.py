@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.metrics.figures import Figure
 from mixmo_keras.networks.member_average import AVERAGING, average
 

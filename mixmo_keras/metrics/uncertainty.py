@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from keras import KerasTensor, ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.metrics.figures import namespace
 
 

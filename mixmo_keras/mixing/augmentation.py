@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing import keras_augmentation
 
 # a random part's share of the area, the least and the greatest; its width by height (Szegedy et al., 2015)

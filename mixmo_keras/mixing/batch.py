@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation as augmentations
 from mixmo_keras.mixing import msda as msdas
 from mixmo_keras.mixing.mixing import Mixing, draw_masks, visible_ratios

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 MaskFunction = Callable[..., Any]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing.masks import MaskFunction
 from mixmo_keras.mixing.ratios import sample_ratios

@@ -10,7 +10,8 @@ import dataclasses
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.ratios import sample_ratios
 

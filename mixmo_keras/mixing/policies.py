@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing.augmentation import Augmentation
 from mixmo_keras.mixing.image_operations import NUMBER, operated
 

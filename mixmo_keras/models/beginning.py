@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.models.from_classifier import from_classifier, learning_rate, parts_of
 from mixmo_keras.models.methods import METHODS, AnyBackbone
 from mixmo_keras.models.mixmo import MixMo

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.training import checks, compiling, data_checks, distribution, losses, steps
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.metrics import calibration
 from mixmo_keras.models.checked_calls import CheckedCalls, CheckedPredict
 from mixmo_keras.networks import fusing

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.models import methods
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.mixmo import MixMo

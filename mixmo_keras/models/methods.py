@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import keras
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.models.mixmo import MixMo

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, keras_internals, seeds
+from mixmo_keras import keras_internals, seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble, check_images, fit_temperature, iterate
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.multiplexing import answers, image_of_each_seat

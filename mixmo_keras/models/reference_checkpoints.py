@@ -14,7 +14,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
 from mixmo_keras.models.methods import CutMixMo, SingleNetwork
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import normalization

@@ -9,7 +9,7 @@ import logging
 import keras
 import numpy as np
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.copying import copy_layer, copy_network, dtype_policy
 from mixmo_keras.networks.layers import is_linear
 from mixmo_keras.networks.multiplexing import Answers, Seating

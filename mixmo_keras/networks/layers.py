@@ -11,7 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.networks import graphs
 
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.temperature import Temperature
 
 AVERAGING = ("logits", "probabilities")

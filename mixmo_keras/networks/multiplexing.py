@@ -8,7 +8,7 @@ ensemble. Who sits with whom does not depend on how images come in batches.
 import keras
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.member_average import AVERAGING
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from mixmo_keras import arguments, keras_internals, seeds
+from mixmo_keras import keras_internals, seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.networks import normalization as normalizations
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.copying import copy_network

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments, keras_internals
+from mixmo_keras import keras_internals
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.copying import copy_network
 
 _logger = logging.getLogger(__name__)

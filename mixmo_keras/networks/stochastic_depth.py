@@ -10,7 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, keras_internals, seeds
+from mixmo_keras import keras_internals, seeds
+from mixmo_keras.common import arguments
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
 from mixmo_keras.datasets import decoding
 from mixmo_keras.serving import versions
 from mixmo_keras.serving.model_card import model_card

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 Answers = Callable[[list], Sequence]  # of a list of images, in their order
 

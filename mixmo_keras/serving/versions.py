@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
 
 OF_SAVED_MODEL = {  # what TensorFlow, Keras and this package write into one
     *("saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb", "debug"),

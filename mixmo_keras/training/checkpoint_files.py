@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 
 DAMAGED = (  # what reading such a file raises
     *(OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, OverflowError),

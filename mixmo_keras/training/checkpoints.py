@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
 from mixmo_keras.training import distribution
 from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read_of_model, values_of, write
 from mixmo_keras.training.checks import raise_incidents

@@ -10,7 +10,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 TEACHING = ("softmax", "sigmoid")
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing.batch import unpack
 from mixmo_keras.training import losses
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 if TYPE_CHECKING:  # imported in the functions that need it: training on JAX does without
     import tensorflow as tf

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import keras
 
-from mixmo_keras import arguments, keras_internals
+from mixmo_keras import keras_internals
+from mixmo_keras.common import arguments
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

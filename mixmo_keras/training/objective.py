@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing.batch import Batch
 from mixmo_keras.training import fine_tuning, losses
 from mixmo_keras.training.co_training import CoTraining

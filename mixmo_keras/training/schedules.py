@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 
 class ProgressSchedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import arguments, keras_internals
+from mixmo_keras import keras_internals
+from mixmo_keras.common import arguments
 from mixmo_keras.training.checkpoint_files import values_of
 
 _STATISTICS = ("moving_mean", "moving_variance")  # the names of batch norm's variables

@@ -10,7 +10,7 @@ import reproduce
 from bad_inputs.damaged_files import CONTENTS, VALUES, at
 from bad_inputs.harness import LossError, Row, check, each, would_begin
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,8 @@ import pytest
 from bad_inputs.damaged_files import CONTENTS, VALUES, at
 from bad_inputs.harness import LossError, Row, check, each
 
-from mixmo_keras import datasets, files
+from mixmo_keras import datasets
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, build
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, comparison
 
 

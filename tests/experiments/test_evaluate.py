@@ -11,7 +11,8 @@ import tensorflow_datasets as tfds
 import tiny
 
 import mixmo_keras
-from mixmo_keras import datasets, files
+from mixmo_keras import datasets
+from mixmo_keras.common import files
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, evaluating, splits
 

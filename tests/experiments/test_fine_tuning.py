@@ -16,7 +16,8 @@ import tiny
 from keras import layers
 
 import mixmo_keras
-from mixmo_keras import FineTuning, datasets, files, pilot
+from mixmo_keras import FineTuning, datasets, pilot
+from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, evaluating, gains, results, running
 from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.running import build

@@ -23,7 +23,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny
 
-from mixmo_keras import SAM, datasets, files, version
+from mixmo_keras import SAM, datasets, version
+from mixmo_keras.common import files
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run, splits
 from mixmo_keras.experiments.options import Default

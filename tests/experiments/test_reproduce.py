@@ -6,7 +6,7 @@ import re
 import pytest
 import reproduce
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 
 
 def write_run(recipe, accuracy: float):

@@ -12,7 +12,8 @@ import tiny
 from keras import layers, ops
 
 import mixmo_keras
-from mixmo_keras import files, from_classifier
+from mixmo_keras import from_classifier
+from mixmo_keras.common import files
 
 SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, *SHAPE)).astype("float32")

@@ -245,7 +245,7 @@ EARLIER = (
 )
 
 
-@pytest.mark.slow  # tests/test_files.py kills a write at the same moment
+@pytest.mark.slow  # tests/common/test_files.py kills a write at the same moment
 # when all is written but the name
 @pytest.mark.parametrize("moments", [("os.replace",), pytest.param(EARLIER, marks=pytest.mark.slow)], ids=len)
 def test_a_kill_leaves_no_version_behind(tmp_path, moments):

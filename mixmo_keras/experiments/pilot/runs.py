@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mixmo_keras import arguments, datasets, files
+from mixmo_keras import datasets
+from mixmo_keras.common import arguments, files
 from mixmo_keras.experiments.epochs import duration
 from mixmo_keras.models import beginning
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixmo_keras.common.significance import is_above_guessing, is_sure
 from mixmo_keras.experiments.pilot.figures import final, gains
 from mixmo_keras.experiments.pilot.runs import VARIANTS
-from mixmo_keras.significance import is_above_guessing, is_sure
 
 OF_TRAINING = (
     "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "

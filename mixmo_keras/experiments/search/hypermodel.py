@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import keras_tuner
 
-from mixmo_keras import arguments, datasets
+from mixmo_keras import datasets
+from mixmo_keras.common import arguments
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.cost import cost
 from mixmo_keras.models import beginning

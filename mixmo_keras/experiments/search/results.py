@@ -8,7 +8,7 @@ import keras_tuner
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.search.tuner import OBJECTIVES, failure, score, settings
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from mixmo_keras import arguments, files
+from mixmo_keras.common import arguments, files
 from mixmo_keras.experiments.search.hypermodel import MixMoHyperModel
 
 CLUSTER = (

@@ -5,7 +5,8 @@ import dataclasses
 
 import keras
 
-from mixmo_keras import arguments, keras_internals
+from mixmo_keras import keras_internals
+from mixmo_keras.common import arguments
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

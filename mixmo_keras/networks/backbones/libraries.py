@@ -13,7 +13,8 @@ import warnings
 import keras
 from keras import layers
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 
 KERAS, HUB = "keras:", "hub:"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
 from mixmo_keras.networks.backbones.resnet import resnet

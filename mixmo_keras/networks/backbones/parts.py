@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import keras
 from keras import layers
 
-from mixmo_keras import arguments, seeds
+from mixmo_keras import seeds
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.stochastic_depth import AddRows, DropPath, StochasticDepth, TakeRows
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from mixmo_keras import arguments, keras_internals
+from mixmo_keras import keras_internals
+from mixmo_keras.common import arguments
 from mixmo_keras.networks import graphs
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.stems import Opening

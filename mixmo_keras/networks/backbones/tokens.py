@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 
 class _Learned(layers.Layer):

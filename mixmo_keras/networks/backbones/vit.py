@@ -7,7 +7,7 @@ With `pool="token"`, `layer_scale=1e-4` and `initialization="deit"` the network 
 import keras
 from keras import layers
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.parts import Branches, InitialSeeds
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.parts import Branches, Parts
 from mixmo_keras.networks.stochastic_depth import DropPath

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mixmo_keras import arguments
+from mixmo_keras.common import arguments
 
 NAN, INF = float("nan"), float("inf")
 

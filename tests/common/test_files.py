@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mixmo_keras import files
+from mixmo_keras.common import files
 
 
 def test_writes_and_replaces(tmp_path):

@@ -13,6 +13,8 @@ import sys
 import types
 from collections.abc import Callable, Collection
 
+_PACKAGE = __name__.partition(".")[0]
+
 
 def follow(then: Callable[[], object], without: Collection[str]) -> None:
     """Calls a function as soon as Keras is imported: now, where it is; else before the first module that needs Keras.
@@ -47,7 +49,7 @@ class _Follower(importlib.abc.MetaPathFinder):
             if spec is not None and spec.loader is not None:  # who only asks where Keras is imports nothing
                 spec.loader = _ThenMore(spec.loader, self.now)
             return spec
-        if package == __package__ and rest.partition(".")[0] not in self.without:
+        if package == _PACKAGE and rest.partition(".")[0] not in self.without:
             importlib.import_module("keras")  # which comes by the branch above
             return importlib.util.spec_from_loader(fullname, _Present()) if fullname in sys.modules else None
         return None

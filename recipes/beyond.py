@@ -11,9 +11,7 @@ epochs. Data and settings, and with the same --output-dir the runs of the same n
 those of the 10,000 images.
 """
 
-import argparse
 import dataclasses
-import functools
 
 import noisy_labels
 
@@ -43,26 +41,9 @@ ROWS = {
 
 def main(arguments: list[str] | None = None) -> gains_command.Measured:
     """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
-    parser = gains_command.parser(__doc__ or "", SETTINGS, ROWS, noise=0.0, folder="runs/noisy_labels")
-    options = gains_command.parse(parser, arguments)
-    name = f"beyond-{options.setting}-{options.noise:g}"
-    document = functools.partial(write_docs, name)
-    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, texts, document)
-
-
-def measure(options: argparse.Namespace) -> gains_command.Measured:
-    """The figures by row and seed, of runs that are there or made."""
-    return gains_command.measure(options, SETTINGS, ROWS)
-
-
-def texts(measured: gains_command.Measured, ours: str) -> dict[str, str]:
-    """The tables by part: all figures, and differences in accuracy."""
-    return {"table": gains.table(measured), "differences": gains.differences(measured, ours)}
-
-
-def write_docs(name: str, measured: gains_command.Measured, shown: dict[str, str]) -> None:
-    """Puts the tables into docs/results.md."""
-    gains_command.write_parts(DOCS / "results.md", name, shown)
+    return gains_command.compare(
+        "beyond", __doc__ or "", SETTINGS, ROWS, DOCS, arguments, ours="Cut-MixMo", folder="runs/noisy_labels"
+    )
 
 
 if __name__ == "__main__":

@@ -82,12 +82,7 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
             checks.number("encoder_noise", options.encoder_noise, least=0)
     name = f"fine_tuning-{options.setting}-{options.noise:g}"
     document = functools.partial(write_docs, name)
-    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, texts, document)
-
-
-def texts(measured: gains_command.Measured, ours: str) -> dict[str, str]:
-    """The tables by part: all figures, and differences in accuracy."""
-    return {"table": gains.table(measured), "differences": gains.differences(measured, ours)}
+    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, gains_command.tables_by_part, document)
 
 
 def write_docs(name: str, measured: gains_command.Measured, shown: dict[str, str]) -> None:

@@ -62,13 +62,15 @@ class Row:
 
 
 def recipes(row: Row, name: str, base: Recipe, seed: int) -> list[Recipe]:
-    """The runs of a row for one seed, which is also that of the data: of the choice of images and of wrong labels.
+    """The runs of a row for one seed, which is also that of the data, where images are chosen or labels are wrong.
 
     Raises:
         ValueError: the row has a rate, and the recipe no learning rate that it is a factor of.
     """
     epochs = round(base.epochs * row.share_of_epochs)
-    base = dataclasses.replace(base, data_seed=seed, epochs=epochs, **row.changes)
+    base = dataclasses.replace(base, epochs=epochs, **row.changes)
+    if base.train_images or base.label_noise:
+        base = dataclasses.replace(base, data_seed=seed)
     if row.rate != 1:
         if base.learning_rate is None:
             raise ValueError(f"the rate of {name!r} is a factor of the recipe's learning_rate, which is None.")

@@ -91,6 +91,46 @@ def run(
     return measured
 
 
+def compare(
+    name: str,
+    description: str,
+    settings: Mapping[str, Recipe],
+    rows: Mapping[str, Row],
+    docs: Path,
+    arguments: list[str] | None,
+    ours: str,
+    folder: str,
+) -> Measured:
+    """A whole recipe whose rows train from nothing: runs and evaluates what is missing, prints tables, returns figures.
+
+    Args:
+        name: Of the recipe: what it keeps and documents is called `NAME-SETTING-NOISE`.
+        description: The recipe's docstring.
+        settings: What every row trains on and how, by name.
+        rows: The methods by name.
+        docs: The folder of the documentation.
+        arguments: Of the command line. Defaults to this process's.
+        ours: The row that others are held against, unless told otherwise.
+        folder: The default folder of the runs.
+    """
+    of_command = parser(description, settings, rows, noise=0.0, folder=folder)
+    of_command.set_defaults(ours=ours)
+    options = parse(of_command, arguments)
+    kept = f"{name}-{options.setting}-{options.noise:g}"
+    return run(
+        options,
+        docs / f"figures/{kept}.json",
+        lambda options: measure(options, settings, rows),
+        tables_by_part,
+        lambda measured, shown: write_parts(docs / "results.md", kept, shown),
+    )
+
+
+def tables_by_part(measured: Measured, ours: str) -> dict[str, str]:
+    """The tables by part: all figures, and differences in accuracy."""
+    return {"table": gains.table(measured), "differences": gains.differences(measured, ours)}
+
+
 def read(kept: Path) -> Measured:
     """The figures that were kept in a file.
 

@@ -34,11 +34,12 @@ class Batching:
             (`augmentation.PadCropFlip()`); `keras.layers.RandAugment()`, most others of Keras' and a `keras.Sequential`
             of them draw from the step's seeds; `None` for none.
         shared_augmentation: Whether the b copies of an image are augmented alike, as in MIMO's code. Otherwise every copy is
-            augmented on its own; with ρ = 0 for each member that sees it.
+            augmented on its own; for each member that sees it where ρ is 0 from the first step.
         mixing: How members are mixed. `None` sums their features and weighs them equally (MIMO).
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
         repetition_decay: Share of training in which ρ falls linearly from 1 to `input_repetition`, so that members begin as
-            one network. Defaults to 0: ρ is the same from the first step.
+            one network. Defaults to 0: ρ is the same from the first step. Training is what `fit` is told to be: a second
+            `fit` begins at 1 again, and outside of `fit` ρ is `input_repetition`.
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
     """
 
@@ -66,7 +67,6 @@ class Batching:
         augmentations.get(self.augmentation)  # raises what is wrong
         if self.already_repeated and self.repetitions == 1:
             raise ValueError("`already_repeated` says that images come several times: it needs batch_repetitions > 1.")
-
         if self.repetition_decay and self.input_repetition == 1:
             raise ValueError("`repetition_decay` has no meaning with input_repetition=1: from 1 to 1 nothing falls.")
         if self.shared_augmentation and (self.already_repeated or self.augmentation is None):
@@ -85,16 +85,13 @@ class Batching:
         """Whether some rows show the same image to all members, be it at the beginning of training alone."""
         return bool(self.input_repetition or self.repetition_decay)
 
-    @property
-    def rows_apart(self) -> float:
-        """The share of all rows of a training that show members different images."""
-        return (1 - self.input_repetition) * (1 - self.repetition_decay / 2)
-
     def repetition_at(self, progress) -> Any:
-        """ρ at `progress` ∈ [0, 1] of training."""
+        """ρ at `progress` ∈ [0, 1] of training, which is -1 before any `fit`."""
         if not self.repetition_decay:
             return self.input_repetition
-        remaining = ops.clip(1 - ops.convert_to_tensor(progress, "float32") / self.repetition_decay, 0.0, 1.0)
+        progress = ops.convert_to_tensor(progress, "float32")
+        remaining = ops.clip(1 - progress / self.repetition_decay, 0.0, 1.0)
+        remaining = ops.where(progress < 0, 0.0, remaining)
         return self.input_repetition + (1 - self.input_repetition) * remaining
 
     @property
@@ -166,20 +163,23 @@ def check_partners(batching: Batching, data: Data, num_members: int) -> None:
 
 
 class Draw(NamedTuple):
-    """All that is random in what a step shows: B = n·b rows, M members. (Stochastic depth draws in the network itself.)"""
+    """All that is random in what a step shows: B = n·b rows, M members. (Stochastic depth draws in the network itself.)
 
-    row_of_each_member: (
-        Any  #    (B, M) integers: whose image member m of a row sees, a permutation of the rows for each m
-    )
-    augmentation: (
-        Any  #          what `augmentation.draw` gave for the images it is drawn for; None without augmentation
-    )
-    masks: Any  #                 (B, M, h, w, 1 or c), summing to one over the members; None where members are summed
-    pixel_masks: Any  #           (B, M, H, W, 1), the part of a member's image that is kept, under MSDA; else None
-    partners: (
-        Any  #              (B, M) integers: whose image is mixed in; None without MSDA, or where data bring partners
-    )
-    partner_augmentation: Any  #  of B·M partners; None without MSDA or augmentation
+    Attributes:
+        row_of_each_member: (B, M) integers, whose image member m of a row sees: a permutation of the rows for each m.
+        augmentation: What `augmentation.draw` gave for the images it is drawn for; `None` without augmentation.
+        masks: (B, M, h, w, 1 or c), summing to one over the members; `None` where members are summed.
+        pixel_masks: (B, M, H, W, 1), the part of a member's image that is kept, under MSDA; else `None`.
+        partners: (B, M) integers, whose image is mixed in; `None` without MSDA, or where data bring partners.
+        partner_augmentation: Of B·M partners; `None` without MSDA or augmentation.
+    """
+
+    row_of_each_member: Any
+    augmentation: Any
+    masks: Any
+    pixel_masks: Any
+    partners: Any
+    partner_augmentation: Any
 
 
 class Batch(NamedTuple):

@@ -38,12 +38,8 @@ KEYWORDS = {
     "l2_normalization": ("l2", "normalization"),
 }
 _SETTINGS = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
-_OF_SEVERAL_MEMBERS = (
-    "num_members",
-    "input_repetition",
-    "repetition_decay",
-    "averaging",
-)  # keywords without a meaning for one member
+# keywords without a meaning for one member
+_OF_SEVERAL_MEMBERS = ("num_members", "input_repetition", "repetition_decay", "averaging")
 
 AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 

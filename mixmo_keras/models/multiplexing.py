@@ -16,7 +16,7 @@ from mixmo_keras.training import checks, data_checks
 
 PASSES_AT_ONCE = 32  # as many rows as `keras.Model.predict` has
 WINDOW_BYTES = 2**28  # of float32 images that are seated together
-FEW_APART = 0.5  # rows with different images, up to which this mode lost 28 points on digits, at ρ = 0 it loses three
+MUCH_REPETITION = 0.5  # ρ from which on this mode lost 28 points on digits, at ρ = 0 it loses three
 
 
 class Multiplexing(Ensemble):
@@ -144,13 +144,11 @@ class Multiplexing(Ensemble):
 
     def warn_where_little_trained(self) -> None:
         """Warns if training showed members few different images (ρ ≥ 0.5), or never features that are summed everywhere."""
-        batching, mixing = self.batching, self.batching.mixing
-        if batching.rows_apart <= FEW_APART:
-            decay = f" and `repetition_decay`={batching.repetition_decay:g}" if batching.repetition_decay else ""
+        repetition, mixing = self.batching.input_repetition, self.batching.mixing
+        if repetition >= MUCH_REPETITION:
             warnings.warn(
-                f"With `input_repetition`={batching.input_repetition:g}{decay} only {batching.rows_apart:.0%} of the "
-                "training rows showed members different images: expect several images a pass to be answered much worse "
-                "than by the ensemble.",
+                f"With `input_repetition`={repetition:g} only {1 - repetition:.0%} of the training rows showed members "
+                "different images: expect several images a pass to be answered much worse than by the ensemble.",
                 stacklevel=3,
             )
         if mixing is not None and mixing.is_always_binary:

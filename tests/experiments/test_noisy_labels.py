@@ -9,6 +9,7 @@ import digits
 import noisy_labels
 import numpy as np
 import pytest
+import repetition
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import views
@@ -49,6 +50,23 @@ def test_names_and_what_has_no_meaning():
     ]:
         with pytest.raises(ValueError, match=message):
             Recipe(dataset="digits", **changes).resolved()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+@pytest.mark.parametrize("recipe", [beyond, noisy_labels, repetition], ids=lambda module: module.__name__)
+def test_every_run_of_a_table_can_begin(recipe, noise):
+    for base in recipe.SETTINGS.values():
+        for name, row in recipe.ROWS.items():
+            runs = [
+                one.resolved()
+                for seed in (0, 1)
+                for one in gains.recipes(row, name, dataclasses.replace(base, label_noise=noise), seed)
+            ]
+            assert len({run.folder for run in runs}) == 2 * row.networks
+            draws_images = bool(base.train_images or noise)
+            assert [run.data_seed for run in runs] == [
+                seed * draws_images for seed in (0, 1) for _ in range(row.networks)
+            ]
 
 
 def measured(*accuracies: float) -> dict[str, gains.Figures]:

@@ -3,13 +3,16 @@
 import json
 import shlex
 
+import keras
 import numpy as np
 import pytest
 import search as search_recipe
 from tiny_search import TRAIN, VALIDATION, backbone
 
+import mixmo_keras
 from mixmo_keras import pilot
 from mixmo_keras.experiments import Recipe, parse
+from mixmo_keras.experiments.pilot import runs
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -177,6 +180,23 @@ def test_the_next_command_is_one_that_runs(dataset, advice, command):
         assert parse(Recipe(), "", arguments).backbone.startswith("wrn10_")
 
 
+def test_settings_of_kept_runs():
+    def digest(network="wrn10_1", **options):
+        return runs._digest(network, options)
+
+    def own(width):
+        images = keras.Input((8, 8, 1))
+        features = keras.layers.Conv2D(width, 3)(images)
+        return keras.Model(images, keras.layers.GlobalAveragePooling2D()(features))
+
+    augmentations = [mixmo_keras.augmentation.PadCropFlip(padding) for padding in (1, 1, 2)]
+    one, same, other = (digest(augmentation=augmentation) for augmentation in augmentations)
+    assert one == same != other
+    assert digest(own(2)) == digest(own(2)) != digest(own(3))
+    different = [digest(), digest(l2=0.1), digest(normalization=None), digest(normalization=(0.5, 0.5)), digest(own(2))]
+    assert len(set(different)) == len(different)
+
+
 def run(tmp_path, lines, **options):
     return pilot.run(
         backbone,
@@ -210,6 +230,8 @@ def test_runs_and_goes_on(tmp_path):
         del one["seconds"]
     assert again == found  # the same numbers from the same seeds
     assert len(lines) == 7
+    with pytest.raises(ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"):
+        run(tmp_path, lines, l2=0.1)
     text = pilot.table(found)
     assert len(text.splitlines()) == 4
     figure = pilot.plot(found)

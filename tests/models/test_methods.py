@@ -466,7 +466,7 @@ def test_repeated_rows_show_one_image(choice):
 
 @pytest.mark.parametrize(
     ("progress", "alike"),  # of 20 rows; ρ falls from 1 to 0.2 in the first half: at a quarter of training it is 0.6
-    [(0.0, 20), (0.25, 12), (0.375, 8), (0.5, 4), (0.9, 4), (1.0, 4)],
+    [(0.0, 20), (0.25, 12), (0.375, 8), (0.5, 4), (0.9, 4), (1.0, 4), (-1.0, 4)],  # -1: outside of `fit`
 )
 def test_repetition_falls_from_one(progress, alike):
     model = make("MIMO", 2, input_repetition=0.2, repetition_decay=0.5, augmentation=None)
@@ -474,13 +474,6 @@ def test_repetition_falls_from_one(progress, alike):
     assert len(rows) == 20
     assert (rows[20 - alike :, 0] == rows[20 - alike :, 1]).all()
     assert (rows[:, 0] == rows[:, 1]).sum() <= alike + 4  # others meet by chance only
-
-
-def test_share_of_rows_with_different_images():
-    rows_apart = [
-        Batching(input_repetition=rho, repetition_decay=d).rows_apart for rho, d in [(0, 0), (0.2, 0), (0.2, 0.5)]
-    ]
-    np.testing.assert_allclose(rows_apart, [1, 0.8, 0.8 * 0.75])  # half of the first half of training
 
 
 def test_repetition_falls_as_training_goes():

@@ -169,10 +169,6 @@ def test_deep_ensembles_cannot(two):
     [
         (dict(input_repetition=0.9), "With `input_repetition`=0.9 only 10% of the training rows"),
         (dict(input_repetition=0.5), "With `input_repetition`=0.5 only 50% of the training rows"),
-        (
-            dict(repetition_decay=1.0),
-            "With `input_repetition`=0 and `repetition_decay`=1 only 50% of the training rows",
-        ),
         (dict(mixing=mixmo_keras.Mixing(probability=1.0, decay_start=None)), "always cut patches"),
     ],
 )

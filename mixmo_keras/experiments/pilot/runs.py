@@ -1,6 +1,7 @@
 """The runs of a pilot: one member, two, and two with unmixing, at every width and seed, and their learning curves."""
 
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -10,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mixmo_keras import datasets
+import keras
+
+from mixmo_keras import datasets, keras_internals
 from mixmo_keras.common import arguments, files
 from mixmo_keras.experiments.epochs import duration
 from mixmo_keras.models import beginning
@@ -51,7 +54,8 @@ def run(
         seeds: Seeds of the runs. Two or more give the spread.
         rows: Rows of a step.
         batch_repetitions: b.
-        folder: Where finished runs are kept, so that a pilot that was killed goes on. Defaults to keeping none.
+        folder: Where finished runs are kept, so that a pilot that was killed goes on: one folder for each set of images.
+            Runs of another network or with other arguments there are refused. Defaults to keeping none.
         fresh: Whether to run again what is there.
         report: A function that gets a line for each run.
         **options: Arguments of the models.
@@ -80,10 +84,11 @@ def run(
     planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
     for seed, width, variant in planned:
         network = backbone(width)
+        settings = _digest(network, options)
         key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:
-            runs.append(_finished(path, epochs, variant=variant, width=width, seed=seed))
+            runs.append(_finished(path, epochs, settings, variant=variant, width=width, seed=seed))
             continue
         schedule = beginning.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
@@ -97,7 +102,7 @@ def run(
         many = f"; {left} of {len(planned)} runs are left, this one took {duration(took['seconds'])}" if left else ""
         report(f"{variant}, width {width}, seed {seed}: {said}{many}")
         if path is not None:
-            files.write_text(path, json.dumps(runs[-1]))
+            files.write_text(path, json.dumps({**runs[-1], "settings": settings}))
     images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
     labels = [int(label) for _, label in validation.as_numpy_iterator()]
     most_frequent = max(map(labels.count, set(labels))) / len(labels)
@@ -111,6 +116,28 @@ def _label(network: Any) -> str:
         return ""
     name = re.sub(r"\W+", "_", network)
     return f"{name}-{files.digest(network)[:12]}-" if beginning.is_file(network) else f"{name}-"
+
+
+def _digest(network: Any, options: dict[str, Any]) -> str:
+    """What tells the settings of kept runs from others: the layers of a network that is no name, and the models' arguments.
+
+    Names of layers don't count, which differ each time that a layer is made, nor do weights, which may be drawn.
+    """
+    networks = [network] if isinstance(network, keras.Model) else []
+    if isinstance(network, backbones.Backbone):
+        networks = [network.encoder, network.core]
+    parts: list[Any] = [_nameless(keras.saving.serialize_keras_object(options))]
+    for one in networks:
+        layers = keras_internals.flatten_layers(one, include_self=False)
+        parts.append([(type(layer).__name__, layer.count_params()) for layer in layers])
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+
+
+def _nameless(value: Any) -> Any:
+    """A serialized value without the names of layers."""
+    if isinstance(value, dict):
+        return {key: _nameless(one) for key, one in value.items() if key != "name"}
+    return [_nameless(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _images_a_step(rows: int, batch_repetitions: int) -> int:
@@ -130,11 +157,11 @@ def check_rows(train, rows: int, batch_repetitions: int) -> None:
         )
 
 
-def _finished(path: Path, epochs: int, **settings) -> dict[str, Any]:
-    """A finished run as its file has it, which must be of these settings."""
+def _finished(path: Path, epochs: int, settings: str, **expected) -> dict[str, Any]:
+    """A finished run as its file has it, which must be as expected and of these settings."""
     advice = "remove it, or start over with --fresh"
     found = files.read_json_object(path, advice)
-    wrong = [name for name, value in settings.items() if found.get(name) != value]
+    wrong = [name for name, value in expected.items() if found.get(name) != value]
     for name in ("accuracy", "nll"):
         curve = found.get(name)
         if not isinstance(curve, list) or len(curve) != epochs or not all(isinstance(one, float) for one in curve):
@@ -143,6 +170,10 @@ def _finished(path: Path, epochs: int, **settings) -> dict[str, Any]:
         wrong.append("seconds")
     if wrong:
         raise ValueError(f"{path} is damaged, it lacks {', '.join(wrong)} of such a run: {advice}.")
+    if found.pop("settings", None) != settings:
+        raise ValueError(
+            f"{path} is of another network or other arguments of the models: {advice}, or pass another folder."
+        )
     return found
 
 

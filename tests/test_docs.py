@@ -51,6 +51,17 @@ def test_links_lead_somewhere(page):
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_places_of_figures_are_filled(page):
+    places = re.findall(r"<!-- ([\w.-]+) -->(.*?)<!-- /\1 -->", page.read_text(), re.DOTALL)
+    assert not [name for name, text in places if not text.strip()]
+
+
+def test_the_readme_names_every_recipe():
+    recipes = {path.name for path in (ROOT / "recipes").glob("*.py")}
+    assert not {name for name in recipes if f"recipes/{name}" not in README and not name.startswith("demo")}
+
+
 def test_what_is_said_of_speed_is_what_was_measured():
     kept = json.loads((ROOT / "docs/figures/several_a_pass-wrn16_2.json").read_text())
     by_name = kept["batches"]["64"]

@@ -105,7 +105,16 @@ def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, wh
 
 
 def load_right(dataset: str, split: str, data_dir: str | os.PathLike | None = None) -> tf.data.Dataset | None:
-    """The images of a split with the right labels, where `load` gives some that are known to be wrong; else None."""
+    """Returns a split of a dataset with its right labels, for datasets whose labels are known to be wrong in part.
+
+    Args:
+        dataset: A name, as in `load`, such as `"cifar10_n"`, which has human errors.
+        split: As in `load`.
+        data_dir: As in `load`.
+
+    Returns:
+        Images one by one, in the order of `load`; `None` where no other labels are known.
+    """
     arguments.choice("split", split, SPLITS)
     right = _source(dataset).right
     return None if right is None else right(split, _folder(data_dir), False)

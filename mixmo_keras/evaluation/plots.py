@@ -118,7 +118,11 @@ def augmentation_gallery(
 
 
 def weight_curves(weight_roots: Sequence[float | None] = (1, 2, 3, 5, None)) -> Figure:
-    """The loss weight w_r(κ) of one of two members against its mixing ratio κ, for several roots r."""
+    """Draws the loss weight w_r(κ) of one of two members against its mixing ratio κ (MixMo, equation 4).
+
+    Args:
+        weight_roots: The roots r, a line each; `None` for equal weights.
+    """
     ratios = np.linspace(0, 1, 201, dtype="float32")
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axis = figure.subplots()

@@ -85,7 +85,14 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
 
 
 def _train(
-    recipe: Recipe, data: "Data", model: MixMo, strategy, callbacks, saved_model: bool, epochs_before: list, chief: bool
+    recipe: Recipe,
+    data: "Splits",
+    model: MixMo,
+    strategy,
+    callbacks,
+    saved_model: bool,
+    epochs_before: list,
+    chief: bool,
 ) -> dict:
     """The rest of `run`, in a folder that no other run writes into."""
     if chief and recipe.fresh:
@@ -139,7 +146,7 @@ def run_missing(experiments: Mapping[str, Sequence[Recipe]], run: Callable[[Reci
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Splits:
     """The splits of a recipe's dataset."""
 
     info: datasets.Info
@@ -148,7 +155,7 @@ class Data:
     test: tf.data.Dataset  #               in batches
 
 
-def load(recipe: Recipe) -> Data:
+def load(recipe: Recipe) -> Splits:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
     train = splits.load(recipe, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
@@ -156,7 +163,7 @@ def load(recipe: Recipe) -> Data:
     def to_evaluate(split: str) -> tf.data.Dataset:
         return datasets.batches(splits.load(recipe, split, recipe.data_dir), EVALUATED_AT_ONCE)
 
-    return Data(info, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
+    return Splits(info, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
 
 
 def build(recipe: Recipe, info: datasets.Info) -> MixMo:
@@ -207,7 +214,7 @@ def _fine_tuning(recipe: Recipe) -> FineTuning | None:
     return FineTuning(1.0 if recipe.core_rate is None else recipe.core_rate, recipe.freeze_epochs or 0)
 
 
-def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.data.Dataset:
+def training_batches(recipe: Recipe, data: Splits, first_epoch: int = 0) -> tf.data.Dataset:
     """The batches of all epochs from one on; of each image as many copies as the CPU augments, else one."""
     options: dict = {}
     resolved: Any = recipe  # mypy can't know that its options have their values
@@ -225,7 +232,7 @@ def training_batches(recipe: Recipe, data: Data, first_epoch: int = 0) -> tf.dat
     )
 
 
-def why_partners_of_the_step(recipe: Recipe, data: Data) -> str | None:
+def why_partners_of_the_step(recipe: Recipe, data: Splits) -> str | None:
     """Why MSDA's partners are drawn from the images of a step; `None` where they come from all, as the papers' do."""
     if recipe.pixel_augmentation:
         return "the CPU augments the images alone"
@@ -237,7 +244,7 @@ def why_partners_of_the_step(recipe: Recipe, data: Data) -> str | None:
 def fit(
     recipe: Recipe,
     model: MixMo,
-    data: Data,
+    data: Splits,
     checkpoints: Checkpoints,
     folder: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -275,7 +282,7 @@ def fit(
                     writer.on_train_end()  # closes log.csv, which `fit` leaves open where it fails
 
 
-def export(recipe: Recipe, data: Data, figures: dict) -> None:
+def export(recipe: Recipe, data: Splits, figures: dict) -> None:
     """Writes the SavedModel of a run's last.keras."""
     # loaded without the strategy, which several workers would have to leave together
     keras.models.load_model(recipe.folder / "last.keras").export(
@@ -310,7 +317,7 @@ def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> No
         )
 
 
-def _check_size(recipe: Recipe, data: Data) -> None:
+def _check_size(recipe: Recipe, data: Splits) -> None:
     num_images = datasets.steps_per_epoch(data.train, 1)
     if num_images < recipe.images_a_step:
         raise ValueError(
@@ -320,7 +327,7 @@ def _check_size(recipe: Recipe, data: Data) -> None:
         )
 
 
-def _announce(recipe: Recipe, data: Data, model: MixMo, position: Position, strategy: tf.distribute.Strategy) -> None:
+def _announce(recipe: Recipe, data: Splits, model: MixMo, position: Position, strategy: tf.distribute.Strategy) -> None:
     """Says on the terminal what is about to run."""
     replicas = strategy.num_replicas_in_sync
     print(f"{recipe.name}: {model.count_params():,} parameters; {recipe.folder}/")

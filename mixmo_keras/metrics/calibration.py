@@ -75,14 +75,16 @@ def fit_member_temperature(member_logits, labels) -> float:
 def fit_temperature_under_noise(logits, labels, label_noise: float | None = None) -> tuple[float, float]:
     """The temperature T and the rate ε of wrong labels that minimise the NLL of (1 − ε) softmax(logits / T) + ε / K.
 
-    That is what held-out labels follow of which a share ε was drawn anew among all K classes. A temperature that is fitted
-    as if they were right makes the network as unsure as the labels are (the forward correction of Patrini et al. 2017,
-    arXiv:1609.03683, applied to calibration). Of few images every error may pass for a wrong label, and no temperature would
-    be low enough then: so one more image counts whose label is right and not the network's answer but its second, by the
-    margin that half of the images exceed, as one error in n + 1 is the least to expect.
+    This is the distribution of held-out labels of which a share ε was drawn anew among all K classes: the forward correction
+    of Patrini et al. (2017, arXiv:1609.03683), applied to calibration. A temperature that is fitted as if all labels were
+    right makes the network as unsure as the labels are.
 
-    Errors of the network that look like wrong labels raise ε where it is not known. T is found within `TEMPERATURES`, on a
-    grid of its logarithm in steps of a fifth that golden section refines.
+    With few images, every error of the network could be explained by a wrong label, and the fit would make the network
+    endlessly sure of itself. To prevent that, the fit counts one imaginary image whose right label is the network's second
+    choice; the margin between its first and second choice is the median of all images' margins.
+
+    Where ε is not given, errors of the network that look like wrong labels raise it. T is searched within `TEMPERATURES`: on
+    a grid of log T in steps of 0.2, then by golden section.
 
     Args:
         logits: (n, K).
@@ -90,7 +92,7 @@ def fit_temperature_under_noise(logits, labels, label_noise: float | None = None
         label_noise: ε where it is known, within [0, 1). Defaults to the one that fits best.
 
     Returns:
-        T and ε.
+        T and ε, two floats.
     """
     logits, labels = _checked(logits, labels)
     num_classes = logits.shape[-1]

@@ -159,7 +159,7 @@ class AdaptiveCalibrationError(RankedMetric):
 
     Args:
         num_bins: As in `adaptive_calibration_error`. Defaults to 15.
-        capacity: As in `RankedMetric`, as `of` and `averaging`. Defaults to 50,000.
+        capacity: As in `keras_metrics.RankedMetric`, as `of` and `averaging`. Defaults to 50,000.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ def ratio_of_errors(member_logits, labels) -> float:
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class RatioOfErrors(PairsMetric):
-    """`ratio_of_errors` as a Keras metric. Arguments as in `PairsMetric`."""
+    """`ratio_of_errors` as a Keras metric. `num_members` is M ≥ 2."""
 
     figure = _RatioOfErrors()
 
@@ -107,7 +107,7 @@ def q_statistic(member_logits, labels) -> float:
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class QStatistic(PairsMetric):
-    """`q_statistic` as a Keras metric. Arguments as in `PairsMetric`."""
+    """`q_statistic` as a Keras metric. `num_members` is M ≥ 2."""
 
     figure = _QStatistic()
 
@@ -130,7 +130,7 @@ def disagreement(member_logits) -> float:
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class Disagreement(PairsMetric):
-    """`disagreement` as a Keras metric. Arguments as in `PairsMetric`."""
+    """`disagreement` as a Keras metric. `num_members` is M ≥ 2."""
 
     figure = _Disagreement()
 
@@ -151,7 +151,7 @@ def pairwise_kl(member_logits) -> float:
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class PairwiseKL(PairsMetric):
-    """`pairwise_kl` as a Keras metric. Arguments as in `PairsMetric`."""
+    """`pairwise_kl` as a Keras metric. `num_members` is M ≥ 2."""
 
     figure = _PairwiseKL()
 

@@ -126,7 +126,7 @@ def misclassification_detection(logits, labels) -> dict[str, float]:
 class ErrorAUROC(RankedMetric):
     """Area under the ROC curve of finding wrong answers by low confidence, as in `misclassification_detection`.
 
-    Arguments as in `RankedMetric`, which says what is kept.
+    Arguments as in `keras_metrics.RankedMetric`, which says what is kept.
     """
 
     figure = _ErrorAUROC()
@@ -136,7 +136,7 @@ class ErrorAUROC(RankedMetric):
 class ErrorAUPR(RankedMetric):
     """Average precision of finding wrong answers by low confidence, as in `misclassification_detection`.
 
-    Arguments as in `RankedMetric`, which says what is kept.
+    Arguments as in `keras_metrics.RankedMetric`, which says what is kept.
     """
 
     figure = _ErrorAUPR()
@@ -146,7 +146,7 @@ class ErrorAUPR(RankedMetric):
 class ErrorFPR95(RankedMetric):
     """Share of the wrong answers that is accepted where 95 % of the right ones are, as in `misclassification_detection`.
 
-    Arguments as in `RankedMetric`, which says what is kept.
+    Arguments as in `keras_metrics.RankedMetric`, which says what is kept.
     """
 
     figure = _ErrorFPR95()
@@ -183,6 +183,6 @@ def area_under_risk_coverage(logits, labels) -> float:
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class AreaUnderRiskCoverage(RankedMetric):
-    """`area_under_risk_coverage` as a Keras metric. Arguments as in `RankedMetric`, which says what is kept."""
+    """`area_under_risk_coverage` as a Keras metric. Arguments as in `keras_metrics.RankedMetric`."""
 
     figure = _AreaUnderRiskCoverage()

@@ -17,7 +17,12 @@ from mixmo_keras.metrics.ranking import area_under_risk_coverage, misclassificat
 
 
 def network_figures(logits, labels) -> dict[str, float]:
-    """Every figure here that needs one network's logits."""
+    """Returns by name every figure of this room that needs the logits of one network.
+
+    Args:
+        logits: (n, K).
+        labels: (n,), (n, 1) or one-hot (n, K).
+    """
     detected = misclassification_detection(logits, labels)
     return {
         "accuracy": accuracy(logits, labels),
@@ -33,7 +38,12 @@ def network_figures(logits, labels) -> dict[str, float]:
 
 
 def diversity_figures(member_logits, labels) -> dict[str, float]:
-    """Every figure here that compares members."""
+    """Returns by name every figure of this room that compares members.
+
+    Args:
+        member_logits: (n, M, K), of M ≥ 2 members.
+        labels: (n,), (n, 1) or one-hot (n, K).
+    """
     return {
         "ratio_of_errors": ratio_of_errors(member_logits, labels),
         "disagreement": disagreement(member_logits),

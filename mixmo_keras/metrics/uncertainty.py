@@ -52,9 +52,13 @@ def energy(logits):
 
 
 def scores(member_logits, average: Callable) -> dict:
-    """Every measure here by name, of members' logits (n, M, K) and what makes the ensemble's of them.
+    """Returns every measure of uncertainty of this module, (n,) each, by name. Higher is less sure.
 
-    The energy is that of the members' mean logits, however the ensemble averages: probabilities have lost it.
+    Args:
+        member_logits: (n, M, K).
+        average: A function that makes the ensemble's logits (n, K) of the members', such as a model's `average` layer.
+
+    The energy is that of the members' mean logits, however the ensemble averages: of averaged probabilities it is always 0.
     """
     member_logits = ops.convert_to_tensor(_checked(member_logits, of_members=True), "float32")
     logits = average(member_logits)

@@ -80,7 +80,9 @@ def of_model(model) -> tf.distribute.Strategy | None:
 
 
 def scope(model) -> contextlib.AbstractContextManager:
-    """Where new variables of a model belong."""
+    """Returns the scope of the model's strategy, in which its new variables must be made; without strategy, one that does
+    nothing.
+    """
     strategy = of_model(model)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
@@ -117,7 +119,10 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def across_workers(strategy: tf.distribute.Strategy | None, value: int) -> list[int]:
-    """An integer of each worker, in every worker: all must ask at the same time, and wait for each other here."""
+    """Gathers an integer from each worker: returns the list of all workers' integers, the same in every worker.
+
+    All workers must call this at the same point: each waits for the others.
+    """
     if strategy is None or num_workers(strategy) == 1:
         return [int(value)]
     import tensorflow as tf

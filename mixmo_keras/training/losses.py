@@ -91,7 +91,12 @@ _OF_PROBABILITIES = (
 
 
 def default(teaching: str | None = None, label_smoothing: float = 0.0) -> CrossEntropy:
-    """What models are compiled with unless told otherwise; by how submodels teach each other, if they do (cosub)."""
+    """Returns the loss that models are compiled with by default.
+
+    Args:
+        teaching: How the submodels of cosub teach each other, `"softmax"` or `"sigmoid"`. Defaults to no submodels.
+        label_smoothing: Share of the label that is spread evenly over all classes, in [0, 1). Defaults to 0.
+    """
     return SigmoidCrossEntropy(label_smoothing) if teaching == "sigmoid" else CrossEntropy(label_smoothing)
 
 
@@ -106,10 +111,14 @@ def is_of_another_task(loss) -> bool:
 
 
 def get(loss, soft_targets: bool = False):
-    """A loss for `compile`, by name, function or object, if it fits: of logits, one value a row, of soft labels if need be.
+    """Returns a loss for `compile`, after a check that it suits the model.
+
+    Args:
+        loss: A name, a function or an object, as `keras.losses.get` takes it. It must take logits and return a value a row.
+        soft_targets: Whether it must take labels (n, K) too, as MSDA makes them. Defaults to no.
 
     Raises:
-        ValueError: it doesn't.
+        ValueError: the loss expects probabilities, or labels of another kind, or has no meaning for classes.
     """
     loss = keras.losses.get(loss)
     if soft_targets and (

@@ -113,7 +113,7 @@ class Published:
     """A paper's schedule, whose learning rate is proportional to the images of a step.
 
     Args:
-        schedule: Of a learning rate after warm-up.
+        schedule: A function of the learning rate after warm-up that returns the schedule.
         rate: The learning rate for 64 images a step.
     """
 

@@ -21,7 +21,7 @@ from mixmo_keras import datasets
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build
 from mixmo_keras.experiments.options import Default
-from mixmo_keras.experiments.running import Data, training_batches
+from mixmo_keras.experiments.running import Splits, training_batches
 from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
 from mixmo_keras.training.schedules import PUBLISHED
 
@@ -191,7 +191,7 @@ def two_steps(given: Recipe, info: datasets.Info, train) -> None:
     given = given.resolved()
     given = dataclasses.replace(given, batch_size=2 * given.batch_repetitions)
     model = build(given, info)
-    data = training_batches(given, Data(info, train.take(4), None, None))
+    data = training_batches(given, Splits(info, train.take(4), None, None))
     losses = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert int(model.step_counter.numpy()) == 2

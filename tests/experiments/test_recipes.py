@@ -29,7 +29,7 @@ from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run, splits
 from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
-from mixmo_keras.experiments.running import Data, training_batches, why_partners_of_the_step
+from mixmo_keras.experiments.running import Splits, training_batches, why_partners_of_the_step
 from mixmo_keras.models.methods import METHODS, defaults
 
 RECIPES = Path(cifar100.__file__).parent
@@ -340,8 +340,8 @@ def test_what_the_ensemble_averages_is_a_setting():
 # -- partners of MSDA --------------------------------------------------------------------------------------------------
 
 
-def data_of(train) -> Data:
-    return Data(datasets.info("digits"), train, None, None)
+def data_of(train) -> Splits:
+    return Splits(datasets.info("digits"), train, None, None)
 
 
 @pytest.mark.parametrize(("method", "members"), [("cut_mixmo", 2), ("mimo", 3), ("single", 1)])

@@ -14,9 +14,14 @@ from mixmo_keras.experiments.pilot.runs import VARIANTS
 
 
 def gains(pilot: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """By width and variant of two members: the gain in accuracy over one member, and its standard error.
+    """The gain in accuracy of two members over one member, for each width and each variant of two members.
 
-    The error holds the spread over seeds, where there are several, and that of judging on so many validation images.
+    Args:
+        pilot: What `run` returned.
+
+    Returns:
+        A list of `width`, `variant`, `gain` (a share, 0.01 is a point), its standard `error`, and the number of `seeds`. The
+        error has two parts: the spread over seeds, where there are several, and that of judging on few images.
     """
     num_validation = pilot["images"][1]
     rows = []
@@ -43,7 +48,11 @@ def final(pilot: Mapping[str, Any], variant: str, width: int) -> list[float]:
 
 
 def table(pilot: Mapping[str, Any]) -> str:
-    """Final accuracies and gains, in Markdown."""
+    """Returns a table in Markdown: final accuracies in percent, and the gains of two members in points.
+
+    Args:
+        pilot: What `run` returned.
+    """
     gain_of = {(row["width"], row["variant"]): row for row in gains(pilot)}
     lines = []
     for width in sorted({one["width"] for one in pilot["runs"]}):
@@ -60,7 +69,11 @@ def table(pilot: Mapping[str, Any]) -> str:
 
 
 def plot(pilot: Mapping[str, Any]) -> Figure:
-    """Learning curves on validation data by width, a line a seed."""
+    """Draws learning curves on validation data: a panel a width, a colour a variant, a line a seed.
+
+    Args:
+        pilot: What `run` returned.
+    """
     widths = sorted({one["width"] for one in pilot["runs"]})
     figure = Figure(figsize=(1.2 + 3.6 * len(widths), 3.6), layout="constrained")
     for axis, width in zip(figure.subplots(1, len(widths), squeeze=False, sharey=True)[0], widths, strict=True):

@@ -22,7 +22,11 @@ LONGER = 4  # times the epochs of a pilot in which nothing was learned
 
 
 def verdict(pilot: Mapping[str, Any]) -> str:
-    """In plain words: whether two members pay here, and from which width on they would, with how sure that is."""
+    """Says in plain words whether two members pay here, how sure that is, and from which width on they would.
+
+    Args:
+        pilot: What `run` returned.
+    """
     if untaught := _nothing_learned(pilot):
         return untaught
     rows = gains(pilot)
@@ -73,7 +77,11 @@ class Advice(NamedTuple):
 
 
 def advice(pilot: Mapping[str, Any]) -> Advice:
-    """A longer pilot where nothing was learned yet, more seeds where the gain is within its error, else what was best."""
+    """What to run next: a longer pilot if nothing was learned yet, more seeds if the gain is within its error, or the best.
+
+    Args:
+        pilot: What `run` returned.
+    """
     rows, epochs = gains(pilot), pilot["epochs"]
     best, seeds = max(rows, key=lambda row: row["gain"]), min(row["seeds"] for row in rows)
     seconds = [one.get("seconds") for one in pilot["runs"]]

@@ -37,6 +37,7 @@ def configurations() -> dict[str, tuple[str, dict]]:
         found[f"CutMixMo-{members}-co_training"] = ("CutMixMo", options)
     found["CoSub-sigmoid"] = ("CoSub", dict(teaching="sigmoid"))
     found["CutMixMo-2-repeated_input"] = ("CutMixMo", dict(num_members=2, input_repetition=0.5))
+    found["CutMixMo-2-repetition_decay"] = ("CutMixMo", dict(num_members=2, repetition_decay=0.5))
     found["CutMixMo-2-unmixing"] = ("CutMixMo", dict(num_members=2, unmixing=True))
     found["CutMixMo-3-patchup"] = ("CutMixMo", dict(num_members=3, mask="patchup", probability=0.9))
     return found

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,16 +162,6 @@ def _refuse(constant: str) -> None:
 
 
 # -- kinds of what is read ---------------------------------------------------------------------------------------------
-
-
-def is_of_this_library(path: str | os.PathLike) -> bool:
-    """Whether a file is a `.keras` file of a model of this library; not, if it can't be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            configuration = json.loads(archive.read("config.json"))
-    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile):
-        return False
-    return isinstance(configuration, dict) and str(configuration.get("registered_name")).startswith("mixmo_keras>")
 
 
 def digest(path: str | os.PathLike) -> str:

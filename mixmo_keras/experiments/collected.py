@@ -15,7 +15,6 @@ from mixmo_keras.mixing import augmentation, masks, msda, policies
 from mixmo_keras.models import from_classifier, methods
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import member_average
-from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.training import distribution, losses, schedules, sharpness
 
 
@@ -35,7 +34,6 @@ def collected() -> dict[str, Any]:
         "corrupted": evaluating.CORRUPTED,
         "tuners": list(search.TUNERS),
         "objectives": list(search.OBJECTIVES),
-        "libraries": [libraries.KERAS, libraries.HUB],
         "methods": {name: methods.defaults(name) for name in methods.METHODS},
         "space": {field.name: field.default for field in dataclasses.fields(search.Space)},
         "defaults": {
@@ -46,8 +44,6 @@ def collected() -> dict[str, Any]:
             "backbone": _default_of(MixMo, "backbone"),
             "synchronized_batch_norm": _default_of(MixMo, "synchronized_batch_norm"),
             "encoder_noise": _default_of(from_classifier.from_classifier, "encoder_noise"),
-            "further_learning_rate": from_classifier.LEARNING_RATE,
-            "further_input_repetition": from_classifier.INPUT_REPETITION,
             "msda_probability": msda.MSDA.probability,
             "msda_alpha": msda.MSDA.alpha,
             "adaptive_sam": sharpness.SAM.adaptive,

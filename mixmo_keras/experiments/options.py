@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from mixmo_keras.common import trained
 from mixmo_keras.common.arguments import boolean, choice, instance, integer, number
 from mixmo_keras.experiments.known import KNOWN, default, names
 
@@ -174,7 +175,7 @@ class Model:
     input_repetition: float | Default = option(
         Default.METHOD,
         "ρ, share of rows with the same image for all members "
-        f"(of members that begin as a classifier: {default('further_input_repetition'):g})",
+        f"(of members that begin as a classifier: {trained.INPUT_REPETITION:g})",
         number,
     )
     repetition_decay: float | Default = option(
@@ -222,7 +223,7 @@ class Training:
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
         + ", ".join(f"{name} {rate:g}" for name, rate in KNOWN["schedules"].items())
-        + f"; with a trained backbone that is no network of this library {default('further_learning_rate'):g})",
+        + f"; with a trained backbone that is no network of this library {trained.LEARNING_RATE:g})",
         number,
         above=0,
     )

@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from mixmo_keras.common import files
+from mixmo_keras.common import trained
 from mixmo_keras.experiments import known
 from mixmo_keras.experiments.options import AREA, GROUPS, Data, Default, Folders, Model, Training, kinds
 
@@ -76,12 +76,12 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
     @property
     def begins_as_classifier(self) -> bool:
         """Whether the backbone is a classifier's file, whose answers the model has to begin with."""
-        return self.backbone.endswith(".keras")
+        return trained.is_file(self.backbone)
 
     @property
     def of_library(self) -> bool:
         """Whether the backbone is a network of keras.applications or keras_hub."""
-        return self.backbone.startswith(tuple(known.names("libraries")))
+        return trained.is_of_a_library(self.backbone)
 
     @property
     def begins_trained(self) -> bool:
@@ -143,8 +143,8 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         from mixmo_keras.training.schedules import PUBLISHED
 
         published = PUBLISHED[schedule]
-        if self.begins_trained and not (self.begins_as_classifier and files.is_of_this_library(self.backbone)):
-            published = dataclasses.replace(published, rate=known.default("further_learning_rate"))
+        if self.begins_trained and not trained.keeps_its_rate(self.backbone):
+            published = dataclasses.replace(published, rate=trained.LEARNING_RATE)
         return published.learning_rate(self.images_a_step)
 
     def with_method(self, method: str) -> "Recipe":
@@ -228,7 +228,7 @@ def _of_method(recipe: Recipe) -> dict[str, Any]:
         if name in defaults:
             values[name] = defaults[name] if value is Default.METHOD else value
             if name == "input_repetition" and value is Default.METHOD and _begins_as_members(recipe):
-                values[name] = known.default("further_input_repetition")
+                values[name] = trained.INPUT_REPETITION
         elif value is not Default.METHOD:
             raise ValueError(f"`{name}` (={value}) has no meaning for method {recipe.method!r}.")
     return values

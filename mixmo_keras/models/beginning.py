@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from mixmo_keras.common import files
+from mixmo_keras.common import trained
 from mixmo_keras.models.from_classifier import from_classifier, learning_rate, parts_of
 from mixmo_keras.models.methods import METHODS, AnyBackbone
 from mixmo_keras.models.mixmo import MixMo
@@ -12,22 +12,16 @@ from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.training import schedules
 
 
-def is_file(backbone: Any) -> bool:
-    """Whether a backbone is the file of a classifier, whose answers a model begins with."""
-    return isinstance(backbone, str) and backbone.endswith(".keras")
-
-
 def is_trained(backbone: Any) -> bool:
     """Whether a backbone was trained before, by its name."""
-    return is_file(backbone) or libraries.is_name(backbone)
+    return trained.is_file(backbone) or trained.is_of_a_library(backbone)
 
 
 def schedule(backbone: Any, images_a_step: float) -> schedules.ProgressSchedule:
     """Half a cosine for so many images a step, at the rate of further training of what was trained before."""
     published = schedules.PUBLISHED["cosine"]
     if is_trained(backbone):
-        of_this_library = is_file(backbone) and files.is_of_this_library(backbone)
-        published = dataclasses.replace(published, rate=learning_rate(of_this_library))
+        published = dataclasses.replace(published, rate=learning_rate(trained.keeps_its_rate(backbone)))
     return published.of(images_a_step)
 
 
@@ -62,7 +56,7 @@ def begin(
     of_trained: dict[str, Any] = {"verbose": verbose}
     of_trained |= {} if encoder_noise is None else {"encoder_noise": encoder_noise}
     dtype = options.pop("dtype", None)
-    if is_file(backbone):
+    if trained.is_file(backbone):
         of_trained |= {} if dtype in (None, "float32") else {"dtype": dtype}  # the classifier has its own
         model = from_classifier(str(backbone), method=method, **of_trained, **options)
         if model.num_classes != num_classes:

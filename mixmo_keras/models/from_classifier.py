@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, trained
 from mixmo_keras.models import methods
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.mixmo import MixMo
@@ -23,9 +23,6 @@ from mixmo_keras.networks.classifier import Classifier
 from mixmo_keras.training import losses, schedules
 
 ENCODER_NOISE = 0.1
-LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which may undo what other images taught
-# measured: members that never see an image alike fall behind the single network that goes on (docs/results.md)
-INPUT_REPETITION = 0.5
 # how the names of layers begin that are random in training
 _RANDOM = ("Random", "Rand", "Gaussian", "AugMix", "MixUp", "CutMix", "Pipeline", "Dropout")
 _RESERVED = ("backbone", "split_at")  # what the classifier says
@@ -94,7 +91,7 @@ def from_classifier(
     if num_members is None and method not in ("single", "cosub"):
         num_members = 2
     members = {} if num_members is None else {"num_members": num_members}
-    if libraries.is_name(classifier):
+    if trained.is_of_a_library(classifier):
         if num_classes is None:
             raise ValueError(f"`num_classes` must be given for {classifier}: its heads begin anew.")
         classifier = libraries.network(str(classifier), num_classes, input_shape)
@@ -111,7 +108,7 @@ def from_classifier(
     schedule = schedules.Cosine(learning_rate(isinstance(classifier, MixMo) and num_classes is None))
     of_training: dict[str, Any] = dict(augmentation=None, schedule=schedule)
     if num_classes is None and "input_repetition" in methods.defaults(method) and num_members != 1:
-        of_training["input_repetition"] = INPUT_REPETITION
+        of_training["input_repetition"] = trained.INPUT_REPETITION
     of_training |= options
     model = methods.METHODS[method](apart.backbone, **of_network, **members, **of_training)
     if num_classes is None:
@@ -130,7 +127,7 @@ def parts_of(source: keras.Model, input_shape: tuple[int, int, int] | None = Non
 
 def learning_rate(of_this_library: bool) -> float:
     """For 64 images a step, of further training: a network of this library goes on with the rate that trained it."""
-    return schedules.PUBLISHED["cosine"].rate if of_this_library else LEARNING_RATE
+    return schedules.PUBLISHED["cosine"].rate if of_this_library else trained.LEARNING_RATE
 
 
 def _network_of(classifier: keras.Model) -> keras.Model:

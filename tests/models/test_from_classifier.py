@@ -13,7 +13,7 @@ from keras import layers, ops
 
 import mixmo_keras
 from mixmo_keras import from_classifier
-from mixmo_keras.common import files
+from mixmo_keras.common import trained
 
 SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, *SHAPE)).astype("float32")
@@ -534,7 +534,7 @@ def test_further_training_begins_gently():
 def test_a_network_of_this_library_goes_on_with_the_rate_that_trained_it(tmp_path):
     network = tiny.model(num_members=1, mixing=None)
     network.save(tmp_path / "single.keras")
-    assert files.is_of_this_library(tmp_path / "single.keras")
+    assert trained.is_of_this_library(tmp_path / "single.keras")
     for classifier in (network, tmp_path / "single.keras"):
         model = from_classifier(classifier, verbose=False)
         assert model.schedule.get_config()["base"] == pytest.approx(0.05)
@@ -563,7 +563,7 @@ def test_what_is_no_network_of_this_library(content, tmp_path):
                 archive.writestr(name, text)
     elif content is not None:
         path.write_bytes(content)
-    assert not files.is_of_this_library(path)
+    assert not trained.is_of_this_library(path)
 
 
 class WithACall(keras.Model):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mixmo_keras
+from mixmo_keras.common import trained
 from mixmo_keras.models.beginning import begin
 from mixmo_keras.models.from_classifier import parts_of
 from mixmo_keras.networks.backbones import libraries
@@ -31,9 +32,9 @@ def random_weights(monkeypatch):
 
 
 def test_names():
-    assert libraries.is_name("keras:MobileNet")
-    assert libraries.is_name("hub:resnet_18_imagenet")
-    assert not any(map(libraries.is_name, ("wrn10_1", "classifier.keras", None)))
+    assert trained.is_of_a_library("keras:MobileNet")
+    assert trained.is_of_a_library("hub:resnet_18_imagenet")
+    assert not any(map(trained.is_of_a_library, ("wrn10_1", "classifier.keras", None)))
 
 
 @pytest.mark.slow

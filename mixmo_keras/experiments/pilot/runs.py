@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from mixmo_keras import datasets, keras_internals
-from mixmo_keras.common import arguments, files
+from mixmo_keras.common import arguments, files, trained
 from mixmo_keras.experiments.epochs import duration
 from mixmo_keras.models import beginning
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
@@ -115,7 +115,7 @@ def _label(network: Any) -> str:
     if not isinstance(network, str):
         return ""
     name = re.sub(r"\W+", "_", network)
-    return f"{name}-{files.digest(network)[:12]}-" if beginning.is_file(network) else f"{name}-"
+    return f"{name}-{files.digest(network)[:12]}-" if trained.is_file(network) else f"{name}-"
 
 
 def _digest(network: Any, options: dict[str, Any]) -> str:

@@ -15,13 +15,7 @@ from keras import layers
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
-
-KERAS, HUB = "keras:", "hub:"
-
-
-def is_name(backbone: object) -> bool:
-    """Whether something is the name of a network of a library."""
-    return isinstance(backbone, str) and backbone.startswith((KERAS, HUB))
+from mixmo_keras.common.trained import HUB, KERAS
 
 
 def network(

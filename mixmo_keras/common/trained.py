@@ -1,0 +1,37 @@
+"""Backbones that were trained before: what tells them by their names, and how training goes on from them."""
+
+import json
+import os
+import zipfile
+from typing import Any
+
+KERAS, HUB = "keras:", "hub:"  # how the names of networks of keras.applications and keras_hub begin
+LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which may undo what other images taught
+# of members that begin with a classifier's answers; measured: those that never see an image alike fall behind the single
+# network that goes on (docs/results.md)
+INPUT_REPETITION = 0.5
+
+
+def is_file(backbone: Any) -> bool:
+    """Whether a backbone is the file of a classifier, whose answers a model begins with."""
+    return isinstance(backbone, str) and backbone.endswith(".keras")
+
+
+def is_of_a_library(backbone: Any) -> bool:
+    """Whether a backbone is the name of a network of keras.applications or keras_hub."""
+    return isinstance(backbone, str) and backbone.startswith((KERAS, HUB))
+
+
+def keeps_its_rate(backbone: Any) -> bool:
+    """Whether training goes on with the rate that trained a backbone: that of a classifier's file of this library."""
+    return is_file(backbone) and is_of_this_library(backbone)
+
+
+def is_of_this_library(path: str | os.PathLike) -> bool:
+    """Whether a file is a `.keras` file of a model of this library; not, if it can't be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            configuration = json.loads(archive.read("config.json"))
+    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile):
+        return False
+    return isinstance(configuration, dict) and str(configuration.get("registered_name")).startswith("mixmo_keras>")

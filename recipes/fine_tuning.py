@@ -16,12 +16,11 @@ import argparse
 import dataclasses
 import functools
 
-import digits
 import noisy_labels
 
 from mixmo_keras.common import arguments as checks
 from mixmo_keras.common import files
-from mixmo_keras.experiments import Recipe, gains, gains_command, tables
+from mixmo_keras.experiments import gains, gains_command, tables
 
 DOCS = noisy_labels.DOCS
 IN_CLASSIFIERS = "fine_tuning-cifar10-0"
@@ -47,21 +46,9 @@ ROWS = {
     ),
     SECOND: gains.Row(dict(method="single"), networks=2),
 }
-CIFAR10 = Recipe(
-    dataset="cifar10@16",  # the images at half their size
-    train_images=1000,
-    padding=2,
-    backbone="wrn10_2",
-    batch_repetitions=2,
-    epochs=40,  # of two rows an image
-    batch_size=64,
-    learning_rate=0.025,
-    schedule="cosine",
-)
+CIFAR10 = dataclasses.replace(noisy_labels.SETTINGS["cifar10"], epochs=40)  # of two rows an image
 SETTINGS = {
-    "digits": dataclasses.replace(
-        digits.RECIPE, train_images=1000, backbone="wrn10_2", epochs=40, batch_size=64, learning_rate=0.05
-    ),
+    "digits": noisy_labels.SETTINGS["digits"],
     "cifar10": CIFAR10,
     "cifar10-3000": dataclasses.replace(CIFAR10, train_images=3000, epochs=20),
 }

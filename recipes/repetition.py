@@ -11,23 +11,19 @@ the same images, network, rows a step and steps.
 """
 
 import dataclasses
-from typing import Any
 
-import digits
 import noisy_labels
 
-from mixmo_keras.experiments import Recipe, gains, gains_command
+from mixmo_keras.experiments import gains, gains_command
 
 DOCS = noisy_labels.DOCS
-METHODS: dict[str, dict[str, Any]] = {
-    "Cut-MixMo": dict(method="cut_mixmo"),
-    "MIMO": dict(method="mimo", num_members=2, schedule="cosine"),
-}
+METHODS = ("Cut-MixMo", "MIMO")
 SINGLE = "single"
 RHOS = (0.0, 0.25, 0.5, 0.75, 0.9)
 FALLS = ((0.0, 0.5), (0.0, 1.0), (0.5, 0.5))  # what ρ falls to, and the share of training in which it falls
-ROWS = {SINGLE: gains.Row(dict(method="single")), "single + CutMix": noisy_labels.ROWS["single + CutMix"]}
-for name, method in METHODS.items():
+ROWS = {name: noisy_labels.ROWS[name] for name in (SINGLE, "single + CutMix")}
+for name in METHODS:
+    method = noisy_labels.ROWS[name].changes
     ROWS |= {f"{name}, ρ = {rho:g}": gains.Row(dict(**method, input_repetition=rho)) for rho in RHOS}
     ROWS |= {
         f"{name}, ρ from 1 to {rho:g} in {share:.0%}": gains.Row(
@@ -35,19 +31,11 @@ for name, method in METHODS.items():
         )
         for rho, share in FALLS
     }
-SHORT = Recipe(
-    dataset="cifar10",
-    backbone="wrn10_1",
-    batch_repetitions=2,
-    epochs=2,  # of two rows an image
-    batch_size=64,
-    learning_rate=0.025,
-    schedule="cosine",
-)
+SHORT = dataclasses.replace(noisy_labels.SETTINGS["cifar10"], train_images=None, backbone="wrn10_1", epochs=2)
 SETTINGS = {
-    "digits": dataclasses.replace(digits.RECIPE, backbone="wrn10_2", epochs=10, batch_size=64, learning_rate=0.05),
-    "cifar10": SHORT,
-    "cifar10-16": dataclasses.replace(SHORT, dataset="cifar10@16", padding=2),  # the images at half their size
+    "digits": dataclasses.replace(noisy_labels.SETTINGS["digits"], train_images=None, epochs=10),
+    "cifar10": dataclasses.replace(SHORT, dataset="cifar10", padding=4),
+    "cifar10-16": SHORT,  # the images at half their size
 }
 
 

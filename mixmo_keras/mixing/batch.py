@@ -39,7 +39,8 @@ class Batching:
         input_repetition: ρ in [0, 1], the share of rows that show the same image to all members (MIMO, section 4.2).
         repetition_decay: Share of training in which ρ falls linearly from 1 to `input_repetition`, so that members begin as
             one network. Defaults to 0: ρ is the same from the first step. Training is what `fit` is told to be: a second
-            `fit` begins at 1 again, and outside of `fit` ρ is `input_repetition`.
+            `fit` begins at 1 again, outside of `fit` ρ is `input_repetition`, and a first epoch of unknown length is at 1
+            throughout.
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
     """
 

@@ -9,8 +9,8 @@
 
 A single network is trained to the end of its schedule. Every row then has as many rows and steps again: on from these
 weights by each method (`mixmo_keras.from_classifier`), or for a second network from nothing, which makes a deep ensemble
-of two with the first, at twice the price in use. The test labels are right; those of training and validation are as wrong
-as `--noise` says.
+of two with the first, at twice the price in use. A step of SAM computes two gradients, so its row has half of the steps. The
+test labels are right; those of training and validation are as wrong as `--noise` says.
 """
 
 import argparse
@@ -35,6 +35,7 @@ ROWS = {
     "single, further": gains.Row(dict(method="single")),
     "single, further at a fifth of the rate": gains.Row(dict(method="single"), rate=0.2),
     "single + CutMix": gains.Row(dict(method="single", **noisy_labels.CUTMIX)),
+    "single + SAM": gains.Row(dict(method="single", **noisy_labels.SAM), share_of_epochs=0.5),
     "Cut-MixMo": gains.Row(dict(method="cut_mixmo", **APART)),
     DEFAULT: gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
     "Linear-MixMo": gains.Row(dict(method="linear_mixmo", **APART)),

@@ -19,16 +19,10 @@ from pathlib import Path
 import digits
 
 import mixmo_keras
-from mixmo_keras.common import files
-from mixmo_keras.experiments import Recipe, gains, gains_command, tables
+from mixmo_keras.experiments import Recipe, gains, gains_command
 
 DOCS = Path(__file__).parents[1] / "docs"
-README = DOCS.parent / "README.md"
 IN_PICTURE = 0.4  # rate of wrong labels
-IN_README = "noisy_labels-cifar10-0.4"
-ROWS_IN_README = ("single", "single + CutMix", "single + SAM", "Cut-MixMo")
-OURS = "Cut-MixMo"
-COLUMNS_IN_README = ("accuracy %", "stopped early %", "M images a pass %", "NLL", "wrong labels found %")
 CUTMIX = dict(msda="cutmix", msda_probability=1.0, msda_alpha=1.0)
 SAM = dict(sam=0.05)
 NARROWER = "wrn10_1"  # nearly twice as fast as WRN-10-2, as that is with two images a pass
@@ -77,31 +71,14 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
 
 
 def write_docs(name: str, noise: float, measured: gains_command.Measured, shown: dict[str, str]) -> None:
-    """Puts the tables into docs/results.md and README.md, and draws the picture if it is of these wrong labels.
+    """Puts the tables into docs/results.md, and draws the picture if it is of these wrong labels.
 
     Raises:
         ValueError: docs/results.md has no place for them.
     """
     gains_command.write_parts(DOCS / "results.md", name, shown)
-    if name == IN_README:
-        some = {row: by_seed for row, by_seed in measured.items() if row in ROWS_IN_README}
-        page = tables.put(README.read_text(), name, gains.table(some, COLUMNS_IN_README))
-        files.write_text(README, tables.put(page, f"{name}-leads", leads(some)))
     if noise == IN_PICTURE:
         mixmo_keras.plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
-
-
-def leads(measured: gains_command.Measured) -> str:
-    """By how many points ours leads each other row at its last epoch and stopped early, and so with M images a pass."""
-    ways = {
-        "the last epoch of": dict(),
-        "that, stopped early": dict(early=True),
-        "the last epoch, by two images a pass": dict(several_a_pass=True),
-    }
-    found = [list(gains.against(measured, OURS, **options).values()) for options in ways.values()]
-    names = [name for name in measured if name != OURS]
-    lines = [[name, *map(gains.points, results)] for name, *results in zip(names, *found, strict=True)]
-    return tables.markdown([f"{OURS} leads, in points ± standard error,", *ways], lines)
 
 
 def measure(options: argparse.Namespace) -> gains_command.Measured:

@@ -73,6 +73,38 @@ def test_what_is_said_of_speed_is_what_was_measured():
     assert f"| {two:.3f} |" in (ROOT / "docs/multiplexing.md").read_text()
 
 
+def test_what_stands_first_is_what_was_kept():
+    glance = runpy.run_path(str(ROOT / "docs/at_a_glance.py"))
+    for page, results in glance["PAGES"].items():
+        assert f"\n\n{glance['table'](results)}\n\n" in page.read_text(), "python docs/at_a_glance.py writes it anew"
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert {case.section for case in glance["CASES"]} <= anchors
+
+
+def test_the_best_other_way_is_the_hardest_rival_at_its_best_epoch():
+    glance = runpy.run_path(str(ROOT / "docs/at_a_glance.py"))
+    case = glance["Case"]("mine", "`this`", "there", "kept", ours="ours", single="one", others=("CutMix", "SAM"))
+    accuracies = {"one": (50, 51), "CutMix": (56, 57), "SAM": (55, 58), "ours": (60, 0)}  # last epoch, stopped early
+    figures = {
+        name: {
+            str(seed): {"accuracy %": last + spread, "stopped early %": early, "M images a pass %": None, "NLL": 1.0}
+            for seed, spread in enumerate((0, 1))
+        }
+        for name, (last, early) in accuracies.items()
+    }
+    vars(case)["figures"] = figures  # in place of those that were kept
+    found = glance["_line"](case, "docs/results.md")
+    assert found[:2] == ["[mine](docs/results.md#there)", "`this`"]
+    assert found[2:] == [
+        "50.5 ± 0.7",
+        "60.5 ± 0.7",
+        "**+10.0 ± 0.0**",
+        "SAM, stopped early: **+2.5 ± 0.5**",
+        "1.00 → 1.00",
+    ]
+
+
 @pytest.mark.slow
 def test_the_tutorial(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -230,32 +230,45 @@ def against(
     return found
 
 
-def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]]) -> "Figure":
+def chart(
+    panels: Mapping[str, Mapping[str, Mapping[str, Figures]]], ours: Sequence[str] = (), stacked: bool = False
+) -> "Figure":
     """Accuracy after the last epoch of each row, and that of the epoch which validation images would choose.
 
     Args:
         panels: Figures by title of a panel, row and seed. Dots are means over seeds, thin bars standard deviations.
+        ours: The rows that stand out by their colour. Defaults to all.
+        stacked: Whether panels stand one above the other. Defaults to False, side by side.
     """
     from matplotlib.figure import Figure
 
     from mixmo_keras.evaluation import charts
 
-    figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(map(len, panels.values())) + 1.5), layout="constrained")
-    for axes, (title, measured) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for place, by_seed in enumerate(reversed(list(measured.values()))):
+    heights = [len(measured) for measured in panels.values()]
+    if stacked:
+        figure = Figure(figsize=(7.6, 0.34 * sum(heights) + 0.72 * len(panels) + 0.4), layout="constrained")
+        places = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    else:
+        figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(heights) + 1.5), layout="constrained")
+        places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, measured) in zip(places, panels.items(), strict=True):
+        for place, (name, by_seed) in enumerate(reversed(list(measured.items()))):
+            color = charts.BLUE if name in ours or not ours else charts.GREY
             last, early = (
                 tables.mean_and_deviation([number for one in by_seed.values() if (number := one[column]) is not None])
                 for column in (ACCURACY, STOPPED_EARLY)
             )
             axes.plot([early[0], last[0]], [place, place], color=charts.GREY, linewidth=1, zorder=1)
-            axes.errorbar(last[0], place, xerr=last[1], fmt="o", color=charts.BLUE, label="after the last epoch")
-            axes.plot(early[0], place, "o", color=charts.BLUE, markerfacecolor="white", label="stopped early")
+            axes.errorbar(last[0], place, xerr=last[1], fmt="o", color=color, label="after the last epoch")
+            axes.plot(early[0], place, "o", color=color, markerfacecolor="white", label="stopped early")
         seeds = {len(by_seed) for by_seed in measured.values()}
         axes.set_yticks(range(len(measured)), list(measured)[::-1])
-        axes.set_xlabel("accuracy on right labels, %")
+        axes.set_ylim(-0.6, len(measured) - 0.4)
         axes.set_title(f"{title} ({'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds)", fontsize=10)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in places[-1:] if stacked else places:
+        axes.set_xlabel("accuracy on right labels, %")
     handles, names = axes.get_legend_handles_labels()
     shown = dict(zip(names, handles, strict=True))
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)

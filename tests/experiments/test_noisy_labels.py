@@ -13,6 +13,7 @@ import repetition
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import views
+from mixmo_keras.evaluation import charts
 from mixmo_keras.experiments import Recipe, gains, splits, tables
 
 NOISY = Recipe(dataset="digits", train_images=200, label_noise=0.5, data_seed=3)
@@ -126,12 +127,23 @@ def test_two_faces_are_held_against_two_faces():
     ]
 
 
-def test_what_members_lead_by_for_the_first_page():
-    rows = {name: measured(50.0, 52.0) for name in ("single", "Cut-MixMo")}
-    for seed, accuracy in (("0", 60.0), ("1", 64.0)):
-        rows["Cut-MixMo"][seed] |= {"accuracy %": accuracy, "M images a pass %": 49.0}
-    last = noisy_labels.leads(rows).splitlines()[-1]
-    assert last == "| single | +11.0 ± 1.0 | +12.0 ± 2.0 | -2.0 ± 1.0 |"
+def test_a_chart_shows_a_panel_a_case_and_whose_rows_are_ours():
+    panels = {"few": {"single": measured(50, 52), "ours": measured(60)}, "many": {"single": measured(70, 72)}}
+    for stacked in (False, True):
+        figure = gains.chart(panels, ours=["ours"], stacked=stacked)
+        first, second = figure.axes
+        assert [axes.get_title() for axes in figure.axes] == ["few (1–2 seeds)", "many (2 seeds)"]
+        assert [label.get_text() for label in first.get_yticklabels()] == ["ours", "single"]
+        assert (first.get_position().y0 > second.get_position().y0) == stacked
+        assert sum(bool(axes.get_xlabel()) for axes in figure.axes) == (1 if stacked else 2)
+        dots = [line for line in first.get_lines() if line.get_marker() == "o"]
+        by_place = {tuple(line.get_xydata()[0]): line.get_color() for line in dots}
+        assert by_place == {
+            (60, 0): charts.BLUE,
+            (50, 0): charts.BLUE,
+            (51, 1): charts.GREY,
+            (50, 1): charts.GREY,
+        }
 
 
 def test_tables_are_put_into_their_places():

@@ -1,0 +1,139 @@
+"""Writes the table of what members gain and when nothing, and its picture, from docs/figures: python docs/at_a_glance.py
+
+It stands first in README.md and in docs/results.md.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from mixmo_keras.common import files
+from mixmo_keras.evaluation import plots
+from mixmo_keras.experiments import gains, gains_command, tables
+
+HERE = Path(__file__).parent
+PAGES = {
+    HERE.parent / "README.md": "docs/results.md",
+    HERE / "results.md": "",
+}  # and where its cases' sections are for it
+PLACE = "at-a-glance"
+HALF = "Cut-MixMo, ρ = 0.5"
+AFTER_A_CLASSIFIER = ("single + CutMix", "single + SAM", "deep ensemble with a second network")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What somebody has: its figures, ours and one network's row of them, and those of other ways to the same end."""
+
+    text: str
+    use: str
+    section: str  # of docs/results.md
+    kept: str
+    ours: str
+    single: str
+    others: tuple[str, ...] = ()
+    panel: str = ""  # its title in the picture, where it is shown
+
+    @functools.cached_property
+    def figures(self) -> gains_command.Measured:
+        """Those of the rows that are held beside each other here, by row and seed."""
+        kept = gains_command.read(HERE / f"figures/{self.kept}.json")
+        return {name: kept[name] for name in (self.single, *self.others, self.ours)}
+
+
+CASES = (
+    Case(
+        "40 % of the labels are wrong, a long training",
+        "`CutMixMo()`",
+        "where-some-labels-are-wrong",
+        "noisy_labels-cifar10-0.4",
+        "Cut-MixMo",
+        "single",
+        ("single + CutMix", "single + SAM"),
+        "40 % wrong labels, from nothing",
+    ),
+    Case(
+        "a classifier, trained to its end",
+        "`from_classifier()`",
+        "three-times-the-images-as-many-passes",
+        "fine_tuning-cifar10-3000-long-0",
+        HALF,
+        "single, further",
+        AFTER_A_CLASSIFIER,
+        "a trained classifier, right labels",
+    ),
+    Case(
+        "the same, 20 % of its labels wrong",
+        "`from_classifier()`",
+        "three-times-the-images-a-fifth-of-the-labels-wrong",
+        "fine_tuning-cifar10-3000-long-0.2",
+        HALF,
+        "single, further",
+        AFTER_A_CLASSIFIER,
+        "a trained classifier, 20 % wrong labels",
+    ),
+    Case(
+        "a classifier that still learns",
+        "one network",
+        "three-times-the-images-half-the-passes",
+        "fine_tuning-cifar10-3000-0",
+        HALF,
+        "single, further",
+        ("single + CutMix", "deep ensemble with a second network"),
+    ),
+    Case(
+        "right labels, a short training",
+        "one network",
+        "how-often-members-should-see-the-same-image",
+        "repetition-cifar10-16-0",
+        "Cut-MixMo, ρ = 0",
+        "single",
+    ),
+)
+
+
+def table(results: str = "") -> str:
+    """By case: accuracy and NLL of one network and of members, and what members gain on it and on the best other way.
+
+    Args:
+        results: The page with the sections that it links to. Defaults to the page that it stands in.
+    """
+    header = ("you have", "use", "one network %", "members %", "points", "on the best other way", "NLL, one → members")
+    return tables.markdown(header, [_line(case, results) for case in CASES], names=2)
+
+
+def _line(case: Case, results: str) -> list[str]:
+    ends = gains.against(case.figures, case.ours)
+    on_one = ends.pop(case.single)
+    others = ends | gains.against(case.figures, case.ours, early=True)
+    best = min(others, key=lambda name: others[name]["mean"])  # whom ours leads least is the most accurate
+    return [
+        f"[{case.text}]({results}#{case.section})",
+        case.use,
+        _shown(case, case.single, gains.ACCURACY),
+        _shown(case, case.ours, gains.ACCURACY),
+        _said(on_one),
+        f"{best}: {_said(others[best])}" if case.others else tables.NOTHING,
+        f"{_shown(case, case.single, 'NLL', False)} → {_shown(case, case.ours, 'NLL', False)}",
+    ]
+
+
+def _said(lead: dict[str, Any]) -> str:
+    """A difference in points, bold where it is a gain."""
+    points = gains.points(lead)
+    return f"**{points}**" if lead["called"] == "a gain" else points
+
+
+def _shown(case: Case, name: str, title: str, deviation: bool = True) -> str:
+    """A figure of a row, as tables show it."""
+    values = [number for one in case.figures[name].values() if (number := one[title]) is not None]
+    form = next(form for of_column, _, form, _ in gains.COLUMNS if of_column == title)
+    return tables.cell(values, form, deviation)
+
+
+if __name__ == "__main__":
+    for page, results in PAGES.items():
+        files.write_text(page, tables.put(page.read_text(), PLACE, table(results)))
+    panels = {case.panel: case.figures for case in CASES if case.panel}
+    plots.save(gains.chart(panels, ours=[case.ours for case in CASES], stacked=True), HERE / "at_a_glance.png")

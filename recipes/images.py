@@ -14,7 +14,9 @@ A fifth of each class is kept to test on and a tenth to validate on, by which th
 Cost: 30 epochs of 2 × your images through WRN-16-4.
 """
 
-from mixmo_keras.common import files
+import shlex
+
+from mixmo_keras.common import files, trained
 from mixmo_keras.experiments import Recipe
 from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with, quiet_imports
 
@@ -81,12 +83,25 @@ def compare_with_single(recipe: Recipe) -> str:
     test = load(recipe.resolved()).test
     said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
     if not said.startswith("Use the members"):
-        print(
-            "\nThe members are exported. The single network is too by the same command with --method single in place of "
-            "--compare-single, which trains nothing again."
-        )
+        print(f"\n{other_ways(recipe)}")
     print(f"\n{said}")
     return said
+
+
+def other_ways(recipe: Recipe) -> str:
+    """What to do where the single network is not beaten: export it, and let members begin as it once it is at its end."""
+    lines = [
+        "The members are exported. The single network is too by the same command with --method single in place of "
+        "--compare-single, which trains nothing again."
+    ]
+    if not trained.is_file(recipe.backbone):
+        single = recipe.with_method("single").folder / "last.keras"
+        lines.append(
+            "Members that begin as a single network which knows its images by heart were more accurate than it "
+            "(docs/classifiers.md): train that one to its end, with more --epochs and --method single, and then members by "
+            f"--backbone {shlex.quote(str(single))}"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Folders of class folders: splits, sizes, grey and colour, files that are no images; recipes/images.py."""
 
+import dataclasses
 import json
 import shutil
 
@@ -130,6 +131,15 @@ def test_recipe(folder, tmp_path, capsys):
         recipe.run(["nowhere"])
     with pytest.raises(SystemExit, match="0"):
         recipe.run(["--help"])
+
+
+def test_a_single_network_that_is_not_beaten_is_what_members_can_begin_as():
+    said = recipe.other_ways(dataclasses.replace(recipe.RECIPE, dataset="my photos@64", output_dir="my runs"))
+    exported, further = said.splitlines()
+    assert "--method single in place of --compare-single" in exported
+    assert further.endswith("--backbone 'my runs/my photos_64-single-wrn16_4-seed0/last.keras'")
+    begun = recipe.other_ways(dataclasses.replace(recipe.RECIPE, dataset="photos@64", backbone="mine.keras"))
+    assert begun == exported  # these members began so
 
 
 @pytest.mark.slow  # two whole runs; the sentence has a test of its own

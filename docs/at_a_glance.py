@@ -13,12 +13,11 @@ from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import gains, gains_command, tables
 
 HERE = Path(__file__).parent
-PAGES = {
-    HERE.parent / "README.md": "docs/results.md",
-    HERE / "results.md": "",
-}  # and where its cases' sections are for it
+# page: docs/results.md, whose sections it links to, as seen from it
+PAGES = {HERE.parent / "README.md": "docs/results.md", HERE / "results.md": ""}
 PLACE = "at-a-glance"
 HALF = "Cut-MixMo, ρ = 0.5"
+NLL = "NLL, calibrated"
 AFTER_A_CLASSIFIER = ("single + CutMix", "single + SAM", "deep ensemble with a second network")
 
 
@@ -44,17 +43,17 @@ class Case:
 
 CASES = (
     Case(
-        "40 % of the labels are wrong, a long training",
+        "40 % of the labels drawn at random, a long training",
         "`CutMixMo()`",
         "where-some-labels-are-wrong",
         "noisy_labels-cifar10-0.4",
         "Cut-MixMo",
         "single",
         ("single + CutMix", "single + SAM"),
-        "40 % wrong labels, from nothing",
+        "40 % of the labels at random, from nothing",
     ),
     Case(
-        "a classifier, trained to its end",
+        "a classifier that knows its images by heart",
         "`from_classifier()`",
         "three-times-the-images-as-many-passes",
         "fine_tuning-cifar10-3000-long-0",
@@ -64,17 +63,17 @@ CASES = (
         "a trained classifier, right labels",
     ),
     Case(
-        "the same, 20 % of its labels wrong",
+        "the same, 20 % of the labels drawn at random",
         "`from_classifier()`",
         "three-times-the-images-a-fifth-of-the-labels-wrong",
         "fine_tuning-cifar10-3000-long-0.2",
         HALF,
         "single, further",
         AFTER_A_CLASSIFIER,
-        "a trained classifier, 20 % wrong labels",
+        "a trained classifier, 20 % of the labels at random",
     ),
     Case(
-        "a classifier that still learns",
+        "a classifier that would gain from more training",
         "one network",
         "three-times-the-images-half-the-passes",
         "fine_tuning-cifar10-3000-0",
@@ -94,40 +93,38 @@ CASES = (
 
 
 def table(results: str = "") -> str:
-    """By case: accuracy and NLL of one network and of members, and what members gain on it and on the best other way.
+    """By case: accuracy and NLL of one network and of members, and what members gain on it and on their best rival.
 
     Args:
         results: The page with the sections that it links to. Defaults to the page that it stands in.
     """
-    header = ("you have", "use", "one network %", "members %", "points", "on the best other way", "NLL, one → members")
-    return tables.markdown(header, [_line(case, results) for case in CASES], names=2)
+    header = ("you have", "use", "one network %", "members %", "points", "on the best rival", f"{NLL}: one → members")
+    return tables.markdown(header, [_line(case, case.figures, results) for case in CASES], names=2)
 
 
-def _line(case: Case, results: str) -> list[str]:
-    ends = gains.against(case.figures, case.ours)
-    on_one = ends.pop(case.single)
-    others = ends | gains.against(case.figures, case.ours, early=True)
-    best = min(others, key=lambda name: others[name]["mean"])  # whom ours leads least is the most accurate
+def _line(case: Case, figures: gains_command.Measured, results: str) -> list[str]:
+    rivals = gains.against(figures, case.ours) | gains.against(figures, case.ours, early=True)
+    best = min(rivals, key=lambda name: rivals[name]["mean"])  # whom ours leads least is the most accurate
     return [
         f"[{case.text}]({results}#{case.section})",
         case.use,
-        _shown(case, case.single, gains.ACCURACY),
-        _shown(case, case.ours, gains.ACCURACY),
-        _said(on_one),
-        f"{best}: {_said(others[best])}" if case.others else tables.NOTHING,
-        f"{_shown(case, case.single, 'NLL', False)} → {_shown(case, case.ours, 'NLL', False)}",
+        _shown(figures[case.single], gains.ACCURACY),
+        _shown(figures[case.ours], gains.ACCURACY),
+        _said(rivals[case.single]),
+        f"{'one network' if best == case.single else best}: {_said(rivals[best])}",
+        f"{_shown(figures[case.single], NLL, False)} → {_shown(figures[case.ours], NLL, False)}",
     ]
 
 
 def _said(lead: dict[str, Any]) -> str:
-    """A difference in points, bold where it is a gain."""
-    points = gains.points(lead)
-    return f"**{points}**" if lead["called"] == "a gain" else points
+    """A difference in points: bold where it is a gain, in italics where it is a loss."""
+    mark = {"a gain": "**", "a loss": "*"}.get(lead["called"], "")
+    return f"{mark}{gains.points(lead)}{mark}"
 
 
-def _shown(case: Case, name: str, title: str, deviation: bool = True) -> str:
+def _shown(by_seed: dict[str, gains.Figures], title: str, deviation: bool = True) -> str:
     """A figure of a row, as tables show it."""
-    values = [number for one in case.figures[name].values() if (number := one[title]) is not None]
+    values = [number for one in by_seed.values() if (number := one[title]) is not None]
     form = next(form for of_column, _, form, _ in gains.COLUMNS if of_column == title)
     return tables.cell(values, form, deviation)
 

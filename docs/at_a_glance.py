@@ -84,10 +84,20 @@ CASES = (
     Case(
         "right labels, a short training",
         "one network",
-        "how-often-members-should-see-the-same-image",
-        "repetition-cifar10-16-0",
-        "Cut-MixMo, ρ = 0",
+        "10000-images-24-passes",
+        "beyond-cifar10-10000-0",
+        "Cut-MixMo",
         "single",
+        ("single + SAM", "single + TrivialAugment"),
+    ),
+    Case(
+        "40 % of the labels drawn at random, a short training",
+        "one network",
+        "10000-images-24-passes",
+        "beyond-cifar10-10000-0.4",
+        "Cut-MixMo",
+        "single",
+        ("single + SAM", "single + TrivialAugment"),
     ),
 )
 

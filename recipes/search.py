@@ -4,6 +4,7 @@
     python recipes/search.py --dataset cifar10 --tuner hyperband --epochs 27 --max-parameters 2e6
     python recipes/search.py --dataset cifar10 --data-dir .data --pilot --widths 1 2 --epochs 4
     python recipes/search.py --dataset photos@64 --pilot --backbone classifier.keras
+    python recipes/search.py --dataset cifar10 --data-dir .data --pilot --label-noise 0.4    labels made wrong, to try it
 
 A search goes on where it was stopped when the same command is given again. It writes into <output-dir>/<dataset>-search/:
 results.json, results.md and results.png, tensorboard/ with the hyper-parameters, and KerasTuner's own files. With the
@@ -40,11 +41,13 @@ LISTS = {  # option: its type, what it is, and its name in `search.Space`
 DEFAULTS: dict[str, Any] = {name: known.KNOWN["space"][field] for name, (_, _, field) in LISTS.items()}
 DEFAULTS |= {"batch_repetitions": [known.default("search_batch_repetitions")]}
 DEFAULTS |= {"tuner": "random", "objective": known.default("search_objective")}
+DEFAULTS |= {"noise_kind": known.default("noise_kind")}
 DEFAULTS |= {"seed": known.default("search_seed"), "seeds": known.default("pilot_seeds")}
 OF_BOTH = ("widths", "batch_repetitions")
 SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
 SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
-NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained")  # a search may go on with others of these
+# a search may go on with others of these; its folder's name has the wrong labels
+NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained", "label_noise", "noise_kind")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -58,6 +61,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10, help="of a trial; with hyperband the most")
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, whatever M and b")
     parser.add_argument("--images", type=int, help="train on so many images only")
+    parser.add_argument(
+        "--label-noise", type=float, default=0.0, help="rate at which labels are made wrong, as in recipes"
+    )
+    parser.add_argument("--noise-kind", choices=known.names("noise_kinds"), help="of those wrong labels")
     network = "network without its width: wrn10, wrn28, preact_resnet18; or one that was trained already: "
     network += "a classifier's .keras file, keras:MobileNetV3Small, hub:PRESET"
     parser.add_argument("--backbone", default="wrn10", help=network)
@@ -79,6 +86,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("a pilot has one --batch-repetitions")
     if options.tuner == "hyperband" and options.max_trials is not None:
         parser.error("--max-trials has no meaning with --tuner hyperband, which has a rule of its own")
+    if options.noise_kind is not None and not options.label_noise:
+        parser.error("--noise-kind has no meaning without --label-noise")
     options.trained = Recipe(backbone=options.backbone).begins_trained
     if options.trained and options.widths is not None:
         parser.error(f"--widths has no meaning with --backbone {options.backbone}, which has the width that it has")
@@ -94,13 +103,14 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
     """Searches, or pilots, and returns the results."""
     options = parse(arguments)
     with quiet_imports():
+        from mixmo_keras.experiments import splits
+
         importlib.import_module("mixmo_keras.experiments.search")
     try:
         info = mixmo_keras.datasets.info(options.dataset, options.data_dir)
-        train, validation = (
-            mixmo_keras.datasets.load(options.dataset, s, options.data_dir) for s in ("train", "validation")
-        )
         check.integer("epochs", options.epochs, least=1)
+        check.number("label_noise", options.label_noise, least=0, most=1)
+        train, validation = (splits.load(_data(options), split, options.data_dir) for split in ("train", "validation"))
         if options.images is not None:
             train = train.take(of_images(options.images, train))
         model = dict(
@@ -112,6 +122,17 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
         return (run_pilot if options.pilot else run_search)(options, train, validation, model)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _data(options) -> Recipe:
+    """The recipe of the images and labels that are searched on."""
+    return Recipe(dataset=options.dataset, label_noise=options.label_noise, noise_kind=options.noise_kind)
+
+
+def _folder(options, kind: str) -> Path:
+    """The folder of a search or a pilot: one for each set of images and labels."""
+    wrong = _data(options).wrong_labels
+    return options.output_dir / "-".join([dataset_label(options.dataset), *([wrong] if wrong else []), kind])
 
 
 def backbone_of(options, width: int) -> str:
@@ -143,7 +164,7 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
         mixmo_keras.pilot.check_rows(train, options.rows, repetitions)
     if left_out := sorted(set(space["widths"]) - set(hypermodel.widths)):
         print(f"too costly and left out: widths {', '.join(map(str, left_out))}")
-    folder = options.output_dir / f"{dataset_label(options.dataset)}-search"
+    folder = _folder(options, "search")
     worker = os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
     if not worker:
         write_settings(options, folder)
@@ -201,10 +222,16 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
 
 
 def _recipe(options) -> list[str]:
-    """The recipe of a dataset, and what names the dataset to it."""
+    """The recipe of a dataset, and what names the dataset and its wrong labels to it."""
     own = f"{RECIPES.get(options.dataset, options.dataset)}.py"
     exists = Path(__file__).with_name(own).exists()
-    return [f"recipes/{own}"] if exists else ["recipes/images.py", options.dataset]
+    return [*([f"recipes/{own}"] if exists else ["recipes/images.py", options.dataset]), *_wrong_labels(options)]
+
+
+def _wrong_labels(options) -> list[str]:
+    """The options that make the same labels wrong."""
+    kind = [] if options.noise_kind == DEFAULTS["noise_kind"] else ["--noise-kind", options.noise_kind]
+    return ["--label-noise", f"{options.label_noise:g}", *kind] if options.label_noise else []
 
 
 def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
@@ -221,12 +248,13 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
         command += ["--seeds", *range(advice.seeds), "--backbone", options.backbone]
         command += ["--rows", options.rows, "--batch-repetitions", options.batch_repetitions[0]]
         command += [] if options.images is None else ["--images", options.images]
+        command += _wrong_labels(options)
     return shlex.join(map(str, ["python", *command, *data]))
 
 
 def run_pilot(options, train, validation, model: dict) -> dict:
     """Pilots in <output-dir>/<dataset>-pilot/ and returns the learning curves."""
-    folder = options.output_dir / f"{dataset_label(options.dataset)}-pilot"
+    folder = _folder(options, "pilot")
     curves = mixmo_keras.pilot.run(
         lambda width: backbone_of(options, width),
         train,

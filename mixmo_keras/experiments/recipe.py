@@ -29,7 +29,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             dataset_label(self.dataset),
             None if self.holds_out else "all_images",
             self.train_images and f"{self.train_images}images",
-            self._wrong_labels,
+            self.wrong_labels,
             self.data_seed and f"data{self.data_seed}",
             self.method,
             None if chosen["mask"] == "cutmix" else chosen["mask"],
@@ -56,8 +56,8 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         return f"{library}_{Path(name).name}" + ("" if self.pretrained else "_anew")
 
     @property
-    def _wrong_labels(self) -> str | None:
-        """The wrong labels' part of the name."""
+    def wrong_labels(self) -> str | None:
+        """The wrong labels' part of the name, `None` where none were made."""
         if not self.label_noise:
             return None
         kind = "" if self.noise_kind == Recipe.noise_kind else f"_{self.noise_kind}"

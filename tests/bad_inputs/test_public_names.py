@@ -24,7 +24,7 @@ CALLED_BY_OTHERS = {
         *("patchup", "patchup_soft", "vertical"),
     },
     "metrics": set(),
-    "pilot": {"Advice", "advice", "check_rows", "gains", "verdict"},  # of what `run` gave
+    "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
     "report": {"columns", "comparison_page"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},

@@ -91,6 +91,9 @@ OPTIONS = [
     *[on("epochs", value, pattern=INTEGER) for value in ("0", "-1", "1.5", "nan")],
     *[on("rows", value, pattern=INTEGER) for value in ("0", "-2", "1.5", "x")],
     *[on("images", value, pattern=INTEGER) for value in ("0", "-1", "1.5", "x")],
+    *[on("label-noise", value, pattern=NUMBER) for value in ("-0.1", "1.1", "nan", "x")],
+    on("label-noise", "0.4", "--noise-kind", "human", pattern="invalid choice"),
+    on("noise-kind", "asymmetric", pattern="--noise-kind has no meaning without --label-noise"),
     on("images", "100000", pattern="`images`.*1257"),
     on("images", "8", pattern="16 images a step.*8 to train on|`rows`"),
     on("rows", "33", pattern=r"`rows` \(=33\) must be divisible"),
@@ -285,6 +288,9 @@ PILOTS = [
             ("width", 7),
             ("variant", "three"),
             ("seconds", "x"),
+            ("label_noise", "x"),
+            ("label_noise", 1.0),
+            ("label_noise", -0.1),
         ]
     ],
 ]

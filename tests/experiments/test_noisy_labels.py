@@ -10,8 +10,9 @@ import noisy_labels
 import numpy as np
 import pytest
 import repetition
+import search as search_recipe
 
-from mixmo_keras import datasets
+from mixmo_keras import datasets, pilot
 from mixmo_keras.datasets import views
 from mixmo_keras.evaluation import charts
 from mixmo_keras.experiments import Recipe, gains, splits, tables
@@ -262,3 +263,13 @@ def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
     noisy_labels.main(["digits", "--docs"])
     assert gains.table({"Cut-MixMo": {"2": figures}}) in (tmp_path / "results.md").read_text()
     assert "| Cut-MixMo |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_estimate_of_wrong_labels_is_near_the_truth(tmp_path):
+    arguments = ["--dataset", "digits", "--pilot", "--widths", "1", "--seeds", "0", "--epochs", "10"]
+    for noise, folder in ((0.0, "digits-pilot"), (0.4, "digits-noise0.4-pilot")):
+        found = search_recipe.main([*arguments, "--label-noise", f"{noise}", "--output-dir", str(tmp_path)])
+        assert json.loads((tmp_path / folder / "pilot.json").read_text()) == found
+        rate, *_ = pilot.label_noise(found)
+        assert abs(rate - noise) < 0.1

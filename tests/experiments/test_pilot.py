@@ -124,6 +124,36 @@ def test_accuracy_that_fell_is_said():
     assert pilot.advice(worse)[:2] == ("train", 1)  # no longer than it helped
 
 
+def with_label_noise(found: dict, *rates: float | None) -> dict:
+    for one, rate in zip(found["runs"], rates, strict=True):
+        one["label_noise"] = rate
+    return found
+
+
+def test_wrong_labels_are_estimated_and_a_short_pilot_does_not_decide_on_them():
+    behind = taken(made(of([0.6], [0.4], [0.5], 1)))
+    assert pilot.label_noise(behind) is None  # of an earlier version
+    assert "labels look" not in pilot.verdict(behind)
+    with_label_noise(behind, 0.25, None, 0.5)
+    assert pilot.label_noise(behind) == (0.375, 0.25, 0.5)
+    with_label_noise(behind, 0.25, 0.2, 0.5)
+    text = pilot.verdict(behind)
+    assert "About 25% of the labels look drawn at random (20% to 50% by run). On right labels accuracies would" in text
+    assert "differ about 1.3 times as much." in text
+    assert "otherwise a longer pilot would tell." in text
+    assert pilot.advice(behind)[:2] == ("longer", 8)
+
+    ahead = with_label_noise(taken(made(of([0.6], [0.8], [0.7], 1))), 0.25, 0.2, 0.5)
+    assert "otherwise a longer pilot" not in pilot.verdict(ahead)
+    assert pilot.advice(ahead)[0] == "train"
+    behind["runs"][0]["accuracy"] = [0.8, 0.6]  # one member knows its images by heart
+    assert "otherwise a longer pilot" not in pilot.verdict(behind)
+    assert pilot.advice(behind)[:2] == ("train", 1)
+    few = with_label_noise(taken(made(of([0.6], [0.4], [0.5], 1))), 0.02, 0.0, 0.05)
+    assert "Few labels look wrong, if any: about 2% (0% to 5% by run)." in pilot.verdict(few)
+    assert pilot.advice(few)[0] == "train"
+
+
 @pytest.mark.parametrize(
     ("finals", "expected"),
     [
@@ -178,6 +208,18 @@ def test_the_next_command_is_one_that_runs(dataset, advice, command):
     else:
         arguments = ["--dataset", *arguments] if "images" in program else arguments
         assert parse(Recipe(), "", arguments).backbone.startswith("wrn10_")
+
+
+def test_the_next_command_makes_the_same_labels_wrong():
+    words = ["--dataset", "digits", "--pilot", "--label-noise", "0.4", "--noise-kind", "asymmetric"]
+    options = search_recipe.parse(words)
+    train = pilot.Advice("train", None, 2, None, "two members", 1)
+    _, program, *arguments = shlex.split(search_recipe.next_command(options, train))
+    recipe = parse(Recipe(), "", arguments).resolved()
+    assert (program, recipe.label_noise, recipe.noise_kind) == ("recipes/digits.py", 0.4, "asymmetric")
+    _, _, *arguments = shlex.split(search_recipe.next_command(options, train._replace(action="longer", epochs=8)))
+    again = search_recipe.parse(arguments)
+    assert (again.label_noise, again.noise_kind) == (0.4, "asymmetric")
 
 
 def test_settings_of_kept_runs():
@@ -256,3 +298,4 @@ def test_recipe(tmp_path, capsys):
     assert json.loads((folder / "pilot.json").read_text()) == found
     assert (folder / "pilot.png").exists()
     assert pilot.verdict(found) in capsys.readouterr().out
+    assert all(0 <= one["label_noise"] < 1 for one in found["runs"])

@@ -4,8 +4,8 @@ Every run has the same rows and epochs; what differs is one member, two members,
 Judged is the ensemble's accuracy on validation data.
 """
 
-from mixmo_keras.experiments.pilot.figures import gains, plot, table
+from mixmo_keras.experiments.pilot.figures import gains, label_noise, plot, table
 from mixmo_keras.experiments.pilot.runs import VARIANTS, check_rows, run
 from mixmo_keras.experiments.pilot.verdict import Advice, advice, verdict
 
-__all__ = ["VARIANTS", "Advice", "advice", "check_rows", "gains", "plot", "run", "table", "verdict"]
+__all__ = ["VARIANTS", "Advice", "advice", "check_rows", "gains", "label_noise", "plot", "run", "table", "verdict"]

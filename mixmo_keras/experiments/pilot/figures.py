@@ -47,6 +47,21 @@ def final(pilot: Mapping[str, Any], variant: str, width: int) -> list[float]:
     return [one["accuracy"][-1] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
 
 
+def label_noise(pilot: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """The rate of labels drawn at random that explains the runs' answers best: median over runs, the least, the greatest.
+
+    A network that learned wrong labels by heart errs as if more were wrong; its own errors look like them.
+
+    Args:
+        pilot: What `run` returned.
+
+    Returns:
+        Three numbers in [0, 1]; `None` where no run has an estimate.
+    """
+    rates = [rate for one in pilot["runs"] if (rate := one.get("label_noise")) is not None]
+    return (float(np.median(rates)), min(rates), max(rates)) if rates else None
+
+
 def table(pilot: Mapping[str, Any]) -> str:
     """Returns a table in Markdown: final accuracies in percent, and the gains of two members in points.
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from mixmo_keras import datasets, keras_internals
 from mixmo_keras.common import arguments, files, trained
 from mixmo_keras.experiments.epochs import duration
+from mixmo_keras.metrics import calibration
 from mixmo_keras.models import beginning
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
@@ -63,7 +65,9 @@ def run(
     Returns:
         For JSON: `images` (to train on and to validate on), `most_frequent` (the share of the most frequent class among the
         latter), `epochs`, `trained` (whether the network was trained before, so that its width is what it is), and `runs`,
-        each with `variant`, `width`, `seed`, `num_classes`, the `seconds` that it took, and by epoch `accuracy` and `nll`.
+        each with `variant`, `width`, `seed`, `num_classes`, the `seconds` that it took, by epoch `accuracy` and `nll`, and
+        at its end `label_noise`, the rate of labels drawn at random that explains its answers to the validation images best
+        (`calibration.fit_temperature_under_noise`), `None` where they are no numbers.
     """
     arguments.function("backbone", backbone, "the width")
     arguments.instance("folder", folder, (str, os.PathLike, type(None)), "the path of a folder or None")
@@ -168,6 +172,9 @@ def _finished(path: Path, epochs: int, settings: str, **expected) -> dict[str, A
             wrong.append(name)
     if not isinstance(found.get("seconds", 0.0), (int, float)):
         wrong.append("seconds")
+    rate = found.get("label_noise")  # older versions did not estimate it
+    if rate is not None and not (isinstance(rate, float) and 0 <= rate < 1):
+        wrong.append("label_noise")
     if wrong:
         raise ValueError(f"{path} is damaged, it lacks {', '.join(wrong)} of such a run: {advice}.")
     if found.pop("settings", None) != settings:
@@ -182,12 +189,17 @@ def _file_name(variant: str) -> str:
 
 
 def _learning_curve(model: MixMo, train, validation, images_a_step: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Accuracy and NLL on validation data by epoch."""
+    """Accuracy and NLL on validation data by epoch, and the rate of wrong labels that explains the last answers best."""
+    validated = datasets.batches(validation, EVALUATED_AT_ONCE)
     history = model.fit(
         datasets.batches(train, images_a_step, training=True, seed=seed, first_epoch=0),
         steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),
-        validation_data=datasets.batches(validation, EVALUATED_AT_ONCE),
+        validation_data=validated,
         epochs=epochs,
         verbose=0,
     ).history
-    return {"accuracy": history["val_accuracy"], "nll": history["val_loss"]}
+    member_logits, labels = model.predict_with_labels(validated)
+    logits, rate = model.pooled(member_logits, calibrated=False), None
+    if np.isfinite(logits).all():
+        rate = calibration.fit_temperature_under_noise(logits, labels)[1]
+    return {"accuracy": history["val_accuracy"], "nll": history["val_loss"], "label_noise": rate}

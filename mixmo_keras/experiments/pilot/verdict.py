@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mixmo_keras.common.significance import is_above_guessing, is_sure
-from mixmo_keras.experiments.pilot.figures import final, gains
+from mixmo_keras.experiments.pilot.figures import final, gains, label_noise
 from mixmo_keras.experiments.pilot.runs import VARIANTS
 
 OF_TRAINING = (
@@ -18,7 +18,8 @@ OF_FURTHER_TRAINING = (
     "This holds for further training of this length: members begin alike, and learn to differ more slowly than one network "
     "learns the images."
 )
-LONGER = 4  # times the epochs of a pilot in which nothing was learned
+LONGER = 4  # times the epochs of a pilot that can't tell yet
+MANY_WRONG = 0.1  # the rate of wrong labels from which a long training learns enough of them by heart to matter
 
 
 def verdict(pilot: Mapping[str, Any]) -> str:
@@ -50,6 +51,7 @@ def verdict(pilot: Mapping[str, Any]) -> str:
     if epochs > 1:
         lines.append(_growth(pilot, best))
     lines += _fallen(pilot)
+    lines += _wrong_labels(pilot)
     lines.append(OF_FURTHER_TRAINING if trained else OF_TRAINING)
     if min(row["seeds"] for row in rows) < 2:
         lines.append("With one seed the errors count validation images alone; two seeds or more would show the spread.")
@@ -77,7 +79,10 @@ class Advice(NamedTuple):
 
 
 def advice(pilot: Mapping[str, Any]) -> Advice:
-    """What to run next: a longer pilot if nothing was learned yet, more seeds if the gain is within its error, or the best.
+    """What to run next: a longer pilot where this one can't tell, more seeds if the gain is within its error, or the best.
+
+    It can't tell where nothing was learned yet, or where many labels look wrong, members are not ahead, and one network has
+    not begun to learn its images by heart: what members gain on wrong labels comes after that.
 
     Args:
         pilot: What `run` returned.
@@ -86,7 +91,7 @@ def advice(pilot: Mapping[str, Any]) -> Advice:
     best, seeds = max(rows, key=lambda row: row["gain"]), min(row["seeds"] for row in rows)
     seconds = [one.get("seconds") for one in pilot["runs"]]
     taken = None if None in seconds else sum(seconds)
-    if _nothing_learned(pilot):
+    if _nothing_learned(pilot) or _too_short_for_wrong_labels(pilot):
         return Advice("longer", LONGER * epochs, seeds, taken and LONGER * taken, best["variant"], best["width"])
     if not is_sure(best["gain"], best["error"]):
         return Advice("seeds", epochs, 2 * seeds, taken and 2 * taken, best["variant"], best["width"])
@@ -118,6 +123,36 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
         f"{accuracy:.1%} of {pilot['images'][1]:,} images right after {pilot['epochs']} epochs, and {guess} {chance:.1%}. "
         "Train longer."
     )
+
+
+def _too_short_for_wrong_labels(pilot: Mapping[str, Any]) -> bool:
+    """Whether many labels look wrong, two members are not ahead, and one member has not begun to learn them by heart."""
+    found, best = label_noise(pilot), max(gains(pilot), key=lambda row: row["gain"])
+    if found is None or found[0] < MANY_WRONG:
+        return False
+    ahead = best["gain"] > 0 and is_sure(best["gain"], best["error"])
+    return not ahead and not any(_peak(pilot, "one member", width) for width in {one["width"] for one in pilot["runs"]})
+
+
+def _wrong_labels(pilot: Mapping[str, Any]) -> list[str]:
+    """What the runs say of wrong labels, and what that means for the gain."""
+    found = label_noise(pilot)
+    if found is None:
+        return []
+    rate, least, most = found
+    by_run = f"{least:.0%} to {most:.0%} by run"
+    if rate < MANY_WRONG:
+        return [f"Few labels look wrong, if any: about {rate:.0%} ({by_run})."]
+    lines = [
+        f"About {rate:.0%} of the labels look drawn at random ({by_run}). On right labels accuracies would differ about "
+        f"{1 / (1 - rate):.1f} times as much."
+    ]
+    if _too_short_for_wrong_labels(pilot):
+        lines.append(
+            "A long training learns such labels by heart, and two members do so less; no run of one member has begun to. If "
+            "the training will be no longer than these runs, train one member; otherwise a longer pilot would tell."
+        )
+    return lines
 
 
 def _curve(pilot: Mapping[str, Any], variant: str, width: int) -> np.ndarray:

@@ -40,6 +40,16 @@ class Case:
         kept = gains_command.read(HERE / f"figures/{self.kept}.json")
         return {name: kept[name] for name in (self.single, *self.others, self.ours)}
 
+    @property
+    def rivals(self) -> dict[str, dict[str, Any]]:
+        """How far ours leads each other at its last and at its early-stopped epoch, as `gains.against` has it."""
+        return gains.against(self.figures, self.ours) | gains.against(self.figures, self.ours, early=True)
+
+    @property
+    def best_rival(self) -> tuple[str, dict[str, Any]]:
+        """The most accurate of them, whom ours leads least."""
+        return min(self.rivals.items(), key=lambda rival: rival[1]["mean"])
+
 
 CASES = (
     Case(
@@ -89,6 +99,7 @@ CASES = (
         "Cut-MixMo",
         "single",
         ("single + SAM", "single + TrivialAugment"),
+        "right labels, a short training",
     ),
     Case(
         "40 % of the labels drawn at random, a short training",
@@ -109,30 +120,30 @@ def table(results: str = "") -> str:
         results: The page with the sections that it links to. Defaults to the page that it stands in.
     """
     header = ("you have", "use", "one network %", "members %", "points", "on the best rival", f"{NLL}: one → members")
-    return tables.markdown(header, [_line(case, case.figures, results) for case in CASES], names=2)
+    return tables.markdown(header, [line(case, results) for case in CASES], names=2)
 
 
-def _line(case: Case, figures: gains_command.Measured, results: str) -> list[str]:
-    rivals = gains.against(figures, case.ours) | gains.against(figures, case.ours, early=True)
-    best = min(rivals, key=lambda name: rivals[name]["mean"])  # whom ours leads least is the most accurate
+def line(case: Case, results: str = "") -> list[str]:
+    """The cells of a case."""
+    single, ours, (rival, lead) = case.figures[case.single], case.figures[case.ours], case.best_rival
     return [
         f"[{case.text}]({results}#{case.section})",
         case.use,
-        _shown(figures[case.single], gains.ACCURACY),
-        _shown(figures[case.ours], gains.ACCURACY),
-        _said(rivals[case.single]),
-        f"{'one network' if best == case.single else best}: {_said(rivals[best])}",
-        f"{_shown(figures[case.single], NLL, False)} → {_shown(figures[case.ours], NLL, False)}",
+        shown(single, gains.ACCURACY),
+        shown(ours, gains.ACCURACY),
+        said(case.rivals[case.single]),
+        f"{'one network' if rival == case.single else rival}: {said(lead)}",
+        f"{shown(single, NLL, False)} → {shown(ours, NLL, False)}",
     ]
 
 
-def _said(lead: dict[str, Any]) -> str:
+def said(lead: dict[str, Any]) -> str:
     """A difference in points: bold where it is a gain, in italics where it is a loss."""
     mark = {"a gain": "**", "a loss": "*"}.get(lead["called"], "")
     return f"{mark}{gains.points(lead)}{mark}"
 
 
-def _shown(by_seed: dict[str, gains.Figures], title: str, deviation: bool = True) -> str:
+def shown(by_seed: dict[str, gains.Figures], title: str, deviation: bool = True) -> str:
     """A figure of a row, as tables show it."""
     values = [number for one in by_seed.values() if (number := one[title]) is not None]
     form = next(form for of_column, _, form, _ in gains.COLUMNS if of_column == title)

@@ -6,9 +6,10 @@
     python recipes/search.py --dataset photos@64 --pilot --backbone classifier.keras
     python recipes/search.py --dataset cifar10 --data-dir .data --pilot --label-noise 0.4    labels made wrong, to try it
 
-A search goes on where it was stopped when the same command is given again. It writes into <output-dir>/<dataset>-search/:
-results.json, results.md and results.png, tensorboard/ with the hyper-parameters, and KerasTuner's own files. With the
-environment variables of KerasTuner's distributed search (docs/search.md) the same command is a chief or a worker.
+A search goes on where it was stopped when the same command is given again. It writes into <output-dir>/<dataset>-search/,
+of labels made wrong <dataset>-noise<rate>-search/: results.json, results.md and results.png, tensorboard/ with the
+hyper-parameters, and KerasTuner's own files. With the environment variables of KerasTuner's distributed search
+(docs/search.md) the same command is a chief or a worker.
 """
 
 import argparse
@@ -46,7 +47,7 @@ DEFAULTS |= {"seed": known.default("search_seed"), "seeds": known.default("pilot
 OF_BOTH = ("widths", "batch_repetitions")
 SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
 SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
-# a search may go on with others of these; its folder's name has the wrong labels
+# a search may go on with others of these; wrong labels are in the name of its folder
 NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained", "label_noise", "noise_kind")
 
 

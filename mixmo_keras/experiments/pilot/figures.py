@@ -50,7 +50,8 @@ def final(pilot: Mapping[str, Any], variant: str, width: int) -> list[float]:
 def label_noise(pilot: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """The rate of labels drawn at random that explains the runs' answers best: median over runs, the least, the greatest.
 
-    A network that learned wrong labels by heart errs as if more were wrong; its own errors look like them.
+    Of labels that are confused with one other class it sees nothing. A network that learned wrong labels by heart errs as if
+    more were wrong; one that answers as unsurely as they are given shows none.
 
     Args:
         pilot: What `run` returned.

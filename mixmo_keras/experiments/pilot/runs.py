@@ -1,5 +1,6 @@
 """The runs of a pilot: one member, two, and two with unmixing, at every width and seed, and their learning curves."""
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from mixmo_keras import datasets, keras_internals
 from mixmo_keras.common import arguments, files, trained
@@ -56,8 +56,8 @@ def run(
         seeds: Seeds of the runs. Two or more give the spread.
         rows: Rows of a step.
         batch_repetitions: b.
-        folder: Where finished runs are kept, so that a pilot that was killed goes on: one folder for each set of images.
-            Runs of another network or with other arguments there are refused. Defaults to keeping none.
+        folder: Where finished runs are kept, so that a pilot that was killed goes on: one folder for each set of images and
+            labels. Runs of another network or with other arguments there are refused. Defaults to keeping none.
         fresh: Whether to run again what is there.
         report: A function that gets a line for each run.
         **options: Arguments of the models.
@@ -198,8 +198,8 @@ def _learning_curve(model: MixMo, train, validation, images_a_step: int, epochs:
         epochs=epochs,
         verbose=0,
     ).history
-    member_logits, labels = model.predict_with_labels(validated)
-    logits, rate = model.pooled(member_logits, calibrated=False), None
-    if np.isfinite(logits).all():
-        rate = calibration.fit_temperature_under_noise(logits, labels)[1]
+    rate = None
+    with contextlib.suppress(FloatingPointError):  # of a training that broke off
+        member_logits, labels = model.predict_with_labels(validated)
+        rate = calibration.fit_temperature_under_noise(model.pooled(member_logits, calibrated=False), labels)[1]
     return {"accuracy": history["val_accuracy"], "nll": history["val_loss"], "label_noise": rate}

@@ -19,6 +19,7 @@ OF_FURTHER_TRAINING = (
     "learns the images."
 )
 LONGER = 4  # times the epochs of a pilot that can't tell yet
+MOST_EPOCHS = 200  # after so many none asks for a longer one for the sake of wrong labels
 MANY_WRONG = 0.1  # the rate of wrong labels from which a long training learns enough of them by heart to matter
 
 
@@ -81,8 +82,8 @@ class Advice(NamedTuple):
 def advice(pilot: Mapping[str, Any]) -> Advice:
     """What to run next: a longer pilot where this one can't tell, more seeds if the gain is within its error, or the best.
 
-    It can't tell where nothing was learned yet, or where many labels look wrong, members are not ahead, and one network has
-    not begun to learn its images by heart: what members gain on wrong labels comes after that.
+    It can't tell where nothing was learned yet, or where many labels look wrong, members are behind, and one network has not
+    begun to learn its images by heart: what members gain on wrong labels comes after that.
 
     Args:
         pilot: What `run` returned.
@@ -126,12 +127,15 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
 
 
 def _too_short_for_wrong_labels(pilot: Mapping[str, Any]) -> bool:
-    """Whether many labels look wrong, two members are not ahead, and one member has not begun to learn them by heart."""
+    """Whether many labels look wrong, two members are surely behind, and one member has not begun to learn them by heart.
+
+    A network that was trained before may know them by heart already.
+    """
     found, best = label_noise(pilot), max(gains(pilot), key=lambda row: row["gain"])
-    if found is None or found[0] < MANY_WRONG:
+    if found is None or found[0] < MANY_WRONG or pilot.get("trained") or pilot["epochs"] >= MOST_EPOCHS:
         return False
-    ahead = best["gain"] > 0 and is_sure(best["gain"], best["error"])
-    return not ahead and not any(_peak(pilot, "one member", width) for width in {one["width"] for one in pilot["runs"]})
+    behind = best["gain"] < 0 and is_sure(best["gain"], best["error"])
+    return behind and not any(_peak(pilot, "one member", width) for width in {one["width"] for one in pilot["runs"]})
 
 
 def _wrong_labels(pilot: Mapping[str, Any]) -> list[str]:
@@ -142,11 +146,8 @@ def _wrong_labels(pilot: Mapping[str, Any]) -> list[str]:
     rate, least, most = found
     by_run = f"{least:.0%} to {most:.0%} by run"
     if rate < MANY_WRONG:
-        return [f"Few labels look wrong, if any: about {rate:.0%} ({by_run})."]
-    lines = [
-        f"About {rate:.0%} of the labels look drawn at random ({by_run}). On right labels accuracies would differ about "
-        f"{1 / (1 - rate):.1f} times as much."
-    ]
+        return [f"The runs show no sign of many validation labels drawn at random: about {rate:.0%} ({by_run})."]
+    lines = [f"About {rate:.0%} of the validation labels look drawn at random ({by_run})."]
     if _too_short_for_wrong_labels(pilot):
         lines.append(
             "A long training learns such labels by heart, and two members do so less; no run of one member has begun to. If "

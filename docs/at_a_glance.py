@@ -53,6 +53,16 @@ class Case:
 
 CASES = (
     Case(
+        "right labels, a long training",
+        "`CutMixMo(input_repetition=0.5)`",
+        "right-labels-a-long-training",
+        "noisy_labels-cifar10-0",
+        HALF,
+        "single",
+        ("single + CutMix", "single + SAM", "two networks"),
+        "right labels, from nothing",
+    ),
+    Case(
         "40 % of the labels drawn at random, a long training",
         "`CutMixMo()`",
         "where-some-labels-are-wrong",
@@ -80,7 +90,6 @@ CASES = (
         HALF,
         "single, further",
         AFTER_A_CLASSIFIER,
-        "a trained classifier, 20 % of the labels at random",
     ),
     Case(
         "a classifier that would gain from more training",

@@ -132,8 +132,8 @@ def table(results: str = "") -> str:
     return tables.markdown(header, [line(case, results) for case in CASES], names=2)
 
 
-def line(case: Case, results: str = "") -> list[str]:
-    """The cells of a case."""
+def line(case: Case, results: str) -> list[str]:
+    """The cells of a case, with links into the page `results`."""
     single, ours, (rival, lead) = case.figures[case.single], case.figures[case.ours], case.best_rival
     return [
         f"[{case.text}]({results}#{case.section})",

@@ -147,7 +147,7 @@ def of_images(images: int, train) -> int:
 
 
 def run_search(options, train, validation, model: dict) -> list[dict]:
-    """Searches in <output-dir>/<dataset>-search/ and returns the trials; of several workers the chief has them."""
+    """Searches in its folder and returns the trials; of several workers the chief has them."""
     space = {field: tuple(getattr(options, name)) for name, (_, _, field) in LISTS.items()}
     if len(options.batch_repetitions) == 1:
         space["batch_repetitions"] = ()  # there is nothing to choose from
@@ -254,7 +254,7 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
 
 
 def run_pilot(options, train, validation, model: dict) -> dict:
-    """Pilots in <output-dir>/<dataset>-pilot/ and returns the learning curves."""
+    """Pilots in its folder and returns the learning curves."""
     folder = _folder(options, "pilot")
     curves = mixmo_keras.pilot.run(
         lambda width: backbone_of(options, width),

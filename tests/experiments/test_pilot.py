@@ -27,11 +27,11 @@ def made(finals: dict, images=(1000, 400)):
     return {"images": list(images), "epochs": 2, "runs": runs}
 
 
-def of(single, two, unmixed, width):
+def of(single, two, half_alike, width):
     return {
         ("one member", width): single,
         ("two members", width): two,
-        ("two members, unmixing", width): unmixed,
+        ("two members, ρ = 0.5", width): half_alike,
     }
 
 
@@ -47,12 +47,12 @@ def test_of_a_trained_network_no_width_is_said():
 
 def test_gains_by_hand():
     found = made(of([0.6, 0.62], [0.5, 0.54], [0.61, 0.61], 1))
-    plain, unmixed = pilot.gains(found)
-    assert plain["gain"] == pytest.approx(0.52 - 0.61)
+    apart, half_alike = pilot.gains(found)
+    assert apart["gain"] == pytest.approx(0.52 - 0.61)
     of_images = (0.52 * 0.48 + 0.61 * 0.39) / 400
     of_seeds = (0.0008 + 0.0002) / 2  # variances of the seeds over their number
-    assert plain["error"] == pytest.approx(np.sqrt(of_images + of_seeds))
-    assert unmixed["gain"] == pytest.approx(0.0)
+    assert apart["error"] == pytest.approx(np.sqrt(of_images + of_seeds))
+    assert half_alike["gain"] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_pilot_that_has_learned_nothing_says_so_and_no_more():
         in text
     )
     assert "pay" not in text
-    assert pilot.advice(found) == ("longer", 8, 2, 4 * 6 * 30.0, "two members, unmixing", 1)
+    assert pilot.advice(found) == ("longer", 8, 2, 4 * 6 * 30.0, "two members, ρ = 0.5", 1)
     learned = taken(made(of([0.36, 0.37], [0.25, 0.24], [0.25, 0.25], 1)))
     assert "Two members do not pay here" in pilot.verdict(learned)
     assert "and always answering the most frequent class 36.0%." in pilot.verdict(learned | {"most_frequent": 0.36})
@@ -203,9 +203,9 @@ def test_what_to_do_next(finals, expected):
         ),
         (
             "my photos@64",
-            ("train", 5, 2, None, "two members, unmixing", 1),
-            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --unmixing --batch-size 32 --batch-repetitions 2 "
-            "--epochs 5",
+            ("train", 5, 2, None, "two members, ρ = 0.5", 1),
+            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --input-repetition 0.5 --batch-size 32 "
+            "--batch-repetitions 2 --epochs 5",
         ),
         (
             "cifar10_n",
@@ -231,6 +231,20 @@ def test_the_next_command_is_one_that_runs(dataset, advice, command):
     else:
         arguments = ["--dataset", *arguments] if "images" in program else arguments
         assert parse(Recipe(), "", arguments).backbone.startswith("wrn10_")
+
+
+def test_the_next_command_names_the_repetition_of_members_that_begin_as_a_classifier(tmp_path):
+    classifier = tmp_path / "classifier.keras"
+    classifier.touch()
+    options = search_recipe.parse(["--dataset", "digits", "--pilot", "--backbone", str(classifier)])
+    found = {}
+    for variant in pilot.VARIANTS:
+        said = search_recipe.next_command(options, pilot.Advice("train", None, 2, None, variant, 1))
+        recipe = parse(Recipe(), "", shlex.split(said)[2:]).resolved()
+        found[variant] = (recipe.method, recipe.input_repetition)
+    assert found["one member"][0] == "single"
+    assert found["two members"] == ("cut_mixmo", 0.0)  # their default is another
+    assert found["two members, ρ = 0.5"] == ("cut_mixmo", 0.5)
 
 
 def test_the_next_command_makes_the_same_labels_wrong():

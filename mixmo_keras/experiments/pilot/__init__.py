@@ -1,6 +1,7 @@
 """Whether two members pay, before a long training is spent on them: short runs of one member and of two, side by side.
 
-Every run has the same rows and epochs; what differs is one member, two members, and two with unmixing, at each width.
+Every run has the same rows and epochs; what differs is one member, two members, and two that see the same image in half of
+the rows (MIMO's input repetition, ρ = 0.5), at each width.
 Judged is the ensemble's accuracy on validation data.
 """
 

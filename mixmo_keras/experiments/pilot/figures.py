@@ -81,7 +81,7 @@ def table(pilot: Mapping[str, Any]) -> str:
                 *(f"{100 * row['gain']:+.2f} ± {100 * row['error']:.2f}" for row in differences),
             ]
         )
-    return tables.markdown(["width", *VARIANTS, "gain of two", "gain with unmixing"], lines, names=0)
+    return tables.markdown(["width", *VARIANTS, "gain of two", "gain with ρ = 0.5"], lines, names=0)
 
 
 def plot(pilot: Mapping[str, Any]) -> Figure:

@@ -1,4 +1,4 @@
-"""The runs of a pilot: one member, two, and two with unmixing, at every width and seed, and their learning curves."""
+"""The runs of a pilot: one member, and two at two rates of input repetition, at every width and seed."""
 
 import contextlib
 import functools
@@ -25,8 +25,8 @@ from mixmo_keras.networks import backbones
 
 VARIANTS: dict[str, dict[str, Any]] = {  # method and options
     "one member": dict(method="single"),
-    "two members": dict(method="cut_mixmo"),
-    "two members, unmixing": dict(method="cut_mixmo", unmixing=True),
+    "two members": dict(method="cut_mixmo", input_repetition=0.0),
+    "two members, ρ = 0.5": dict(method="cut_mixmo", input_repetition=0.5),
 }
 
 
@@ -185,7 +185,7 @@ def _finished(path: Path, epochs: int, settings: str, **expected) -> dict[str, A
 
 
 def _file_name(variant: str) -> str:
-    return variant.replace(", ", "-").replace(" ", "_")
+    return variant.replace(", ρ = ", "-repetition").replace(" ", "_")
 
 
 def _learning_curve(model: MixMo, train, validation, images_a_step: int, epochs: int, seed: int) -> dict[str, Any]:

@@ -294,7 +294,7 @@ def run(tmp_path, lines, **options):
 
 
 @pytest.mark.slow
-def test_runs_and_goes_on(tmp_path):
+def test_runs_and_goes_on(tmp_path, monkeypatch):
     lines: list[str] = []
     found = run(tmp_path, lines)
     assert len(lines) == 6
@@ -311,6 +311,10 @@ def test_runs_and_goes_on(tmp_path):
     assert len(lines) == 7
     with pytest.raises(ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"):
         run(tmp_path, lines, l2=0.1)
+    with monkeypatch.context() as patch:
+        patch.setitem(pilot.VARIANTS, "one member", dict(method="mimo", num_members=1))
+        with pytest.raises(ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"):
+            run(tmp_path, lines)
     text = pilot.table(found)
     assert len(text.splitlines()) == 4
     figure = pilot.plot(found)

@@ -88,7 +88,7 @@ def run(
     planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
     for seed, width, variant in planned:
         network = backbone(width)
-        settings = "" if folder is None else _digest(network, options)
+        settings = "" if folder is None else _digest(network, options | VARIANTS[variant])
         key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:

@@ -43,7 +43,7 @@ class Case:
     @property
     def rivals(self) -> dict[str, dict[str, Any]]:
         """How far ours leads each other at its last and at its early-stopped epoch, as `gains.against` has it."""
-        return gains.against(self.figures, self.ours) | gains.against(self.figures, self.ours, early=True)
+        return gains.against(self.figures, self.ours) | gains.against(self.figures, self.ours, "early")
 
     @property
     def best_rival(self) -> tuple[str, dict[str, Any]]:

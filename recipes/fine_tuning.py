@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace) -> gains_command.Measured:
     )
     measured: gains_command.Measured = {name: {} for name in options.rows}
     for seed in options.seeds:
-        if gains.measure(ROWS, CLASSIFIER, first, seed, options.only_table) is None:
+        if gains.measure(ROWS, CLASSIFIER, first, seed, options.only_table, options.corrupted) is None:
             continue
         path = gains.recipes(ROWS[CLASSIFIER], CLASSIFIER, first, seed)[0].folder / "last.keras"
         further = dataclasses.replace(
@@ -111,7 +111,7 @@ def measure(options: argparse.Namespace) -> gains_command.Measured:
         )
         for name in options.rows:
             base = first if name in (CLASSIFIER, SECOND) else further
-            figures = gains.measure(ROWS, name, base, seed, options.only_table)
+            figures = gains.measure(ROWS, name, base, seed, options.only_table, options.corrupted)
             if figures is not None:
                 measured[name][str(seed)] = figures
     return {name: by_seed for name, by_seed in measured.items() if by_seed}

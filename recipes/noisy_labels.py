@@ -2,6 +2,7 @@
 
     python recipes/noisy_labels.py digits --seeds 0 1 2 3 4                 a minute or two a run on one core
     python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --data-dir DATA    15 to 20 minutes a run
+    python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --corrupted        also on corrupted images, a minute a run
     python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --only-table       what there is
     python recipes/noisy_labels.py cifar10 --docs                           the tables of docs/results.md, from what was kept
 
@@ -103,12 +104,13 @@ def kept_panels(noise: float) -> dict[str, gains_command.Measured]:
 
 
 def texts(measured: gains_command.Measured, ours: str) -> dict[str, str]:
-    """The tables by part: all figures, differences in accuracy from the others' last and best epochs, and of M a pass."""
+    """The tables by part: all figures; differences from the others' last and best epochs, and of M a pass; corruptions."""
     return {
         "table": gains.table(measured),
         "differences": gains.differences(measured, ours),
-        "stopped-early": gains.differences(measured, ours, early=True),
-        "several-a-pass": gains.differences(measured, ours, several_a_pass=True),
+        "stopped-early": gains.differences(measured, ours, "early"),
+        "several-a-pass": gains.differences(measured, ours, "several a pass"),
+        **gains_command.corrupted(measured, ours),
     }
 
 

@@ -254,30 +254,29 @@ def _multiplexed_figures(model, test, multiplexed_logits, logits, labels) -> dic
 
 
 def _corruption_figures(model: Ensemble, corrupted) -> dict[str, Any]:
-    results: dict[str, dict[int, tuple[float, float]]] = {}  # accuracy and NLL by corruption and severity
+    of_logits = {
+        "accuracy": metrics.accuracy,
+        "nll": metrics.negative_log_likelihood,
+        "ece": metrics.expected_calibration_error,
+    }
+    results: dict[str, dict[int, list[float]]] = {}  # by corruption and severity, in this order
     num_images = 0
     for name, severity, batches in corrupted:
         member_logits, labels = model.predict_with_labels(batches)
         logits, num_images = model.pooled(member_logits), len(labels)
-        result = metrics.accuracy(logits, labels), metrics.negative_log_likelihood(logits, labels)
-        results.setdefault(name, {})[severity] = result
+        results.setdefault(name, {})[severity] = [function(logits, labels) for function in of_logits.values()]
     incomplete = [name for name, severities in results.items() if sorted(severities) != list(SEVERITIES)]
     if incomplete or not results:
         raise ValueError(
             "Corruptions need severities 1 to 5, so that means can be compared; "
             f"{incomplete or 'none was given'} lack some."
         )
-    accuracy, nll = (
-        {name: [severities[severity][position] for severity in SEVERITIES] for name, severities in results.items()}
-        for position in (0, 1)
-    )
-    return {
-        "images": num_images,
-        "accuracy": accuracy,
-        "nll": nll,
-        "mean_accuracy": float(np.mean(list(accuracy.values()))),
-        "mean_nll": float(np.mean(list(nll.values()))),
+    by_figure = {
+        figure: {name: [severities[severity][place] for severity in SEVERITIES] for name, severities in results.items()}
+        for place, figure in enumerate(of_logits)
     }
+    means = {f"mean_{figure}": float(np.mean(list(values.values()))) for figure, values in by_figure.items()}
+    return {"images": num_images, **by_figure, **means}
 
 
 # -- uncertainty: telling other images, and the images that members disagree on ----------------------------------------

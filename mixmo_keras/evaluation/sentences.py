@@ -112,7 +112,8 @@ def _of_corruptions(figures: dict) -> list[str]:
     corrupted = figures["corruptions"]
     return [
         f"under {len(corrupted['accuracy'])} corruptions at 5 severities ({corrupted['images']:,} images each): "
-        f"mean accuracy {corrupted['mean_accuracy']:.2%}, mean NLL {corrupted['mean_nll']:.4f}"
+        f"mean accuracy {corrupted['mean_accuracy']:.2%}, mean NLL {corrupted['mean_nll']:.4f}, "
+        f"mean ECE {corrupted['mean_ece']:.4f}"
     ]
 
 

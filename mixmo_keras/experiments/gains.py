@@ -43,7 +43,24 @@ PARTNERS = tuple(
         ("noise", "noise"),
     )
 )
+# of test images that are corrupted on purpose, means over all corruptions and severities
+CORRUPTED = tuple(
+    (f"{title}, corrupted{unit}", ("corrupted", "corruptions", f"mean_{key}"), form, times)
+    for title, unit, key, form, times in (
+        ("accuracy", " %", "accuracy", "{:.1f}", 100),
+        ("NLL, calibrated", "", "nll", "{:.2f}", 1),
+        ("ECE, calibrated", "", "ece", "{:.3f}", 1),
+    )
+)
 ACCURACY, STOPPED_EARLY, _, SEVERAL_A_PASS = (title for title, *_ in COLUMNS[:4])
+OF_CORRUPTED = CORRUPTED[0][0]
+# what of ours is held against what of each other, and what that is called beside its name
+HELD = {
+    "last": (ACCURACY, ACCURACY, ""),
+    "early": (ACCURACY, STOPPED_EARLY, ", stopped early"),
+    "several a pass": (SEVERAL_A_PASS, SEVERAL_A_PASS, ", M images a pass"),  # with its accuracy, if it can't do that
+    "corrupted": (OF_CORRUPTED, OF_CORRUPTED, ", corrupted"),
+}
 
 Figures = dict[str, float | None]  # by title
 
@@ -88,7 +105,9 @@ def shared(rows: Mapping[str, Row], name: str) -> str:
     return next((other for other, one in rows.items() if one == dataclasses.replace(row, networks=1)), name)
 
 
-def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_read: bool = False) -> Figures | None:
+def measure(
+    rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_read: bool = False, corrupted: bool = False
+) -> Figures | None:
     """Runs and evaluates what is missing of a row and returns its figures, None where something is missing.
 
     Args:
@@ -97,6 +116,7 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
         base: The recipe that rows change.
         seed: The seed.
         only_read: Whether to run and evaluate nothing. Defaults to False.
+        corrupted: Whether to evaluate it on corrupted test images too. Where that was done, its figures are read anyway.
     """
     # here, since recipes list their rows before they know whether anything is to be run
     from mixmo_keras.experiments.evaluating import evaluate_runs
@@ -112,28 +132,29 @@ def measure(rows: Mapping[str, Row], name: str, base: Recipe, seed: int, only_re
     folders = [recipe.folder for recipe in of_row]
     together = len(folders) > 1
     into = folders[0].parent / f"{folders[0].name}-of{len(folders)}" if together else folders[0]
-    last = [folder / "last.keras" for folder in folders]
-    best = [folder / "best.keras" for folder in folders]
-    of_members = _has_members(of_row[0].resolved())
+    common: dict[str, Any] = dict(
+        ensemble=together,
+        data_dir=base.data_dir,
+        temperature=True,
+        label_noise="estimate" if base.label_noise else None,
+    )
+    evaluations: dict[str, tuple[str, dict[str, Any]]] = {  # the networks' file, and what else is evaluated
+        "last": ("last", dict(label_issues=True, multiplexed=_has_members(of_row[0].resolved()))),
+        "early": ("best", {}),
+        "corrupted": ("last", dict(corruptions="on_the_fly")),
+    }
     evaluated = {}
-    for key, saved in (("last", last), ("early", best)):
+    for key, (saved, others) in evaluations.items():
         path = into / f"evaluation_{key}"
         if not (path / "metrics.json").is_file():
+            if key == "corrupted" and not corrupted:
+                continue
             if only_read:
                 return None
-            evaluate_runs(
-                saved,
-                ensemble=together,
-                data_dir=base.data_dir,
-                temperature=True,
-                label_issues=key == "last",
-                label_noise="estimate" if base.label_noise else None,
-                multiplexed=of_members and key == "last",
-                output_dir=path,
-            )
+            evaluate_runs([folder / f"{saved}.keras" for folder in folders], output_dir=path, **common, **others)
         evaluated[key] = json.loads((path / "metrics.json").read_text())
     seconds = [json.loads((folder / "metrics.json").read_text())["training_seconds"] for folder in folders]
-    figures = {title: _value(evaluated, path, times) for title, path, _, times in (*COLUMNS, *PARTNERS)}
+    figures = {title: _value(evaluated, path, times) for title, path, _, times in (*COLUMNS, *PARTNERS, *CORRUPTED)}
     return {**figures, "training_seconds": sum(seconds)}
 
 
@@ -171,34 +192,31 @@ def table(measured: Mapping[str, Mapping[str, Figures]], titles: Sequence[str] |
 
     Args:
         measured: Figures by row and seed.
-        titles: The columns to show, of `COLUMNS` and `PARTNERS`. Defaults to all of `COLUMNS`.
+        titles: The columns to show, of `COLUMNS`, `PARTNERS` and `CORRUPTED`. Defaults to all of `COLUMNS`.
     """
     titles = [title for title, *_ in COLUMNS] if titles is None else titles
-    shown = [(title, form) for title, _, form, _ in (*COLUMNS, *PARTNERS) if title in titles]
+    shown = [(title, form) for title, _, form, _ in (*COLUMNS, *PARTNERS, *CORRUPTED) if title in titles]
     lines = []
     for name, by_seed in measured.items():
-        columns = [[number for one in by_seed.values() if (number := one[title]) is not None] for title, _ in shown]
+        columns = [[number for one in by_seed.values() if (number := one.get(title)) is not None] for title, _ in shown]
         cells = [tables.cell(values, form) for values, (_, form) in zip(columns, shown, strict=True)]
         lines.append([name, *cells, f"{len(by_seed)}"])
     return tables.markdown(["method", *[title for title, _ in shown], "seeds"], lines)
 
 
-def differences(
-    measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False, several_a_pass: bool = False
-) -> str:
-    """How much more accurate, in points, one row is at its last epoch than each other, and whether that is a gain.
+def differences(measured: Mapping[str, Mapping[str, Figures]], ours: str, held: str = "last") -> str:
+    """How much more accurate, in points, one row is than each other, and whether that is a gain.
 
     Args:
         measured: Figures by row and seed.
         ours: The row.
-        early: Whether the others are stopped early, by the validation images. Defaults to False.
-        several_a_pass: Whether ours answers M images a pass, and so do others that can. Defaults to False.
+        held: What is held against what, a key of `HELD`: `"last"`, the last epochs; `"early"`, our last against theirs
+            that validation images choose; `"several a pass"`, M images a pass where the other can do that too, and its
+            usual answers where not; or `"corrupted"`, on corrupted images.
     """
-    lines = [
-        [name, points(result), result["called"]]
-        for name, result in against(measured, ours, early, several_a_pass).items()
-    ]
-    title = f"{ours}, M images a pass," if several_a_pass else ours
+    lines = [[name, points(result), result["called"]] for name, result in against(measured, ours, held).items()]
+    own, _, state = HELD[held]
+    title = ours if own == ACCURACY else f"{ours}{state},"
     return tables.markdown([f"{title} against", "points ± standard error", f"beyond {SURE} standard errors"], lines)
 
 
@@ -208,25 +226,21 @@ def points(result: Mapping[str, Any]) -> str:
     return f"{result['mean']:+.1f}{error}"
 
 
-def against(
-    measured: Mapping[str, Mapping[str, Figures]], ours: str, early: bool = False, several_a_pass: bool = False
-) -> dict[str, dict[str, Any]]:
+def against(measured: Mapping[str, Mapping[str, Figures]], ours: str, held: str = "last") -> dict[str, dict[str, Any]]:
     """The differences of `differences`, as `difference` gives them, by the other's name."""
-    own = SEVERAL_A_PASS if several_a_pass else ACCURACY
+    own, theirs, state = HELD[held]
     found = {}
     for name, by_seed in measured.items():
         seeds = sorted(set(by_seed) & set(measured.get(ours, {})))
         if name == ours or not seeds:
             continue
-        column = STOPPED_EARLY if early else ACCURACY
-        if several_a_pass and all(by_seed[seed][SEVERAL_A_PASS] is not None for seed in seeds):
-            column = SEVERAL_A_PASS
-        pairs = [(measured[ours][seed][own], by_seed[seed][column]) for seed in seeds]
+        usual = theirs == SEVERAL_A_PASS and any(by_seed[seed].get(theirs) is None for seed in seeds)
+        column = ACCURACY if usual else theirs
+        pairs = [(measured[ours][seed].get(own), by_seed[seed].get(column)) for seed in seeds]
         known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
         if not known:
             continue
-        state = {STOPPED_EARLY: ", stopped early", SEVERAL_A_PASS: ", M images a pass"}.get(column, "")
-        found[f"{name}{state}"] = difference(*zip(*known, strict=True))
+        found[name if usual else f"{name}{state}"] = difference(*zip(*known, strict=True))
     return found
 
 

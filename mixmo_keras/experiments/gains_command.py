@@ -34,6 +34,7 @@ def parser(
     parser.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows), metavar="METHOD")
     parser.add_argument("--ours", choices=list(rows), default="Cut-MixMo", help="the row that others are held against")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--corrupted", action="store_true", help="evaluate on corrupted test images too")
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     parser.add_argument(
         "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
@@ -127,8 +128,29 @@ def compare(
 
 
 def tables_by_part(measured: Measured, ours: str) -> dict[str, str]:
-    """The tables by part: all figures, and differences in accuracy."""
-    return {"table": gains.table(measured), "differences": gains.differences(measured, ours)}
+    """The tables by part: all figures, differences in accuracy, and what is known of corrupted images."""
+    return {
+        "table": gains.table(measured),
+        "differences": gains.differences(measured, ours),
+        **corrupted(measured, ours),
+    }
+
+
+def corrupted(measured: Measured, ours: str) -> dict[str, str]:
+    """The tables of what was evaluated on corrupted images too, by part: figures, and differences in accuracy there."""
+    titles = [title for title, *_ in gains.CORRUPTED]
+    known = {
+        name: of_row
+        for name, by_seed in measured.items()
+        if (of_row := {seed: one for seed, one in by_seed.items() if one.get(titles[0]) is not None})
+    }
+    if not known:
+        return {}
+    usual = [title.replace(", corrupted", "") for title in titles]
+    return {
+        "corrupted": gains.table(known, [*usual, *titles]),
+        "corrupted-differences": gains.differences(known, ours, "corrupted"),
+    }
 
 
 def read(kept: Path) -> Measured:
@@ -181,7 +203,7 @@ def measure(options: argparse.Namespace, settings: Mapping[str, Recipe], rows: M
     measured: Measured = {name: {} for name in options.rows}
     for seed in options.seeds:
         for name in options.rows:
-            figures = gains.measure(rows, name, base, seed, options.only_table)
+            figures = gains.measure(rows, name, base, seed, options.only_table, options.corrupted)
             if figures is not None:
                 measured[name][str(seed)] = figures
     return {name: by_seed for name, by_seed in measured.items() if by_seed}

@@ -84,9 +84,11 @@ def test_images_from_elsewhere_and_corruptions(whole, model):
     expected = roc_auc_score(np.arange(120) >= 60, -confidence)
     assert elsewhere["measures"]["max_probability"]["auroc"] == pytest.approx(expected, abs=1e-4)
     corrupted = figures["corruptions"]
-    again = mixmo_keras.corruptions.corrupt(X, "contrast", 4)
-    assert corrupted["accuracy"]["contrast"][3] == metrics.accuracy(model.predict(again, verbose=0), Y)
-    assert corrupted["mean_accuracy"] == pytest.approx(np.mean(list(corrupted["accuracy"].values())))
+    again = model.predict(mixmo_keras.corruptions.corrupt(X, "contrast", 4), verbose=0)
+    assert corrupted["accuracy"]["contrast"][3] == metrics.accuracy(again, Y)
+    assert corrupted["ece"]["contrast"][3] == pytest.approx(metrics.expected_calibration_error(again, Y))
+    for figure in ("accuracy", "nll", "ece"):
+        assert corrupted[f"mean_{figure}"] == pytest.approx(np.mean(list(corrupted[figure].values())))
     assert [len(values) for values in corrupted["nll"].values()] == [5, 5]
 
 

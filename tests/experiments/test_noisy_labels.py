@@ -12,10 +12,10 @@ import pytest
 import repetition
 import search as search_recipe
 
-from mixmo_keras import datasets, pilot
+from mixmo_keras import corruptions, datasets, pilot
 from mixmo_keras.datasets import views
 from mixmo_keras.evaluation import charts
-from mixmo_keras.experiments import Recipe, gains, splits, tables
+from mixmo_keras.experiments import Recipe, evaluating, gains, gains_command, splits, tables
 
 NOISY = Recipe(dataset="digits", train_images=200, label_noise=0.5, data_seed=3)
 
@@ -114,7 +114,7 @@ def test_tables_by_hand():
         "| single | +11.0 ± 1.0 | a gain |",
         "| MIMO | +5.0 | one seed |",
     ]
-    assert "| single, stopped early | +12.0 ± 2.0 | a gain |" in gains.differences(rows, "Cut-MixMo", early=True)
+    assert "| single, stopped early | +12.0 ± 2.0 | a gain |" in gains.differences(rows, "Cut-MixMo", "early")
 
 
 def test_two_faces_are_held_against_two_faces():
@@ -122,9 +122,31 @@ def test_two_faces_are_held_against_two_faces():
     for seed in ("0", "1"):
         rows["Cut-MixMo"][seed]["M images a pass %"] = 45.0
         rows["Cut-MixMo, ρ = 0.5"][seed]["M images a pass %"] = 30.0 + int(seed)
-    assert gains.differences(rows, "Cut-MixMo", several_a_pass=True).splitlines()[2:] == [
+    assert gains.differences(rows, "Cut-MixMo", "several a pass").splitlines()[2:] == [
         "| single | -6.0 ± 1.0 | a loss |",
         "| Cut-MixMo, ρ = 0.5, M images a pass | +14.5 ± 0.5 | a gain |",
+    ]
+
+
+def test_figures_of_corrupted_images_stand_beside_the_usual_ones():
+    rows = {name: measured(50.0, 52.0) for name in ("single", "MIMO", "Cut-MixMo")}
+    assert gains_command.corrupted(rows, "Cut-MixMo") == {}  # nothing was evaluated on them
+    for name, accuracy in (("single", 30.0), ("Cut-MixMo", 40.0)):
+        for seed in ("0", "1"):
+            rows[name][seed]["accuracy, corrupted %"] = accuracy + int(seed)
+            rows[name][seed]["ECE, calibrated, corrupted"] = 0.125
+    shown = gains_command.corrupted(rows, "Cut-MixMo")
+    assert shown["corrupted"].splitlines() == [
+        "| method | accuracy % | NLL, calibrated | ECE, calibrated | accuracy, corrupted % | NLL, calibrated, corrupted "
+        "| ECE, calibrated, corrupted | seeds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| single | 51.0 ± 1.4 | – | – | 30.5 ± 0.7 | – | 0.125 ± 0.000 | 2 |",
+        "| Cut-MixMo | 51.0 ± 1.4 | – | – | 40.5 ± 0.7 | – | 0.125 ± 0.000 | 2 |",
+    ]
+    assert shown["corrupted-differences"].splitlines() == [
+        "| Cut-MixMo, corrupted, against | points ± standard error | beyond 2 standard errors |",
+        "|---|---:|---:|",
+        "| single, corrupted | +10.0 ± 0.0 | a gain |",
     ]
 
 
@@ -254,10 +276,19 @@ def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
     assert "9 validation images are too few" in last["temperature"]["not_applied"]["why"]
     assert figures["M images a pass %"] == pytest.approx(100 * last["multiplexed"]["network"]["accuracy"])
     assert figures["accuracy %"] == pytest.approx(100 * last["uncalibrated"]["accuracy"])
+    assert figures["accuracy, corrupted %"] is None
+    with monkeypatch.context() as few:
+        few.setattr(corruptions, "CORRUPTIONS", {"contrast": corruptions.CORRUPTIONS["contrast"]})
+        few.setattr(evaluating, "CORRUPTIONS", corruptions.CORRUPTIONS)
+        figures = noisy_labels.main([*command, "--corrupted"])["Cut-MixMo"]["2"]
+    shifted = json.loads((folder / "evaluation_corrupted/metrics.json").read_text())["corruptions"]
+    assert figures["accuracy, corrupted %"] == pytest.approx(100 * shifted["mean_accuracy"])
+    assert figures["ECE, calibrated, corrupted"] == pytest.approx(shifted["mean_ece"])
+    assert noisy_labels.main([*command, "--only-table", "--keep"]) == {"Cut-MixMo": {"2": figures}}
     assert figures["stopped early %"] == pytest.approx(100 * early["uncalibrated"]["accuracy"])
     places = "".join(
         f"<!-- noisy_labels-digits-0.4-{part} -->\n<!-- /noisy_labels-digits-0.4-{part} -->\n"
-        for part in ("table", "differences", "stopped-early", "several-a-pass")
+        for part in ("table", "differences", "stopped-early", "several-a-pass", "corrupted", "corrupted-differences")
     )
     (tmp_path / "results.md").write_text(places)
     noisy_labels.main(["digits", "--docs"])

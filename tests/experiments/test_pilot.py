@@ -313,7 +313,9 @@ def test_runs_and_goes_on(tmp_path, monkeypatch):
         run(tmp_path, lines, l2=0.1)
     with monkeypatch.context() as patch:
         patch.setitem(pilot.VARIANTS, "one member", dict(method="mimo", num_members=1))
-        with pytest.raises(ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"):
+        with pytest.raises(
+            ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"
+        ):
             run(tmp_path, lines)
     text = pilot.table(found)
     assert len(text.splitlines()) == 4

@@ -67,6 +67,7 @@ SETTINGS = {
     ),
     "cifar10": PHOTOGRAPHS,
     "cifar10-100-passes": dataclasses.replace(PHOTOGRAPHS, epochs=50),
+    "cifar10-800-passes": dataclasses.replace(PHOTOGRAPHS, epochs=400),
     "cifar10-wrn10_1": dataclasses.replace(PHOTOGRAPHS, backbone="wrn10_1"),
     "cifar10-wrn10_4": dataclasses.replace(PHOTOGRAPHS, backbone="wrn10_4"),
     "cifar10-2000-wrn10_4": dataclasses.replace(PHOTOGRAPHS, train_images=2000, backbone="wrn10_4"),

@@ -226,7 +226,9 @@ def test_a_whole_run(demonstrated):
 @pytest.mark.slow  # tests/models trains, saves and exports every method; test_reproduce.py runs the single network
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "cut_mixmo"])
 def test_a_whole_run_of_other_methods(tmp_path, capsys, method):
-    small = in_folder(tmp_path, method=method)
+    # the tiny network has no paths that cosub could drop
+    changes = {"backbone": "wrn10_1"} if method == "cosub" else {}
+    small = in_folder(tmp_path, method=method, **changes)
     check_run(small, run(small), capsys.readouterr().out)
 
 
@@ -267,7 +269,7 @@ def check_run(small, figures, printed):
 
 def in_folder(folder, **changes):
     folders = dict(output_dir=str(folder / "runs"), export_dir=str(folder / "served"))
-    return dataclasses.replace(digits.RECIPE, **folders, **TINY, **changes)
+    return dataclasses.replace(digits.RECIPE, **folders, **TINY | changes)
 
 
 AVERAGES = [dict(ema=0.9), dict(average_from=0.5, sam=0.05)]

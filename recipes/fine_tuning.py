@@ -72,7 +72,9 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
             checks.number("encoder_noise", options.encoder_noise, least=0)
     name = f"fine_tuning-{options.setting}-{options.noise:g}"
     document = functools.partial(write_docs, name)
-    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, gains_command.tables_by_part, document)
+    return gains_command.run(
+        options, DOCS / f"figures/{name}.json", ROWS, measure, gains_command.tables_by_part, document
+    )
 
 
 def write_docs(name: str, measured: gains_command.Measured, shown: dict[str, str]) -> None:

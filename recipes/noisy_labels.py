@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
     options = gains_command.parse(parser, arguments)
     name = f"noisy_labels-{options.setting}-{options.noise:g}"
     document = functools.partial(write_docs, name, options.noise)
-    return gains_command.run(options, DOCS / f"figures/{name}.json", measure, texts, document)
+    return gains_command.run(options, DOCS / f"figures/{name}.json", ROWS, measure, texts, document)
 
 
 def write_docs(name: str, noise: float, measured: gains_command.Measured, shown: dict[str, str]) -> None:

@@ -39,7 +39,9 @@ def parser(
     parser.add_argument(
         "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
     )
-    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the figures in docs/figures/, beside those of other rows and seeds"
+    )
     parser.add_argument("--data-dir")
     parser.add_argument("--output-dir", default=folder)
     return parser
@@ -63,6 +65,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
 def run(
     options: argparse.Namespace,
     kept: Path,
+    rows: Collection[str],
     measure: Callable[[argparse.Namespace], Measured],
     show: Callable[[Measured, str], dict[str, str]],
     document: Callable[[Measured, dict[str, str]], None],
@@ -72,6 +75,7 @@ def run(
     Args:
         options: Of `parse`.
         kept: The file in which figures are kept.
+        rows: Names of the methods, in the order of tables.
         measure: Makes and evaluates the runs that are missing.
         show: Tables by the name of their part, of the figures and of the row that others are held against.
         document: Puts them into the documentation.
@@ -86,7 +90,7 @@ def run(
             document(measured, shown)
         print("\n" + "\n\n".join(shown.values()))
         if options.keep:
-            keep(kept, measured)
+            keep(kept, measured, rows)
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     return measured
@@ -121,6 +125,7 @@ def compare(
     return run(
         options,
         docs / f"figures/{kept}.json",
+        rows,
         lambda options: measure(options, settings, rows),
         tables_by_part,
         lambda measured, shown: write_parts(docs / "results.md", kept, shown),
@@ -167,21 +172,28 @@ def read(kept: Path) -> Measured:
     return measured
 
 
-def keep(kept: Path, measured: Measured) -> None:
-    """Writes figures into a file, in the place of those of the same rows and seeds.
+def keep(kept: Path, measured: Measured, rows: Collection[str]) -> None:
+    """Writes figures into a file, in the place of those of the same rows and seeds; others that it has stay.
+
+    Args:
+        kept: The file.
+        measured: Figures by row and seed.
+        rows: All rows in the order of the table.
 
     Raises:
-        ValueError: there are none, or the file has figures of other rows or seeds, which would be gone.
+        ValueError: there are none, or the file is damaged.
     """
     if not measured:
         raise ValueError(f"--keep has nothing to keep in {kept}: no run of these rows and seeds is finished.")
     before = read(kept) if kept.exists() else {}
-    lost = [f"{row}, seed {seed}" for row in before for seed in before[row] if seed not in measured.get(row, {})]
-    if lost:
-        raise ValueError(
-            f"{kept} also holds figures of {'; '.join(lost)}: pass their --rows and --seeds too, or remove the file."
-        )
-    files.write_json(kept, measured)
+    together = {
+        row: before.get(row, {}) | measured.get(row, {}) for row in (*rows, *before) if row in {*before, *measured}
+    }
+    files.write_json(kept, {row: dict(sorted(by_seed.items(), key=_seed)) for row, by_seed in together.items()})
+
+
+def _seed(of_seed: tuple[str, Figures]) -> int:
+    return int(of_seed[0])
 
 
 def measure(options: argparse.Namespace, settings: Mapping[str, Recipe], rows: Mapping[str, Row]) -> Measured:

@@ -70,7 +70,7 @@ CASES = (
         "noisy_labels-cifar10-0.4",
         "Cut-MixMo",
         "single",
-        (QUARTER, "single + CutMix", "single + SAM"),
+        (QUARTER, "single + CutMix", "single + SAM", "two networks, a quarter of the passes"),
         "40 % of the labels at random, from nothing",
     ),
     Case(

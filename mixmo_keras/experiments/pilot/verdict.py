@@ -150,8 +150,8 @@ def _wrong_labels(pilot: Mapping[str, Any]) -> list[str]:
     lines = [f"About {rate:.0%} of the validation labels look drawn at random ({by_run})."]
     if _too_short_for_wrong_labels(pilot):
         lines.append(
-            "A long training learns such labels by heart, and two members do so less; no run of one member has begun to. If "
-            "the training will be no longer than these runs, train one member; otherwise a longer pilot would tell."
+            "A long training learns such labels by heart, and two members do so later; no run of one member has begun to. "
+            "If the training will be no longer than these runs, train one member; otherwise a longer pilot would tell."
         )
     return lines
 

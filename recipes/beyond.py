@@ -33,7 +33,7 @@ ROWS = {
     "single + averaged weights": gains.Row(dict(method="single", **MEAN)),
     "MIMO, ρ = 0.5": noisy_labels.ROWS["MIMO, ρ = 0.5"],
     "Cut-MixMo": noisy_labels.ROWS["Cut-MixMo"],
-    "Cut-MixMo + SAM": gains.Row(dict(**MIXMO, **noisy_labels.SAM), share_of_epochs=0.5),
+    "Cut-MixMo + SAM": gains.Row(dict(**MIXMO, **noisy_labels.SAM), times_the_epochs=0.5),
     "Cut-MixMo + TrivialAugment": gains.Row(dict(**MIXMO, **TRIVIAL)),
     "Cut-MixMo + averaged weights": gains.Row(dict(**MIXMO, **MEAN)),
 }

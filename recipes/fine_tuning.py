@@ -35,7 +35,7 @@ ROWS = {
     "single, further": gains.Row(dict(method="single")),
     "single, further at a fifth of the rate": gains.Row(dict(method="single"), rate=0.2),
     "single + CutMix": gains.Row(dict(method="single", **noisy_labels.CUTMIX)),
-    "single + SAM": gains.Row(dict(method="single", **noisy_labels.SAM), share_of_epochs=0.5),
+    "single + SAM": gains.Row(dict(method="single", **noisy_labels.SAM), times_the_epochs=0.5),
     "Cut-MixMo": gains.Row(dict(method="cut_mixmo", **APART)),
     DEFAULT: gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
     "Linear-MixMo": gains.Row(dict(method="linear_mixmo", **APART)),
@@ -102,7 +102,7 @@ def measure(options: argparse.Namespace) -> gains_command.Measured:
     )
     measured: gains_command.Measured = {name: {} for name in options.rows}
     for seed in options.seeds:
-        if gains.measure(ROWS, CLASSIFIER, first, seed, options.only_table, options.corrupted) is None:
+        if gains.measure(ROWS, CLASSIFIER, first, seed, options.only_table) is None:
             continue
         path = gains.recipes(ROWS[CLASSIFIER], CLASSIFIER, first, seed)[0].folder / "last.keras"
         further = dataclasses.replace(

@@ -32,26 +32,26 @@ SAM = dict(sam=0.05)
 NARROWER = "wrn10_1"  # nearly twice as fast as WRN-10-2, as that is with two images a pass
 ROWS = {
     "single": gains.Row(dict(method="single")),
-    "single, a quarter of the passes": gains.Row(dict(method="single"), share_of_epochs=0.25),
+    "single, a quarter of the passes": gains.Row(dict(method="single"), times_the_epochs=0.25),
     "single + label smoothing": gains.Row(dict(method="single", label_smoothing=0.1)),
     "single + MixUp": gains.Row(dict(method="single", msda="mixup", msda_probability=1.0, msda_alpha=1.0)),
     "single + CutMix": gains.Row(dict(method="single", **CUTMIX)),
-    "single + SAM": gains.Row(dict(method="single", **SAM), share_of_epochs=0.5),
+    "single + SAM": gains.Row(dict(method="single", **SAM), times_the_epochs=0.5),
     "narrower single": gains.Row(dict(method="single", backbone=NARROWER)),
     "narrower single + CutMix": gains.Row(dict(method="single", backbone=NARROWER, **CUTMIX)),
     "two networks": gains.Row(dict(method="single"), networks=2),
-    "two networks, a quarter of the passes": gains.Row(dict(method="single"), networks=2, share_of_epochs=0.25),
+    "two networks, a quarter of the passes": gains.Row(dict(method="single"), networks=2, times_the_epochs=0.25),
     "two networks + CutMix": gains.Row(dict(method="single", **CUTMIX), networks=2),
     "MIMO": gains.Row(dict(method="mimo", num_members=2, schedule="cosine")),
     "MIMO, ρ = 0.5": gains.Row(dict(method="mimo", num_members=2, schedule="cosine", input_repetition=0.5)),
     "Linear-MixMo": gains.Row(dict(method="linear_mixmo")),
     "Cut-MixMo": gains.Row(dict(method="cut_mixmo")),
     "Cut-MixMo, ρ = 0.5": gains.Row(dict(method="cut_mixmo", input_repetition=0.5)),
-    "Cut-MixMo, a quarter of the passes": gains.Row(dict(method="cut_mixmo"), share_of_epochs=0.25),
-    "Cut-MixMo, twice the passes": gains.Row(dict(method="cut_mixmo"), share_of_epochs=2.0),
+    "Cut-MixMo, a quarter of the passes": gains.Row(dict(method="cut_mixmo"), times_the_epochs=0.25),
+    "Cut-MixMo, twice the passes": gains.Row(dict(method="cut_mixmo"), times_the_epochs=2.0),
     "Cut-MixMo, M = 3": gains.Row(dict(method="cut_mixmo", num_members=3)),
     "Cut-MixMo + CutMix": gains.Row(dict(method="cut_mixmo", **CUTMIX)),
-    "cosub": gains.Row(dict(method="cosub"), share_of_epochs=0.5),
+    "cosub": gains.Row(dict(method="cosub"), times_the_epochs=0.5),
 }
 PHOTOGRAPHS = Recipe(
     dataset="cifar10@16",  # the images at half their size

@@ -235,13 +235,11 @@ def _wrong_labels(options) -> list[str]:
     return ["--label-noise", f"{options.label_noise:g}", *kind] if options.label_noise else []
 
 
-def _of_variant(options, variant: str) -> list[str]:
-    """The options that train a variant of a pilot, where they are no defaults; these differ for what is trained already."""
+def _of_variant(variant: str) -> list[str]:
+    """The options that train a variant of a pilot: all of them, since recipes have defaults of their own."""
     changes = mixmo_keras.pilot.VARIANTS[variant]
-    if changes["method"] == "single":
-        return ["--method", "single"]
-    repetition = changes["input_repetition"]
-    return ["--input-repetition", f"{repetition:g}"] if repetition or options.trained else []
+    repetition = changes.get("input_repetition")
+    return ["--method", changes["method"], *([] if repetition is None else ["--input-repetition", f"{repetition:g}"])]
 
 
 def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
@@ -249,7 +247,7 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
     data = ["--data-dir", options.data_dir] if options.data_dir else []
     if advice.action == "train":
         command: list[Any] = [*_recipe(options), "--backbone", backbone_of(options, advice.width)]
-        command += _of_variant(options, advice.variant)
+        command += _of_variant(advice.variant)
         command += ["--batch-size", options.rows, "--batch-repetitions", options.batch_repetitions[0]]
         command += [] if advice.epochs is None else ["--epochs", advice.epochs]
     else:

@@ -69,12 +69,13 @@ Figures = dict[str, float | None]  # by title
 class Row:
     """A method: the settings that it changes in a recipe, and of how many networks it is a deep ensemble.
 
-    One whose steps cost more than others' trains for a share of the epochs. The rate is a factor of the learning rate.
+    It may train for more or fewer times the epochs of others: half where its steps cost twice. The rate is a factor of the
+    learning rate.
     """
 
     changes: Mapping[str, Any]
     networks: int = 1
-    share_of_epochs: float = 1.0
+    times_the_epochs: float = 1.0
     rate: float = 1.0
 
 
@@ -84,7 +85,7 @@ def recipes(row: Row, name: str, base: Recipe, seed: int) -> list[Recipe]:
     Raises:
         ValueError: the row has a rate, and the recipe no learning rate that it is a factor of.
     """
-    epochs = round(base.epochs * row.share_of_epochs)
+    epochs = round(base.epochs * row.times_the_epochs)
     base = dataclasses.replace(base, epochs=epochs, **row.changes)
     if base.train_images or base.label_noise:
         base = dataclasses.replace(base, data_seed=seed)
@@ -147,7 +148,7 @@ def measure(
     for key, (saved, others) in evaluations.items():
         path = into / f"evaluation_{key}"
         if not (path / "metrics.json").is_file():
-            if key == "corrupted" and not corrupted:
+            if key == "corrupted" and (only_read or not corrupted):
                 continue
             if only_read:
                 return None

@@ -149,7 +149,7 @@ def corrupted(measured: Measured, ours: str) -> dict[str, str]:
         for name, by_seed in measured.items()
         if (of_row := {seed: one for seed, one in by_seed.items() if one.get(titles[0]) is not None})
     }
-    if not known:
+    if ours not in known:
         return {}
     usual = [title.replace(", corrupted", "") for title in titles]
     return {
@@ -186,10 +186,19 @@ def keep(kept: Path, measured: Measured, rows: Collection[str]) -> None:
     if not measured:
         raise ValueError(f"--keep has nothing to keep in {kept}: no run of these rows and seeds is finished.")
     before = read(kept) if kept.exists() else {}
-    together = {
-        row: before.get(row, {}) | measured.get(row, {}) for row in (*rows, *before) if row in {*before, *measured}
-    }
-    files.write_json(kept, {row: dict(sorted(by_seed.items(), key=_seed)) for row, by_seed in together.items()})
+    names = [row for row in dict.fromkeys((*rows, *before, *measured)) if row in {*before, *measured}]
+    files.write_json(kept, {row: _together(before.get(row, {}), measured.get(row, {})) for row in names})
+
+
+def _together(before: dict[str, Figures], found: dict[str, Figures]) -> dict[str, Figures]:
+    """Figures of a row by seed: what was found, and of the same runs what was kept and is not measured now."""
+    merged = dict(before)
+    for seed, figures in found.items():
+        old = before.get(seed, {})
+        same_run = old.get("training_seconds") == figures["training_seconds"]
+        kept = {title: value for title, value in old.items() if same_run and figures.get(title) is None}
+        merged[seed] = figures | kept
+    return dict(sorted(merged.items(), key=_seed))
 
 
 def _seed(of_seed: tuple[str, Figures]) -> int:

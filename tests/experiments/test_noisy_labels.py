@@ -135,6 +135,7 @@ def test_figures_of_corrupted_images_stand_beside_the_usual_ones():
         for seed in ("0", "1"):
             rows[name][seed]["accuracy, corrupted %"] = accuracy + int(seed)
             rows[name][seed]["ECE, calibrated, corrupted"] = 0.125
+    assert gains_command.corrupted(rows, "MIMO") == {}  # ours was not
     shown = gains_command.corrupted(rows, "Cut-MixMo")
     assert shown["corrupted"].splitlines() == [
         "| method | accuracy % | NLL, calibrated | ECE, calibrated | accuracy, corrupted % | NLL, calibrated, corrupted "
@@ -148,6 +149,23 @@ def test_figures_of_corrupted_images_stand_beside_the_usual_ones():
         "|---|---:|---:|",
         "| single, corrupted | +10.0 ± 0.0 | a gain |",
     ]
+
+
+def test_what_is_kept_is_merged_by_row_and_seed(tmp_path):
+    kept, rows = tmp_path / "kept.json", ["first", "second"]
+    gains_command.keep(kept, {"second": measured(50.0), "gone": measured(10.0)}, rows)
+    one = measured(60.0)["0"]
+    gains_command.keep(kept, {"second": {"10": one, "2": one}, "first": {"0": one}}, rows)
+    found = gains_command.read(kept)
+    assert list(found) == ["first", "second", "gone"]  # as in tables, then rows that there are no more
+    assert list(found["second"]) == ["0", "2", "10"]
+    corrupted = "accuracy, corrupted %"
+    gains_command.keep(kept, {"first": {"0": one | {corrupted: 30.0}}}, rows)
+    gains_command.keep(kept, {"first": {"0": one | {corrupted: None}}}, rows)
+    assert gains_command.read(kept)["first"]["0"][corrupted] == 30.0  # of the same run, which nobody evaluated so again
+    another = one | {"accuracy %": 61.0, "training_seconds": 70.0, corrupted: None}
+    gains_command.keep(kept, {"first": {"0": another}}, rows)
+    assert gains_command.read(kept)["first"]["0"] == another
 
 
 def test_a_chart_shows_a_panel_a_case_and_whose_rows_are_ours():
@@ -280,6 +298,7 @@ def test_runs_are_made_evaluated_and_read_back(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as few:
         few.setattr(corruptions, "CORRUPTIONS", {"contrast": corruptions.CORRUPTIONS["contrast"]})
         few.setattr(evaluating, "CORRUPTIONS", corruptions.CORRUPTIONS)
+        assert noisy_labels.main([*command, "--only-table", "--corrupted"])["Cut-MixMo"]["2"] == figures
         figures = noisy_labels.main([*command, "--corrupted"])["Cut-MixMo"]["2"]
     shifted = json.loads((folder / "evaluation_corrupted/metrics.json").read_text())["corruptions"]
     assert figures["accuracy, corrupted %"] == pytest.approx(100 * shifted["mean_accuracy"])

@@ -139,6 +139,8 @@ def test_wrong_labels_are_estimated_and_a_short_pilot_does_not_decide_on_them():
     with_label_noise(behind, 0.25, 0.2, 0.5)
     text = pilot.verdict(behind)
     assert "About 25% of the validation labels look drawn at random (20% to 50% by run)." in text
+    assert "with ρ = 0.5 they learn them by heart" in text
+    assert "with ρ = 0.5 they learn" not in pilot.verdict(behind | {"trained": True})
     assert "otherwise a longer pilot would tell." in text
     assert pilot.advice(behind)[:2] == ("longer", 8)
 
@@ -204,13 +206,13 @@ def test_what_to_do_next(finals, expected):
         (
             "my photos@64",
             ("train", 5, 2, None, "two members, ρ = 0.5", 1),
-            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --input-repetition 0.5 --batch-size 32 "
-            "--batch-repetitions 2 --epochs 5",
+            "python recipes/images.py 'my photos@64' --backbone wrn10_1 --method cut_mixmo --input-repetition 0.5 "
+            "--batch-size 32 --batch-repetitions 2 --epochs 5",
         ),
         (
             "cifar10_n",
             ("train", None, 2, None, "two members", 1),
-            "python recipes/images.py cifar10_n --backbone wrn10_1",
+            "python recipes/images.py cifar10_n --backbone wrn10_1 --method cut_mixmo --input-repetition 0 ",
         ),
         (
             "digits",
@@ -309,12 +311,13 @@ def test_runs_and_goes_on(tmp_path, monkeypatch):
         del one["seconds"]
     assert again == found  # the same numbers from the same seeds
     assert len(lines) == 7
-    with pytest.raises(ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"):
+    with pytest.raises(ValueError, match=r"one_member.*\.json is of another network, other arguments .* or an older"):
         run(tmp_path, lines, l2=0.1)
     with monkeypatch.context() as patch:
         patch.setitem(pilot.VARIANTS, "one member", dict(method="mimo", num_members=1))
         with pytest.raises(
-            ValueError, match=r"one_member.*\.json is of another network or other arguments of the models"
+            ValueError,
+            match=r"one_member.*\.json is of another network, other arguments .* or an older",
         ):
             run(tmp_path, lines)
     text = pilot.table(found)
@@ -329,6 +332,9 @@ def test_errors():
         pilot.run(str, TRAIN, VALIDATION, [1], rows=15)
     with pytest.raises(ValueError, match="A pilot needs a width and a seed at least"):
         pilot.run(str, TRAIN, VALIDATION, [])
+    for name, value in (("input_repetition", 0.9), ("method", "mimo")):
+        with pytest.raises(ValueError, match=f"`{name}` is what the variants of a pilot differ in"):
+            pilot.run(str, TRAIN, VALIDATION, [1], **{name: value})
     with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1, got 0"):
         pilot.run(str, TRAIN, VALIDATION, [1], epochs=0)
 

@@ -60,7 +60,10 @@ def run(
             labels. Runs of another network or with other arguments there are refused. Defaults to keeping none.
         fresh: Whether to run again what is there.
         report: A function that gets a line for each run.
-        **options: Arguments of the models.
+        **options: Arguments of the models, but for the method and `input_repetition`, in which the variants differ.
+
+    Raises:
+        ValueError: arguments out of range or of the variants, more rows than images, kept runs that are others.
 
     Returns:
         For JSON: `images` (to train on and to validate on), `most_frequent` (the share of the most frequent class among the
@@ -74,6 +77,9 @@ def run(
     for name, values in (("widths", widths), ("seeds", seeds)):
         arguments.instance(name, values, Sequence, "a list of integers")
     fresh = arguments.boolean("fresh", fresh)
+    for name in ("method", "input_repetition"):
+        if name in options:
+            raise ValueError(f"`{name}` is what the variants of a pilot differ in: don't pass it.")
     images_a_step = _images_a_step(rows, batch_repetitions)
     epochs = arguments.integer("epochs", epochs, least=1)
     widths = [arguments.integer("widths", width, least=1) for width in widths]
@@ -179,7 +185,8 @@ def _finished(path: Path, epochs: int, settings: str, **expected) -> dict[str, A
         raise ValueError(f"{path} is damaged, it lacks {', '.join(wrong)} of such a run: {advice}.")
     if found.pop("settings", None) != settings:
         raise ValueError(
-            f"{path} is of another network or other arguments of the models: {advice}, or pass another folder."
+            f"{path} is of another network, other arguments of the models or an older version: {advice}, or pass "
+            "another folder."
         )
     return found
 

@@ -18,6 +18,10 @@ OF_FURTHER_TRAINING = (
     "This holds for further training of this length: members begin alike, and learn to differ more slowly than one network "
     "learns the images."
 )
+OF_WRONG_LABELS = (
+    "On such labels a long training is for members without ρ: with ρ = 0.5 they learn them by heart as one network does, "
+    "which for a quarter of the passes was as good as members within a point (docs/results.md)."
+)
 LONGER = 4  # times the epochs of a pilot that can't tell yet
 MOST_EPOCHS = 200  # after so many none asks for a longer one for the sake of wrong labels
 MANY_WRONG = 0.1  # the rate of wrong labels from which a long training learns enough of them by heart to matter
@@ -148,6 +152,8 @@ def _wrong_labels(pilot: Mapping[str, Any]) -> list[str]:
     if rate < MANY_WRONG:
         return [f"The runs show no sign of many validation labels drawn at random: about {rate:.0%} ({by_run})."]
     lines = [f"About {rate:.0%} of the validation labels look drawn at random ({by_run})."]
+    if not pilot.get("trained"):
+        lines.append(OF_WRONG_LABELS)
     if _too_short_for_wrong_labels(pilot):
         lines.append(
             "A long training learns such labels by heart, and two members do so later; no run of one member has begun to. "

@@ -65,7 +65,7 @@ CASES = (
     ),
     Case(
         "40 % of the labels drawn at random, a long training",
-        "`CutMixMo()`",
+        "`CutMixMo()`, or one network for fewer passes",
         "where-some-labels-are-wrong",
         "noisy_labels-cifar10-0.4",
         "Cut-MixMo",

@@ -17,7 +17,6 @@ wrong as those of the training images; those of the test images are right.
 import argparse
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import digits
@@ -26,6 +25,7 @@ import mixmo_keras
 from mixmo_keras.experiments import Recipe, gains, gains_command
 
 DOCS = Path(__file__).parents[1] / "docs"
+OF_ONE = ("single", "narrower", "two networks", "cosub")  # how the names of rows without members begin
 IN_PICTURE = 0.4  # rate of wrong labels
 CUTMIX = dict(msda="cutmix", msda_probability=1.0, msda_alpha=1.0)
 SAM = dict(sam=0.05)
@@ -92,7 +92,8 @@ def write_docs(name: str, noise: float, measured: gains_command.Measured, shown:
     """
     gains_command.write_parts(DOCS / "results.md", name, shown)
     if noise == IN_PICTURE:
-        mixmo_keras.plots.save(gains.chart(kept_panels(noise)), DOCS / "noisy_labels.png")
+        members = [name for name in ROWS if not name.startswith(OF_ONE)]
+        mixmo_keras.plots.save(gains.chart(kept_panels(noise), members), DOCS / "noisy_labels.png")
 
 
 def measure(options: argparse.Namespace) -> gains_command.Measured:
@@ -102,9 +103,9 @@ def measure(options: argparse.Namespace) -> gains_command.Measured:
 
 def kept_panels(noise: float) -> dict[str, gains_command.Measured]:
     """What was kept of each setting at a rate of wrong labels, by the title of its panel."""
-    titles = {"cifar10": "CIFAR-10, 400 passes", "digits": "digits, 80 passes"}
+    titles = {"cifar10": "CIFAR-10, 400 passes or as named", "digits": "digits, 80 passes"}
     kept = {title: DOCS / f"figures/noisy_labels-{setting}-{noise:g}.json" for setting, title in titles.items()}
-    return {title: json.loads(path.read_text()) for title, path in kept.items() if path.exists()}
+    return {title: gains_command.read(path) for title, path in kept.items() if path.exists()}
 
 
 def texts(measured: gains_command.Measured, ours: str) -> dict[str, str]:

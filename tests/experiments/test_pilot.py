@@ -139,8 +139,8 @@ def test_wrong_labels_are_estimated_and_a_short_pilot_does_not_decide_on_them():
     with_label_noise(behind, 0.25, 0.2, 0.5)
     text = pilot.verdict(behind)
     assert "About 25% of the validation labels look drawn at random (20% to 50% by run)." in text
-    assert "with ρ = 0.5 they learn them by heart" in text
-    assert "with ρ = 0.5 they learn" not in pilot.verdict(behind | {"trained": True})
+    assert "members with ρ = 0.5 learned them by heart" in text
+    assert "members with ρ = 0.5 learned" not in pilot.verdict(behind | {"trained": True})
     assert "otherwise a longer pilot would tell." in text
     assert pilot.advice(behind)[:2] == ("longer", 8)
 

@@ -19,8 +19,8 @@ OF_FURTHER_TRAINING = (
     "learns the images."
 )
 OF_WRONG_LABELS = (
-    "Over a long training on such labels, members with ρ = 0.5 learned them by heart as one network does, members with ρ = 0 "
-    "later; one network that was trained for a quarter of the passes came within a point of these (docs/results.md)."
+    "Over a long training on such labels, members with ρ = 0.5 learned them by heart as one network does, members with ρ = "
+    "0 later; one network that was trained for a quarter of the passes came within a point of these (docs/results.md)."
 )
 LONGER = 4  # times the epochs of a pilot that can't tell yet
 MOST_EPOCHS = 200  # after so many none asks for a longer one for the sake of wrong labels

@@ -56,6 +56,8 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
             checks.integer("seeds", seed, least=0)
         for name in ("seeds", "rows"):
             checks.different(name, getattr(options, name))
+    if options.only_table and options.corrupted:
+        parser.error("--only-table runs nothing, and shows what was evaluated with --corrupted anyway: leave one out")
     for option, value in vars(options).items():
         if options.docs and option not in _OF_DOCS and value != parser.get_default(option):
             parser.error(f"--docs shows what was kept: it has no use for --{option.replace('_', '-')}")

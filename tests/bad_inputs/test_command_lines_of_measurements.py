@@ -115,6 +115,11 @@ LINES = [
     *each_of("fine_tuning.py", ("rate",), ("0", "-1", "nan", "x"), NUMBER),
     *each_of("fine_tuning.py", ("encoder-noise",), ("-1", "nan", "x"), NUMBER),
     Row(
+        "beyond.py --only-table --corrupted",
+        lambda here: beyond.main(["digits", "--only-table", "--corrupted"]),
+        "--only-table runs nothing, and shows what was evaluated with --corrupted anyway",
+    ),
+    Row(
         "beyond.py --docs (of what was never kept)",
         lambda here: beyond.main(["digits", "--docs", "--noise=0.123"]),
         "error: nothing was kept in .*beyond-digits-0.123.json",

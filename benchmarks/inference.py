@@ -3,19 +3,17 @@
     python benchmarks/inference.py --backbone wrn16_2 --batches 1 64 --rounds 15 --seconds 1
     python benchmarks/inference.py --saved-models --input-shape 32 32 3
     python benchmarks/inference.py --multiplexed
-    python benchmarks/inference.py --multiplexed --keep     and keep the figures in docs/figures/
-    python benchmarks/inference.py --docs                   tables of docs/multiplexing.md, of what was kept
+    python benchmarks/inference.py --multiplexed --out studies/figures/several_a_pass-wrn16_2.json
 
 Each round times every contestant once, in turn; a contestant is one compiled function of a batch of raw pixels: of a
 network's logits, or with --saved-models the `serving_default` and the `multiplexed` of an exported model, which also give
 entropies and class names. With --multiplexed the contestants are the single network, an ensemble pass and M images a pass
 for M = 2, 3 and 4, and a deep ensemble of two. Shown are the medians over rounds of milliseconds a batch and of the ratio to
 the single network, by the clock and by processor time; and images per second, of which M images a pass take M times as many
-at batch 1: M requests at once, which make one pass.
+at batch 1: M requests at once, which make one pass. --out keeps the figures in a file, for studies/both_modes.py.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -28,9 +26,7 @@ import tensorflow as tf
 import mixmo_keras
 from mixmo_keras import version
 from mixmo_keras.common import files
-from mixmo_keras.experiments import tables
 
-DOCS = Path(__file__).parents[1] / "docs"
 IMAGES_A_PASS = (2, 3, 4)
 MULTIPLEXED = "M={} images a pass"
 
@@ -103,18 +99,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one contestant in one round, about")
-    parser.add_argument("--keep", action="store_true", help="keep the figures of --multiplexed in docs/figures/")
-    parser.add_argument("--docs", action="store_true", help="time nothing: tables of what was kept")
+    parser.add_argument("--out", type=Path, help="keep the figures of --multiplexed in a JSON file")
     options = parser.parse_args(arguments)
     if options.saved_models and options.multiplexed:
         parser.error("--saved-models has M images a pass in it")
-    if options.keep and not options.multiplexed:
-        parser.error("--keep is for --multiplexed")
-    if options.docs:
-        if any(value != parser.get_default(name) for name, value in vars(options).items() if name != "docs"):
-            parser.error("--docs shows what was kept, and has no use for other options")
-        document()
-        return
+    if options.out and not options.multiplexed:
+        parser.error("--out is for --multiplexed")
     input_shape = tuple(options.input_shape)
     with tempfile.TemporaryDirectory() as folder:
         if options.saved_models:
@@ -122,33 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             functions = contestants(options.backbone, input_shape, options.multiplexed)
     figures = {str(batch): timed(options, functions, batch, input_shape) for batch in options.batches}
-    if options.keep:
-        kept = {
-            "settings": {**vars(options), "input_shape": input_shape},
-            "commit": version.commit(),
-            "batches": figures,
-        }
-        files.write_json(kept_at(options.backbone), kept)
-
-
-def kept_at(backbone: str) -> Path:
-    """Where the figures of M images a pass are kept."""
-    return DOCS / f"figures/several_a_pass-{backbone}.json"
-
-
-def document() -> None:
-    """Puts the kept figures into docs/multiplexing.md."""
-    page = DOCS / "multiplexing.md"
-    for path in sorted(DOCS.glob("figures/several_a_pass-*.json")):
-        kept = json.loads(path.read_text())
-        backbone = kept["settings"]["backbone"]
-        lines = [
-            [f"batch {batch}", name, *(form.format(one[key]) for key, _, form in COLUMNS)]
-            for batch, by_name in kept["batches"].items()
-            for name, one in by_name.items()
-        ]
-        text = tables.markdown([backbone, "", *(title for _, title, _ in COLUMNS)], lines, names=2)
-        files.write_text(page, tables.put(page.read_text(), f"speed-{backbone}", text))
+    if options.out:
+        settings = {name: value for name, value in vars(options).items() if name != "out"}
+        files.write_json(options.out, {"settings": settings, "commit": version.commit(), "batches": figures})
 
 
 COLUMNS = (

@@ -14,18 +14,30 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import demo_client
-import noisy_labels
+import digits
 import numpy as np
 
 import mixmo_keras
 from mixmo_keras import experiments
 from mixmo_keras.experiments import Recipe
 
-METHODS = ("single", "single + CutMix", "Cut-MixMo")
-RECIPE = dataclasses.replace(noisy_labels.SETTINGS["digits"], label_noise=0.4)
+METHODS: dict[str, dict[str, Any]] = {  # what each changes of the recipe
+    "single": dict(method="single"),
+    "single + CutMix": dict(method="single", msda="cutmix", msda_probability=1.0, msda_alpha=1.0),
+    "Cut-MixMo": dict(method="cut_mixmo"),
+}
+RECIPE = dataclasses.replace(
+    digits.RECIPE,
+    train_images=1000,
+    label_noise=0.4,
+    backbone="wrn10_2",
+    epochs=40,
+    batch_size=64,
+    learning_rate=0.05,
+)
 
 
 class Shown(NamedTuple):
@@ -37,11 +49,11 @@ class Shown(NamedTuple):
     model: "mixmo_keras.MixMo"
 
 
-def demo(base: Recipe = RECIPE, methods: Sequence[str] = METHODS) -> dict[str, Shown]:
+def demo(base: Recipe = RECIPE, methods: Sequence[str] = tuple(METHODS)) -> dict[str, Shown]:
     """Trains the methods, prints what they are worth, and serves a prediction of the last; returns all by method."""
     start, shown = time.perf_counter(), {}
     for name in methods:
-        recipe = dataclasses.replace(base, fresh=True, **noisy_labels.ROWS[name].changes)
+        recipe = dataclasses.replace(base, fresh=True, **METHODS[name])
         trained = experiments.run(recipe)
         shown[name] = Shown(recipe, trained, *evaluate(recipe))
     last = shown[methods[-1]]

@@ -26,7 +26,7 @@ QUICK = {
     *("test_calibration", "test_metrics", "test_uncertainty"),
     *("test_losses", "test_schedules"),
     *("test_every_layer", "test_layers", "test_network", "test_normalization"),
-    *("test_compare", "test_corruptions"),
+    *("test_comparison", "test_corruptions"),
 }
 
 

@@ -45,6 +45,36 @@ def test_files_and_functions_are_short(path):
             assert node.end_lineno - first < FUNCTION_LINES, f"{node.name} of {name(path)}, without its docstring"
 
 
+def modules_of(*folders: str) -> set[str]:
+    """The names by which the scripts of folders beside the package would be imported."""
+    return {path.stem for folder in folders for path in (PACKAGE.parent / folder).glob("*.py")}
+
+
+def imported_by_name(path: Path) -> set[str]:
+    """The first parts of all modules that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+    return found
+
+
+def test_the_package_imports_no_script():
+    scripts = modules_of("recipes", "studies", "benchmarks") | {"recipes", "studies", "benchmarks", "tests"}
+    for path in FILES:
+        assert not imported_by_name(path) & scripts, name(path)
+
+
+def test_recipes_import_no_study():
+    studies = modules_of("studies", "benchmarks") | {"studies", "benchmarks", "tests"}
+    recipes = sorted((PACKAGE.parent / "recipes").glob("*.py"))
+    assert recipes
+    for path in recipes:
+        assert not imported_by_name(path) & studies, path.name
+
+
 def test_there_are_no_more_rooms():
     there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert there - {"__init__"} == {*ROOMS, *AT_THE_BOTTOM}

@@ -63,7 +63,7 @@ def test_the_readme_names_every_recipe():
 
 
 def test_what_is_said_of_speed_is_what_was_measured():
-    kept = json.loads((ROOT / "docs/figures/several_a_pass-wrn16_2.json").read_text())
+    kept = json.loads((ROOT / "studies/figures/several_a_pass-wrn16_2.json").read_text())
     by_name = kept["batches"]["64"]
     two, three = (by_name[f"M={m} images a pass"]["over_single"] for m in (2, 3))
     said = re.search(r"([\d.]+)\s+times the single network's images per second with two, ([\d.]+) with three", README)
@@ -74,9 +74,9 @@ def test_what_is_said_of_speed_is_what_was_measured():
 
 
 def test_what_stands_first_is_what_was_kept():
-    glance = runpy.run_path(str(ROOT / "docs/at_a_glance.py"))
+    glance = runpy.run_path(str(ROOT / "studies/at_a_glance.py"))
     for page, results in glance["PAGES"].items():
-        assert f"\n\n{glance['table'](results)}\n\n" in page.read_text(), "python docs/at_a_glance.py writes it anew"
+        assert f"\n\n{glance['table'](results)}\n\n" in page.read_text(), "python studies/at_a_glance.py writes it anew"
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert {case.section for case in glance["CASES"]} <= anchors
@@ -94,7 +94,7 @@ def test_what_stands_first_is_what_was_kept():
     ],
 )
 def test_the_best_rival_is_the_most_accurate_at_its_last_or_best_epoch(accuracies, found):
-    glance = runpy.run_path(str(ROOT / "docs/at_a_glance.py"))
+    glance = runpy.run_path(str(ROOT / "studies/at_a_glance.py"))
     case = glance["Case"]("mine", "`this`", "there", "kept", ours="ours", single="one")
     others = {"M images a pass %": None, "NLL, calibrated": 1.0}
     figures = {
@@ -147,5 +147,5 @@ def test_the_site_wraps_code_and_has_a_dark_mode_and_a_way_on():
 
 def test_commands_name_existing_files():
     text = "\n".join(page.read_text() for page in PAGES)
-    for script in set(re.findall(r"python ((?:recipes|benchmarks)/\w+\.py)", text)):
+    for script in set(re.findall(r"python ((?:recipes|studies|benchmarks)/\w+\.py)", text)):
         assert (ROOT / script).exists(), script

@@ -26,18 +26,5 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], names: int = 
     return "\n".join([_line(header), rule, *map(_line, rows)])
 
 
-def put(page: str, name: str, text: str) -> str:
-    """A page of documentation with a text in the place that `<!-- name -->` and `<!-- /name -->` mark.
-
-    Raises:
-        ValueError: the page has no such place.
-    """
-    before, first, rest = page.partition(f"<!-- {name} -->")
-    _, last, after = rest.partition(f"<!-- /{name} -->")
-    if not (first and last):
-        raise ValueError(f"The page has no place for {name!r}: it is marked <!-- {name} --> and <!-- /{name} -->.")
-    return f"{before}{first}\n\n{text}\n\n{last}{after}"
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

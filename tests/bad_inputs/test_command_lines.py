@@ -4,7 +4,6 @@ import functools
 import importlib
 import json
 
-import compare
 import digits
 import evaluate
 import numpy as np
@@ -118,11 +117,6 @@ LINES = [
         "evaluate.py --compare (nothing)",
         lambda here: evaluate.main(["--compare", str(here.folder)]),
         "holds no evaluation",
-    ),
-    Row(
-        "compare.py --methods nonsense",
-        lambda here: compare.main(["--methods", "nonsense"]),
-        "unknown methods: nonsense",
     ),
     Row("predict.py (nothing)", lambda here: predict.main([]), "required"),
     Row(

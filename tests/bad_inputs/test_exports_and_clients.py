@@ -14,7 +14,7 @@ import tensorflow as tf
 from bad_inputs.harness import INF, NAN, LossError, Row, anything_else, booleans, check, each, integers
 from PIL import Image
 
-from mixmo_keras.serving import request_queue, versions
+from mixmo_keras.serving import versions
 from mixmo_keras.training import checkpoints
 
 
@@ -198,14 +198,6 @@ EXPORTS = [
         lambda here: checkpoints.warm_start(here.model, here.folder / "a.keras"),
         "a.keras",
     ),
-    *[
-        Row(
-            f"RequestQueue({name}={value!r})",
-            functools.partial(lambda options, here: request_queue.RequestQueue(len, **options), {name: value}),
-            "`max_batch`|`switch_at`",
-        )
-        for name, value in [("max_batch", 0), ("max_batch", 1.5), ("max_batch", "2"), ("switch_at", 2)]
-    ],
 ]
 
 

@@ -1,17 +1,15 @@
-"""The recipes `reproduce` and `compare`: command lines, and folders of runs that were damaged."""
+"""The recipe `reproduce`: command lines, and folders of runs that were damaged."""
 
 import dataclasses
 import importlib
 import json
 
-import compare
 import pytest
 import reproduce
 from bad_inputs.damaged_files import CONTENTS, VALUES, at
 from bad_inputs.harness import LossError, Row, check, each, would_begin
 
 from mixmo_keras.common import files
-from mixmo_keras.experiments import Recipe
 
 pytestmark = pytest.mark.slow
 engine = importlib.import_module("mixmo_keras.experiments.running")  # a function has its name in the package
@@ -27,8 +25,7 @@ def _nothing_trains(monkeypatch):
 # -- command lines -------------------------------------------------------------------------------------------------------
 
 TRIAL = ["cifar10", "--dataset=digits", "--backbone=tiny_4", "--scale=0.01", "--rows=vanilla"]
-PAIR = ["--dataset=digits", "--backbone=tiny_4", "--epochs=1", "--methods=single"]
-MAINS = {"reproduce": (reproduce.main, TRIAL), "compare": (compare.main, PAIR)}
+MAINS = {"reproduce": (reproduce.main, TRIAL)}
 
 
 def on(recipe, *words, pattern):
@@ -78,10 +75,6 @@ LINES = [
     ],
     on("reproduce", "--devices=3", pattern="can't be shared out evenly|can't be divided"),
     *[on("reproduce", f"--train-split={value}", pattern="invalid choice") for value in ("test", "all", "")],
-    *[on("compare", f"--epochs={value}", pattern=INTEGER) for value in ("0", "-1", "1.5", "x", "nan")],
-    *[on("compare", "--methods", value, pattern="unknown methods") for value in ("nonsense", "Single", "")],
-    on("compare", "--methods", "single", "single", pattern="`methods` must be different"),
-    on("compare", "--methods", pattern="expected at least one argument"),
     on("reproduce", "--rows", "vanilla", "vanilla", pattern="`rows` must be different"),
 ]
 
@@ -106,14 +99,9 @@ def table_of(recipe, name, content):
     """The table of a recipe whose one finished run has something else in a file of its."""
 
     def call(here):
-        if recipe == "reproduce":
-            row = reproduce.TABLES["cifar100"]["vanilla"].recipe
-            run = row_in(row, here.folder / "cifar100")
-            words = ["cifar100", "--rows", "vanilla"]
-        else:
-            common = dict(dataset="digits", backbone="tiny_4", epochs=1, schedule="cosine")
-            run = row_in(Recipe(**common, **compare.METHODS["single"]), here.folder / "tiny_4-1-epochs")
-            words = PAIR
+        row = reproduce.TABLES["cifar100"]["vanilla"].recipe
+        run = row_in(row, here.folder / "cifar100")
+        words = ["cifar100", "--rows", "vanilla"]
         path = run.folder / name
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         try:
@@ -134,7 +122,6 @@ def row_in(recipe, folder):
 
 
 PLACES = ("test", "test/ensemble", "test/ensemble/accuracy", "test/ensemble/nll", "test/ensemble/ece")
-OF_COMPARE = ("training_seconds", "test/members", "test/members/0/accuracy")
 RUNS = [
     *[
         Row(f"{recipe}.py, {name} of {kind}", table_of(recipe, name, content), rf"{name} .*damaged|with other settings")
@@ -149,7 +136,7 @@ RUNS = [
             r"metrics\.json .*damaged",
         )
         for recipe in MAINS
-        for place in (*PLACES, *(OF_COMPARE if recipe == "compare" else ()))
+        for place in PLACES
         for value in ("absent", *VALUES)
     ],
     *[

@@ -1,6 +1,5 @@
 """The pictures: they show what they say, and no half-written file is left."""
 
-import gallery
 import numpy as np
 import pytest
 
@@ -94,16 +93,3 @@ def test_save_leaves_no_part(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             plots.save(plots.weight_curves(), **{"path": path, **options})
-
-
-@pytest.mark.slow  # each of its pictures is drawn above
-def test_gallery_recipe(tmp_path, capsys):
-    paths = gallery.main(["--dataset", "digits", "--output-dir", str(tmp_path)])
-    assert sorted(path.name for path in paths) == [
-        "augmentation_gallery.png",
-        "loss_weights.png",
-        "mixing_gallery.png",
-    ]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    with pytest.raises(SystemExit, match="has fewer validation images"):
-        gallery.main(["--dataset", "digits", "--images", "0", "5000"])

@@ -1,11 +1,11 @@
 """A trained classifier, and what further training is best spent on: itself, an ensemble in it, or a second network.
 
-    python recipes/fine_tuning.py digits --noise 0.2 --seeds 0 1 2             a minute and a half a run on one core
-    python recipes/fine_tuning.py cifar10 --seeds 0 1 2 --data-dir DATA        four minutes a run
-    python recipes/fine_tuning.py cifar10-3000 --data-dir DATA                 3,000 images, 40 passes: four minutes a run
-    python recipes/fine_tuning.py cifar10-3000-long --data-dir DATA            the same with 80 passes
-    python recipes/fine_tuning.py cifar10 --seeds 0 1 2 --only-table           what there is
-    python recipes/fine_tuning.py cifar10 --docs                               tables of docs/results.md, from what was kept
+    python studies/fine_tuning.py digits --noise 0.2 --seeds 0 1 2             a minute and a half a run on one core
+    python studies/fine_tuning.py cifar10 --seeds 0 1 2 --data-dir DATA        four minutes a run
+    python studies/fine_tuning.py cifar10-3000 --data-dir DATA                 3,000 images, 40 passes: four minutes a run
+    python studies/fine_tuning.py cifar10-3000-long --data-dir DATA            the same with 80 passes
+    python studies/fine_tuning.py cifar10 --seeds 0 1 2 --only-table           what there is
+    python studies/fine_tuning.py cifar10 --docs                               tables of docs/results.md, from what was kept
 
 A single network is trained to the end of its schedule. Every row then has as many rows and steps again: on from these
 weights by each method (`mixmo_keras.from_classifier`), or for a second network from nothing, which makes a deep ensemble
@@ -17,13 +17,13 @@ import argparse
 import dataclasses
 import functools
 
+import gains
+import gains_command
 import noisy_labels
+import pages
 
 from mixmo_keras.common import arguments as checks
-from mixmo_keras.common import files
-from mixmo_keras.experiments import gains, gains_command, tables
 
-DOCS = noisy_labels.DOCS
 IN_CLASSIFIERS = "fine_tuning-cifar10-0"
 COLUMNS_IN_CLASSIFIERS = ("accuracy %", "stopped early %", "NLL", "NLL, calibrated", "ECE, calibrated", "AURC")
 RATE = 1.0  # of the learning rate that trained the classifier
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
     name = f"fine_tuning-{options.setting}-{options.noise:g}"
     document = functools.partial(write_docs, name)
     return gains_command.run(
-        options, DOCS / f"figures/{name}.json", ROWS, measure, gains_command.tables_by_part, document
+        options, pages.FIGURES / f"{name}.json", ROWS, measure, gains_command.tables_by_part, document
     )
 
 
@@ -83,10 +83,9 @@ def write_docs(name: str, measured: gains_command.Measured, shown: dict[str, str
     Raises:
         ValueError: a page has no place for them.
     """
-    gains_command.write_parts(DOCS / "results.md", name, shown)
+    gains_command.write_parts(name, shown)
     if name == IN_CLASSIFIERS:
-        page = tables.put((DOCS / "classifiers.md").read_text(), name, gains.table(measured, COLUMNS_IN_CLASSIFIERS))
-        files.write_text(DOCS / "classifiers.md", page)
+        pages.write(pages.DOCS / "classifiers.md", {name: gains.table(measured, COLUMNS_IN_CLASSIFIERS)})
 
 
 def measure(options: argparse.Namespace) -> gains_command.Measured:

@@ -4,8 +4,7 @@ import threading
 from concurrent.futures import Future, wait
 
 import pytest
-
-from mixmo_keras.serving.request_queue import RequestQueue
+from request_queue import RequestQueue
 
 PATIENCE = 30  # seconds
 

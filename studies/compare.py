@@ -1,6 +1,6 @@
 """The methods side by side on one dataset: the same network, rows, epochs and seeds for all.
 
-    python recipes/compare.py --data-dir .data --backbone wrn10_2 --epochs 3 --seeds 0
+    python studies/compare.py --data-dir .data --backbone wrn10_2 --epochs 3 --seeds 0
 
 Runs what is missing below --output-dir, one after the other, and prints the table of what is there as Markdown: every
 figure is read from a run's metrics.json. Stop it and start it again as you like. --only-table runs nothing.

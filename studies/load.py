@@ -1,10 +1,10 @@
 """Latency against offered load: a single network, the ensemble, M images a pass, and what switches between them by itself.
 
-    python benchmarks/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75
-    python benchmarks/load.py --keep     and keep the figures in docs/figures/
-    python benchmarks/load.py --docs     table and picture of docs/multiplexing.md, from these
-    python benchmarks/load.py --clients 1 8 64 --keep     one request in ten is bad: what becomes of the others?
-    python benchmarks/load.py --clients 1 8 64 --docs     table of docs/serving.md, from these
+    python studies/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75
+    python studies/load.py --keep     and keep the figures in studies/figures/
+    python studies/load.py --docs     table and picture of docs/multiplexing.md, from these
+    python studies/load.py --clients 1 8 64 --keep     one request in ten is bad: what becomes of the others?
+    python studies/load.py --clients 1 8 64 --docs     table of docs/serving.md, from these
 
 Exported models stand behind a server that speaks TensorFlow Serving's REST protocol, in a process of its own on this
 machine, reached over loopback. Requests of one PNG file each arrive at random (a Poisson process) whether or not those
@@ -35,9 +35,11 @@ from typing import Any
 
 import clients
 import numpy as np
+import pages
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
+from request_queue import RequestQueue
 
 import mixmo_keras
 from mixmo_keras import version
@@ -45,10 +47,8 @@ from mixmo_keras.common import arguments as arguments_checks
 from mixmo_keras.common import files
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
-from mixmo_keras.serving.request_queue import RequestQueue
 
 ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 sys.path.append(str(ROOT / "recipes"))
 
 import predict  # noqa: E402
@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--clients", type=int, nargs="+", help="so many clients at once, in place of --loads")
     parser.add_argument("--bad", type=float, default=0.1, help="with --clients: share of requests that are bad")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
-    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in studies/figures/")
     parser.add_argument("--docs", action="store_true", help="measure nothing: table and picture of what was kept")
     options = parser.parse_args(arguments)
     changed = [name for name, value in vars(options).items() if value != parser.get_default(name)]
@@ -285,20 +285,20 @@ def check(options: argparse.Namespace) -> None:
 
 def _of_loads(options: argparse.Namespace) -> dict:
     """Measures or shows latency against load."""
-    kept, page = DOCS / "figures/load.json", DOCS / "multiplexing.md"
+    kept, page = pages.FIGURES / "load.json", pages.DOCS / "multiplexing.md"
     figures = json.loads(kept.read_text()) if options.docs else measure(options)
     print(f"\n{table(figures)}")
     if options.keep:
         files.write_json(kept, figures)
     if options.docs:
-        files.write_text(page, tables.put(page.read_text(), "load", table(figures)))
-        plots.save(chart(figures), DOCS / "load.png")
+        pages.write(page, {"load": table(figures)})
+        plots.save(chart(figures), pages.DOCS / "load.png")
     return figures
 
 
 def _of_clients(options: argparse.Namespace) -> dict:
     """Measures or shows what becomes of the requests of several clients."""
-    kept, page = DOCS / "figures/clients.json", DOCS / "serving.md"
+    kept, page = pages.FIGURES / "clients.json", pages.DOCS / "serving.md"
     figures = json.loads(kept.read_text()) if options.docs else measure_clients(options)
     print(f"\n{clients.table(figures)}")
     if not all(map(clients.is_right, figures["points"])):
@@ -306,7 +306,7 @@ def _of_clients(options: argparse.Namespace) -> dict:
     if options.keep:
         files.write_json(kept, figures)
     if options.docs:
-        files.write_text(page, tables.put(page.read_text(), "clients", clients.table(figures)))
+        pages.write(page, {"clients": clients.table(figures)})
     return figures
 
 

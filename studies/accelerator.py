@@ -1,9 +1,9 @@
 """Training on one GPU through JAX: speed beside PyTorch, and the methods side by side. Needs no TensorFlow.
 
-    python benchmarks/accelerator.py peak
-    python benchmarks/accelerator.py speed --backbone wrn28_10 --batches 64 128 256 512 1024
-    python benchmarks/accelerator.py plan --data cifar10_jpeg.npz --minutes 28 --stop-after 9
-    python benchmarks/accelerator.py train --data cifar10_jpeg.npz --backbone wrn28_10 --minutes 20
+    python studies/accelerator.py peak
+    python studies/accelerator.py speed --backbone wrn28_10 --batches 64 128 256 512 1024
+    python studies/accelerator.py plan --data cifar10_jpeg.npz --minutes 28 --stop-after 9
+    python studies/accelerator.py train --data cifar10_jpeg.npz --backbone wrn28_10 --minutes 20
 
 Needs keras, jax, numpy and, for `plan` and `train`, Pillow; `speed` compares with PyTorch where it is installed. Every
 figure is also appended to --out (accelerator.jsonl) as soon as it is known.
@@ -22,11 +22,15 @@ train   single network, MIMO, Linear-MixMo and Cut-MixMo on CIFAR-10, with the s
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch wants memory too
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import accelerator_options
 import accelerator_plan

@@ -1,6 +1,6 @@
 """Which classifiers become ensembles by one line, and whether they answer alike: `mixmo_keras.from_classifier`, tried.
 
-    python benchmarks/conversions.py [--models own MobileNetV3Small "keras_hub ViT"] [--docs]
+    python studies/conversions.py [--models own MobileNetV3Small "keras_hub ViT"] [--docs]
 
 Each model, with random weights, is converted to Cut-MixMo with two members; its probabilities are compared with the
 ensemble's, also fused, saved and loaded, and exported; then the ensemble trains a step. `--docs` writes the table
@@ -11,11 +11,11 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import pages
 import tensorflow as tf
 from keras import layers
 
@@ -23,7 +23,6 @@ import mixmo_keras
 from mixmo_keras import keras_internals
 from mixmo_keras.experiments import tables
 
-PAGE = Path(__file__).parents[1] / "docs/classifiers.md"
 NUM_CLASSES = 4
 
 
@@ -235,7 +234,7 @@ def main() -> None:
     table = tables.markdown(header, rows)
     print(table)
     if arguments.docs:
-        PAGE.write_text(tables.put(PAGE.read_text(), "conversions", table))
+        pages.write(pages.DOCS / "classifiers.md", {"conversions": table})
 
 
 if __name__ == "__main__":

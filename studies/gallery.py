@@ -1,8 +1,8 @@
 """Pictures of every mask on two real images, of what augmentations make of them, and of the loss weights.
 
-    python recipes/gallery.py --data-dir .data                      CIFAR-10
-    python recipes/gallery.py --dataset digits                      needs no download
-    python recipes/gallery.py --data-dir .data --output-dir docs    the pictures of the documentation
+    python studies/gallery.py --data-dir .data                      CIFAR-10
+    python studies/gallery.py --dataset digits                      needs no download
+    python studies/gallery.py --data-dir .data --output-dir docs    the pictures of the documentation
 
 Writes mixing_gallery.png, augmentation_gallery.png and loss_weights.png into runs/gallery/, or into --output-dir.
 """

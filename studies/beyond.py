@@ -1,10 +1,10 @@
 """What helps beyond the papers: SAM, TrivialAugment and averaged weights, for one network and for members, at equal compute.
 
-    python recipes/beyond.py digits --seeds 0 1 2                         a minute or two a run on one core
-    python recipes/beyond.py digits --noise 0.4 --seeds 0 1 2             where 40 % of the labels are wrong
-    python recipes/beyond.py cifar10 --seeds 0 1 2 --data-dir DATA        15 to 20 minutes a run
-    python recipes/beyond.py cifar10-10000 --data-dir DATA                10,000 images, 24 passes: 4 to 8 minutes a run
-    python recipes/beyond.py digits --docs                                tables of docs/results.md, from what was kept
+    python studies/beyond.py digits --seeds 0 1 2                         a minute or two a run on one core
+    python studies/beyond.py digits --noise 0.4 --seeds 0 1 2             where 40 % of the labels are wrong
+    python studies/beyond.py cifar10 --seeds 0 1 2 --data-dir DATA        15 to 20 minutes a run
+    python studies/beyond.py cifar10-10000 --data-dir DATA                10,000 images, 24 passes: 4 to 8 minutes a run
+    python studies/beyond.py digits --docs                                tables of docs/results.md, from what was kept
 
 All rows have the same images, network and rows a step. A step of SAM computes two gradients, so its rows train for half the
 epochs. Data and settings, and with the same --output-dir the runs of the same name, are those of noisy_labels.py, but for
@@ -13,11 +13,10 @@ those of the 10,000 images.
 
 import dataclasses
 
+import gains
+import gains_command
 import noisy_labels
 
-from mixmo_keras.experiments import gains, gains_command
-
-DOCS = noisy_labels.DOCS
 SETTINGS = {
     **noisy_labels.SETTINGS,
     "cifar10-10000": dataclasses.replace(noisy_labels.SETTINGS["cifar10"], train_images=10_000, epochs=12),
@@ -42,7 +41,7 @@ ROWS = {
 def main(arguments: list[str] | None = None) -> gains_command.Measured:
     """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
     return gains_command.compare(
-        "beyond", __doc__ or "", SETTINGS, ROWS, DOCS, arguments, ours="Cut-MixMo", folder="runs/noisy_labels"
+        "beyond", __doc__ or "", SETTINGS, ROWS, arguments, ours="Cut-MixMo", folder="runs/noisy_labels"
     )
 
 

@@ -1,20 +1,21 @@
-"""Writes the table of what members gain and when nothing, and its picture, from docs/figures: python docs/at_a_glance.py
+"""Writes the table of what members gain and when nothing, and its picture, from studies/figures.
 
 It stands first in README.md and in docs/results.md.
 """
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
-from mixmo_keras.common import files
-from mixmo_keras.evaluation import plots
-from mixmo_keras.experiments import gains, gains_command, tables
+import gains
+import gains_command
+import pages
 
-HERE = Path(__file__).parent
+from mixmo_keras.evaluation import plots
+from mixmo_keras.experiments import tables
+
 # page: docs/results.md, whose sections it links to, as seen from it
-PAGES = {HERE.parent / "README.md": "docs/results.md", HERE / "results.md": ""}
+PAGES = {pages.DOCS.parent / "README.md": "docs/results.md", pages.DOCS / "results.md": ""}
 PLACE = "at-a-glance"
 HALF = "Cut-MixMo, ρ = 0.5"
 NLL = "NLL, calibrated"
@@ -38,7 +39,7 @@ class Case:
     @functools.cached_property
     def figures(self) -> gains_command.Measured:
         """Those of the rows that are held beside each other here, by row and seed."""
-        kept = gains_command.read(HERE / f"figures/{self.kept}.json")
+        kept = gains_command.read(pages.FIGURES / f"{self.kept}.json")
         return {name: kept[name] for name in (self.single, *self.others, self.ours)}
 
     @property
@@ -162,6 +163,6 @@ def shown(by_seed: dict[str, gains.Figures], title: str, deviation: bool = True)
 
 if __name__ == "__main__":
     for page, results in PAGES.items():
-        files.write_text(page, tables.put(page.read_text(), PLACE, table(results)))
+        pages.write(page, {PLACE: table(results)})
     panels = {case.panel: case.figures for case in CASES if case.panel}
-    plots.save(gains.chart(panels, ours=[case.ours for case in CASES], stacked=True), HERE / "at_a_glance.png")
+    plots.save(gains.chart(panels, ours=[case.ours for case in CASES], stacked=True), pages.DOCS / "at_a_glance.png")

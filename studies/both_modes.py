@@ -1,7 +1,7 @@
 """Accuracy against images per second: one network as an ensemble and with M images a pass, beside what else one could take.
 
-    python recipes/both_modes.py cifar10 --keep     times networks, beside the accuracies that noisy_labels.py kept
-    python recipes/both_modes.py --docs             table and picture of docs/multiplexing.md, from what was kept
+    python studies/both_modes.py cifar10 --keep     times networks, beside the accuracies that noisy_labels.py kept
+    python studies/both_modes.py --docs             table and picture of docs/multiplexing.md, from what was kept
 
 The honest rival of M images a pass is a narrower single network that is as fast. Networks are timed in turn, all in one run.
 """
@@ -12,14 +12,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gains
 import noisy_labels
 import numpy as np
+import pages
 
 import mixmo_keras
 from mixmo_keras import experiments
 from mixmo_keras.common import arguments as checks
 from mixmo_keras.common import files
-from mixmo_keras.experiments import gains, tables
+from mixmo_keras.experiments import tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +32,13 @@ RIVALS = tuple(name for name in noisy_labels.ROWS if name.split(" + ")[0] in KIN
 OURS = "Cut-MixMo"
 TITLES = {"cifar10": "CIFAR-10 at 16 px", "digits": "digits"}
 BATCH = 64
+SPEEDS = (  # of benchmarks/inference.py
+    ("milliseconds", "ms a batch", "{:.2f}"),
+    ("ratio", "ratio to single", "{:.3f}"),
+    ("ratio_of_processor_time", "of processor time", "{:.3f}"),
+    ("images_per_second", "images/s", "{:.0f}"),
+    ("over_single", "over single", "{:.3f}"),
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, dict]:
@@ -38,7 +47,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     parser.add_argument("setting", nargs="?", choices=list(noisy_labels.SETTINGS))
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in studies/figures/")
     parser.add_argument("--docs", action="store_true", help="time nothing: table and picture of the documentation")
     options = parser.parse_args(arguments)
     if options.docs == (options.setting is not None) or (
@@ -49,10 +58,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
         checks.integer("rounds", options.rounds, least=1)
     if options.docs:
         kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}
-        page = noisy_labels.DOCS / "multiplexing.md"
-        text = tables.put(page.read_text(), "accuracy", table(kept))
-        files.write_text(page, tables.put(text, "partners", partners()))
-        mixmo_keras.plots.save(chart(kept), noisy_labels.DOCS / "both_modes.png")
+        pages.write(pages.DOCS / "multiplexing.md", {"accuracy": table(kept), "partners": partners(), **speeds()})
+        mixmo_keras.plots.save(chart(kept), pages.DOCS / "both_modes.png")
         return kept
     points = measure(options.setting, options.rounds, options.data_dir)
     print(table({TITLES[options.setting]: points}))
@@ -63,12 +70,12 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
 
 def path(setting: str) -> Path:
     """Where a setting's points are kept."""
-    return noisy_labels.DOCS / f"figures/both_modes-{setting}.json"
+    return pages.FIGURES / f"both_modes-{setting}.json"
 
 
 def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
     """Accuracies (by seed, of the last epoch) and speeds (images per second, the single network's being 1) by name."""
-    kept = json.loads((noisy_labels.DOCS / f"figures/noisy_labels-{setting}-{NOISE:g}.json").read_text())
+    kept = json.loads((pages.FIGURES / f"noisy_labels-{setting}-{NOISE:g}.json").read_text())
     from mixmo_keras.evaluation import speed
 
     info = mixmo_keras.datasets.info(noisy_labels.SETTINGS[setting].dataset, data_dir)
@@ -114,7 +121,7 @@ def partners() -> str:
     lines = []
     for setting, title in TITLES.items():
         for noise in (NOISE, 0.0):
-            kept = noisy_labels.DOCS / f"figures/noisy_labels-{setting}-{noise:g}.json"
+            kept = pages.FIGURES / f"noisy_labels-{setting}-{noise:g}.json"
             by_seed = json.loads(kept.read_text()).get(OURS, {}) if kept.exists() else {}
             if by_seed:
                 columns = [[one[column] for one in by_seed.values()] for column, *_ in gains.PARTNERS]
@@ -122,6 +129,21 @@ def partners() -> str:
                 lines.append([title, f"{noise:.0%}", *cells, str(len(by_seed))])
     kinds = [column.removeprefix("changed ") for column, *_ in gains.PARTNERS]
     return tables.markdown(["data", "wrong labels", *kinds, "seeds"], lines, names=2)
+
+
+def speeds() -> dict[str, str]:
+    """By place in the page: how fast M images a pass are, as benchmarks/inference.py measured it, in Markdown."""
+    texts = {}
+    for path in sorted(pages.FIGURES.glob("several_a_pass-*.json")):
+        kept = json.loads(path.read_text())
+        backbone = kept["settings"]["backbone"]
+        lines = [
+            [f"batch {batch}", name, *(form.format(one[key]) for key, _, form in SPEEDS)]
+            for batch, by_name in kept["batches"].items()
+            for name, one in by_name.items()
+        ]
+        texts[f"speed-{backbone}"] = tables.markdown([backbone, "", *(title for _, title, _ in SPEEDS)], lines, names=2)
+    return texts
 
 
 def chart(kept: dict[str, dict]) -> "Figure":

@@ -1,9 +1,9 @@
 """How often all members should see the same image, ρ: between a single network's training and independent members'.
 
-    python recipes/repetition.py cifar10 --data-dir DATA              two epochs of 45,000 images: ten minutes a run
-    python recipes/repetition.py cifar10-16 --data-dir DATA           the same at half their size: three minutes a run
-    python recipes/repetition.py digits --seeds 0 1 2                 less than a minute a run on one core
-    python recipes/repetition.py cifar10-16 --docs                    tables of docs/results.md, from what was kept
+    python studies/repetition.py cifar10 --data-dir DATA              two epochs of 45,000 images: ten minutes a run
+    python studies/repetition.py cifar10-16 --data-dir DATA           the same at half their size: three minutes a run
+    python studies/repetition.py digits --seeds 0 1 2                 less than a minute a run on one core
+    python studies/repetition.py cifar10-16 --docs                    tables of docs/results.md, from what was kept
 
 ρ = 0 gives members capacity of their own alone, which a short training of a small network can't afford; ρ = 1 trains one
 network. Rows say ρ, or what it falls to from 1 in the first half of training, or until its end. All rows of a table have
@@ -12,11 +12,10 @@ the same images, network, rows a step and steps.
 
 import dataclasses
 
+import gains
+import gains_command
 import noisy_labels
 
-from mixmo_keras.experiments import gains, gains_command
-
-DOCS = noisy_labels.DOCS
 METHODS = ("Cut-MixMo", "MIMO")
 SINGLE = "single"
 RHOS = (0.0, 0.25, 0.5, 0.75, 0.9)
@@ -42,7 +41,7 @@ SETTINGS = {
 def main(arguments: list[str] | None = None) -> gains_command.Measured:
     """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
     return gains_command.compare(
-        "repetition", __doc__ or "", SETTINGS, ROWS, DOCS, arguments, ours=SINGLE, folder="runs/repetition"
+        "repetition", __doc__ or "", SETTINGS, ROWS, arguments, ours=SINGLE, folder="runs/repetition"
     )
 
 

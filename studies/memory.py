@@ -1,9 +1,9 @@
 """Memory and open files of a long training, and of a search: do they grow?
 
-    python benchmarks/memory.py --minutes 30     one training with all that a recipe keeps, watched for so long
-    python benchmarks/memory.py --trials 50      a search of so many networks, built, trained and dropped in one process
-    python benchmarks/memory.py --minutes 30 --trials 50 --keep     both, and keep the figures in docs/figures/
-    python benchmarks/memory.py --docs           the tables of docs/results.md, from these
+    python studies/memory.py --minutes 30     one training with all that a recipe keeps, watched for so long
+    python studies/memory.py --trials 50      a search of so many networks, built, trained and dropped in one process
+    python studies/memory.py --minutes 30 --trials 50 --keep     both, and keep the figures in studies/figures/
+    python studies/memory.py --docs           the tables of docs/results.md, from these
 
 Memory is what the system counts as resident of this process. Of the training, medians over the samples of two spans of time
 are compared: minutes 1 to 3, when all is traced and every kind of file was written, and the last two. Of the search, memory
@@ -25,6 +25,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pages
 from clients import resident
 
 import mixmo_keras
@@ -34,7 +35,6 @@ from mixmo_keras.common import files
 from mixmo_keras.experiments import logs, tables
 from mixmo_keras.training.checkpoints import Checkpoints
 
-DOCS = Path(__file__).parents[1] / "docs"
 EVERY = 5.0  # seconds between two samples of a training
 FIRST, LAST = (60.0, 180.0), 120.0  # seconds of a training: from and to, and how many at its end
 SETTLED = 5  # trials of a search after which all kinds of networks were seen
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, help="of the training")
     parser.add_argument("--trials", type=int, help="of the search")
-    parser.add_argument("--keep", action="store_true", help="keep the figures in docs/figures/")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in studies/figures/")
     parser.add_argument("--docs", action="store_true", help="measure nothing: write the table of what was kept")
     options = parser.parse_args(arguments)
     asked = options.minutes is not None or options.trials is not None
@@ -181,10 +181,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             checks.number("minutes", options.minutes, above=0)
         if options.trials is not None:
             checks.integer("trials", options.trials, least=1)
-    kept, page = DOCS / "figures/memory.json", DOCS / "results.md"
+    kept, page = pages.FIGURES / "memory.json", pages.DOCS / "results.md"
     if options.docs:
         figures = json.loads(kept.read_text())
-        files.write_text(page, tables.put(page.read_text(), "memory", table(figures)))
+        pages.write(page, {"memory": table(figures)})
     else:
         figures = {}
         if options.trials is not None:

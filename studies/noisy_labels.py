@@ -1,10 +1,10 @@
 """Where some labels are wrong: members beside what else helps a network that learns from them. Runs what is missing.
 
-    python recipes/noisy_labels.py digits --seeds 0 1 2 3 4                 a minute or two a run on one core
-    python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --data-dir DATA    15 to 20 minutes a run
-    python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --corrupted        also on corrupted images, a minute a run
-    python recipes/noisy_labels.py cifar10 --seeds 0 1 2 --only-table       what there is
-    python recipes/noisy_labels.py cifar10 --docs                           the tables of docs/results.md, from what was kept
+    python studies/noisy_labels.py digits --seeds 0 1 2 3 4                 a minute or two a run on one core
+    python studies/noisy_labels.py cifar10 --seeds 0 1 2 --data-dir DATA    15 to 20 minutes a run
+    python studies/noisy_labels.py cifar10 --seeds 0 1 2 --corrupted        also on corrupted images, a minute a run
+    python studies/noisy_labels.py cifar10 --seeds 0 1 2 --only-table       what there is
+    python studies/noisy_labels.py cifar10 --docs                           the tables of docs/results.md, from what was kept
 
 The other settings of cifar10 change its width, or both width and number of images.
 
@@ -17,14 +17,14 @@ wrong as those of the training images; those of the test images are right.
 import argparse
 import dataclasses
 import functools
-from pathlib import Path
 
-import digits
+import gains
+import gains_command
+import pages
 
 import mixmo_keras
-from mixmo_keras.experiments import Recipe, gains, gains_command
+from mixmo_keras.experiments import Recipe
 
-DOCS = Path(__file__).parents[1] / "docs"
 OF_ONE = ("single", "narrower", "two networks", "cosub")  # how the names of rows without members begin
 IN_PICTURE = 0.4  # rate of wrong labels
 CUTMIX = dict(msda="cutmix", msda_probability=1.0, msda_alpha=1.0)
@@ -64,10 +64,22 @@ PHOTOGRAPHS = Recipe(
     learning_rate=0.025,
     schedule="cosine",
 )
+DIGITS = Recipe(
+    dataset="digits",
+    train_images=1000,
+    crop="pad",
+    padding=1,
+    flip=False,  # a mirrored 2 is no digit
+    method="cut_mixmo",
+    backbone="wrn10_2",
+    batch_repetitions=2,
+    epochs=40,
+    batch_size=64,
+    learning_rate=0.05,
+    schedule="cosine",
+)
 SETTINGS = {
-    "digits": dataclasses.replace(
-        digits.RECIPE, train_images=1000, backbone="wrn10_2", epochs=40, batch_size=64, learning_rate=0.05
-    ),
+    "digits": DIGITS,
     "cifar10": PHOTOGRAPHS,
     "cifar10-wrn10_1": dataclasses.replace(PHOTOGRAPHS, backbone="wrn10_1"),
     "cifar10-wrn10_4": dataclasses.replace(PHOTOGRAPHS, backbone="wrn10_4"),
@@ -81,7 +93,7 @@ def main(arguments: list[str] | None = None) -> gains_command.Measured:
     options = gains_command.parse(parser, arguments)
     name = f"noisy_labels-{options.setting}-{options.noise:g}"
     document = functools.partial(write_docs, name, options.noise)
-    return gains_command.run(options, DOCS / f"figures/{name}.json", ROWS, measure, texts, document)
+    return gains_command.run(options, pages.FIGURES / f"{name}.json", ROWS, measure, texts, document)
 
 
 def write_docs(name: str, noise: float, measured: gains_command.Measured, shown: dict[str, str]) -> None:
@@ -90,10 +102,10 @@ def write_docs(name: str, noise: float, measured: gains_command.Measured, shown:
     Raises:
         ValueError: docs/results.md has no place for them.
     """
-    gains_command.write_parts(DOCS / "results.md", name, shown)
+    gains_command.write_parts(name, shown)
     if noise == IN_PICTURE:
         members = [name for name in ROWS if not name.startswith(OF_ONE)]
-        mixmo_keras.plots.save(gains.chart(kept_panels(noise), members), DOCS / "noisy_labels.png")
+        mixmo_keras.plots.save(gains.chart(kept_panels(noise), members), pages.DOCS / "noisy_labels.png")
 
 
 def measure(options: argparse.Namespace) -> gains_command.Measured:
@@ -104,7 +116,7 @@ def measure(options: argparse.Namespace) -> gains_command.Measured:
 def kept_panels(noise: float) -> dict[str, gains_command.Measured]:
     """What was kept of each setting at a rate of wrong labels, by the title of its panel."""
     titles = {"cifar10": "CIFAR-10, 400 passes or as named", "digits": "digits, 80 passes"}
-    kept = {title: DOCS / f"figures/noisy_labels-{setting}-{noise:g}.json" for setting, title in titles.items()}
+    kept = {title: pages.FIGURES / f"noisy_labels-{setting}-{noise:g}.json" for setting, title in titles.items()}
     return {title: gains_command.read(path) for title, path in kept.items() if path.exists()}
 
 

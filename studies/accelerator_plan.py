@@ -1,4 +1,4 @@
-"""A GPU for half an hour, spent on the runs that teach most: `python benchmarks/accelerator.py plan`. Needs no TensorFlow.
+"""A GPU for half an hour, spent on the runs that teach most: `python studies/accelerator.py plan`. Needs no TensorFlow.
 
 Stages come in the order of what they teach, and each has a share of the minutes, of which its runs' compiling and
 evaluating is taken off. The first run of a stage measures its step, which decides how many steps all runs of the stage

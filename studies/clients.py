@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from request_queue import RequestQueue
 
 from mixmo_keras.datasets import decoding
 from mixmo_keras.experiments import tables
-from mixmo_keras.serving.request_queue import RequestQueue
 
 PATIENCE = 60.0  # seconds that a client waits for an answer
 TOLERANCE = 1e-4  # of probabilities that are the same; those of two images have to differ by ten times as much

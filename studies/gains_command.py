@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+import gains
+import pages
+from gains import Figures, Row
+
 from mixmo_keras.common import arguments as checks
 from mixmo_keras.common import files
-from mixmo_keras.experiments import gains, tables
-from mixmo_keras.experiments.gains import Figures, Row
 from mixmo_keras.experiments.recipe import Recipe
 
 Measured = dict[str, dict[str, Figures]]  # figures by row and seed
@@ -37,10 +39,10 @@ def parser(
     parser.add_argument("--corrupted", action="store_true", help="evaluate on corrupted test images too")
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     parser.add_argument(
-        "--docs", action="store_true", help="run and read nothing: tables from docs/figures/ into docs/"
+        "--docs", action="store_true", help="run and read nothing: tables from studies/figures/ into docs/"
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the figures in docs/figures/, beside those of other rows and seeds"
+        "--keep", action="store_true", help="keep the figures in studies/figures/, beside those of other rows and seeds"
     )
     parser.add_argument("--data-dir")
     parser.add_argument("--output-dir", default=folder)
@@ -103,7 +105,6 @@ def compare(
     description: str,
     settings: Mapping[str, Recipe],
     rows: Mapping[str, Row],
-    docs: Path,
     arguments: list[str] | None,
     ours: str,
     folder: str,
@@ -115,7 +116,6 @@ def compare(
         description: The recipe's docstring.
         settings: What every row trains on and how, by name.
         rows: The methods by name.
-        docs: The folder of the documentation.
         arguments: Of the command line. Defaults to this process's.
         ours: The row that others are held against, unless told otherwise.
         folder: The default folder of the runs.
@@ -126,11 +126,11 @@ def compare(
     kept = f"{name}-{options.setting}-{options.noise:g}"
     return run(
         options,
-        docs / f"figures/{kept}.json",
+        pages.FIGURES / f"{kept}.json",
         rows,
         lambda options: measure(options, settings, rows),
         tables_by_part,
-        lambda measured, shown: write_parts(docs / "results.md", kept, shown),
+        lambda measured, shown: write_parts(kept, shown),
     )
 
 
@@ -232,13 +232,10 @@ def measure(options: argparse.Namespace, settings: Mapping[str, Recipe], rows: M
     return {name: by_seed for name, by_seed in measured.items() if by_seed}
 
 
-def write_parts(path: Path, name: str, texts: dict[str, str]) -> None:
-    """Puts texts into a page of documentation, each in the place that is marked by `name` and its part.
+def write_parts(name: str, texts: dict[str, str]) -> None:
+    """Puts texts into docs/results.md, each in the place that is marked by `name` and its part.
 
     Raises:
         ValueError: the page has no such place.
     """
-    page = path.read_text()
-    for part, text in texts.items():
-        page = tables.put(page, f"{name}-{part}", text)
-    files.write_text(path, page)
+    pages.write(pages.DOCS / "results.md", {f"{name}-{part}": text for part, text in texts.items()})

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo quick test slow lint docs lock clean
+.PHONY: demo quick test slow lint docs dist lock clean
 
 demo: $(VENV)/installed  ## train, compare, export, reload and serve on the digits
 	$(BIN)/python recipes/demo.py
@@ -31,8 +31,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 docs: $(VENV)/installed  ## the documentation as a site, in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+dist:  ## the wheel and the source distribution, built and checked, in dist/
+	$(PYTHON) -m venv build/packaging
+	build/packaging/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist
+	build/packaging/bin/python -m build
+	build/packaging/bin/python -m twine check --strict dist/*
+
 lock:  ## write constraints.txt anew from the environment
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -67,13 +67,21 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = tuple(METHODS)) -> dict
     print(f"\nThe ten labels that {methods[-1]} finds the most suspicious: {picture}")
     print("\nThe ensemble in a new process, with TensorFlow alone:", flush=True)
     image, label = next(mixmo_keras.datasets.load("digits", "test").as_numpy_iterator())
+    print(client_answer(last.trained["saved_model"], image, label))
+    print(f"demo: {time.perf_counter() - start:.0f} s")
+    return shown
+
+
+def client_answer(saved_model: str, image: np.ndarray, label: int) -> str:
+    """The line that `demo_client.py` prints in a process of its own. TensorFlow writes notes to its stderr: left out."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
-        command = [sys.executable, demo_client.__file__, last.trained["saved_model"], path, label]
-        subprocess.run(list(map(str, command)), check=True)
-    print(f"demo: {time.perf_counter() - start:.0f} s")
-    return shown
+        command = [sys.executable, demo_client.__file__, saved_model, path, label]
+        client = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if client.returncode:
+        raise SystemExit(f"error: `{demo_client.__file__}` could not ask the exported model:\n{client.stderr}")
+    return client.stdout.rstrip()
 
 
 def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixmo_keras.MixMo"]:

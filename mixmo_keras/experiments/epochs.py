@@ -28,9 +28,13 @@ class Expectation(keras.callbacks.Callback):
         self._epoch, self._whole_epochs, self._steps = 0, 0, 0
         self._first_step_ended: float | None = None
         self._estimated = self._only_read = False
-        self._epoch_began = 0.0
+        self._epoch_began = self._epoch_took = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self._whole_epochs == 2:  # here, since Keras' progress bar of an epoch ends after `on_epoch_end`
+            self._estimated = True
+            left = (self.params["epochs"] - epoch) * self._epoch_took
+            self._say(f"an epoch took {duration(self._epoch_took)}, validation included", left)
         self._epoch, self._epoch_began = epoch, self._clock()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -49,21 +53,16 @@ class Expectation(keras.callbacks.Callback):
         self._estimated = True
         steps, a_step = self.params["steps"], (now - self._first_step_ended) / self._steps
         left = (self.params["epochs"] - self._epoch) * steps - (batch + 1)
-        self._say(f"an epoch of {steps:,} steps takes about {duration(steps * a_step)}", left * a_step)
+        self._say(f"\nan epoch of {steps:,} steps takes about {duration(steps * a_step)}", left * a_step)
 
     def on_epoch_end(self, epoch, logs=None):
         self._whole_epochs += 1
-        left = self.params["epochs"] - (epoch + 1)
-        if self._whole_epochs == 2 and left:
-            self._estimated, took = True, self._clock() - self._epoch_began
-            self._say(f"an epoch took {duration(took)}, validation included", left * took)
+        self._epoch_took = self._clock() - self._epoch_began
 
     def _say(self, what: str, seconds_left: float) -> None:
         end = datetime.datetime.now() + datetime.timedelta(seconds=seconds_left)
         day = "" if end.date() == datetime.date.today() else f"{end:%a %d %b} "
-        self._report(
-            f"\n{what}: epoch {self.params['epochs']} ends in about {duration(seconds_left)}, {day}{end:%H:%M}"
-        )
+        self._report(f"{what}: epoch {self.params['epochs']} ends in about {duration(seconds_left)}, {day}{end:%H:%M}")
 
 
 class MemberAccuracy(keras.callbacks.Callback):

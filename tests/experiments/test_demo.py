@@ -1,8 +1,11 @@
 """`make demo` as it is run; in short it is in test_recipes.py."""
 
 import dataclasses
+import subprocess
+import types
 
 import demo
+import numpy as np
 import pytest
 
 
@@ -24,6 +27,13 @@ def test_the_table_of_the_demo_by_hand():
         ["Cut-MixMo,", "2", "images", "a", "pass", "93.1%", "0.83", "0.29", "1.87", "x"],
     ]
     assert len({len(line) for line in lines[2:6]}) == 1  # one column under the other
+
+
+def test_a_client_that_fails_is_shown_with_its_error(monkeypatch):
+    ended = subprocess.CompletedProcess([], 1, "", "no such folder")
+    monkeypatch.setattr(demo, "subprocess", types.SimpleNamespace(run=lambda *_, **__: ended))
+    with pytest.raises(SystemExit, match="could not ask the exported model:\nno such folder"):
+        demo.client_answer("saved_models/digits", np.zeros((8, 8, 1)), 7)
 
 
 @pytest.mark.slow

@@ -192,10 +192,8 @@ class Demonstrated:
 def demonstrated(tmp_path_factory):
     """The demo with a smaller network, two epochs and one of its methods."""
 
-    def in_a_process_of_its_own(command, check):
-        ended = tiny.run(command[1:])
-        assert ended.returncode == 0, ended.stderr[-3000:]
-        print(ended.stdout)
+    def in_a_process_of_its_own(command, **_):
+        return tiny.run(command[1:])
 
     folder = tmp_path_factory.mktemp("demo")
     folders = dict(output_dir=str(folder / "runs"), export_dir=str(folder / "served"))
@@ -211,7 +209,7 @@ def demonstrated(tmp_path_factory):
 
 def test_the_demo_runs_from_training_to_serving(demonstrated):
     assert set(demonstrated.figures) == {"cut_mixmo"}
-    assert "is served as" in demonstrated.printed
+    assert re.search(r"with TensorFlow alone:\na handwritten \d is served as .*\ndemo: ", demonstrated.printed)
     assert "members' mean" in demonstrated.printed
     recipe = demonstrated.recipes["cut_mixmo"]
     noisy, right = splits.noisy_labels(recipe, "train")

@@ -1,11 +1,12 @@
-"""Writes the table of what members gain and when nothing, and its picture, from studies/figures.
+"""Writes the table of what members gain and lose, first in docs/results.md, and its picture, first in README.md too.
 
-It stands first in README.md and in docs/results.md.
+Both are made from studies/figures: python studies/at_a_glance.py
 """
 
 import dataclasses
 import functools
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import gains
 import gains_command
@@ -14,78 +15,82 @@ import pages
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
 
-# page: docs/results.md, whose sections it links to, as seen from it
-PAGES = {pages.DOCS.parent / "README.md": "docs/results.md", pages.DOCS / "results.md": ""}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = pages.DOCS / "results.md"
+PICTURE = pages.DOCS / "at_a_glance.png"
 PLACE = "at-a-glance"
 HALF = "Cut-MixMo, ρ = 0.5"
-NLL = "NLL, calibrated"
 QUARTER = "single, a quarter of the passes"
+# what rows of the kept figures are called in a table that is read alone
+RIVALS = {
+    "two networks": "two networks",
+    "two networks, a quarter of the passes": "two networks, trained for 100 passes",
+    "single + SAM": "one network with SAM",
+}
 AFTER_A_CLASSIFIER = ("single + CutMix", "single + SAM", "deep ensemble with a second network")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What somebody has: its figures, ours and one network's row of them, and those of other ways to the same end."""
+    """A situation of a user: members and one network in it, and other ways to the same end."""
 
     text: str
     use: str
     section: str  # of docs/results.md
-    kept: str
-    ours: str
-    single: str
-    others: tuple[str, ...] = ()
-    panel: str = ""  # its title in the picture, where it is shown
+    kept: str  # its file in studies/figures
+    ours: str  # the members' row of that file
+    single: str  # the row of one network that is trained as long
+    others: tuple[str, ...] = ()  # the rows of other rivals
 
     @functools.cached_property
     def figures(self) -> gains_command.Measured:
-        """Those of the rows that are held beside each other here, by row and seed."""
+        """The figures of the compared rows, by row and seed."""
         kept = gains_command.read(pages.FIGURES / f"{self.kept}.json")
         return {name: kept[name] for name in (self.single, *self.others, self.ours)}
 
     @property
     def rivals(self) -> dict[str, dict[str, Any]]:
-        """How far ours leads each other at its last and at its early-stopped epoch, as `gains.against` has it."""
+        """By how many points members lead each rival at its last and at its early-stopped epoch: see `gains.against`."""
         return gains.against(self.figures, self.ours) | gains.against(self.figures, self.ours, "early")
 
     @property
     def best_rival(self) -> tuple[str, dict[str, Any]]:
-        """The most accurate of them, whom ours leads least."""
+        """The most accurate rival: the one that members lead least."""
         return min(self.rivals.items(), key=lambda rival: rival[1]["mean"])
 
 
 CASES = (
     Case(
-        "right labels, a long training",
+        "1,000 images, right labels, 400 passes",
         "`CutMixMo(input_repetition=0.5)`",
         "right-labels-a-long-training",
         "noisy_labels-cifar10-0",
         HALF,
         "single",
         (QUARTER, "single + CutMix", "single + SAM", "two networks"),
-        "right labels, from nothing",
     ),
     Case(
-        "40 % of the labels drawn at random, a long training",
+        "1,000 images, 40 % of the labels random, 400 passes",
         "`CutMixMo()`, or one network for fewer passes",
         "where-some-labels-are-wrong",
         "noisy_labels-cifar10-0.4",
         "Cut-MixMo",
         "single",
         (QUARTER, "single + CutMix", "single + SAM", "two networks, a quarter of the passes"),
-        "40 % of the labels at random, from nothing",
     ),
     Case(
-        "a classifier that knows its images by heart",
+        "a classifier that knows its 3,000 images by heart",
         "`from_classifier()`",
         "three-times-the-images-as-many-passes",
         "fine_tuning-cifar10-3000-long-0",
         HALF,
         "single, further",
         AFTER_A_CLASSIFIER,
-        "a trained classifier, right labels",
     ),
     Case(
-        "the same, 20 % of the labels drawn at random",
+        "a classifier that knows 3,000 images by heart, 20 % of the labels random",
         "`from_classifier()`",
         "three-times-the-images-a-fifth-of-the-labels-wrong",
         "fine_tuning-cifar10-3000-long-0.2",
@@ -94,7 +99,7 @@ CASES = (
         AFTER_A_CLASSIFIER,
     ),
     Case(
-        "a classifier that would gain from more training",
+        "a classifier of 3,000 images that still learns",
         "one network",
         "three-times-the-images-half-the-passes",
         "fine_tuning-cifar10-3000-0",
@@ -103,17 +108,16 @@ CASES = (
         ("single + CutMix", "deep ensemble with a second network"),
     ),
     Case(
-        "right labels, a short training",
+        "10,000 images, right labels, 24 passes",
         "one network",
         "10000-images-24-passes",
         "beyond-cifar10-10000-0",
         "Cut-MixMo",
         "single",
         ("single + SAM", "single + TrivialAugment"),
-        "right labels, a short training",
     ),
     Case(
-        "40 % of the labels drawn at random, a short training",
+        "10,000 images, 40 % of the labels random, 24 passes",
         "one network",
         "10000-images-24-passes",
         "beyond-cifar10-10000-0.4",
@@ -124,45 +128,63 @@ CASES = (
 )
 
 
-def table(results: str = "") -> str:
-    """By case: accuracy and NLL of one network and of members, and what members gain on it and on their best rival.
-
-    Args:
-        results: The page with the sections that it links to. Defaults to the page that it stands in.
-    """
-    header = ("you have", "use", "one network %", "members %", "points", "on the best rival", f"{NLL}: one → members")
-    return tables.markdown(header, [line(case, results) for case in CASES], names=2)
+def table() -> str:
+    """By case: the accuracy of one network and of members, and what members gain on it and on their best rival."""
+    header = ("you have", "use", "accuracy %, one network → members", "gain in points", "gain on the best rival")
+    return tables.markdown(header, [line(case) for case in CASES], names=2)
 
 
-def line(case: Case, results: str) -> list[str]:
-    """The cells of a case, with links into the page `results`."""
-    single, ours, (rival, lead) = case.figures[case.single], case.figures[case.ours], case.best_rival
+def line(case: Case) -> list[str]:
+    """The cells of a case."""
+    rival, lead = case.best_rival
+    row, stopped_early, _ = rival.partition(", stopped early")
+    name = "one network" if row == case.single else RIVALS.get(row, row)
     return [
-        f"[{case.text}]({results}#{case.section})",
+        f"[{case.text}](#{case.section})",
         case.use,
-        shown(single, gains.ACCURACY),
-        shown(ours, gains.ACCURACY),
-        said(case.rivals[case.single]),
-        f"{'one network' if rival == case.single else rival}: {said(lead)}",
-        f"{shown(single, NLL, False)} → {shown(ours, NLL, False)}",
+        f"{accuracy(case.figures[case.single])} → {accuracy(case.figures[case.ours])}",
+        marked(case.rivals[case.single]),
+        f"{name}{stopped_early}: {marked(lead)}",
     ]
 
 
-def said(lead: dict[str, Any]) -> str:
+def marked(lead: dict[str, Any]) -> str:
     """A difference in points: bold where it is a gain, in italics where it is a loss."""
     mark = {"a gain": "**", "a loss": "*"}.get(lead["called"], "")
     return f"{mark}{gains.points(lead)}{mark}"
 
 
-def shown(by_seed: dict[str, gains.Figures], title: str, deviation: bool = True) -> str:
-    """A figure of a row, as tables show it."""
-    values = [number for one in by_seed.values() if (number := one[title]) is not None]
-    form = next(form for of_column, _, form, _ in gains.COLUMNS if of_column == title)
-    return tables.cell(values, form, deviation)
+def accuracy(by_seed: dict[str, gains.Figures]) -> str:
+    """The mean accuracy of a row over its seeds, in percent."""
+    return tables.cell([figures[gains.ACCURACY] for figures in by_seed.values()], "{:.1f}", deviation=False)
+
+
+def chart() -> "Figure":
+    """What members gain on one network (filled) and on their best rival (hollow), in points; bars are standard errors."""
+    from matplotlib.figure import Figure
+
+    from mixmo_keras.evaluation import charts
+
+    figure = Figure(figsize=(8.4, 0.46 * len(CASES) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color=charts.GREY, linewidth=1)
+    for place, case in enumerate(reversed(CASES)):
+        gain, (_, lead) = case.rivals[case.single], case.best_rival
+        style = {"fmt": "o", "color": charts.BLUE, "label": "on one network, trained as long"}
+        axes.errorbar(gain["mean"], place, xerr=gain["standard_error"], zorder=3, **style)
+        style = {"fmt": "o", "color": charts.GREY, "markerfacecolor": "white", "label": "on the best of several rivals"}
+        axes.errorbar(lead["mean"], place, xerr=lead["standard_error"], markersize=9, **style)
+    axes.set_yticks(range(len(CASES)), [textwrap.fill(case.text, 40) for case in reversed(CASES)])
+    axes.set_ylim(-0.6, len(CASES) - 0.4)
+    axes.set_xlabel("points of accuracy that members gain (right of 0) or lose (left)")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    handles, names = axes.get_legend_handles_labels()
+    shown = dict(zip(names, handles, strict=True))
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 if __name__ == "__main__":
-    for page, results in PAGES.items():
-        pages.write(page, {PLACE: table(results)})
-    panels = {case.panel: case.figures for case in CASES if case.panel}
-    plots.save(gains.chart(panels, ours=[case.ours for case in CASES], stacked=True), pages.DOCS / "at_a_glance.png")
+    pages.write(PAGE, {PLACE: table()})
+    plots.save(chart(), PICTURE)

@@ -245,27 +245,20 @@ def against(measured: Mapping[str, Mapping[str, Figures]], ours: str, held: str 
     return found
 
 
-def chart(
-    panels: Mapping[str, Mapping[str, Mapping[str, Figures]]], ours: Sequence[str] = (), stacked: bool = False
-) -> "Figure":
+def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]], ours: Sequence[str] = ()) -> "Figure":
     """Accuracy after the last epoch of each row, and that of the epoch which validation images would choose.
 
     Args:
         panels: Figures by title of a panel, row and seed. Dots are means over seeds, thin bars standard deviations.
         ours: The rows that stand out by their colour. Defaults to all.
-        stacked: Whether panels stand one above the other. Defaults to False, side by side.
     """
     from matplotlib.figure import Figure
 
     from mixmo_keras.evaluation import charts
 
     heights = [len(measured) for measured in panels.values()]
-    if stacked:
-        figure = Figure(figsize=(7.6, 0.34 * sum(heights) + 0.72 * len(panels) + 0.4), layout="constrained")
-        places = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    else:
-        figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(heights) + 1.5), layout="constrained")
-        places = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(heights) + 1.5), layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, measured) in zip(places, panels.items(), strict=True):
         for place, (name, by_seed) in enumerate(reversed(list(measured.items()))):
             color = charts.BLUE if name in ours or not ours else charts.GREY
@@ -282,7 +275,7 @@ def chart(
         axes.set_title(f"{title} ({'–'.join(map(str, sorted({min(seeds), max(seeds)})))} seeds)", fontsize=10)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in places[-1:] if stacked else places:
+    for axes in places:
         axes.set_xlabel("accuracy on right labels, %")
     handles, names = axes.get_legend_handles_labels()
     shown = dict(zip(names, handles, strict=True))

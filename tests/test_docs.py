@@ -15,7 +15,7 @@ from mixmo_keras.networks.backbones import names
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("backbones", "evaluation", "extending", "index", "multiplexing", "search", "serving")  # index.md is README.md
+SLOW = ("backbones", "evaluation", "extending", "multiplexing", "search", "serving")
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem in SLOW))
     for page in PAGES
@@ -57,6 +57,10 @@ def test_places_of_figures_are_filled(page):
     assert not [name for name, text in places if not text.strip()]
 
 
+def test_the_readme_begins_with_python():
+    assert "```python" in README.splitlines()[:30]
+
+
 def test_the_readme_names_every_recipe():
     recipes = {path.name for path in (ROOT / "recipes").glob("*.py")}
     assert not {name for name in recipes if f"recipes/{name}" not in README and not name.startswith("demo")}
@@ -66,45 +70,12 @@ def test_what_is_said_of_speed_is_what_was_measured():
     kept = json.loads((ROOT / "studies/figures/several_a_pass-wrn16_2.json").read_text())
     by_name = kept["batches"]["64"]
     two, three = (by_name[f"M={m} images a pass"]["over_single"] for m in (2, 3))
-    said = re.search(r"([\d.]+)\s+times the single network's images per second with two, ([\d.]+) with three", README)
+    sentence = r"([\d.]+) times the single network's images per second with two, ([\d.]+) with three"
+    said = re.search(sentence, " ".join(README.split()))
     assert said.groups() == (f"{two:.2f}", f"{three:.2f}")
     assert two >= 1.85
     assert three >= 2.6
     assert f"| {two:.3f} |" in (ROOT / "docs/multiplexing.md").read_text()
-
-
-def test_what_stands_first_is_what_was_kept():
-    glance = runpy.run_path(str(ROOT / "studies/at_a_glance.py"))
-    for page, results in glance["PAGES"].items():
-        assert f"\n\n{glance['table'](results)}\n\n" in page.read_text(), "python studies/at_a_glance.py writes it anew"
-    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert {case.section for case in glance["CASES"]} <= anchors
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "found"),
-    [
-        (
-            {"one": (50, 51), "CutMix": (56, 57), "SAM": (55, 58), "ours": (60, 0)},
-            ["**+10.0 ± 0.0**", "SAM, stopped early: **+2.5 ± 0.5**"],
-        ),
-        ({"one": (50, 49), "CutMix": (48, 50), "ours": (52, 0)}, ["**+2.0 ± 0.0**", "one network: **+2.0 ± 0.0**"]),
-        ({"one": (50, 49), "ours": (48, 0)}, ["*-2.0 ± 0.0*", "one network: *-2.0 ± 0.0*"]),
-    ],
-)
-def test_the_best_rival_is_the_most_accurate_at_its_last_or_best_epoch(accuracies, found):
-    glance = runpy.run_path(str(ROOT / "studies/at_a_glance.py"))
-    case = glance["Case"]("mine", "`this`", "there", "kept", ours="ours", single="one")
-    others = {"M images a pass %": None, "NLL, calibrated": 1.0}
-    figures = {
-        name: {str(seed): {"accuracy %": last + seed, "stopped early %": early, **others} for seed in (0, 1)}
-        for name, (last, early) in accuracies.items()
-    }
-    vars(case)["figures"] = figures  # in place of kept ones
-    line = glance["line"](case, "docs/results.md")
-    one, ours = (f"{accuracies[name][0] + 0.5:.1f} ± 0.7" for name in ("one", "ours"))
-    assert line == ["[mine](docs/results.md#there)", "`this`", one, ours, *found, "1.00 → 1.00"]
 
 
 @pytest.mark.slow
@@ -143,6 +114,14 @@ def test_the_site_wraps_code_and_has_a_dark_mode_and_a_way_on():
     assert "scheme: slate" in settings
     assert settings.index("classifiers.md") < settings.index("index.md")
     assert "white-space: pre-wrap" in (ROOT / "docs/stylesheets/extra.css").read_text()
+
+
+def test_workflows_run_targets_of_the_makefile():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for workflow in ("tests", "docs", "release"):
+        steps = (ROOT / f".github/workflows/{workflow}.yml").read_text()
+        [target] = re.findall(r"run: make (\w+)$", steps, re.MULTILINE)
+        assert target in targets
 
 
 def test_commands_name_existing_files():

@@ -156,7 +156,8 @@ def marked(lead: dict[str, Any]) -> str:
 
 def accuracy(by_seed: dict[str, gains.Figures]) -> str:
     """The mean accuracy of a row over its seeds, in percent."""
-    return tables.cell([figures[gains.ACCURACY] for figures in by_seed.values()], "{:.1f}", deviation=False)
+    known = [number for figures in by_seed.values() if (number := figures[gains.ACCURACY]) is not None]
+    return tables.cell(known, "{:.1f}", deviation=False)
 
 
 def chart() -> "Figure":
@@ -170,10 +171,10 @@ def chart() -> "Figure":
     axes.axvline(0, color=charts.GREY, linewidth=1)
     for place, case in enumerate(reversed(CASES)):
         gain, (_, lead) = case.rivals[case.single], case.best_rival
-        style = {"fmt": "o", "color": charts.BLUE, "label": "on one network, trained as long"}
-        axes.errorbar(gain["mean"], place, xerr=gain["standard_error"], zorder=3, **style)
-        style = {"fmt": "o", "color": charts.GREY, "markerfacecolor": "white", "label": "on the best of several rivals"}
-        axes.errorbar(lead["mean"], place, xerr=lead["standard_error"], markersize=9, **style)
+        single, best = (dict(x=one["mean"], y=place, xerr=one["standard_error"], fmt="o") for one in (gain, lead))
+        axes.errorbar(**single, color=charts.BLUE, zorder=3, label="on one network, trained as long")
+        best |= dict(color=charts.GREY, markerfacecolor="white", markersize=9)
+        axes.errorbar(**best, label="on the best of several rivals")
     axes.set_yticks(range(len(CASES)), [textwrap.fill(case.text, 40) for case in reversed(CASES)])
     axes.set_ylim(-0.6, len(CASES) - 0.4)
     axes.set_xlabel("points of accuracy that members gain (right of 0) or lose (left)")

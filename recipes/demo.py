@@ -57,7 +57,7 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = tuple(METHODS)) -> dict
         trained = experiments.run(recipe)
         shown[name] = Shown(recipe, trained, *evaluate(recipe))
     last = shown[methods[-1]]
-    from mixmo_keras.evaluation import charts
+    from mixmo_keras.evaluation.report import charts
 
     suspicious = charts.suspicious_labels(last.evaluated, columns=10)
     picture = mixmo_keras.plots.save(suspicious, f"{base.output_dir}/suspicious_labels.png")

@@ -45,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Experiment:
     """An experiment: the paper's top-1 accuracy in percent, none where nobody has published one, and the recipe."""
 
     published: float | None
@@ -57,13 +57,13 @@ def _all_images(recipe: Recipe, **changes) -> Recipe:
     return dataclasses.replace(recipe, train_split="train+validation", **changes)
 
 
-def _cifar(base: Recipe, published: dict[str, float]) -> dict[str, Row]:
-    return {name: Row(value, _all_images(base, devices=1, **METHODS[name])) for name, value in published.items()}
+def _cifar(base: Recipe, published: dict[str, float]) -> dict[str, Experiment]:
+    return {name: Experiment(value, _all_images(base, devices=1, **METHODS[name])) for name, value in published.items()}
 
 
-def _tiny(published: dict[str, tuple]) -> dict[str, Row]:
+def _tiny(published: dict[str, tuple]) -> dict[str, Experiment]:
     return {
-        f"{name}-w{width}": Row(
+        f"{name}-w{width}": Experiment(
             value,
             _all_images(tiny_imagenet.RECIPE, devices=1, backbone=f"preact_resnet18_{width}", **_tiny_method(name)),
         )
@@ -78,7 +78,7 @@ def _tiny_method(name: str) -> dict:
     return METHODS[name]
 
 
-def _sam(base: Recipe, radius: float, published: dict[str, float]) -> dict[str, Row]:
+def _sam(base: Recipe, radius: float, published: dict[str, float]) -> dict[str, Experiment]:
     """The single network with SAM, as its code trains it: 256 images a step, a decay of 5e-4, cosine."""
     settings: dict[str, Any] = dict(
         batch_size=256, batch_repetitions=1, learning_rate=0.1, schedule="cosine", l2=2.5e-4
@@ -90,11 +90,11 @@ def _sam(base: Recipe, radius: float, published: dict[str, float]) -> dict[str, 
         "SAM + AutoAugment": sharp,
         "SAM + AutoAugment, long": dataclasses.replace(sharp, epochs=1800),
     }
-    return {name: Row(value, recipes[name]) for name, value in published.items()}
+    return {name: Experiment(value, recipes[name]) for name, value in published.items()}
 
 
-def _best(recipe: Recipe) -> dict[str, Row]:
-    return {"ours, --best": Row(None, _all_images(recipe, devices=1))}
+def _best(recipe: Recipe) -> dict[str, Experiment]:
+    return {"ours, --best": Experiment(None, _all_images(recipe, devices=1))}
 
 
 # Ramé et al. 2021, tables 1 and 3 and the figure over widths; Havasi et al. 2021, tables 1 and 2
@@ -133,15 +133,15 @@ TABLES = {
         }
     ),
     "imagenet": {
-        "deterministic": Row(
+        "deterministic": Experiment(
             76.1,
             _all_images(imagenet.RECIPE.with_method("single"), batch_repetitions=1, epochs=90, schedule="imagenet"),
         ),
-        "MIMO": Row(77.5, _all_images(imagenet.RECIPE)),
+        "MIMO": Experiment(77.5, _all_images(imagenet.RECIPE)),
     },
     "mimo_cifar": {
-        "MIMO, CIFAR-10": Row(96.4, _all_images(mimo.RECIPE, dataset="cifar10")),
-        "MIMO, CIFAR-100": Row(82.0, _all_images(mimo.RECIPE, dataset="cifar100")),
+        "MIMO, CIFAR-10": Experiment(96.4, _all_images(mimo.RECIPE, dataset="cifar10")),
+        "MIMO, CIFAR-100": Experiment(82.0, _all_images(mimo.RECIPE, dataset="cifar100")),
     },
     # Foret et al. 2021, table 1; the long runs have a table of their own, since runs are named by their method
     "sam_cifar100": _sam(cifar100.RECIPE, 0.1, {"SGD": 81.2, "SAM + AutoAugment": 86.4}) | _best(cifar100.BEST),
@@ -149,7 +149,7 @@ TABLES = {
     "sam_cifar10": _sam(cifar10.RECIPE, 0.05, {"SGD": 96.5, "SAM + AutoAugment": 97.9}) | _best(cifar10.BEST),
     "sam_cifar10_long": _sam(cifar10.RECIPE, 0.05, {"SAM + AutoAugment, long": 98.4}),
     "cifar100_widths": {
-        f"{name}-w{width}": Row(
+        f"{name}-w{width}": Experiment(
             published, _all_images(cifar100.RECIPE, devices=1, backbone=f"wrn28_{width}", **METHODS[name])
         )
         for name, curve in {
@@ -170,13 +170,13 @@ CHANGED = {  # setting: how a trial's is said, in which it differs from the pape
 }
 
 
-def trial(row: Row, recipe: Recipe) -> list[str]:
+def trial(row: Experiment, recipe: Recipe) -> list[str]:
     """In what a recipe is another experiment than the paper's, images held out aside."""
     ours, papers = vars(recipe), vars(row.recipe)
     return [say(ours[name]) for name, say in CHANGED.items() if ours[name] != papers[name]]
 
 
-def difference(row: Row, recipe: Recipe, accuracies: list[float], held_out: str) -> str:
+def difference(row: Experiment, recipe: Recipe, accuracies: list[float], held_out: str) -> str:
     """The mean accuracy less the published one, or why there is none."""
     if row.published is None:
         return ""
@@ -185,7 +185,7 @@ def difference(row: Row, recipe: Recipe, accuracies: list[float], held_out: str)
     return held_out if recipe.holds_out else f"{np.mean(accuracies) - row.published:+.2f}"
 
 
-def table(rows: dict[str, Row], recipes_of: dict[str, list[Recipe]], held_out: str) -> str:
+def table(rows: dict[str, Experiment], recipes_of: dict[str, list[Recipe]], held_out: str) -> str:
     """Published beside ours, in Markdown; what was not run says so, and what can't be compared has no difference."""
     lines, trials = [], []
     for name, recipes in recipes_of.items():
@@ -210,7 +210,7 @@ def _percent(published: float | None) -> str:
     return tables.NOTHING if published is None else f"{published:.2f}"
 
 
-def published(rows: dict[str, Row]) -> str:
+def published(rows: dict[str, Experiment]) -> str:
     """What the paper has, in Markdown: its figures, and the settings that run them here."""
     lines = []
     for name, row in rows.items():

@@ -150,13 +150,14 @@ def chart(kept: dict[str, dict]) -> "Figure":
     """Accuracy (mean, bars of one standard deviation) against images per second."""
     from matplotlib.figure import Figure
 
-    from mixmo_keras.evaluation import charts
+    from mixmo_keras.evaluation.report import charts
+    from mixmo_keras.metrics.differences import mean_and_deviation
 
     figure = Figure(figsize=(5.2 * len(kept), 4), layout="constrained")
     for axes, (title, points) in zip(figure.subplots(1, len(kept), squeeze=False)[0], kept.items(), strict=True):
         line = []
         for name, point in points.items():
-            mean, deviation = tables.mean_and_deviation(point["accuracy %"])
+            mean, deviation = mean_and_deviation(point["accuracy %"])
             at, ours = (point["times as fast"], mean), name.startswith(OURS)
             axes.errorbar(*at, yerr=deviation, fmt="o", color=charts.BLUE if ours else charts.GREY)
             place = (6, -11) if ours else (6, 4)  # below and above: where both are as good, names don't meet

@@ -8,11 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mixmo_keras.common.significance import SURE, is_sure
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.metrics.differences import SURE, mean_and_deviation, paired
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,13 +177,11 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
         ours: By seed.
         theirs: By seed, of the same length.
     """
-    each = np.asarray(ours) - np.asarray(theirs)
-    mean = float(each.mean())
-    error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
-    called = "one seed"
-    if error is not None:
-        called = "no difference" if not is_sure(mean, error) else "a gain" if mean > 0 else "a loss"
-    return {"mean": mean, "standard_error": error, "seeds": len(each), "called": called}
+    gain, seeds = paired(ours, theirs), len(ours)
+    if seeds == 1:
+        return {"mean": gain.mean, "standard_error": None, "seeds": seeds, "called": "one seed"}
+    called = "no difference" if not gain.is_sure else "a gain" if gain.mean > 0 else "a loss"
+    return {"mean": gain.mean, "standard_error": gain.error, "seeds": seeds, "called": called}
 
 
 def table(measured: Mapping[str, Mapping[str, Figures]], titles: Sequence[str] | None = None) -> str:
@@ -254,7 +250,7 @@ def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]], ours: Seque
     """
     from matplotlib.figure import Figure
 
-    from mixmo_keras.evaluation import charts
+    from mixmo_keras.evaluation.report import charts
 
     heights = [len(measured) for measured in panels.values()]
     figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(heights) + 1.5), layout="constrained")
@@ -263,7 +259,7 @@ def chart(panels: Mapping[str, Mapping[str, Mapping[str, Figures]]], ours: Seque
         for place, (name, by_seed) in enumerate(reversed(list(measured.items()))):
             color = charts.BLUE if name in ours or not ours else charts.GREY
             last, early = (
-                tables.mean_and_deviation([number for one in by_seed.values() if (number := one[column]) is not None])
+                mean_and_deviation([number for one in by_seed.values() if (number := one[column]) is not None])
                 for column in (ACCURACY, STOPPED_EARLY)
             )
             axes.plot([early[0], last[0]], [place, place], color=charts.GREY, linewidth=1, zorder=1)

@@ -23,7 +23,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 QUICK = {
     *("test_architecture", "test_arguments", "test_files", "test_keras_internals", "test_seeds"),
     *("test_augmentation", "test_masks", "test_mixing", "test_msda"),
-    *("test_calibration", "test_metrics", "test_uncertainty"),
+    *("test_calibration", "test_differences", "test_metrics", "test_uncertainty"),
     *("test_losses", "test_schedules"),
     *("test_every_layer", "test_layers", "test_network", "test_normalization"),
     *("test_comparison", "test_corruptions"),

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from mixmo_keras.metrics.differences import paired
+
 
 def figures(member_logits: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """What the answers are, for JSON.
@@ -25,13 +27,13 @@ def figures(member_logits: np.ndarray, logits: np.ndarray, labels: np.ndarray, n
     answers = logits.argmax(-1)
     right = answers == labels
     several = member_logits.shape[1] > 1
-    gains = right - (member_logits.argmax(-1) == labels[:, None]).mean(1)
+    gain = paired(right, (member_logits.argmax(-1) == labels[:, None]).mean(1))._asdict()
     pairs, counts = np.unique(np.stack([labels, answers])[:, ~right], axis=1, return_counts=True)
     most = np.argsort(-counts, kind="stable")[:10]
     return {
         "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
         "mean_confidence": float(softmax(logits.astype("float64"), axis=-1).max(-1).mean()),
-        "gain_over_members": {"mean": float(gains.mean()), "error": standard_error(gains)} if several else None,
+        "gain_over_members": gain if several else None,
         "confused": [
             {"label": names[pairs[0, one]], "answer": names[pairs[1, one]], "images": int(counts[one])} for one in most
         ],
@@ -52,15 +54,3 @@ def confidently_wrong(logits: np.ndarray, labels: np.ndarray, most: int) -> np.n
     wrong = np.flatnonzero(logits.argmax(-1) != labels)
     confidence = softmax(logits[wrong].astype("float64"), axis=-1).max(-1)
     return wrong[np.argsort(-confidence, kind="stable")][:most]
-
-
-def standard_error(values: np.ndarray) -> float:
-    """Of a mean over images; 0 of one image, which has no spread."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share of so many images (Wilson, 1927), z standard errors wide; 95 % unless told otherwise."""
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))

@@ -11,10 +11,10 @@ from mixmo_keras.datasets import label_noise, resizing
 from mixmo_keras.experiments import evaluating, pilot, search
 from mixmo_keras.experiments.known import PATH
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
+from mixmo_keras.metrics import pooling
 from mixmo_keras.mixing import augmentation, masks, msda, policies
 from mixmo_keras.models import from_classifier, methods
 from mixmo_keras.models.mixmo import MixMo
-from mixmo_keras.networks import member_average
 from mixmo_keras.training import distribution, losses, schedules, sharpness
 
 
@@ -28,7 +28,7 @@ def collected() -> dict[str, Any]:
         "binary_masks": [name for name in masks.MASKS if name != "linear"],
         "msda": list(msda.METHODS),
         "policies": list(policies.BY_NAME),
-        "averaging": member_average.AVERAGING,
+        "averaging": pooling.AVERAGING,
         "strategies": distribution.STRATEGIES,
         "schedules": {name: published.rate for name, published in schedules.PUBLISHED.items()},
         "corrupted": evaluating.CORRUPTED,

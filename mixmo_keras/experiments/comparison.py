@@ -6,8 +6,6 @@ evaluations are of the same images and say which answers are right, and over see
 
 import csv
 import io
-import math
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mixmo_keras.common import arguments, files
-from mixmo_keras.common.significance import is_sure
-from mixmo_keras.evaluation import answers, charts, report
+from mixmo_keras.evaluation import report, summary
+from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
+from mixmo_keras.metrics import differences
 from mixmo_keras.models.ensemble import Ensemble
 
 MEANING = {
@@ -70,7 +69,7 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
         row, cells = {"model": name, "runs": len(group)}, []
         for column in columns:
             values = [value for figures in group if (value := figures.get(column)) is not None]
-            row[column], row[f"{column} ±"] = tables.mean_and_deviation(values)
+            row[column], row[f"{column} ±"] = differences.mean_and_deviation(values)
             cells.append(tables.cell(values, _form(column), deviation=column != "parameters"))
         rows.append(row)
         lines.append([name, *cells, f"{len(group)}"])
@@ -115,11 +114,12 @@ def verdicts(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     for name, group in groups.items():
         if name == best:
             continue
-        gain, error = _difference(groups[best], group)
-        points = f"{100 * gain:.1f} ± {100 * error:.1f} points"
-        sure = gain > 0 and is_sure(gain, error)
+        gain = summary.accuracy_gain(groups[best], group)
+        points = f"{gain.size_in_points()} points"
         said.append(
-            f"{points} more accurate than {name}." if sure else f"It can't be told from {name}: {points}, maybe chance."
+            f"{points} more accurate than {name}."
+            if gain.mean > 0 and gain.is_sure
+            else f"It can't be told from {name}: {points}, maybe chance."
         )
     if min(map(len, groups.values())) < 2 and len(groups) > 1:
         said.append("Of models with one run, the errors hold for these trained networks; another seed may differ more.")
@@ -128,27 +128,8 @@ def verdicts(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
 
 def accuracy_interval(group: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The 95 % interval of a model's accuracy: over images, and over seeds where there are several."""
-    accuracies = [one["ensemble"]["accuracy"] for one in group]
-    mean, count = float(np.mean(accuracies)), group[0]["images"]["test"]
-    if len(group) == 1:
-        return answers.interval(mean, count)
-    half = 1.96 * math.sqrt(mean * (1 - mean) / count + np.var(accuracies, ddof=1) / len(group))
-    return max(mean - half, 0.0), min(mean + half, 1.0)
-
-
-def _difference(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """How much more accurate one model is than another, and the standard error of that."""
-    accuracies = [[one["ensemble"]["accuracy"] for one in group] for group in (ours, theirs)]
-    gain = float(np.mean(accuracies[0]) - np.mean(accuracies[1]))
-    of_seeds = sum(np.var(values, ddof=1) / len(values) for values in accuracies if len(values) > 1)
-    right = [[answers.right_answers(one) for one in group] for group in (ours, theirs)]
-    if any(one is None for group in right for one in group):
-        count = ours[0]["images"]["test"]
-        of_images = sum(float(np.mean(values)) * (1 - float(np.mean(values))) / count for values in accuracies)
-    else:
-        first, second = (np.mean(np.stack(typing.cast(list[np.ndarray], group)), axis=0) for group in right)
-        of_images = answers.standard_error(first - second) ** 2
-    return gain, math.sqrt(of_images + of_seeds)
+    accuracies = [figures["ensemble"]["accuracy"] for figures in group]
+    return differences.accuracy_interval(accuracies, group[0]["images"]["test"])
 
 
 def page(groups: Mapping[str, Sequence[Mapping[str, Any]]], said: Sequence[str], columns, lines) -> str:
@@ -163,7 +144,7 @@ def page(groups: Mapping[str, Sequence[Mapping[str, Any]]], said: Sequence[str],
     axes.set(xlabel="accuracy %, 95 % intervals")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    meaning = {report.COLUMNS[key][0]: report.MEANING[key] for key in COMPARED} | MEANING
+    meaning = {report.COLUMNS[key].title: report.COLUMNS[key].meaning for key in COMPARED} | MEANING
     return report.comparison_page(["model", *columns, "runs"], lines, said, figure, meaning)
 
 
@@ -189,16 +170,15 @@ def verdict(members: np.ndarray, single: np.ndarray) -> str:
 
     The standard error is of the paired difference: only images that one of them gets right tell anything.
     """
-    difference = members.astype("float64") - single
-    gain, error = 100 * difference.mean(), 100 * difference.std(ddof=1) / math.sqrt(len(difference))
+    gain = differences.paired(members, single)
     figures = f"{100 * members.mean():.1f} % against {100 * single.mean():.1f} % of {len(members):,} test images"
-    points = f"{abs(gain):.1f} ± {error:.1f} points"
-    if not is_sure(gain, error):
+    points = f"{gain.size_in_points()} points"
+    if not gain.is_sure:
         said = (
             f"It can't be said which is more accurate: {figures}, {points} apart, which may be chance. The single network "
             "is simpler; a longer training or more images would tell."
         )
-    elif gain > 0:
+    elif gain.mean > 0:
         said = f"Use the members: {points} more accurate than the single network ({figures})."
     else:
         said = f"Use the single network: {points} more accurate than the members ({figures})."
@@ -219,7 +199,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _compared(figures: Mapping[str, Any]) -> dict[str, float | None]:
     """The figures of an evaluation that are compared, by column."""
-    shown = {report.COLUMNS[key][0]: figures["ensemble"][key] for key in COMPARED}
+    shown = {report.COLUMNS[key].title: figures["ensemble"][key] for key in COMPARED}
     shown["NLL_c"] = figures["nll_c"]
     shown["ratio of errors"] = figures["diversity"]["ratio_of_errors"]
     if others := figures.get("out_of_distribution"):

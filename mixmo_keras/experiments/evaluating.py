@@ -323,7 +323,9 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
         "Data": f"{info.name}: tested on {images['test']:,} images of its test split"
         + (calibration if temperature["fitted_on"] else ".")
         + (" Trained on its validation split too." if figures.get("trained_on_validation") else ""),
-        "Figures": {title: report.text(ensemble[key], form) for key, (title, form, _) in report.COLUMNS.items()},
+        "Figures": {
+            column.title: report.formatted(ensemble[name], column.form) for name, column in report.COLUMNS.items()
+        },
         "Name": figures["name"],
     }
     if multiplexed := figures.get("multiplexed"):

@@ -2,19 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 NOTHING = "–"  # in the place of what can't be said
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The mean, `None` of no values, and the standard deviation (n − 1 degrees of freedom), `None` of fewer than two."""
-    mean = float(np.mean(values)) if len(values) else None
-    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def cell(values: Sequence[float], form: str, deviation: bool = True) -> str:
     """Mean ± standard deviation, the latter where there are several values, in a number format such as `"{:.2f}"`."""
+    from mixmo_keras.metrics.differences import mean_and_deviation  # imports Keras, which --help does without
+
     mean, spread = mean_and_deviation(values)
     text = NOTHING if mean is None else form.format(mean)
     return f"{text} ± {form.format(spread)}" if deviation and spread is not None else text

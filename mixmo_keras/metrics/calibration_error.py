@@ -7,7 +7,7 @@ import numpy as np
 
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import ranking
-from mixmo_keras.metrics.figures import Figure, confidence_and_correctness, mean, namespace, probabilities
+from mixmo_keras.metrics.definitions import MetricDefinition, confidence_and_correctness, mean, namespace, probabilities
 from mixmo_keras.metrics.keras_metrics import NetworkMetric, RankedMetric
 
 
@@ -27,7 +27,7 @@ def _sum_by_bin(values, bins, num_bins: int):
 
 
 @dataclasses.dataclass(frozen=True)
-class _ExpectedCalibrationError(Figure):
+class _ExpectedCalibrationError(MetricDefinition):
     num_bins: int = 15
 
     def update(self, logits, labels, weights):
@@ -61,7 +61,7 @@ class ExpectedCalibrationError(NetworkMetric):
     def __init__(
         self, num_bins: int = 15, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None
     ):
-        self.figure = _ExpectedCalibrationError(num_bins)
+        self.definition = _ExpectedCalibrationError(num_bins)
         super().__init__(of, averaging, name, dtype)
 
 
@@ -76,7 +76,7 @@ def reliability(logits, labels, num_bins: int = 15) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class _ClasswiseCalibrationError(Figure):
+class _ClasswiseCalibrationError(MetricDefinition):
     num_bins: int = 15
 
     def update(self, logits, labels, weights):
@@ -119,7 +119,7 @@ class ClasswiseCalibrationError(NetworkMetric):
         name=None,
         dtype=None,
     ):
-        self.figure = _ClasswiseCalibrationError(num_bins)
+        self.definition = _ClasswiseCalibrationError(num_bins)
         self.num_classes = arguments.integer("num_classes", num_classes, least=1)
         super().__init__(of, averaging, name, dtype)
 
@@ -131,7 +131,7 @@ class ClasswiseCalibrationError(NetworkMetric):
 
 
 @dataclasses.dataclass(frozen=True)
-class _AdaptiveCalibrationError(ranking.RankedFigure):
+class _AdaptiveCalibrationError(ranking.RankedDefinition):
     num_bins: int = 15
 
     def result(self, statistics):
@@ -171,5 +171,5 @@ class AdaptiveCalibrationError(RankedMetric):
         name=None,
         dtype=None,
     ):
-        self.figure = _AdaptiveCalibrationError(num_bins)
+        self.definition = _AdaptiveCalibrationError(num_bins)
         super().__init__(capacity, of, averaging, name, dtype)

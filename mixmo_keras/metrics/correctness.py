@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from mixmo_keras.metrics.figures import MeanOverImages, answers, namespace, probabilities
+from mixmo_keras.metrics.definitions import MeanOverImages, answers, namespace, probabilities
 from mixmo_keras.metrics.keras_metrics import NetworkMetric
 
 
@@ -22,7 +22,7 @@ def accuracy(logits, labels) -> float:
 class Accuracy(NetworkMetric):
     """`accuracy` as a Keras metric. Arguments as in `NetworkMetric`."""
 
-    figure = _Accuracy()
+    definition = _Accuracy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TopKAccuracy(NetworkMetric):
     """
 
     def __init__(self, k: int = 5, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None):
-        self.figure = _TopKAccuracy(k)
+        self.definition = _TopKAccuracy(k)
         super().__init__(of, averaging, name, dtype)
 
 
@@ -69,7 +69,7 @@ def negative_log_likelihood(logits, labels) -> float:
 class NegativeLogLikelihood(NetworkMetric):
     """`negative_log_likelihood` as a Keras metric. Arguments as in `NetworkMetric`."""
 
-    figure = _NegativeLogLikelihood()
+    definition = _NegativeLogLikelihood()
 
 
 class _BrierScore(MeanOverImages):
@@ -88,4 +88,4 @@ def brier_score(logits, labels) -> float:
 class BrierScore(NetworkMetric):
     """`brier_score` as a Keras metric. Arguments as in `NetworkMetric`."""
 
-    figure = _BrierScore()
+    definition = _BrierScore()

@@ -6,11 +6,11 @@ import keras
 
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import uncertainty
-from mixmo_keras.metrics.figures import Figure, MeanOverImages, answers, mean, namespace
+from mixmo_keras.metrics.definitions import MeanOverImages, MetricDefinition, answers, mean, namespace
 from mixmo_keras.metrics.keras_metrics import MembersMetric, PairsMetric
 
 
-class _OfPairs(Figure):
+class _OfPairs(MetricDefinition):
     """The mean over pairs of members; the statistics have an entry for each of the M(M − 1)/2 pairs."""
 
     of_members = True
@@ -85,7 +85,7 @@ def ratio_of_errors(member_logits, labels) -> float:
 class RatioOfErrors(PairsMetric):
     """`ratio_of_errors` as a Keras metric. `num_members` is M ≥ 2."""
 
-    figure = _RatioOfErrors()
+    definition = _RatioOfErrors()
 
 
 class _QStatistic(_OfErrors):
@@ -109,7 +109,7 @@ def q_statistic(member_logits, labels) -> float:
 class QStatistic(PairsMetric):
     """`q_statistic` as a Keras metric. `num_members` is M ≥ 2."""
 
-    figure = _QStatistic()
+    definition = _QStatistic()
 
 
 # -- answers and probabilities -------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def disagreement(member_logits) -> float:
 class Disagreement(PairsMetric):
     """`disagreement` as a Keras metric. `num_members` is M ≥ 2."""
 
-    figure = _Disagreement()
+    definition = _Disagreement()
 
 
 class _PairwiseKL(_MeanOfPairs):
@@ -153,7 +153,7 @@ def pairwise_kl(member_logits) -> float:
 class PairwiseKL(PairsMetric):
     """`pairwise_kl` as a Keras metric. `num_members` is M ≥ 2."""
 
-    figure = _PairwiseKL()
+    definition = _PairwiseKL()
 
 
 class _MutualInformation(MeanOverImages):
@@ -172,4 +172,4 @@ def mutual_information(member_logits) -> float:
 class MutualInformation(MembersMetric):
     """`mutual_information` as a Keras metric, of logits (n, M, K)."""
 
-    figure = _MutualInformation()
+    definition = _MutualInformation()

@@ -15,8 +15,8 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
-from mixmo_keras.metrics.figures import Figure
-from mixmo_keras.networks.member_average import AVERAGING, average
+from mixmo_keras.metrics.definitions import MetricDefinition
+from mixmo_keras.metrics.pooling import AVERAGING, average
 
 _ANY_NUM_CLASSES = 1000  # of no image: most figures' statistics have the same shapes whatever K is
 
@@ -28,7 +28,7 @@ class _KerasMetric(keras.metrics.Metric):
         figure: The figure; set in `__init__`, before this class', where it has options.
     """
 
-    figure: Figure
+    definition: MetricDefinition
 
     def __init__(self, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
@@ -39,7 +39,7 @@ class _KerasMetric(keras.metrics.Metric):
         raise NotImplementedError
 
     def _statistics_of_no_image(self) -> dict[str, np.ndarray]:
-        return self.figure.update(self._logits_of_no_image(), np.zeros(0, "int32"), np.zeros(0))
+        return self.definition.update(self._logits_of_no_image(), np.zeros(0, "int32"), np.zeros(0))
 
     def _add_variables(self) -> None:
         self.statistics = {
@@ -63,17 +63,17 @@ class _KerasMetric(keras.metrics.Metric):
 
     def _add(self, labels, logits, weights):
         broken = ops.any(_broken(labels, logits, weights))
-        for name, value in self.figure.update(logits, _classes(labels, logits), weights).items():
+        for name, value in self.definition.update(logits, _classes(labels, logits), weights).items():
             value = ops.cast(value, self.statistics[name].dtype)
             self.statistics[name].assign_add(ops.where(broken, ops.cast(float("nan"), value.dtype), value))
 
     def result(self):
         statistics = {name: ops.convert_to_tensor(value) for name, value in self.statistics.items()}
         broken = sum(ops.sum(ops.cast(ops.isnan(values), "int32")) for values in statistics.values())
-        return ops.where(broken > 0, float("nan"), self.figure.result(statistics))
+        return ops.where(broken > 0, float("nan"), self.definition.result(statistics))
 
     def get_config(self):
-        return {**super().get_config(), **dataclasses.asdict(self.figure)}
+        return {**super().get_config(), **dataclasses.asdict(self.definition)}
 
 
 class NetworkMetric(_KerasMetric):
@@ -153,7 +153,7 @@ class RankedMetric(NetworkMetric):
         rows = (self.count + ops.cumsum(counted) - 1) * num_replicas + replica
         rows = ops.where(counted > 0, ops.minimum(rows, self.capacity), self.capacity + 1)
         broken = _broken(labels, logits, weights)
-        for name, values in self.figure.update(logits, _classes(labels, logits), weights).items():
+        for name, values in self.definition.update(logits, _classes(labels, logits), weights).items():
             variable = self.statistics[name]
             padded = ops.concatenate([variable, ops.zeros((1,), variable.dtype)])  # a last row for what is left out
             values = ops.where(broken, ops.cast(float("nan"), variable.dtype), ops.cast(values, variable.dtype))
@@ -164,7 +164,7 @@ class RankedMetric(NetworkMetric):
         statistics = {name: ops.convert_to_tensor(rows) for name, rows in self.statistics.items()}
         counted = statistics["counted"]
         unknown = ops.logical_or(counted[-1] > 0, ops.any(ops.isnan(counted)))  # too many, or broken ones
-        value = self.figure.result({name: rows[:-1] for name, rows in statistics.items()})
+        value = self.definition.result({name: rows[:-1] for name, rows in statistics.items()})
         return ops.where(unknown, float("nan"), value)
 
     def get_config(self):

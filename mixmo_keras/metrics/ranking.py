@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from mixmo_keras.metrics.figures import Figure, confidence_and_correctness, namespace
+from mixmo_keras.metrics.definitions import MetricDefinition, confidence_and_correctness, namespace
 from mixmo_keras.metrics.keras_metrics import RankedMetric
 
 
-class RankedFigure(Figure):
+class RankedDefinition(MetricDefinition):
     """A figure of all images side by side, which no sums can give.
 
     Its statistics are rows, one for each image, and those of two sets of images are put one after the other: `confidence`;
@@ -23,7 +23,7 @@ class RankedFigure(Figure):
 
 def confidence_and_right(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     """The probability of the most probable class (n,), and whether it is the right one (n,)."""
-    rows = RankedFigure().statistics_of(logits, labels)
+    rows = RankedDefinition().statistics_of(logits, labels)
     return rows["confidence"], rows["right"] > 0
 
 
@@ -43,7 +43,7 @@ def in_order(statistics, keys):
 # -- detecting by a score ------------------------------------------------------------------------------------------------
 
 
-class _Detection(RankedFigure):
+class _Detection(RankedDefinition):
     """How well low confidence finds what is wrong; NaN where nothing is, or everything."""
 
     def result(self, statistics):
@@ -129,7 +129,7 @@ class ErrorAUROC(RankedMetric):
     Arguments as in `keras_metrics.RankedMetric`, which says what is kept.
     """
 
-    figure = _ErrorAUROC()
+    definition = _ErrorAUROC()
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -139,7 +139,7 @@ class ErrorAUPR(RankedMetric):
     Arguments as in `keras_metrics.RankedMetric`, which says what is kept.
     """
 
-    figure = _ErrorAUPR()
+    definition = _ErrorAUPR()
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -149,13 +149,13 @@ class ErrorFPR95(RankedMetric):
     Arguments as in `keras_metrics.RankedMetric`, which says what is kept.
     """
 
-    figure = _ErrorFPR95()
+    definition = _ErrorFPR95()
 
 
 # -- risk and coverage ---------------------------------------------------------------------------------------------------
 
 
-class _AreaUnderRiskCoverage(RankedFigure):
+class _AreaUnderRiskCoverage(RankedDefinition):
     def risks(self, statistics):
         """The share of errors among the 1, 2, … most confident images, and whether there are so many."""
         keys, right, counted = in_order(statistics, -statistics["confidence"])
@@ -171,8 +171,8 @@ class _AreaUnderRiskCoverage(RankedFigure):
 
 def risk_coverage(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     """Coverage 1/n, …, 1 and the share of errors among so many most confident images; equal confidences in any order."""
-    figure = _AreaUnderRiskCoverage()
-    risks, _ = figure.risks(figure.statistics_of(logits, labels))
+    definition = _AreaUnderRiskCoverage()
+    risks, _ = definition.risks(definition.statistics_of(logits, labels))
     return np.arange(1, len(risks) + 1) / len(risks), risks
 
 
@@ -185,4 +185,4 @@ def area_under_risk_coverage(logits, labels) -> float:
 class AreaUnderRiskCoverage(RankedMetric):
     """`area_under_risk_coverage` as a Keras metric. Arguments as in `keras_metrics.RankedMetric`."""
 
-    figure = _AreaUnderRiskCoverage()
+    definition = _AreaUnderRiskCoverage()

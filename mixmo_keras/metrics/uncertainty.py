@@ -9,7 +9,7 @@ from collections.abc import Callable
 from keras import KerasTensor, ops
 
 from mixmo_keras.common import arguments
-from mixmo_keras.metrics.figures import namespace
+from mixmo_keras.metrics.definitions import namespace
 
 
 def predictive_entropy(logits):

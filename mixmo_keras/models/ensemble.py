@@ -9,9 +9,10 @@ from keras import ops
 
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import calibration
+from mixmo_keras.metrics.pooling import average
 from mixmo_keras.models.checked_calls import CheckedCalls, CheckedPredict
 from mixmo_keras.networks import fusing
-from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage, average
+from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
 from mixmo_keras.serving import versions
 from mixmo_keras.training import checks, data_checks, distribution
 

@@ -13,7 +13,7 @@ from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
-from mixmo_keras.models.figure import figure
+from mixmo_keras.models.drawing import drawing
 from mixmo_keras.models.multiplexing import Multiplexing
 from mixmo_keras.networks import backbones, network, stochastic_depth
 from mixmo_keras.networks.backbones.split import split_for
@@ -373,7 +373,7 @@ class MixMo(Multiplexing):
 
     def figure(self) -> str:
         """Encoders, mixing block, core and heads as a drawing in text."""
-        return figure(self)
+        return drawing(self)
 
     def summary(self, line_length=None, positions=None, print_fn=None, **options):
         """Prints the three parts as a figure, then Keras' table of layers."""

@@ -1,21 +1,12 @@
 """From the members' logits to the ensemble's."""
 
 import keras
-from keras import ops
 
 from mixmo_keras.common import arguments
+from mixmo_keras.metrics.pooling import AVERAGING, average
 from mixmo_keras.networks.temperature import Temperature
 
-AVERAGING = ("logits", "probabilities")
 TEMPERATURE_APPLIES_TO = ("ensemble", "members")
-
-
-def average(logits, averaging: str):
-    """The ensemble's logits (B, K) of its members' (B, M, K): the mean of them, or the logarithm of mean probabilities."""
-    if averaging == "logits":
-        return ops.mean(logits, axis=1)
-    log_members = ops.cast(ops.log(float(logits.shape[1])), logits.dtype)
-    return ops.logsumexp(ops.log_softmax(logits, axis=-1), axis=1) - log_members
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from mixmo_keras.common import arguments
-from mixmo_keras.networks.member_average import AVERAGING
+from mixmo_keras.metrics.pooling import AVERAGING
 
 
 def image_of_each_seat(num_images, num_members: int):

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from mixmo_keras import metrics
-from mixmo_keras.metrics.ranking import RankedFigure
+from mixmo_keras.metrics.ranking import RankedDefinition
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 5, 300)
@@ -188,10 +188,10 @@ def test_degenerate_cases(case):
 @pytest.mark.parametrize("name", list(ALL))
 def test_statistics_of_parts_add_up_to_those_of_all(name):
     build, options, function = ALL[name]
-    figure = build(**options).figure
+    figure = build(**options).definition
     logits = LOGITS[:, 0] if name in OF_NETWORKS else LOGITS
     parts = [figure.statistics_of(logits[part], LABELS[part]) for part in np.split(np.arange(300), [7, 130])]
-    put_together = np.concatenate if isinstance(figure, RankedFigure) else sum
+    put_together = np.concatenate if isinstance(figure, RankedDefinition) else sum
     statistics = {key: put_together([part[key] for part in parts]) for key in parts[0]}
     assert float(figure.result(statistics)) == pytest.approx(function(logits, LABELS), rel=1e-12)
 
@@ -199,9 +199,9 @@ def test_statistics_of_parts_add_up_to_those_of_all(name):
 @pytest.mark.parametrize("name", list(ALL))
 def test_weights_count_images_more_than_once_or_not_at_all(name):
     build, options, function = ALL[name]
-    figure = build(**options).figure
+    figure = build(**options).definition
     logits = LOGITS[:, 0] if name in OF_NETWORKS else LOGITS
-    weights = np.arange(300) % (2.0 if isinstance(figure, RankedFigure) else 3.0)
+    weights = np.arange(300) % (2.0 if isinstance(figure, RankedDefinition) else 3.0)
     repeated = np.repeat(np.arange(300), weights.astype(int))
     value = figure.result(figure.update(logits, LABELS, weights))
     assert float(value) == pytest.approx(function(logits[repeated], LABELS[repeated]), rel=1e-12)

@@ -15,7 +15,7 @@ import pytest
 import repetition
 
 from mixmo_keras import corruptions
-from mixmo_keras.evaluation import charts
+from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import evaluating, splits
 
 

@@ -1,7 +1,6 @@
 """What a pilot measured: gains with their errors, a table, a picture."""
 
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.pilot.runs import VARIANTS
+from mixmo_keras.metrics import differences
 
 
 def gains(pilot: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -28,23 +28,19 @@ def gains(pilot: Mapping[str, Any]) -> list[dict[str, Any]]:
     widths = sorted({one["width"] for one in pilot["runs"]})
     for width, variant in itertools.product(widths, list(VARIANTS)[1:]):
         ours, single = (final(pilot, name, width) for name in (variant, "one member"))
-        gain = float(np.mean(ours) - np.mean(single))
-        of_images = sum(p * (1 - p) / num_validation for p in (np.mean(ours), np.mean(single)))
-        of_seeds = sum(np.var(values, ddof=1) / len(values) for values in (ours, single)) if len(ours) > 1 else 0.0
-        rows.append(
-            {
-                "width": width,
-                "variant": variant,
-                "gain": gain,
-                "error": math.sqrt(of_images + of_seeds),
-                "seeds": len(ours),
-            }
-        )
+        gain, error = differences.of_accuracies(ours, single, (num_validation, num_validation))
+        rows.append({"width": width, "variant": variant, "gain": gain, "error": error, "seeds": len(ours)})
     return rows
 
 
+def runs_of(pilot: Mapping[str, Any], variant: str, width: int) -> list[Mapping[str, Any]]:
+    """The runs of a variant at a width, one for each seed."""
+    return [run for run in pilot["runs"] if (run["variant"], run["width"]) == (variant, width)]
+
+
 def final(pilot: Mapping[str, Any], variant: str, width: int) -> list[float]:
-    return [one["accuracy"][-1] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
+    """The accuracies of a variant at a width after the last epoch, one for each seed."""
+    return [run["accuracy"][-1] for run in runs_of(pilot, variant, width)]
 
 
 def label_noise(pilot: Mapping[str, Any]) -> tuple[float, float, float] | None:
@@ -94,12 +90,10 @@ def plot(pilot: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(1.2 + 3.6 * len(widths), 3.6), layout="constrained")
     for axis, width in zip(figure.subplots(1, len(widths), squeeze=False, sharey=True)[0], widths, strict=True):
         for number, variant in enumerate(VARIANTS):
-            runs = [one for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
-            for index, one in enumerate(runs):
-                epochs = range(1, len(one["accuracy"]) + 1)
-                axis.plot(
-                    epochs, one["accuracy"], "o-", markersize=3, color=f"C{number}", label=None if index else variant
-                )
+            for index, run in enumerate(runs_of(pilot, variant, width)):
+                epochs = range(1, len(run["accuracy"]) + 1)
+                label = None if index else variant
+                axis.plot(epochs, run["accuracy"], "o-", markersize=3, color=f"C{number}", label=label)
         axis.set(title="" if pilot.get("trained") else f"width {width}", xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)

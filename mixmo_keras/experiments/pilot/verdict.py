@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mixmo_keras.common.significance import is_above_guessing, is_sure
-from mixmo_keras.experiments.pilot.figures import final, gains, label_noise
+from mixmo_keras.experiments.pilot.figures import final, gains, label_noise, runs_of
 from mixmo_keras.experiments.pilot.runs import VARIANTS
+from mixmo_keras.metrics import differences
+from mixmo_keras.metrics.differences import Difference
 
 OF_TRAINING = (
     "This holds for runs of this length. Two members learn more slowly and gain most in long training: in the MixMo "
@@ -39,18 +40,16 @@ def verdict(pilot: Mapping[str, Any]) -> str:
     best = max(rows, key=lambda row: row["gain"])
     images, epochs = pilot["images"], pilot["epochs"]
     scale = f"after {epochs} epochs of {images[0]:,} images, judged on {images[1]:,}"
-    points, error = 100 * best["gain"], 100 * best["error"]
+    gain = _gain(best)
     trained = pilot.get("trained", False)
     where = best["variant"] if trained else f"width {best['width']}, {best['variant']}"
     lines = []
-    if not is_sure(best["gain"], best["error"]):
-        lines.append(
-            f"It can't be said: {points:+.1f} ± {error:.1f} points at best ({where}), {scale}. More seeds would tell."
-        )
-    elif best["gain"] > 0:
-        lines.append(f"Two members pay here: {points:+.1f} ± {error:.1f} points at {where}, {scale}.")
+    if not gain.is_sure:
+        lines.append(f"It can't be said: {gain.in_points()} points at best ({where}), {scale}. More seeds would tell.")
+    elif gain.mean > 0:
+        lines.append(f"Two members pay here: {gain.in_points()} points at {where}, {scale}.")
     else:
-        lines.append(f"Two members do not pay here: at best {points:+.1f} ± {error:.1f} points ({where}), {scale}.")
+        lines.append(f"Two members do not pay here: at best {gain.in_points()} points ({where}), {scale}.")
     for variant in [] if trained else list(VARIANTS)[1:]:
         lines.append(_trend(variant, [row for row in rows if row["variant"] == variant]))
     if epochs > 1:
@@ -98,13 +97,17 @@ def advice(pilot: Mapping[str, Any]) -> Advice:
     taken = None if None in seconds else sum(seconds)
     if _nothing_learned(pilot) or _too_short_for_wrong_labels(pilot):
         return Advice("longer", LONGER * epochs, seeds, taken and LONGER * taken, best["variant"], best["width"])
-    if not is_sure(best["gain"], best["error"]):
+    if not _gain(best).is_sure:
         return Advice("seeds", epochs, 2 * seeds, taken and 2 * taken, best["variant"], best["width"])
     variant, width = best["variant"], best["width"]
     if best["gain"] < 0:
         variant = "one member"
         width = max((row["width"] for row in rows), key=lambda width: np.mean(final(pilot, "one member", width)))
     return Advice("train", _peak(pilot, variant, width), seeds, None, variant, width)
+
+
+def _gain(row: Mapping[str, Any]) -> Difference:
+    return Difference(row["gain"], row["error"])
 
 
 def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
@@ -121,7 +124,7 @@ def _nothing_learned(pilot: Mapping[str, Any]) -> str | None:
     chance, guess = 1 / num_classes, f"guessing one of {num_classes} classes"
     if "most_frequent" in pilot:
         chance, guess = pilot["most_frequent"], "always answering the most frequent class"
-    if is_above_guessing(accuracy, chance, pilot["images"][1]):
+    if differences.is_above_guessing(accuracy, chance, pilot["images"][1]):
         return None
     return (
         f"Nothing was learned yet, so that nothing can be said of members: the best runs ({named}) have "
@@ -138,7 +141,7 @@ def _too_short_for_wrong_labels(pilot: Mapping[str, Any]) -> bool:
     found, best = label_noise(pilot), max(gains(pilot), key=lambda row: row["gain"])
     if found is None or found[0] < MANY_WRONG or pilot.get("trained") or pilot["epochs"] >= MOST_EPOCHS:
         return False
-    behind = best["gain"] < 0 and is_sure(best["gain"], best["error"])
+    behind = best["gain"] < 0 and _gain(best).is_sure
     return behind and not any(_peak(pilot, "one member", width) for width in {one["width"] for one in pilot["runs"]})
 
 
@@ -164,16 +167,16 @@ def _wrong_labels(pilot: Mapping[str, Any]) -> list[str]:
 
 def _curve(pilot: Mapping[str, Any], variant: str, width: int) -> np.ndarray:
     """Validation accuracy by epoch, the mean over seeds."""
-    of_runs = [one["accuracy"] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, width)]
-    return np.mean(of_runs, axis=0)
+    return np.mean([run["accuracy"] for run in runs_of(pilot, variant, width)], axis=0)
 
 
 def _peak(pilot: Mapping[str, Any], variant: str, width: int) -> int | None:
     """The epoch, from 1, after which validation accuracy fell by more than two standard errors; `None` where it did not."""
     curve = _curve(pilot, variant, width)
     peak = int(np.argmax(curve))
-    error = math.sqrt(2 * curve[peak] * (1 - curve[peak]) / pilot["images"][1])
-    return peak + 1 if is_sure(curve[peak] - curve[-1], error) else None
+    images = pilot["images"][1]
+    fall = differences.of_accuracies([curve[peak]], [curve[-1]], (images, images))
+    return peak + 1 if fall.is_sure else None
 
 
 def _fallen(pilot: Mapping[str, Any]) -> list[str]:
@@ -217,14 +220,7 @@ def _trend(variant: str, rows: list[dict[str, Any]]) -> str:
 
 def _growth(pilot: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     """How the gain of a variant at a width went from the first half of the runs to their end."""
-    curves = {
-        variant: np.mean(
-            [one["accuracy"] for one in pilot["runs"] if (one["variant"], one["width"]) == (variant, best["width"])],
-            axis=0,
-        )
-        for variant in (best["variant"], "one member")
-    }
-    gain = curves[best["variant"]] - curves["one member"]
+    gain = _curve(pilot, best["variant"], best["width"]) - _curve(pilot, "one member", best["width"])
     middle, change, error = len(gain) // 2, gain[-1] - gain[len(gain) // 2 - 1], math.sqrt(2) * best["error"]
     values = f"from {100 * gain[middle - 1]:+.1f} to {100 * gain[-1]:+.1f} points"
     said = f"From epoch {middle} to epoch {len(gain)} that gain went {values}"

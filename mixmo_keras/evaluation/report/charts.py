@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from mixmo_keras import metrics
 from mixmo_keras.evaluation.evaluate import Evaluation
+from mixmo_keras.evaluation.summary import Run
 
 WHOLE_MATRIX = 20  # classes, of which the whole confusion matrix can be read
 BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
@@ -24,10 +25,17 @@ class Section(NamedTuple):
     wide: bool = False
 
 
-def sections(evaluation: Evaluation) -> list[Section]:
-    """The charts that an evaluation has figures for, in the order of a report."""
+def sections(evaluation: Evaluation, run: Run) -> list[Section]:
+    """The charts of a report, in order: those that the evaluation and the run have figures for."""
     several = evaluation.member_logits.shape[1] > 1
-    chosen = [
+    chosen = []
+    if len(run.log) > 1:
+        caption = (
+            "Loss and accuracy by epoch. Where members see mixed images in training, accuracy there is low; what counts is "
+            "that on validation data."
+        )
+        chosen.append(Section("Training", caption, lambda _: training_curves(run.log), wide=True))
+    chosen += [
         Section(
             "Reliability",
             "How often answers of a confidence are right, in 15 bins; on the dashed line confidence is accuracy, below it "

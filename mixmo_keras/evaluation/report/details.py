@@ -1,27 +1,33 @@
-"""What of an evaluation does not fit into a table: a line each, with its numbers."""
+"""One-line results that don't fit the report's table."""
 
 from mixmo_keras.evaluation import label_issues
+from mixmo_keras.evaluation.report.results_table import formatted
+
+TERMS = {  # what the terms in these lines mean
+    "NLL_c": "apart from calibration, which one number mends: for comparing networks",
+    "ratio of errors": "errors of one member alone over errors of both: the higher, the more different members are",
+    "disagreement": "share of images on which members answer differently",
+    "Q": "Yule's Q of two members' errors: 1 if they err on the same images, 0 if by chance",
+    "KL": "Kullback-Leibler divergence of two members' probabilities, in nats",
+    "mutual information": "how much members disagree about an image, in nats; high where the model should not be trusted",
+    "conformal": "sets of classes that hold the right one in a share of images that is asked for",
+}
 
 
-def text(value: float | None, form: str) -> str:
-    """A number for people; a dash for what can't be said."""
-    return "–" if value is None else form.format(value)
-
-
-def sentences(figures: dict) -> list[str]:
-    """What doesn't fit into a table, a line each; those that begin with a space belong to the line before."""
+def lines(figures: dict) -> list[str]:
+    """The results beside the table, a line each; a line that begins with spaces belongs to the line before."""
     return [
-        *_of_calibration(figures),
-        *_of_diversity(figures),
-        *_of_conformal_sets(figures),
-        *_of_multiplexing(figures),
-        *_of_detection(figures),
-        *_of_corruptions(figures),
-        *_of_labels(figures),
+        *_calibration(figures),
+        *_diversity(figures),
+        *_conformal_sets(figures),
+        *_multiplexing(figures),
+        *_detection(figures),
+        *_corruptions(figures),
+        *_labels(figures),
     ]
 
 
-def _of_calibration(figures: dict) -> list[str]:
+def _calibration(figures: dict) -> list[str]:
     lines, temperature = [], figures["temperature"]
     if figures.get("trained_on_validation"):
         lines.append("trained on the validation images too, so that nothing was fitted on them")
@@ -42,18 +48,18 @@ def _of_calibration(figures: dict) -> list[str]:
     return lines
 
 
-def _of_diversity(figures: dict) -> list[str]:
+def _diversity(figures: dict) -> list[str]:
     if len(figures["members"]) == 1:
         return []
     diversity = figures["diversity"]
     return [
-        f"diversity: ratio of errors {text(diversity['ratio_of_errors'], '{:.3f}')}, "
-        f"disagreement {text(diversity['disagreement'], '{:.2%}')}, Q {text(diversity['q_statistic'], '{:.3f}')}, "
-        f"KL {text(diversity['pairwise_kl'], '{:.3f}')}, mutual information {diversity['mutual_information']:.4f}"
+        f"diversity: ratio of errors {formatted(diversity['ratio_of_errors'], '{:.3f}')}, "
+        f"disagreement {formatted(diversity['disagreement'], '{:.2%}')}, Q {formatted(diversity['q_statistic'], '{:.3f}')}, "
+        f"KL {formatted(diversity['pairwise_kl'], '{:.3f}')}, mutual information {diversity['mutual_information']:.4f}"
     ]
 
 
-def _of_conformal_sets(figures: dict) -> list[str]:
+def _conformal_sets(figures: dict) -> list[str]:
     if "conformal" not in figures:
         return []
     conformal = figures["conformal"]
@@ -65,7 +71,7 @@ def _of_conformal_sets(figures: dict) -> list[str]:
     ]
 
 
-def _of_multiplexing(figures: dict) -> list[str]:
+def _multiplexing(figures: dict) -> list[str]:
     if "multiplexed" not in figures:
         return []
     multiplexed = figures["multiplexed"]
@@ -79,8 +85,8 @@ def _of_multiplexing(figures: dict) -> list[str]:
         "confidence:",
     ]
     for kind, values in multiplexed["partners"].items():
-        cells = [text(values[key], "{:.2%}") for key in ("accuracy", "changed", "ever_changed")]
-        cells.append(text(values["confidence_spread"], "{:.4f}"))
+        cells = [formatted(values[key], "{:.2%}") for key in ("accuracy", "changed", "ever_changed")]
+        cells.append(formatted(values["confidence_spread"], "{:.4f}"))
         lines.append(f"    {kind.replace('_', ' '):<20}{' / '.join(cells)}  ({values['images']} images)")
     return lines
 
@@ -95,18 +101,18 @@ def _of_their_temperature(temperature: dict) -> list[str]:
     return []
 
 
-def _of_detection(figures: dict) -> list[str]:
+def _detection(figures: dict) -> list[str]:
     if "out_of_distribution" not in figures:
         return []
     elsewhere = figures["out_of_distribution"]
     lines = [f"told from {elsewhere['images']:,} images of {elsewhere['dataset']}, AUROC / AUPR / FPR95:"]
     for measure, values in elsewhere["measures"].items():
-        cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "fpr95"))
+        cells = " / ".join(formatted(values[key], "{:.4f}") for key in ("auroc", "aupr", "fpr95"))
         lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
     return lines
 
 
-def _of_corruptions(figures: dict) -> list[str]:
+def _corruptions(figures: dict) -> list[str]:
     if "corruptions" not in figures:
         return []
     corrupted = figures["corruptions"]
@@ -117,7 +123,7 @@ def _of_corruptions(figures: dict) -> list[str]:
     ]
 
 
-def _of_labels(figures: dict) -> list[str]:
+def _labels(figures: dict) -> list[str]:
     if "label_issues" not in figures:
         return []
     issues = figures["label_issues"]
@@ -128,6 +134,6 @@ def _of_labels(figures: dict) -> list[str]:
         )
         for measure in label_issues.MEASURES:
             values = issues[measure]
-            cells = " / ".join(text(values[key], "{:.4f}") for key in ("auroc", "aupr", "found"))
+            cells = " / ".join(formatted(values[key], "{:.4f}") for key in ("auroc", "aupr", "found"))
             lines.append(f"    {measure.replace('_', ' '):<20}{cells}")
     return lines

@@ -1,14 +1,14 @@
 """What a figure is: statistics of images that can be added up, and the number that follows from them.
 
-A `Figure` is defined once, by two methods:
+A `MetricDefinition` is defined once, by two methods:
 
     update(logits, labels, weights) -> statistics      of some images
     result(statistics) -> number                       of the statistics of all of them
 
 The statistics of two sets of images add up to those of both together, so that one definition serves twice: the function of
 whole arrays is `result(update(everything))` in NumPy's float64, and the Keras metric (`keras_metrics`) adds statistics batch
-by batch and over replicas, in float32 on the device. Ranked figures (`ranking.RankedFigure`) need all images side by side:
-their statistics are rows that are put one after the other.
+by batch and over replicas, in float32 on the device. Ranked metrics (`ranking.RankedDefinition`) need all images side
+by side: their statistics are rows that are put one after the other.
 
 Definitions are written in the names that NumPy and `keras.ops` share; `namespace` says which of both an array needs.
 """
@@ -51,7 +51,7 @@ MOST_BINS = 1000  # of a calibration error
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class MetricDefinition:
     """A figure of images, from their logits and labels.
 
     Options of a figure are fields of its dataclass; they are counts of at least 1, and `num_bins` is at most 1,000: each
@@ -101,7 +101,7 @@ class Figure:
             return float(self.result(statistics))
 
 
-class MeanOverImages(Figure):
+class MeanOverImages(MetricDefinition):
     """A figure that is the mean over images of a value of each: `values` is all that it defines."""
 
     def values(self, logits, labels):

@@ -1,7 +1,7 @@
 """A model as a drawing in text."""
 
 
-def figure(model) -> str:
+def drawing(model) -> str:
     """Encoders, mixing block, core and heads of a `MixMo`."""
     height, width, channels = model.encoders.encoders[0].output_shape[1:]
     mixing = model.batching.mixing

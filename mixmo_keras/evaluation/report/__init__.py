@@ -1,0 +1,67 @@
+"""An `Evaluation` for people: one HTML file that needs no network, a CSV, a JSON, and a table for the terminal.
+
+The page begins with the main results in sentences and with advice, and explains its figures where they stand.
+"""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from mixmo_keras.common import arguments, files
+from mixmo_keras.evaluation import label_issues
+from mixmo_keras.evaluation.evaluate import Evaluation
+from mixmo_keras.evaluation.report import details, sentences
+from mixmo_keras.evaluation.report.pages import comparison_page, page
+from mixmo_keras.evaluation.report.results_table import COLUMNS, columns, formatted, rows
+from mixmo_keras.evaluation.summary import Run
+
+__all__ = ["COLUMNS", "Run", "comparison_page", "formatted", "page", "table", "write"]
+
+IN_TERMINAL = ("accuracy", "top5", "nll", "brier", "ece", "adaptive_ece", "errors_auroc", "aurc")
+
+
+def table(figures: dict, run: Run | None = None) -> str:
+    """The figures as the terminal shows them, with the main results and advice in sentences."""
+    shown = {name: column for name, column in columns(figures).items() if name in IN_TERMINAL}
+    lines = [f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"]
+    lines.append(f"{'':<28}" + "".join(f"{column.title:>14}" for column in shown.values()))
+    for network, values in rows(figures):
+        cells = [f"{formatted(values[name], column.form):>14}" for name, column in shown.items()]
+        lines.append(f"{network:<28}" + "".join(cells))
+    advice = [f"→ {sentence}" for sentence in sentences.advice(figures, run)]
+    return "\n".join([*lines, *details.lines(figures), "", *sentences.headline(figures, run), *advice])
+
+
+def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:
+    """Writes `metrics.json`, `metrics.csv` and `report.html` into a folder, each whole or not at all.
+
+    And `label_issues.csv`, where labels were ranked.
+
+    Args:
+        evaluation: What `evaluate` gave.
+        folder: The folder.
+        run: The training run, for the page. Defaults to an unknown one.
+
+    Returns:
+        The path of the HTML file.
+    """
+    arguments.instance("evaluation", evaluation, Evaluation, "what `evaluate` gives")
+    folder = Path(arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder"))
+    arguments.instance("run", run, (Run, type(None)), "a Run or None")
+    figures = evaluation.figures
+    shown = columns(figures)
+    files.write_json(folder / "metrics.json", figures)
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(["network", *shown])
+    writer.writerows([[network, *[values[name] for name in shown]] for network, values in rows(figures)])
+    files.write_text(folder / "metrics.csv", lines.getvalue())
+    if evaluation.label_issues is not None:
+        label_issues.write_csv(
+            evaluation.label_issues,
+            folder / "label_issues.csv",
+            evaluation.class_names,
+            right_labels=evaluation.right_labels,
+        )
+    return files.write_text(folder / "report.html", page(evaluation, run))

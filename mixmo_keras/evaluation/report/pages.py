@@ -1,0 +1,114 @@
+"""The pages of a report: HTML files that open without a network, with charts and images inside."""
+
+import base64
+import datetime
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mixmo_keras.common import arguments
+from mixmo_keras.evaluation.evaluate import Evaluation
+from mixmo_keras.evaluation.report import charts, details, sentences
+from mixmo_keras.evaluation.report.results_table import columns, formatted, rows
+from mixmo_keras.evaluation.summary import Run
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters["formatted"] = formatted
+
+
+def page(evaluation: Evaluation, run: Run | None = None) -> str:
+    """The report as HTML with everything inside."""
+    arguments.instance("evaluation", evaluation, Evaluation, "what `evaluate` gives")
+    figures, run = evaluation.figures, run or Run()
+    table = rows(figures)
+    if run.before is not None:
+        table.append((f"before: {run.before['name']}", run.before["ensemble"]))
+    if run.single is not None:
+        table.append((f"single network: {run.single['name']}", run.single["ensemble"]))
+    lines = details.lines(figures)
+    return TEMPLATES.get_template("report.html").render(
+        title=figures["name"],
+        figures=figures,
+        headline=sentences.headline(figures, run),
+        advice=sentences.advice(figures, run),
+        columns=columns(figures),
+        rows=table,
+        lines=lines,
+        terms={term: meaning for term, meaning in details.TERMS.items() if f"{term} " in " ".join(lines)},
+        sections=[_drawn(section, evaluation) for section in charts.sections(evaluation, run)],
+        run=" ".join(_about(run)),
+        settings={name: value for name, value in run.settings.items() if value is not None and value is not False},
+    )
+
+
+def comparison_page(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    verdicts: Sequence[str],
+    figure: Figure,
+    meanings: Mapping[str, str],
+) -> str:
+    """Several evaluations as HTML with everything inside.
+
+    Args:
+        columns: Titles of the table's columns.
+        rows: The cells of each row.
+        verdicts: Which model is the best, in sentences.
+        figure: The chart.
+        meanings: What columns mean, by title.
+    """
+    return TEMPLATES.get_template("comparison.html").render(
+        title="Comparison",
+        columns=columns,
+        rows=rows,
+        verdicts=verdicts,
+        chart=_svg(figure, "Accuracy"),
+        meanings=meanings,
+    )
+
+
+def _about(run: Run) -> list[str]:
+    """Sentences about a run: the date of its evaluation, its data, its duration."""
+    about = [f"Evaluated on {datetime.datetime.now():%d %B %Y at %H:%M}."]
+    if run.data:
+        about.append(run.data)
+    if run.seconds is not None:
+        minutes = run.seconds / 60
+        hours = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+        about.append(f"Trained for {f'{run.seconds:.0f} s' if minutes < 2 else hours}.")
+    return about
+
+
+def _drawn(section: charts.Section, evaluation: Evaluation) -> dict[str, Any]:
+    """A section with its chart as HTML: pixels where it takes the page's width, lines otherwise."""
+    figure = section.draw(evaluation)
+    chart = _png(figure, section.title) if section.wide else _svg(figure, section.title)
+    return {"title": section.title, "caption": section.caption, "wide": section.wide, "chart": chart}
+
+
+def _png(figure: Figure, title: str) -> Markup:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    pixels = base64.b64encode(file.getvalue()).decode()
+    return Markup(f'<img alt="{html.escape(title)}" src="data:image/png;base64,{pixels}">')
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    file = io.StringIO()
+    # ids that don't change from run to run, nor clash between the figures of a page
+    with matplotlib.rc_context({"svg.hashsalt": title, "svg.id": title.replace(" ", "-")}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return Markup(file.getvalue()[file.getvalue().index("<svg") :])

@@ -1,0 +1,85 @@
+"""The table of a report: its columns, with their meaning, and its rows."""
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """A column of a report's table.
+
+    Attributes:
+        title: Its title.
+        form: The number format.
+        more_is_better: Whether higher numbers are better.
+        meaning: What the numbers are.
+    """
+
+    title: str
+    form: str
+    more_is_better: bool
+    meaning: str
+
+
+COLUMNS = {  # by the name in `metrics.network_figures`
+    "accuracy": Column("accuracy", "{:.2%}", True, "share of images that are answered rightly"),
+    "top5": Column("top-5", "{:.2%}", True, "share of images whose class is among the five most probable ones"),
+    "nll": Column(
+        "NLL",
+        "{:.4f}",
+        False,
+        "negative log-likelihood, −log of the right class's probability in nats, mean: punishes sure errors",
+    ),
+    "brier": Column("Brier", "{:.4f}", False, "squared distance of the probabilities from the right answer, 0 to 2"),
+    "ece": Column(
+        "ECE",
+        "{:.4f}",
+        False,
+        "expected calibration error: by how much confidence and accuracy differ, in 15 bins of confidence",
+    ),
+    "adaptive_ece": Column("adaptive ECE", "{:.4f}", False, "the same in 15 bins of equally many images"),
+    "classwise_ece": Column("class-wise ECE", "{:.4f}", False, "the same for the probability of each class"),
+    "errors_auroc": Column(
+        "error AUROC", "{:.4f}", True, "how well low confidence finds errors: 0.5 is chance, 1 perfect"
+    ),
+    "errors_aupr": Column(
+        "error AUPR", "{:.4f}", True, "the same as average precision, which is the share of errors by chance"
+    ),
+    "errors_fpr95": Column(
+        "error FPR95", "{:.4f}", False, "share of errors that are accepted where 95 % of the right answers are"
+    ),
+    "aurc": Column(
+        "AURC", "{:.4f}", False, "share of errors among the most confident images, mean over how many are answered"
+    ),
+}
+
+
+def columns(figures: dict) -> dict[str, Column]:
+    """The columns that an evaluation needs: with five classes or fewer, the right one is always among the top five."""
+    few = len(figures["classes"]) <= 5
+    return {name: column for name, column in COLUMNS.items() if not (few and name == "top5")}
+
+
+def rows(figures: dict) -> list[tuple[str, dict]]:
+    """The names and figures of an evaluation's networks: members, their mean, the ensemble without and with temperature."""
+    members, temperature = figures["members"], figures["temperature"]["value"]
+    named = []
+    if len(members) > 1:
+        named += [(f"member {number}", member) for number, member in enumerate(members)]
+        named += [("members' mean", figures["members_mean"])]
+    together = "ensemble" if len(members) > 1 else "network"
+    if temperature != 1:
+        named += [(together, figures["uncalibrated"])]
+        together = f"{together}, T = {temperature:.3f}"
+    named += [(together, figures["ensemble"])]
+    if "multiplexed" in figures:
+        multiplexed = figures["multiplexed"]
+        name, temperature = f"{multiplexed['images_a_pass']} images a pass", multiplexed["temperature"]["value"]
+        if temperature != 1:
+            named += [(name, multiplexed["uncalibrated"])]
+            name = f"{name}, T = {temperature:.3f}"
+        named += [(name, multiplexed["network"])]
+    return named
+
+
+def formatted(value: float | None, form: str) -> str:
+    """A number in a number format; a dash in place of `None`."""
+    return "–" if value is None else form.format(value)

@@ -164,7 +164,7 @@ def chart() -> "Figure":
     """What members gain on one network (filled) and on their best rival (hollow), in points; bars are standard errors."""
     from matplotlib.figure import Figure
 
-    from mixmo_keras.evaluation import charts
+    from mixmo_keras.evaluation.report import charts
 
     figure = Figure(figsize=(8.4, 0.46 * len(CASES) + 1.2), layout="constrained")
     axes = figure.subplots()

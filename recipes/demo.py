@@ -22,7 +22,10 @@ import numpy as np
 
 import mixmo_keras
 from mixmo_keras import experiments
-from mixmo_keras.experiments import Recipe
+from mixmo_keras.evaluation import speed
+from mixmo_keras.evaluation.report import charts
+from mixmo_keras.experiments import Recipe, splits
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 
 METHODS: dict[str, dict[str, Any]] = {  # what each changes of the recipe
     "single": dict(method="single"),
@@ -57,8 +60,6 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = tuple(METHODS)) -> dict
         trained = experiments.run(recipe)
         shown[name] = Shown(recipe, trained, *evaluate(recipe))
     last = shown[methods[-1]]
-    from mixmo_keras.evaluation.report import charts
-
     suspicious = charts.suspicious_labels(last.evaluated, columns=10)
     picture = mixmo_keras.plots.save(suspicious, f"{base.output_dir}/suspicious_labels.png")
 
@@ -86,10 +87,7 @@ def client_answer(saved_model: str, image: np.ndarray, label: int) -> str:
 
 def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixmo_keras.MixMo"]:
     """What is said of a finished run: on right labels, calibrated by wrong ones, and which labels are wrong. Its network."""
-    import keras
-
-    from mixmo_keras.experiments import splits
-    from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
+    import keras  # after mixmo_keras, which keeps TensorFlow's notes from being printed
 
     test, validation, labelled = (
         mixmo_keras.datasets.batches(splits.load(recipe, split), EVALUATED_AT_ONCE)
@@ -113,8 +111,6 @@ def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixm
 
 def times_as_fast(shown: dict[str, Shown]) -> dict[str, float]:
     """Images per second, in units of the first method's, of each network and of those that take several images a pass."""
-    from mixmo_keras.evaluation import speed
-
     networks = {name: one.model.fused() for name, one in shown.items()}
     for name, one in shown.items():
         if one.model.why_not_multiplexed() is None:

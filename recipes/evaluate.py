@@ -18,8 +18,9 @@ them side by side, with mean ± standard deviation over runs that differ in thei
 import argparse
 from pathlib import Path
 
-from mixmo_keras.experiments import known
-from mixmo_keras.experiments.command_line import errors_in_one_line, quiet_imports
+from mixmo_keras.experiments.command_line import errors_in_one_line
+from mixmo_keras.experiments.comparison import compare_evaluations
+from mixmo_keras.experiments.evaluating import CORRUPTED, evaluate_runs
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -40,7 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--export", type=Path, metavar="PATH", help="export it with its figures: mixmo_keras.export")
     parser.add_argument("--coverage", type=float, help="of conformal sets (default: 0.9)")
     parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere")
-    parser.add_argument("--corruptions", choices=known.names("corrupted"), help="made here, or CIFAR-10-C through TFDS")
+    parser.add_argument("--corruptions", choices=CORRUPTED, help="made here, or CIFAR-10-C through TFDS")
     parser.add_argument("--corruption-images", type=int, help="of the test split (default: 2000)")
     parser.add_argument(
         "--label-noise",
@@ -65,13 +66,7 @@ def main(arguments: list[str] | None = None) -> dict | str:
     options = vars(parse(arguments))
     with errors_in_one_line():
         if not options.pop("compare", False):
-            with quiet_imports():
-                from mixmo_keras.experiments.evaluating import evaluate_runs
-
             return evaluate_runs(**options)
-        with quiet_imports():
-            from mixmo_keras.experiments.comparison import compare_evaluations
-
         text = compare_evaluations(options["paths"], options.get("output_dir", Path("runs/comparison")))
     print(text)
     return text

@@ -17,8 +17,12 @@ Cost: 30 epochs of 2 × your images through WRN-16-4.
 import shlex
 
 from mixmo_keras.common import files, trained
-from mixmo_keras.experiments import Recipe
-from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with, quiet_imports
+from mixmo_keras.experiments import Recipe, run
+from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with
+from mixmo_keras.experiments.comparison import which_to_use
+from mixmo_keras.experiments.evaluating import evaluate_runs
+from mixmo_keras.experiments.running import load
+from mixmo_keras.serving import versions
 
 RECIPE = Recipe(
     method="cut_mixmo",
@@ -29,7 +33,7 @@ RECIPE = Recipe(
 )
 
 
-def run(arguments: list[str] | None = None) -> dict:
+def main(arguments: list[str] | None = None) -> dict:
     """Trains, evaluates, with a temperature where images were held out for it, and exports that; returns the figures."""
     recipe, given = parse_with(
         RECIPE,
@@ -53,14 +57,9 @@ def run(arguments: list[str] | None = None) -> dict:
 
 def train(recipe: Recipe, exported: bool = True) -> dict:
     """Load → build → fit → evaluate → save, then the report, then the export with its temperature."""
-    with quiet_imports():
-        from mixmo_keras.experiments import running
-        from mixmo_keras.experiments.evaluating import evaluate_runs
-        from mixmo_keras.serving import versions
-
     if exported:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
-    figures = running.run(recipe, saved_model=False)
+    figures = run(recipe, saved_model=False)
     evaluate_runs(
         [recipe.folder],
         data_dir=recipe.data_dir,
@@ -76,9 +75,6 @@ def train(recipe: Recipe, exported: bool = True) -> dict:
 
 def compare_with_single(recipe: Recipe) -> str:
     """Prints which of the two networks to use, which had as many rows and steps."""
-    from mixmo_keras.experiments.comparison import which_to_use
-    from mixmo_keras.experiments.running import load
-
     single = recipe.with_method("single")
     test = load(recipe.resolved()).test
     said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
@@ -105,4 +101,4 @@ def other_ways(recipe: Recipe) -> str:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -13,7 +13,6 @@ hyper-parameters, and KerasTuner's own files. With the environment variables of 
 """
 
 import argparse
-import importlib
 import os
 import shlex
 from pathlib import Path
@@ -22,9 +21,12 @@ from typing import Any
 import mixmo_keras
 from mixmo_keras.common import arguments as check
 from mixmo_keras.common import files
-from mixmo_keras.experiments import known
-from mixmo_keras.experiments.command_line import quiet_imports
+from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
+from mixmo_keras.experiments import splits
+from mixmo_keras.experiments.options import default_of
 from mixmo_keras.experiments.recipe import Recipe, dataset_label
+from mixmo_keras.experiments.results import refuse_other_settings
+from mixmo_keras.experiments.search import OBJECTIVES, TUNERS, MixMoHyperModel, Space
 
 RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name
 LISTS = {  # option: its type, what it is, and its name in `search.Space`
@@ -39,11 +41,14 @@ LISTS = {  # option: its type, what it is, and its name in `search.Space`
     "l2": (float, "the least and the greatest (default: not searched)", "l2"),
 }
 # what is not given; the parser's own defaults tell it apart from what is
-DEFAULTS: dict[str, Any] = {name: known.KNOWN["space"][field] for name, (_, _, field) in LISTS.items()}
-DEFAULTS |= {"batch_repetitions": [known.default("search_batch_repetitions")]}
-DEFAULTS |= {"tuner": "random", "objective": known.default("search_objective")}
-DEFAULTS |= {"noise_kind": known.default("noise_kind")}
-DEFAULTS |= {"seed": known.default("search_seed"), "seeds": known.default("pilot_seeds")}
+DEFAULTS: dict[str, Any] = {name: list(getattr(Space, field)) for name, (_, _, field) in LISTS.items()}
+DEFAULTS |= {"batch_repetitions": [default_of(MixMoHyperModel, "batch_repetitions")]}
+DEFAULTS |= {"tuner": "random", "objective": default_of(mixmo_keras.search.tuner, "objective")}
+DEFAULTS |= {"noise_kind": LabelNoise.kind}
+DEFAULTS |= {
+    "seed": default_of(mixmo_keras.search.tuner, "seed"),
+    "seeds": list(default_of(mixmo_keras.pilot.run, "seeds")),
+}
 OF_BOTH = ("widths", "batch_repetitions")
 SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
 SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
@@ -54,18 +59,18 @@ NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained", "labe
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line, with defaults for what is not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="cifar10", help=", ".join(known.names("datasets")) + ", or DIR@SIZE")
+    parser.add_argument("--dataset", default="cifar10", help=", ".join(mixmo_keras.datasets.DATASETS) + ", or DIR@SIZE")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
-    parser.add_argument("--tuner", choices=known.names("tuners"))
+    parser.add_argument("--tuner", choices=TUNERS)
     parser.add_argument("--max-trials", type=int, help="default: 20; not with hyperband")
-    parser.add_argument("--objective", choices=known.names("objectives"), help="on validation data")
+    parser.add_argument("--objective", choices=OBJECTIVES, help="on validation data")
     parser.add_argument("--epochs", type=int, default=10, help="of a trial; with hyperband the most")
     parser.add_argument("--rows", type=int, default=64, help="rows of a step, whatever M and b")
     parser.add_argument("--images", type=int, help="train on so many images only")
     parser.add_argument(
         "--label-noise", type=float, default=0.0, help="rate at which labels are made wrong, as in recipes"
     )
-    parser.add_argument("--noise-kind", choices=known.names("noise_kinds"), help="of those wrong labels")
+    parser.add_argument("--noise-kind", choices=KINDS, help="of those wrong labels")
     network = "network without its width: wrn10, wrn28, preact_resnet18; or one that was trained already: "
     network += "a classifier's .keras file, keras:MobileNetV3Small, hub:PRESET"
     parser.add_argument("--backbone", default="wrn10", help=network)
@@ -103,10 +108,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> list[dict] | dict:
     """Searches, or pilots, and returns the results."""
     options = parse(arguments)
-    with quiet_imports():
-        from mixmo_keras.experiments import splits
-
-        importlib.import_module("mixmo_keras.experiments.search")
     try:
         info = mixmo_keras.datasets.info(options.dataset, options.data_dir)
         check.integer("epochs", options.epochs, least=1)
@@ -180,7 +181,7 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
         seed=options.seed,
         fresh=options.fresh and not worker,
     )
-    import keras
+    import keras  # after mixmo_keras, which keeps TensorFlow's notes from being printed
 
     epochs = {} if hyperband else {"epochs": options.epochs}
     tuner.search(train, validation, callbacks=[keras.callbacks.TensorBoard(str(folder / "tensorboard"))], **epochs)
@@ -194,8 +195,6 @@ def write_settings(options, folder: Path) -> None:
         settings["backbone_sha256"] = files.digest(options.backbone)
     path = folder / "settings.json"
     if path.exists() and not options.fresh:
-        from mixmo_keras.experiments.results import refuse_other_settings
-
         before = files.read_json_object(path, "start over with --fresh, or pass another --output-dir")
         refuse_other_settings(folder, "search", before, settings)
     files.write_json(path, settings)

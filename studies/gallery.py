@@ -8,12 +8,10 @@ Writes mixing_gallery.png, augmentation_gallery.png and loss_weights.png into ru
 """
 
 import argparse
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 import mixmo_keras
-from mixmo_keras.experiments.command_line import quiet_imports
 
 AUGMENTATIONS: dict[str, Callable] = {
     "crop and flip": lambda: mixmo_keras.augmentation.PadCropFlip(),
@@ -33,8 +31,6 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     parser.add_argument("--seed", type=int, default=11, help="seed of the draws (default: %(default)s)")
     parser.add_argument("--output-dir", default="runs/gallery", help="folder of the pictures (default: %(default)s)")
     options = parser.parse_args(arguments)
-    with quiet_imports():
-        importlib.import_module("mixmo_keras.datasets")
     try:
         dataset = mixmo_keras.datasets.load(options.dataset, "validation", options.data_dir)
         images = [next(dataset.skip(number).as_numpy_iterator())[0] for number in options.images]

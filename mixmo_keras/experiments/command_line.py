@@ -1,25 +1,17 @@
-"""The command line of a recipe: the fields of `Recipe` as options, and the options as a `Recipe`.
-
-Keras and TensorFlow are imported after the command line is understood.
-"""
+"""The command line of a recipe: the fields of `Recipe` as options, and the options as a `Recipe`."""
 
 import argparse
 import contextlib
 import dataclasses
-import os
-import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mixmo_keras.experiments import known
+import tensorflow as tf
+
 from mixmo_keras.experiments.options import GROUPS, MOST_USED, Default, kinds
 from mixmo_keras.experiments.recipe import Recipe
-
-# as Abseil writes notes, warnings and errors on devices that are not there
-NOTE = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
-
+from mixmo_keras.experiments.running import run
+from mixmo_keras.models import methods
 
 BEST = "begin with the settings of the best run that we can think of, and its cost, as said above"
 
@@ -35,43 +27,6 @@ def main(defaults: Recipe, description: str, arguments: list[str] | None = None,
         recipe, _ = parse_with(best, description, arguments, flags=flags)
     with errors_in_one_line():
         return run(recipe)
-
-
-def run(recipe: Recipe) -> dict:
-    """`running.run`, which is imported here."""
-    with quiet_imports():
-        from mixmo_keras.experiments import running
-
-    return running.run(recipe)
-
-
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Leaves out what TensorFlow's libraries say of the machine while they are loaded; the rest of stderr comes afterwards.
-
-    They write past Python, before any level of theirs is read.
-    """
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    sys.stderr.flush()
-    try:
-        stderr = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            said.seek(0)
-            for line in said.read().decode(errors="replace").splitlines():
-                if not NOTE.match(line):
-                    print(line, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -90,8 +45,6 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def _lost_worker(error: Exception) -> str | None:
-    import tensorflow as tf
-
     if not isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
         return None
     return (
@@ -176,10 +129,9 @@ def _help(field: dataclasses.Field, defaults: Recipe) -> str:
 
 def _of_methods(name: str) -> str:
     """The methods' own values of an option, in one word where all have the same."""
-    methods = known.names("methods")
-    options = {method: known.method_defaults(method) for method in methods}
+    options = {method: methods.defaults(method) for method in methods.METHODS}
     values = {method: _shown(of_method[name]) for method, of_method in options.items() if name in of_method}
-    if len(values) == len(methods) and len(set(values.values())) == 1:
+    if len(values) == len(options) and len(set(values.values())) == 1:
         return next(iter(values.values()))
     return f"{Default.METHOD}: {', '.join(f'{method} {value}' for method, value in values.items())}"
 

@@ -1,24 +1,39 @@
 """The options of a run in four groups: what each is, its default, its help and its check.
 
-To add an option, add a line to a group. Nothing here imports Keras: names and defaults of the library are `known`.
+To add an option, add a line to a group.
 """
 
 import dataclasses
 import enum
 import functools
+import inspect
 import os
 import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
+from mixmo_keras import datasets
 from mixmo_keras.common import trained
 from mixmo_keras.common.arguments import boolean, choice, instance, integer, number
-from mixmo_keras.experiments.known import KNOWN, default, names
+from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
+from mixmo_keras.datasets.resizing import INTERPOLATIONS
+from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
+from mixmo_keras.metrics.pooling import AVERAGING
+from mixmo_keras.mixing import msda, policies
+from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
+from mixmo_keras.mixing.masks import BINARY_MASKS
+from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models.from_classifier import from_classifier
+from mixmo_keras.models.methods import METHODS
+from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.training import distribution
+from mixmo_keras.training.losses import CrossEntropy
+from mixmo_keras.training.schedules import PUBLISHED
+from mixmo_keras.training.sharpness import SAM
 
 TRAIN_SPLITS = ("train", "train+validation")
 CROPS = ("pad", "resize", "whole")
-AREA = default("area")
 # what --help shows first: the options that most runs are about
 MOST_USED = (
     "dataset",
@@ -54,6 +69,11 @@ def option(default: Any, text: str, check: Callable[..., Any] | None = None, **b
     return dataclasses.field(default=default, metadata={"help": text, "check": check})
 
 
+def default_of(function: Callable, name: str) -> Any:
+    """The default of an argument in its function's signature."""
+    return inspect.signature(function).parameters[name].default
+
+
 def _path(name: str, value: Any) -> str:
     return os.fspath(instance(name, value, (str, os.PathLike), "a path"))
 
@@ -66,7 +86,7 @@ def _text(name: str, value: Any) -> str:
 class Data:
     """What a run learns from, and how each image is augmented."""
 
-    dataset: str = option("cifar100", "dataset: " + ", ".join(names("datasets")) + ", or DIR@SIZE", _text)
+    dataset: str = option("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
     train_split: str = option(
         "train",
         "images to train on: train; or train+validation, as the papers do, with none held out to choose or calibrate by",
@@ -81,7 +101,7 @@ class Data:
         known=CROPS,
     )
     padding: int = option(
-        default("padding"),
+        default_of(PadCropFlip, "padding"),
         "augmentation: pixels of zero padding before the random crop",
         integer,
         least=0,
@@ -96,30 +116,30 @@ class Data:
     interpolation: str | None = option(
         None,
         "augmentation: how a random part of a file is resized: "
-        + ", ".join(names("interpolations"))
-        + f" (default with --crop whole: {names('interpolations')[0]})",
+        + ", ".join(INTERPOLATIONS)
+        + f" (default with --crop whole: {INTERPOLATIONS[0]})",
         choice,
-        known=names("interpolations"),
+        known=INTERPOLATIONS,
     )
-    flip: bool = option(default("flip"), "augmentation: random left-right flips", boolean)
+    flip: bool = option(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
     shared_augmentation: bool | Default = option(
         Default.METHOD, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
     )
     policy: str | None = option(
         None,
         "augmentation after crop and flip, of each copy on the device, from the run's seed: "
-        + ", ".join(names("policies")),
+        + ", ".join(policies.BY_NAME),
         choice,
-        known=names("policies"),
+        known=policies.BY_NAME,
     )
     erasing: float | None = option(
         None, "augmentation: probability, such as 0.25, that a random part is filled with grey", number, above=0, most=1
     )
     pixel_augmentation: str | None = option(
         None,
-        "on the CPU, of each copy: " + ", ".join(names("pixel_augmentations")),
+        "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS),
         choice,
-        known=names("pixel_augmentations"),
+        known=PIXEL_AUGMENTATIONS,
     )
     train_images: int | None = option(
         None, "learn from so many images alone, chosen at random, and validate on as large a part", integer, least=1
@@ -128,10 +148,10 @@ class Data:
         0.0, "rate of wrong labels among those that are learned and validated by", number, least=0, most=1
     )
     noise_kind: str = option(
-        default("noise_kind"),
+        LabelNoise.kind,
         "wrong labels: symmetric (drawn among all classes) or asymmetric (the class that it is confused with)",
         choice,
-        known=names("noise_kinds"),
+        known=KINDS,
     )
     clean_validation: bool = option(False, "validate by right labels, which who has wrong ones lacks", boolean)
     data_seed: int = option(0, "seed of the choice of images and of wrong labels", integer, least=0)
@@ -141,9 +161,9 @@ class Data:
 class Model:
     """What is trained. Ranges of the options that are the method's are checked by the method."""
 
-    method: str = option("cut_mixmo", "method: " + ", ".join(names("methods")), choice, known=names("methods"))
+    method: str = option("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
     backbone: str = option(
-        default("backbone"),
+        default_of(MixMo, "backbone"),
         "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network, "
         "keras:MobileNetV3Small of keras.applications or hub:PRESET of keras_hub",
         _text,
@@ -154,7 +174,7 @@ class Model:
     encoder_noise: float | None = option(
         None,
         "with a trained backbone: by how much members' encoders differ to begin with (default: "
-        f"{default('encoder_noise'):g})",
+        f"{default_of(from_classifier, 'encoder_noise'):g})",
         number,
         least=0,
     )
@@ -165,9 +185,7 @@ class Model:
     alpha: float | Default | None = option(
         Default.METHOD, "α, concentration of the mixing ratios; none for equal ratios", number
     )
-    mask: str | Default = option(
-        Default.METHOD, "binary mask: " + ", ".join(names("binary_masks")), choice, known=names("binary_masks")
-    )
+    mask: str | Default = option(Default.METHOD, "binary mask: " + ", ".join(BINARY_MASKS), choice, known=BINARY_MASKS)
     probability: float | Default = option(Default.METHOD, "p, probability of the binary mask", number)
     unmixing: bool | Default = option(
         Default.METHOD, "move the masks towards showing all members, for small networks", boolean
@@ -182,7 +200,7 @@ class Model:
         Default.METHOD, "share of training in which ρ falls from 1 to its value: members begin as one network", number
     )
     averaging: str | Default = option(
-        Default.METHOD, "what the ensemble averages: " + ", ".join(names("averaging")), choice, known=names("averaging")
+        Default.METHOD, "what the ensemble averages: " + ", ".join(AVERAGING), choice, known=AVERAGING
     )
     drop_path: float | Default = option(Default.METHOD, "rate of stochastic depth in every block", number)
     efficient_drop_path: bool | Default = option(
@@ -194,13 +212,13 @@ class Model:
     teaching: str | Default = option(Default.METHOD, "how submodels teach: softmax or sigmoid", _text)
     batch_repetitions: int | Default = option(Default.METHOD, "b, times that a step uses each image", integer, least=1)
     msda: str | None = option(
-        None, "mixing inside each member's image: " + ", ".join(names("msda")), choice, known=names("msda")
+        None, "mixing inside each member's image: " + ", ".join(msda.METHODS), choice, known=msda.METHODS
     )
     msda_probability: float | None = option(
-        None, f"probability of MSDA for each image (default with --msda: {default('msda_probability'):g})", number
+        None, f"probability of MSDA for each image (default with --msda: {MSDA.probability:g})", number
     )
     msda_alpha: float | None = option(
-        None, f"α of MSDA's Beta distribution (default with --msda: {default('msda_alpha'):g})", number
+        None, f"α of MSDA's Beta distribution (default with --msda: {MSDA.alpha:g})", number
     )
     l2: float | Default = option(Default.METHOD, "λ of L2 regularisation", number)
     l2_normalization: bool | Default = option(
@@ -208,7 +226,7 @@ class Model:
     )
     dtype: str = option("float32", "float32, mixed_bfloat16 or mixed_float16", _text)
     synchronized_batch_norm: bool = option(
-        default("synchronized_batch_norm"), "batch norm over the rows of all devices", boolean
+        default_of(MixMo, "synchronized_batch_norm"), "batch norm over the rows of all devices", boolean
     )
 
 
@@ -222,7 +240,7 @@ class Training:
     learning_rate: float | None = option(
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
-        + ", ".join(f"{name} {rate:g}" for name, rate in KNOWN["schedules"].items())
+        + ", ".join(f"{name} {published.rate:g}" for name, published in PUBLISHED.items())
         + f"; with a trained backbone that is no network of this library {trained.LEARNING_RATE:g})",
         number,
         above=0,
@@ -238,12 +256,12 @@ class Training:
     )
     schedule: str | None = option(
         None,
-        "learning rate: " + ", ".join(names("schedules")) + " (default: the method's paper)",
+        "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",
         choice,
-        known=names("schedules"),
+        known=PUBLISHED,
     )
     label_smoothing: float = option(
-        default("label_smoothing"),
+        default_of(CrossEntropy, "label_smoothing"),
         "share of each label that is spread over all classes",
         number,
         least=0,
@@ -267,16 +285,14 @@ class Training:
     sam: float | None = option(
         None, "radius, such as 0.05, of sharpness-aware minimisation: a step takes twice the time", number, above=0
     )
-    adaptive_sam: bool = option(
-        default("adaptive_sam"), "SAM's radius in units of each weight, such as --sam 0.5", boolean
-    )
+    adaptive_sam: bool = option(SAM.adaptive, "SAM's radius in units of each weight, such as --sam 0.5", boolean)
     accumulation: int | None = option(None, "steps whose gradients make one update", integer, least=2)
     jit_compile: bool | None = option(None, "compile the step with XLA (default: where there is a GPU)", boolean)
     strategy: str = option(
-        default("strategy"),
-        "of tf.distribute: " + ", ".join(names("strategies")),
+        default_of(distribution.strategy, "name"),
+        "of tf.distribute: " + ", ".join(distribution.STRATEGIES),
         choice,
-        known=names("strategies"),
+        known=distribution.STRATEGIES,
     )
     devices: int | None = option(
         None,

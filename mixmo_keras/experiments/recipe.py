@@ -8,9 +8,14 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from mixmo_keras import datasets
 from mixmo_keras.common import trained
-from mixmo_keras.experiments import known
-from mixmo_keras.experiments.options import AREA, GROUPS, Data, Default, Folders, Model, Training, kinds
+from mixmo_keras.datasets.resizing import INTERPOLATIONS
+from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training, kinds
+from mixmo_keras.mixing.augmentation import AREA
+from mixmo_keras.mixing.msda import MSDA
+from mixmo_keras.models import methods
+from mixmo_keras.training.schedules import PUBLISHED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         """
         recipe = dataclasses.replace(self, **checked(self))
         recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
-        _check_dataset(recipe.dataset)
+        datasets.check(recipe.dataset)
         _check_wrong_labels(recipe)
         _check_training(recipe)
         _check_backbone(recipe)
@@ -123,7 +128,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
                 f"`batch_size` (={recipe.batch_size}) must be divisible by `batch_repetitions` (={repetitions})."
             )
         # MIMO came with a schedule of its own; what was compared with it since then trains by MixMo's
-        schedule = recipe.schedule or (recipe.method if recipe.method in known.names("schedules") else "mixmo")
+        schedule = recipe.schedule or (recipe.method if recipe.method in PUBLISHED else "mixmo")
         rate = recipe.learning_rate
         epochs = max(round(recipe.epochs * recipe.scale), 1)
         if recipe.freeze_epochs is not None and recipe.freeze_epochs >= epochs:
@@ -140,8 +145,6 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
 
     def _learning_rate(self, schedule: str) -> float:
         """The schedule's for the images of a step; a gentler one where the backbone was trained, but not by this library."""
-        from mixmo_keras.training.schedules import PUBLISHED
-
         published = PUBLISHED[schedule]
         if self.begins_trained and not trained.keeps_its_rate(self.backbone):
             published = dataclasses.replace(published, rate=trained.LEARNING_RATE)
@@ -149,9 +152,9 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
 
     def with_method(self, method: str) -> "Recipe":
         """The recipe with another method, less the values of options that this method doesn't have."""
-        if method not in known.names("methods"):
+        if method not in methods.METHODS:
             return dataclasses.replace(self, method=method)  # `resolved` says that there is no such method
-        others = method_options() - set(known.method_defaults(method))
+        others = method_options() - set(methods.defaults(method))
         changes: dict[str, Any] = dict.fromkeys(others, Default.METHOD)
         return dataclasses.replace(self, method=method, **changes)
 
@@ -182,12 +185,6 @@ def checked(settings: Data) -> dict[str, Any]:
         left_out = value is Default.METHOD or (value is None and kinds(field)[1])
         values[field.name] = value if check is None or left_out else check(field.name, value)
     return values
-
-
-def _check_dataset(name: str) -> None:
-    from mixmo_keras import datasets
-
-    datasets.check(name)
 
 
 def _check_backbone(recipe: Recipe) -> None:
@@ -222,7 +219,7 @@ def _check_training(recipe: Recipe) -> None:
 
 def _of_method(recipe: Recipe) -> dict[str, Any]:
     """The values of the options that the method has."""
-    defaults, values = known.method_defaults(recipe.method), {}
+    defaults, values = methods.defaults(recipe.method), {}
     for name in sorted(method_options()):
         value = getattr(recipe, name)
         if name in defaults:
@@ -236,7 +233,7 @@ def _of_method(recipe: Recipe) -> dict[str, Any]:
 
 def _begins_as_members(recipe: Recipe) -> bool:
     """Whether several members begin as one classifier, heads and all."""
-    defaults = known.method_defaults(recipe.method)
+    defaults = methods.defaults(recipe.method)
     number = defaults.get("num_members") if recipe.num_members is Default.METHOD else recipe.num_members
     return recipe.begins_as_classifier and number != 1
 
@@ -244,11 +241,11 @@ def _begins_as_members(recipe: Recipe) -> bool:
 def _of_msda(recipe: Recipe) -> dict[str, Any]:
     """The values of MSDA's options; none without MSDA."""
     values = {}
-    for name in ("msda_probability", "msda_alpha"):
+    for name, default in (("msda_probability", MSDA.probability), ("msda_alpha", MSDA.alpha)):
         value = getattr(recipe, name)
         if recipe.msda is None and value is not None:
             raise ValueError(f"`{name}` (={value}) has no meaning without `msda`.")
-        values[name] = known.default(name) if value is None and recipe.msda else value
+        values[name] = default if value is None and recipe.msda else value
     return values
 
 
@@ -259,7 +256,7 @@ def _of_crop(recipe: Recipe) -> dict[str, Any]:
     values = {}
     for name, crops, default in (
         ("smallest_area", ("resize", "whole"), AREA[0]),
-        ("interpolation", ("whole",), known.names("interpolations")[0]),
+        ("interpolation", ("whole",), INTERPOLATIONS[0]),
     ):
         value = getattr(recipe, name)
         if recipe.crop not in crops and value is not None:

@@ -293,6 +293,7 @@ MASKS: dict[str, MaskFunction] = {
         noise,
     )
 }
+BINARY_MASKS = [name for name in MASKS if name != "linear"]
 
 
 def get(mask: str | MaskFunction) -> MaskFunction:

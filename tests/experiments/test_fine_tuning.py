@@ -181,7 +181,7 @@ def test_a_run_on_the_architecture_of_a_library(tmp_path, monkeypatch):
             keras.utils.save_img(photos / name / f"{number}.png", random.integers(0, 256, (32, 32, 3)), scale=False)
     monkeypatch.chdir(tmp_path)
     command = [f"{photos}@32", "--backbone", "keras:MobileNet", "--no-pretrained", "--epochs", "1", "--batch-size", "8"]
-    figures = images.run(command)
+    figures = images.main(command)
     assert figures["name"] == "photos_32-cut_mixmo-keras_MobileNet_anew-seed0"
     assert Path(figures["saved_model"], "saved_model.pb").exists()
     page = Path("runs", figures["name"], "evaluation/report.html").read_text()

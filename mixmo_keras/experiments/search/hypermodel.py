@@ -9,8 +9,8 @@ import keras_tuner
 
 from mixmo_keras import datasets
 from mixmo_keras.common import arguments
-from mixmo_keras.experiments import known
 from mixmo_keras.experiments.cost import cost
+from mixmo_keras.mixing.masks import BINARY_MASKS
 from mixmo_keras.models import beginning
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
@@ -57,7 +57,7 @@ class Space:
             self._set(name, [arguments.integer(name, value, least=1) for value in getattr(self, name)])
         for name in ("weight_roots", "alphas", "learning_rates", "l2"):
             self._set(name, [arguments.number(name, value, above=0) for value in getattr(self, name)])
-        self._set("masks", [arguments.choice("masks", mask, known.names("binary_masks")) for mask in self.masks])
+        self._set("masks", [arguments.choice("masks", mask, BINARY_MASKS) for mask in self.masks])
         self._set("probabilities", [arguments.number("probabilities", p, least=0, most=1) for p in self.probabilities])
         for name in ("learning_rates", "l2"):
             bounds = getattr(self, name)

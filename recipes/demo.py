@@ -86,7 +86,7 @@ def client_answer(saved_model: str, image: np.ndarray, label: int) -> str:
 
 
 def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixmo_keras.MixMo"]:
-    """What is said of a finished run: on right labels, calibrated by wrong ones, and which labels are wrong. Its network."""
+    """The evaluation of a finished run, tested on right labels and calibrated by wrong ones, and its network."""
     import keras  # after mixmo_keras, which keeps TensorFlow's notes from being printed
 
     test, validation, labelled = (

@@ -218,7 +218,7 @@ def _quietly():
 
 
 def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
-    """Predictions of a SavedModel of one's own; of several versions, of the newest."""
+    """Predictions of a SavedModel on this machine; the newest version if it has several."""
     with _quietly():
         import tensorflow as tf
 

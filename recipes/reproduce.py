@@ -162,7 +162,7 @@ TABLES = {
 
 
 HELD_OUT = {"imagenet": "a hundredth held out"}  # of the training images, with --train-split train
-CHANGED = {  # setting: how a trial's is said, in which it differs from the paper's
+CHANGED = {  # setting: the words for a trial's value that differs from the paper's
     "backbone": "{}".format,
     "dataset": "{}".format,
     "devices": lambda devices: f"{devices} device{'s' if devices > 1 else ''}",

@@ -59,7 +59,7 @@ def cells(runs: list[dict]) -> list[str]:
 
 
 def table(methods: dict[str, list[Recipe]]) -> str:
-    """Markdown of what has been run; what has not is said to be missing."""
+    """Markdown of the finished runs, with a note on those that are missing."""
     rows = []
     for name, recipes in methods.items():
         runs = experiments.finished_runs(recipes, NEEDED)

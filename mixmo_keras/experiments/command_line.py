@@ -13,7 +13,7 @@ from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.running import run
 from mixmo_keras.models import methods
 
-BEST = "begin with the settings of the best run that we can think of, and its cost, as said above"
+BEST = "begin with the settings and the cost of the best run that we can think of: see above"
 
 
 def main(defaults: Recipe, description: str, arguments: list[str] | None = None, best: Recipe | None = None) -> dict:

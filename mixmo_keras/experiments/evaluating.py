@@ -137,7 +137,7 @@ def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: 
 
 
 def of_run(paths: Sequence[Path], dataset: str) -> Run:
-    """What the report says of the run that is evaluated; little of several, or of a file of nobody knows what run.
+    """The report's metadata of the evaluated run; few for several runs, or for a file that belongs to no run.
 
     The single network stands beside a run's last epoch on its own data alone.
     """
@@ -334,7 +334,7 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
 
 
 def _training_card(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """What the card says of the training of one run; nothing of several, or of a file of nobody knows what run."""
+    """The model card's text on the training of one run; empty for several runs, or for a file that belongs to no run."""
     configs = _configs(paths)
     if len(configs) != 1 or len(paths) != 1:
         return {}

@@ -153,7 +153,7 @@ class Data:
         choice,
         known=KINDS,
     )
-    clean_validation: bool = option(False, "validate by right labels, which who has wrong ones lacks", boolean)
+    clean_validation: bool = option(False, "validate by right labels, which are unknown in practice", boolean)
     data_seed: int = option(0, "seed of the choice of images and of wrong labels", integer, least=0)
 
 

@@ -1,7 +1,7 @@
 """Figures as Keras metrics: batch by batch, under any `tf.distribute` strategy, and on JAX.
 
 A metric's class names the `figure` that it streams; what it adds up are that figure's statistics. It takes labels, integers
-(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K). Those that are none raise a
+(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K). Invalid ones raise a
 `ValueError`. In a compiled step, whose values nothing can refuse, images with labels that are no classes, with logits that
 are NaN or infinite, or with weights that are negative, NaN or infinite, make the result NaN.
 """
@@ -146,7 +146,9 @@ class RankedMetric(NetworkMetric):
         self.count = self.add_variable((), "zeros", dtype="int32", name="count")
 
     def _add(self, labels, logits, weights):
-        counted = ops.cast(ops.not_equal(weights, 0), "int32")  # those that are none too, to be found broken
+        counted = ops.cast(
+            ops.not_equal(weights, 0), "int32"
+        )  # invalid weights count too, so that `_broken` finds them
         # replicas write to rows of their own, so that the sum over replicas holds the rows of all
         replica, num_replicas = seeds.replica()
         replica = ops.cast(replica, "int32")
@@ -281,7 +283,7 @@ def _integer_labels(labels):
 
 
 def _broken(labels, logits, weights):
-    """Whether each image that counts has a label that is no class, or logits or a weight that are none: (rows,)."""
+    """Whether each image that counts has an invalid label, logits or weight: (rows,)."""
     finite = ops.all(ops.isfinite(logits), axis=tuple(range(1, len(logits.shape))))
     known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
     sound = ops.logical_and(ops.logical_and(finite, known), _are_weights(weights))

@@ -146,10 +146,10 @@ def in_common_types(data: Data) -> Data:
 
 
 def check_partners(batching: Batching, data: Data, num_members: int) -> None:
-    """Raises where partners come without MSDA, or not as many as it needs.
+    """Checks that partner images come only with MSDA, and as many as it needs.
 
     Raises:
-        ValueError: as said.
+        ValueError: partners without MSDA, or another number of them.
     """
     if data.partner_images is None:
         return

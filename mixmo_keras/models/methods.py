@@ -195,7 +195,7 @@ def CoSub(  # noqa: N802
 
     Args:
         backbone: As in `MixMo`.
-        drop_path: Rate of stochastic depth, the same in every block of a named backbone. A backbone of one's own brings its
+        drop_path: Rate of stochastic depth, the same in every block of a named backbone. Your own backbone brings its
             own: pass 0.
         co_training: λ, the labels' share of the loss.
         teaching: `"softmax"` cross-entropy (the paper) or `"sigmoid"` binary cross-entropy (its code).

@@ -48,7 +48,7 @@ def write_network(model, path: Path, verbose: bool) -> None:
 
 
 def _of_logits(logits) -> dict:
-    """What is said of images by their logits (n, K) alone."""
+    """The outputs that follow from the logits (n, K) alone."""
     probabilities = ops.softmax(logits, axis=-1)
     return {
         "probabilities": probabilities,

@@ -261,7 +261,7 @@ def raise_incidents(model) -> None:
     """Raises an error where a step has noted one.
 
     Raises:
-        ValueError: labels out of range, weights that are none, NaN or infinite pixels.
+        ValueError: labels out of range, invalid sample weights, NaN or infinite pixels.
         FloatingPointError: the loss, or the gradient, became NaN or infinite.
     """
     _fetch(model)

@@ -49,7 +49,7 @@ def check(
         steps_name: The argument that it is.
 
     Raises:
-        ValueError: no data, data without end, values that are none of the model's, shapes that don't fit it.
+        ValueError: no data, data without end, values or shapes that the model can't take.
     """
     if is_dataset(x):
         check_ends(x, verb, kind, steps, steps_name)
@@ -74,7 +74,7 @@ def check_images_given(x, image_shape: tuple, verb: str, steps: int | None = Non
     """The checks that `verb`, such as "predict", can make of images, an array or a dataset, before the first step.
 
     Raises:
-        ValueError: no image, data without end, pixels or shapes that are none of the model's.
+        ValueError: no image, data without end, pixels or shapes that the model can't take.
     """
     if is_dataset(x):
         check_ends(x, verb, "", steps)
@@ -263,7 +263,7 @@ def is_floating(values) -> bool:
     return "float" in keras.backend.standardize_dtype(values.dtype)
 
 
-# -- what is said of them, here and by the step --------------------------------------------------------------------------
+# -- errors that the step raises too -------------------------------------------------------------------------------------
 
 
 def label_error(num_classes: int, low: float, high: float) -> ValueError:
@@ -291,7 +291,7 @@ def copies_error(repetitions: int) -> ValueError:
 
 
 def weight_error(got: str) -> ValueError:
-    """The error to raise for sample weights that are none."""
+    """The error to raise for invalid sample weights."""
     return ValueError(f"`sample_weight` must be finite numbers of at least 0, got{got}.")
 
 

@@ -101,7 +101,7 @@ def default(teaching: str | None = None, label_smoothing: float = 0.0) -> CrossE
 
 
 def name_of(loss) -> str:
-    """The name of Keras' loss function, of an object too: of one's own it is whatever that is called."""
+    """The name of a loss function, or of the function that a loss object wraps; empty if it has none."""
     return getattr(getattr(loss, "fn", loss), "__name__", "")
 
 

@@ -140,7 +140,7 @@ def test_what_has_learned_little_is_told_how_to_learn_more():
     assert first == (
         "It has learned little: 65.0% is 18% of the way from guessing to being always right. Train longer (the same command "
         "with --epochs 120, about 6 min), on more images, or begin with a network that was trained already (--backbone "
-        "keras:MobileNetV3Small); what else is said here may change then."
+        "keras:MobileNetV3Small); the other statements here may change then."
     )
     assert not any("is worse than the rest" in line for line in rest)
     for backbone in ("mine.keras", "keras:MobileNet", "hub:resnet"):

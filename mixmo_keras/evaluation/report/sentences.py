@@ -1,6 +1,6 @@
 """The headline of a report and its advice, in sentences for readers who know no statistics.
 
-A difference within two standard errors is said to be possibly chance.
+A difference within two standard errors is called possible chance.
 """
 
 from collections.abc import Mapping
@@ -122,7 +122,7 @@ def _advice_on_learning(summary: Summary, run: Run) -> str | None:
         trained = ", or begin with a network that was trained already (--backbone keras:MobileNetV3Small)"
     return (
         f"It has learned little: {summary.accuracy:.1%} is {summary.progress:.0%} of the way from guessing to being always "
-        f"right. Train longer {_longer(run)}, on more images{trained}; what else is said here may change then."
+        f"right. Train longer {_longer(run)}, on more images{trained}; the other statements here may change then."
     )
 
 

@@ -47,7 +47,7 @@ def run(
     """Trains every variant at every width with every seed, and gathers their learning curves.
 
     Args:
-        backbone: A function of the width, as in `search.MixMoHyperModel`: of a network of one's own too, or a trained one.
+        backbone: A function of the width, as in `search.MixMoHyperModel`: your own network or a trained one too.
         train: Images one by one, as `datasets.load` gives them.
         validation: Likewise. Nothing else is looked at.
         widths: What `backbone` takes. Two or more show whether width helps.

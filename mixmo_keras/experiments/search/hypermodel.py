@@ -78,7 +78,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
 
     Args:
         backbone: A function of the width: to a name, such as `lambda width: f"wrn16_{width}"`, or to a `backbones.Backbone`
-            or functional Keras model of one's own; or to what was trained already, whose width is what it is: the path of a
+            or your own functional Keras model; or to a network that was trained already, which has one width: the path of a
             classifier's `.keras` file, `"keras:NAME"` or `"hub:PRESET"`.
         num_classes: K.
         input_shape: (H, W, C).

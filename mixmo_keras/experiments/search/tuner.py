@@ -56,7 +56,7 @@ def tuner(
             search is refused.
 
     Raises:
-        ValueError: arguments that are none, a damaged file of an earlier search, a folder that holds no search and would be
+        ValueError: invalid arguments, a damaged file of an earlier search, a folder that holds no search and would be
             removed, a chief or worker that lacks an address.
     """
     arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")

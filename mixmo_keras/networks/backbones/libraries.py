@@ -1,4 +1,4 @@
-"""Networks of keras.applications and keras_hub by name, with a head for classes of one's own.
+"""Networks of keras.applications and keras_hub by name, with a head for your own classes.
 
 keras:MobileNetV3Small      a function of keras.applications
 hub:PRESET                  what keras_hub's `from_preset` takes: a preset's name, a handle, or a folder

@@ -145,7 +145,7 @@ def test_what_has_learned_little_is_told_how_to_learn_more():
     assert not any("is worse than the rest" in line for line in rest)
     for backbone in ("mine.keras", "keras:MobileNet", "hub:resnet"):
         (said, *_) = sentences.advice(figures(right=650, count=1000), Run(settings={"backbone": backbone}))
-        assert "(--epochs), on more images; what else" in said
+        assert "(--epochs), on more images; the other" in said
     fell = [{"val_accuracy": value} for value in (0.5, 0.9, 0.9, 0.5)]
     assert not any("learned little" in line for line in sentences.advice(figures(right=650, count=1000), Run(log=fell)))
     assert not any("learned little" in line for line in sentences.advice(figures(right=700, count=1000), run))

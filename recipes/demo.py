@@ -141,8 +141,8 @@ def conclusion(figures: dict[str, dict], speeds: dict[str, float]) -> str:
             lines.append(row(name, passes["uncalibrated"], passes["network"], "", speeds[name]))
     lines.append(
         "\nTrained for long, the single network learned wrong labels by heart. Members never see an image alone and did\n"
-        "not, without a clean image to stop by; CutMix does the same for one network, and here as well. What this does not\n"
-        "show is a gain on right labels: where all are right and the images are easy, one network is as good."
+        "not; no right label told them when to stop. CutMix does the same for one network, and here it does as well. This\n"
+        "shows no gain on right labels: where all labels are right and the images are easy, one network is as good."
     )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What can be said of a trained model: all its figures, its report, images that are corrupted on purpose, pictures."""
+"""Evaluating a trained model: its figures, the report about them, corrupted images, suspicious labels, pictures."""
 
 from mixmo_keras.evaluation import label_issues
 from mixmo_keras.evaluation.corruptions import corrupted_batches

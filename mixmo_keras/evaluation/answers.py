@@ -1,4 +1,4 @@
-"""What an ensemble answers image by image: which are right, what is taken for what, how sure wrong answers are."""
+"""An ensemble's answers, image by image: which are right, which classes are confused, which wrong answers are the surest."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -11,37 +11,40 @@ from mixmo_keras.metrics.differences import paired
 
 
 def figures(member_logits: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """What the answers are, for JSON.
+    """The figures about answers, ready for JSON.
 
     Args:
-        member_logits: Of each member (n, M, K).
-        logits: The ensemble's (n, K), calibrated.
+        member_logits: The members' logits (n, M, K).
+        logits: The ensemble's calibrated logits (n, K).
         labels: The right classes (n,).
-        names: Of the K classes.
+        names: The names of the K classes.
 
     Returns:
-        `right`, whether the ensemble's answer to each image is right, which `right_answers` unpacks; `mean_confidence`;
-        `gain_over_members`, the ensemble's accuracy less that of its members on average, with its standard error over
-        images, None of one member; `confused`, the ten most frequent wrong answers: `label`, `answer`, `images`.
+        `right`: whether the ensemble's answer to each image is right, packed; `right_answers` unpacks it.
+        `mean_confidence`: the mean probability of the answers.
+        `gain_over_members`: the ensemble's accuracy less the mean accuracy of its members, with its standard error over
+        images; `None` of one member.
+        `confused`: the ten most frequent wrong answers, each as `label`, `answer` and the number of `images`.
     """
     answers = logits.argmax(-1)
     right = answers == labels
     several = member_logits.shape[1] > 1
     gain = paired(right, (member_logits.argmax(-1) == labels[:, None]).mean(1))._asdict()
     pairs, counts = np.unique(np.stack([labels, answers])[:, ~right], axis=1, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:10]
+    most_frequent = np.argsort(-counts, kind="stable")[:10]
     return {
         "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
         "mean_confidence": float(softmax(logits.astype("float64"), axis=-1).max(-1).mean()),
         "gain_over_members": gain if several else None,
         "confused": [
-            {"label": names[pairs[0, one]], "answer": names[pairs[1, one]], "images": int(counts[one])} for one in most
+            {"label": names[pairs[0, pair]], "answer": names[pairs[1, pair]], "images": int(counts[pair])}
+            for pair in most_frequent
         ],
     }
 
 
 def right_answers(evaluated: Mapping[str, Any]) -> np.ndarray | None:
-    """Whether the answer to each test image is right (n,); None in figures that don't say so."""
+    """Whether the answer to each test image is right (n,); `None` where the figures of an older version don't have it."""
     packed = evaluated.get("answers", {}).get("right")
     if packed is None:
         return None

@@ -1,7 +1,7 @@
-"""Everything that can be said of a trained ensemble: `evaluate` gives an `Evaluation`, which `report.write` makes readable.
+"""The evaluation of a trained ensemble: `evaluate` gives an `Evaluation`, which `report.write` turns into a report.
 
-The test set is only read here. What is fitted, the temperature and the conformal sets, is fitted on validation data, and the
-figures say on how many images.
+Nothing is fitted on the test set. The temperature and the conformal sets are fitted on validation data, and the figures
+include the number of images that they were fitted on.
 """
 
 import dataclasses
@@ -30,16 +30,17 @@ class Evaluation:
     """The result of `evaluate`.
 
     Attributes:
-        figures: All numbers, ready for JSON; None for what can't be said.
+        figures: All numbers, ready for JSON; `None` in place of undefined ones.
         member_logits: The members' logits of the test images, (n, M, K).
         logits: The ensemble's logits, with its temperature, (n, K).
         labels: The right classes, (n,).
         class_names: The K classes' names.
-        uncertainty: By measure, the scores of the test images (n,) and of those out of distribution (m,), or None.
+        uncertainty: By measure, the scores of the test images (n,), and the scores of the images out of distribution (m,)
+            or `None`.
         disagreement: The images that members disagree on most: their indices in the test set, and their pixels.
-        confidently_wrong: The images whose wrong answers are the surest, likewise; none where all are right.
-        label_issues: How suspicious the labels of training images are, or None.
-        suspicious_images: The images with the most suspicious labels, or None: their indices in what was labelled, and
+        confidently_wrong: The images whose wrong answers are the surest: indices and pixels; empty where all are right.
+        label_issues: How suspicious the labels of training images are, or `None`.
+        suspicious_images: The images with the most suspicious labels, or `None`: their indices in the labelled data, and
             their pixels.
         right_labels: The right classes of those training images, where they are known.
     """
@@ -86,20 +87,20 @@ def evaluate(
             the temperature of this mode beside the other; and to say what partners do to an answer. Defaults to False.
         coverage: The coverage asked of the conformal sets, within (0, 1). Defaults to 0.9.
         out_of_distribution: Batches of (images, labels) of another kind, to be told from the test images.
-        out_of_distribution_name: What to call them. Defaults to "elsewhere".
+        out_of_distribution_name: The name of these images. Defaults to "elsewhere".
         corrupted: (corruption, severity, batches) one after the other, severities 1 to 5, as `corrupted_batches` gives.
         name: The model's name in the report. Defaults to `model.name`.
-        num_disagreements: Number of images to keep that members disagree on most, of those whose wrong answers are the
-            surest, and of those whose labels are the most suspicious; at most 1,000. Defaults to 18.
-        labelled: Batches of (images, labels), always in the same order, of which some labels may be wrong: the training
-            images. They are ranked by how suspicious they are, see `label_issues`.
+        num_disagreements: Number of images to keep of each kind: the most disputed ones, the surest wrong answers and the
+            most suspicious labels. At most 1,000. Defaults to 18.
+        labelled: Batches of (images, labels), always in the same order, usually the training images. Their labels are
+            ranked by how suspicious they are, see `label_issues`.
         right_labels: The right classes (n,) of the labelled images, where they are known.
         label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`; see
             `Ensemble.calibrate`. Defaults to labels that are right.
 
     Raises:
-        ValueError: data that don't fit the model, a corruption without all severities, fitting without validation data.
-        FloatingPointError: logits that are not finite.
+        ValueError: The data don't fit the model, a corruption lacks a severity, or validation data are missing.
+        FloatingPointError: Logits are not finite.
     """
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
@@ -147,7 +148,7 @@ def evaluate(
     )
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
+# -- checks of the arguments -------------------------------------------------------------------------------------------
 
 
 def _check(model, class_names, validation, temperature, coverage) -> None:
@@ -210,7 +211,7 @@ def _fit_temperatures(
 
 
 def _network_figures(model: Ensemble, member_logits, labels) -> dict[str, Any]:
-    """Of each member, of the ensemble with and without its temperature, and of how members differ."""
+    """The figures of each member, of the ensemble with and without its temperature, and of the members' diversity."""
     logits = model.pooled(member_logits)
     members = [metrics.network_figures(member_logits[:, member], labels) for member in range(model.num_members)]
     return {
@@ -292,7 +293,7 @@ def _scores(model: Ensemble, member_logits) -> dict[str, np.ndarray]:
 
 
 def _scores_elsewhere(model: Ensemble, batches) -> dict[str, np.ndarray]:
-    """The same of images whose labels mean something else; empty without such images."""
+    """The same for images out of distribution, whose labels mean something else; empty without such images."""
     if batches is None:
         return {}
     labelled = ((images, np.zeros(len(images), int)) for images, *_ in numpy_batches(batches))
@@ -300,7 +301,7 @@ def _scores_elsewhere(model: Ensemble, batches) -> dict[str, np.ndarray]:
 
 
 def _detection(name: str, scores: dict, scores_elsewhere: dict) -> dict[str, Any]:
-    """How well each measure tells the images from elsewhere."""
+    """How well each measure of uncertainty tells the images out of distribution from the test images."""
     measures = {}
     for measure, values in scores.items():
         both = np.concatenate([values, scores_elsewhere[measure]])
@@ -309,7 +310,7 @@ def _detection(name: str, scores: dict, scores_elsewhere: dict) -> dict[str, Any
 
 
 def _label_figures(issues: LabelIssues, right_labels) -> dict[str, Any]:
-    """How many labels the ensemble contradicts, and where the right ones are known, how well the wrong ones are found."""
+    """How many labels the ensemble contradicts, and how well the wrong ones are found where the right ones are known."""
     figures: dict[str, Any] = {
         "images": len(issues.labels),
         "contradicted": int((issues.predicted != issues.labels).sum()),
@@ -318,7 +319,7 @@ def _label_figures(issues: LabelIssues, right_labels) -> dict[str, Any]:
 
 
 def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Some indices and the pixels of the images there."""
+    """The indices, and the pixels of the images at these indices."""
     wanted, first = set(indices.tolist()), 0
     images_by_index: dict[int, np.ndarray] = {}
     for images, *_ in numpy_batches(batches):
@@ -330,7 +331,7 @@ def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _for_json(values):
-    """Numbers that JSON can hold: None in place of NaN and infinite ones."""
+    """The values with `None` in place of NaN and infinite numbers, which JSON can't hold."""
     if isinstance(values, dict):
         return {key: _for_json(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):

@@ -1,7 +1,7 @@
-"""Which labels are wrong? The images of a labelled set, ranked by how an ensemble disagrees with the labels that they have.
+"""Finding wrong labels: ranks labelled images by how strongly an ensemble contradicts their labels.
 
-A network that was trained long enough has learned wrong labels by heart and agrees with them. Members that never see an
-image alone don't, so that their answers to the images that they were trained on can be held against the labels.
+A single network that is trained for long learns wrong labels by heart and agrees with them. Members that never see an image
+alone learn fewer labels by heart, so that their answers reveal wrong labels even among the training images.
 """
 
 import csv
@@ -39,7 +39,7 @@ class LabelIssues:
     suspicion: dict[str, np.ndarray]
 
     def order(self, by: str = RANKED_BY) -> np.ndarray:
-        """The indices (n,) of the images, the most suspicious first; what is equal, by the margin, then as it came."""
+        """The indices (n,) of the images, the most suspicious first. Ties are broken by the margin, then by the order."""
         arguments.choice("by", by, MEASURES)
         return np.lexsort((-self.suspicion["margin"], -self.suspicion[by]))
 
@@ -77,7 +77,7 @@ def rank(member_logits, logits, labels) -> LabelIssues:
 
 
 def find(model: Ensemble, x, y=None, batch_size: int = EVALUATED_AT_ONCE) -> LabelIssues:
-    """`rank` of the images that a model answers, which may be those that it was trained on.
+    """Ranks the labels of images by the answers of a model. The images may be those that it was trained on.
 
     Args:
         model: A trained `MixMo` or `DeepEnsemble`.
@@ -91,15 +91,16 @@ def find(model: Ensemble, x, y=None, batch_size: int = EVALUATED_AT_ONCE) -> Lab
 
 
 def detection_figures(issues: LabelIssues, right_labels) -> dict[str, float | int | dict]:
-    """How well the wrong labels are found, where it is known which they are.
+    """How well the wrong labels are found, where the right ones are known.
 
     Args:
         issues: What `rank` or `find` gave.
         right_labels: The right classes (n,).
 
     Returns:
-        `wrong`, the number of wrong labels; by measure, `auroc` and `aupr` (average precision) of finding them, as
-        `metrics.detection`, and `found`, the share of them among as many images that are ranked first.
+        `images`: the number of labels. `wrong`: the number w of wrong labels. For each measure, `auroc` and `aupr` (average
+        precision) of finding the wrong labels, as in `metrics.detection`, and `found`, the share of wrong labels among the
+        w most suspicious ones.
     """
     wrong = issues.labels != arguments.labels("right_labels", right_labels, count=len(issues.labels))
     figures: dict = {"images": len(wrong), "wrong": int(wrong.sum())}
@@ -118,9 +119,9 @@ def write_csv(
     names: Sequence[str] | None = None,
     right_labels=None,
 ) -> Path:
-    """Writes a table to correct labels by, the most suspicious first, whole or not at all.
+    """Writes a CSV file for correcting labels, the most suspicious first, whole or not at all.
 
-    Its columns are the image's index in its split, its file where there are `names`, the class that it is labelled as, the
+    Its columns are the image's index in its split, the image's file where there are `names`, the class of the label, the
     class that the ensemble predicts, the three measures, and the right class where it is known.
 
     Args:

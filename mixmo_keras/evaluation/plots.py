@@ -1,4 +1,4 @@
-"""Pictures of what mixing and augmentation do. Each function returns a matplotlib figure; `save` writes it as a file."""
+"""Pictures of mixing and augmentation. Each function returns a matplotlib figure; `save` writes it to a file."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -54,8 +54,8 @@ def mixing_gallery(
         _draw_row(axes, two, mask, num_draws, weight_root, seed)
     for axis, title in zip(grid[0][:2], ("first", "second"), strict=True):
         axis.set_title(title, fontsize=8)
-    said = "equal" if weight_root is None else f"r = {weight_root:g}"
-    figure.suptitle(f"Mask of the first image and the mix; ratios κ and loss weights w ({said})", fontsize=11)
+    weights = "equal" if weight_root is None else f"r = {weight_root:g}"
+    figure.suptitle(f"Mask of the first image and the mix; ratios κ and loss weights w ({weights})", fontsize=11)
     return figure
 
 

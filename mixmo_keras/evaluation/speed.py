@@ -1,4 +1,4 @@
-"""How many images per second networks answer on this machine, timed in turn: absolute figures of shared machines drift."""
+"""Images per second of networks on this machine. They are timed in turn, since the speed of a shared machine drifts."""
 
 import statistics
 import time
@@ -13,10 +13,10 @@ from mixmo_keras.models.multiplexing import Multiplexing
 
 
 def seconds_in_turn(networks: Mapping[str, keras.Model], images, rounds: int = 7) -> dict[str, np.ndarray]:
-    """Seconds (rounds,) that each network takes for a batch, by name.
+    """The seconds (rounds,) that each network takes for a batch, by name.
 
     Args:
-        networks: By name; each is called once before, to be traced.
+        networks: The networks by name. Each is called once before, to be traced.
         images: A batch (n, H, W, C), raw pixels.
         rounds: Number of timings of each, one of every network in a round. Defaults to 7.
     """
@@ -34,7 +34,7 @@ def seconds_in_turn(networks: Mapping[str, keras.Model], images, rounds: int = 7
 
 def times_as_fast(seconds: Mapping[str, np.ndarray], reference: str) -> dict[str, float]:
     """How many times as fast as the reference each network is: medians of the rounds' ratios of `seconds_in_turn`."""
-    return {name: float(np.median(seconds[reference] / of_one)) for name, of_one in seconds.items()}
+    return {name: float(np.median(seconds[reference] / of_network)) for name, of_network in seconds.items()}
 
 
 def of_both_modes(model: Multiplexing, images, rounds: int = 7) -> dict[str, Any]:

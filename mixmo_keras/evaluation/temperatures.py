@@ -1,4 +1,4 @@
-"""Temperatures that are fitted on held-out data, and only applied where they help."""
+"""Fits a temperature on held-out data, and applies it only where it helps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +13,11 @@ LEAST_IMAGES = 50  # fewer say little about a temperature
 
 
 def fit(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str, Any]:
-    """Fits the temperature on held-out data (member logits, labels), None for nothing, and says what it is.
+    """Fits the model's temperature on held-out data (member logits, labels) and returns its figures.
 
-    It is not applied where it was fitted on few images, or where the data have a higher NLL, each half under the temperature
-    that was fitted on the other half, than without: `not_applied` has the value then, and why.
+    The temperature is not applied where there are too few images, or where cross-fitting shows that it does harm: each half
+    of the data, under the temperature of the other half, has a higher NLL than without a temperature. Then `not_applied` has
+    the value and the reason. Without held-out data, the model keeps its temperature.
     """
     figures: dict[str, Any] = {"before": float(model.temperature), "value": float(model.temperature), "fitted_on": 0}
     if held_out is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 
 from mixmo_keras import metrics
+from mixmo_keras.common.durations import duration
 
 WATCHED = 5.0  # seconds of training by which the length of an epoch is estimated
 
@@ -84,17 +85,3 @@ class MemberAccuracy(keras.callbacks.Callback):
         member_logits, labels = self.model.predict_with_labels(self._validation)
         for member in range(self.model.num_members):
             logs[f"val_member_{member}_accuracy"] = metrics.accuracy(member_logits[:, member], labels)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `8 s`, `4 min`, `2 h 5 min`, `3 days 4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} days {hours} h"

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from mixmo_keras.metrics.differences import mean_and_deviation
+
 NOTHING = "–"  # in the place of what can't be said
 
 
 def cell(values: Sequence[float], form: str, deviation: bool = True) -> str:
     """Mean ± standard deviation, the latter where there are several values, in a number format such as `"{:.2f}"`."""
-    from mixmo_keras.metrics.differences import mean_and_deviation  # imports Keras, which --help does without
-
     mean, spread = mean_and_deviation(values)
     text = NOTHING if mean is None else form.format(mean)
     return f"{text} ± {form.format(spread)}" if deviation and spread is not None else text

@@ -1,8 +1,8 @@
-"""Figures of ensembles, each as a function of whole arrays and as a Keras metric, batch by batch.
+"""Metrics of ensembles, each as a function of whole arrays and as a Keras metric that is updated batch by batch.
 
 Functions take arrays and give Python floats: `logits` (n, K) of the ensemble or of one member, `member_logits` (n, M, K),
-and `labels` (n,), (n, 1) or one-hot (n, K). Logits need not be normalised: what counts is their softmax. What can't be said
-(no error to detect, a single member's diversity) is NaN. `figures` says how a figure is defined, once for both.
+and `labels` (n,), (n, 1) or one-hot (n, K). Logits need not be normalised: what counts is their softmax. Undefined metrics
+(no error to detect, a single member's diversity) are NaN. `definitions` says how a metric is defined, once for both.
 """
 
 from mixmo_keras.metrics.calibration_error import (

@@ -1,4 +1,4 @@
-"""Calibrating an ensemble on held-out data: one temperature, and conformal prediction sets.
+"""Calibration of an ensemble on held-out data: one temperature, and conformal prediction sets.
 
 `logits` is (n, K), of the ensemble, `member_logits` (n, M, K), `labels` (n,), (n, 1) or one-hot (n, K).
 """
@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def trying() -> Iterator[None]:
-    """Leaves out the warnings of fits that only show what a temperature would do, and are not kept."""
+    """Silences the warnings of fits whose temperature is not kept."""
     level = _logger.level
     _logger.setLevel(logging.ERROR)
     try:
@@ -35,8 +35,8 @@ TEMPERATURES = (0.01, 100.0)  # the least and the greatest that is fitted
 def fit_temperature(logits, labels) -> float:
     """The temperature T that minimises the NLL of softmax(logits / T) (Guo et al., 2017).
 
-    The NLL is convex in 1/T, so that its derivative has one root at most; without one, T is the end of `TEMPERATURES` on
-    that side, which is logged. Where all answers are right, the lower T, the better, without end: it is left at 1.
+    The NLL is convex in 1/T, so that its derivative has at most one root. Without a root, T is the nearest end of
+    `TEMPERATURES`, and a warning is logged. Where all answers are right, no T is the best: it stays at 1.
     """
     logits, labels = _checked(logits, labels)
     if _all_right(logits, labels):
@@ -58,7 +58,8 @@ def fit_temperature(logits, labels) -> float:
 def fit_member_temperature(member_logits, labels) -> float:
     """The temperature that minimises the NLL of mean_m softmax(logits_m / T): before probabilities are pooled.
 
-    Not convex: found within `TEMPERATURES` by golden section, and 1 if that is no worse, or if all members are always right.
+    The NLL isn't convex here. T is found within `TEMPERATURES` by golden section; it is 1 if that is no worse, or if all
+    members are always right.
     """
     member_logits, labels = _checked(member_logits, labels, of_members=True)
     if _all_right(member_logits, labels[:, None]):

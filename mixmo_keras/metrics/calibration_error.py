@@ -1,4 +1,4 @@
-"""Whether confidence is a frequency: calibration errors. What mends it is in `calibration`."""
+"""Calibration errors: how far confidence is from accuracy. `calibration` fits what corrects it."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ class ExpectedCalibrationError(NetworkMetric):
 
 
 def reliability(logits, labels, num_bins: int = 15) -> np.ndarray:
-    """Of each equal-width bin of confidence its images, their mean confidence and accuracy: (num_bins, 3), NaN if empty.
+    """The number of images, mean confidence and accuracy of each equal-width bin of confidence: (num_bins, 3), NaN if empty.
 
     There are at most 1,000 bins.
     """
@@ -93,7 +93,7 @@ class _ClasswiseCalibrationError(MetricDefinition):
 
 
 def classwise_calibration_error(logits, labels, num_bins: int = 15) -> float:
-    """The expected calibration error of each class's own probability, mean over classes (Kull et al., 2019, equation 4).
+    """The expected calibration error of each class's probability, mean over classes (Kull et al., 2019, equation 4).
 
     There are at most 1,000 bins.
     """

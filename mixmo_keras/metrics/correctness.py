@@ -1,4 +1,4 @@
-"""How right a network is: accuracy, likelihood, Brier score."""
+"""Metrics of correctness: accuracy, likelihood, Brier score."""
 
 import dataclasses
 

@@ -1,6 +1,6 @@
-"""What a figure is: statistics of images that can be added up, and the number that follows from them.
+"""How a metric is defined: statistics of images that can be added up, and the number that follows from them.
 
-A `MetricDefinition` is defined once, by two methods:
+A `MetricDefinition` has two methods:
 
     update(logits, labels, weights) -> statistics      of some images
     result(statistics) -> number                       of the statistics of all of them
@@ -52,16 +52,16 @@ MOST_BINS = 1000  # of a calibration error
 
 @dataclasses.dataclass(frozen=True)
 class MetricDefinition:
-    """A figure of images, from their logits and labels.
+    """The definition of a metric of images, from their logits and labels.
 
-    Options of a figure are fields of its dataclass; they are counts of at least 1, and `num_bins` is at most 1,000: each
+    Options of a metric are fields of its dataclass. They are counts of at least 1; `num_bins` is at most 1,000, since each
     bin is a sum of its own over all images.
 
     Attributes:
-        of_members: Whether the figure takes the logits of members (n, M, K) rather than those of one network (n, K).
+        of_members: Whether the metric takes the logits of members (n, M, K) rather than those of one network (n, K).
     """
 
-    of_members = False  # without an annotation: of the class, no option
+    of_members = False  # no annotation: an attribute of the class, not an option
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -73,9 +73,9 @@ class MetricDefinition:
         """The statistics of some images.
 
         Args:
-            logits: Floats (n, K), or (n, M, K) for `of_members`. They need not be normalised: what counts is their softmax.
-            labels: Integers (n,). `None` only for figures that don't look at them.
-            weights: Floats (n,), how much each image counts.
+            logits: Floats (n, K), or (n, M, K) for `of_members`. They need not be normalised: only their softmax matters.
+            labels: Integers (n,), or `None` for metrics that don't use them.
+            weights: The weight of each image, floats (n,).
         """
         raise NotImplementedError
 
@@ -84,10 +84,10 @@ class MetricDefinition:
         raise NotImplementedError
 
     def statistics_of(self, logits, labels=None) -> Statistics:
-        """The statistics of whole arrays, which are checked, in float64.
+        """Checks whole arrays and returns their statistics in float64.
 
         Raises:
-            ValueError: logits that are not finite, labels that don't fit them.
+            ValueError: The logits are not finite, or the labels don't fit them.
         """
         logits = arguments.logits("member_logits" if self.of_members else "logits", logits, self.of_members)
         if labels is not None:
@@ -95,14 +95,14 @@ class MetricDefinition:
         return self.update(logits, labels, np.ones(len(logits)))
 
     def of_arrays(self, logits, labels=None) -> float:
-        """The figure of whole arrays. NaN or infinite where it can't be said."""
+        """The metric of whole arrays; NaN or infinite where it is undefined."""
         statistics = self.statistics_of(logits, labels)
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(self.result(statistics))
 
 
 class MeanOverImages(MetricDefinition):
-    """A figure that is the mean over images of a value of each: `values` is all that it defines."""
+    """A metric that is the mean of one value for each image. A subclass defines `values` only."""
 
     def values(self, logits, labels):
         """The value of each image, (n,)."""
@@ -116,11 +116,11 @@ class MeanOverImages(MetricDefinition):
         return mean(statistics["total"], statistics["count"])
 
 
-# -- what several figures need -------------------------------------------------------------------------------------------
+# -- functions that several metrics use ----------------------------------------------------------------------------------
 
 
 def mean(total, count):
-    """total / count, and 0 before any image, as Keras' metrics have it."""
+    """total / count; 0 before any image, as in Keras' metrics."""
     xp = namespace(total)
     return xp.where(count > 0, total / xp.maximum(count, 1e-30), 0.0)
 
@@ -134,8 +134,8 @@ def probabilities(logits):
 
 
 def answers(logits):
-    """The most probable class, of equally probable ones the first: (...,) of logits (..., K)."""
-    xp = namespace(logits)  # whose argmax gives any of equal classes on some devices
+    """The most probable class (...,) of logits (..., K); the first one where several are equally probable."""
+    xp = namespace(logits)  # its argmax returns any of several equal classes on some devices
     classes = xp.arange(logits.shape[-1], dtype="int32")
     return xp.min(xp.where(logits == xp.max(logits, axis=-1, keepdims=True), classes, logits.shape[-1]), axis=-1)
 

@@ -1,4 +1,4 @@
-"""How members differ: figures of their logits (n, M, K)."""
+"""Metrics of diversity: how members differ, from their logits (n, M, K)."""
 
 import itertools
 
@@ -16,15 +16,15 @@ class _OfPairs(MetricDefinition):
     of_members = True
 
     def of_each_member(self, logits, labels):
-        """What is compared: (n, M, ...)."""
+        """The values of the members that are compared: (n, M, ...)."""
         raise NotImplementedError
 
     def compare(self, first, second) -> dict:
-        """By name what is summed over images, (n,) each, of two members' (n, ...)."""
+        """The values (n,) to sum over images, by name, from the values (n, ...) of two members."""
         raise NotImplementedError
 
     def of_each_pair(self, statistics):
-        """The figure of each pair, (M(M − 1)/2,)."""
+        """The metric of each pair, (M(M − 1)/2,)."""
         raise NotImplementedError
 
     def update(self, logits, labels, weights):
@@ -49,14 +49,14 @@ class _OfPairs(MetricDefinition):
 
 
 class _MeanOfPairs(_OfPairs):
-    """A figure that is a mean over images, called `total` by `compare`, and over pairs."""
+    """A mean over images and over pairs. `compare` returns the value of each image as `total`."""
 
     def of_each_pair(self, statistics):
         return mean(statistics["total"], statistics["count"])
 
 
 class _OfErrors(_OfPairs):
-    """A figure of which members are wrong."""
+    """A metric that depends only on which members are wrong."""
 
     def of_each_member(self, logits, labels):
         return answers(logits) != labels[:, None]
@@ -164,7 +164,7 @@ class _MutualInformation(MeanOverImages):
 
 
 def mutual_information(member_logits) -> float:
-    """`uncertainty.mutual_information`, what the members don't agree upon, mean over images; 0 for a single member."""
+    """`uncertainty.mutual_information`, high where members disagree, mean over images; 0 for a single member."""
     return _MutualInformation().of_arrays(member_logits)
 
 

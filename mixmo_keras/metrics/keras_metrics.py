@@ -1,9 +1,9 @@
-"""Figures as Keras metrics: batch by batch, under any `tf.distribute` strategy, and on JAX.
+"""Keras metrics, updated batch by batch, under any `tf.distribute` strategy, and on JAX.
 
-A metric's class names the `figure` that it streams; what it adds up are that figure's statistics. It takes labels, integers
-(n,) or (n, 1) or one-hot (n, K), and logits: of an ensemble (n, K) or of its members (n, M, K). Invalid ones raise a
-`ValueError`. In a compiled step, whose values nothing can refuse, images with labels that are no classes, with logits that
-are NaN or infinite, or with weights that are negative, NaN or infinite, make the result NaN.
+A class names the `definition` of its metric, and adds up the statistics of that definition. It takes labels, integers (n,)
+or (n, 1) or one-hot (n, K), and logits, of an ensemble (n, K) or of its members (n, M, K). Invalid ones raise a
+`ValueError`. A compiled step can't raise: there the result is NaN where labels are no classes, where logits are NaN or
+infinite, or where weights are negative, NaN or infinite.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from mixmo_keras.common import arguments
 from mixmo_keras.metrics.definitions import MetricDefinition
 from mixmo_keras.metrics.pooling import AVERAGING, average
 
-_ANY_NUM_CLASSES = 1000  # of no image: most figures' statistics have the same shapes whatever K is
+_ANY_NUM_CLASSES = 1000  # the shapes of most statistics don't depend on K
 
 
 class _KerasMetric(keras.metrics.Metric):
-    """A figure whose statistics are sums, in a variable each.
+    """A metric whose statistics are sums, each in a variable.
 
     Attributes:
-        figure: The figure; set in `__init__`, before this class', where it has options.
+        definition: The definition of the metric. A metric with options sets it before it calls `super().__init__`.
     """
 
     definition: MetricDefinition
@@ -35,7 +35,7 @@ class _KerasMetric(keras.metrics.Metric):
         self._add_variables()
 
     def _logits_of_no_image(self) -> np.ndarray:
-        """Logits (0, K) or (0, M, K) whose statistics are where the sums begin."""
+        """Logits (0, K) or (0, M, K). Their statistics have the shapes of the sums."""
         raise NotImplementedError
 
     def _statistics_of_no_image(self) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ class _KerasMetric(keras.metrics.Metric):
         }
 
     def _rows(self, y_true, y_pred, sample_weight):
-        """Labels (rows,), logits (rows, K) or (rows, M, K) and weights (rows,) that the figure looks at."""
+        """Labels (rows,), logits (rows, K) or (rows, M, K) and weights (rows,) for the definition."""
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -77,11 +77,11 @@ class _KerasMetric(keras.metrics.Metric):
 
 
 class NetworkMetric(_KerasMetric):
-    """A figure of one network's logits.
+    """A metric of one network's logits.
 
     Args:
-        of: Which network, where logits are those of members: `"ensemble"`, their average; `"members"`, every member's rows
-            together; or a member's number. Defaults to `"ensemble"`.
+        of: The network, where logits are those of members: `"ensemble"`, the average of the members; `"members"`, the rows
+            of all members together; or a member's number. Defaults to `"ensemble"`.
         averaging: How the ensemble is averaged, `"logits"` or `"probabilities"`. Defaults to `"logits"`.
     """
 
@@ -121,12 +121,12 @@ MOST_KEPT = 10_000_000  # images; their rows are counted in 32 bits
 
 
 class RankedMetric(NetworkMetric):
-    """A figure that ranks all images: it keeps a row of statistics for each of them, up to `capacity` of them.
+    """A metric that ranks all images: it keeps a row of statistics for each image.
 
     Images of `sample_weight` 0 are left out; all others count once.
 
     Args:
-        capacity: Number of images that are kept, over all replicas; with more the result is NaN. At most ten
+        capacity: The number of images that are kept, over all replicas. With more images the result is NaN. At most ten
             million, 40 MB for each statistic. Defaults to 50,000.
         of, averaging: As in `NetworkMetric`.
     """
@@ -138,7 +138,7 @@ class RankedMetric(NetworkMetric):
         super().__init__(of, averaging, name, dtype)
 
     def _add_variables(self):
-        # one row more than are kept: what does not fit is written there
+        # the last row takes what does not fit
         shape = (self.capacity + 1,)
         self.statistics = {
             name: self.add_variable(shape, "zeros", name=name) for name in self._statistics_of_no_image()
@@ -146,9 +146,7 @@ class RankedMetric(NetworkMetric):
         self.count = self.add_variable((), "zeros", dtype="int32", name="count")
 
     def _add(self, labels, logits, weights):
-        counted = ops.cast(
-            ops.not_equal(weights, 0), "int32"
-        )  # invalid weights count too, so that `_broken` finds them
+        counted = ops.cast(ops.not_equal(weights, 0), "int32")  # invalid weights count too, so that they are noticed
         # replicas write to rows of their own, so that the sum over replicas holds the rows of all
         replica, num_replicas = seeds.replica()
         replica = ops.cast(replica, "int32")
@@ -174,7 +172,7 @@ class RankedMetric(NetworkMetric):
 
 
 class MembersMetric(_KerasMetric):
-    """A figure of the logits of members (n, M, K)."""
+    """A metric of the logits of members (n, M, K)."""
 
     def _logits_of_no_image(self):
         return np.zeros((0, 2, _ANY_NUM_CLASSES))
@@ -186,7 +184,7 @@ class MembersMetric(_KerasMetric):
 
 
 class PairsMetric(MembersMetric):
-    """A figure of pairs of members.
+    """A metric of pairs of members.
 
     Args:
         num_members: M, of at least 2: a single member has no diversity.
@@ -208,7 +206,7 @@ class PairsMetric(MembersMetric):
         return {**super().get_config(), "num_members": self.num_members}
 
 
-# -- what is refused, or marks a figure as broken --------------------------------------------------------------------------
+# -- invalid labels, logits and weights: refused outside of a compiled step, NaN within it --------------------------------
 
 
 def _is_tensor(values) -> bool:
@@ -216,7 +214,7 @@ def _is_tensor(values) -> bool:
 
 
 def _known(values) -> np.ndarray | None:
-    """Values as an array; `None` of tensors in a graph, which have none yet."""
+    """Values as an array; `None` of tensors in a graph, which have no values yet."""
     if isinstance(values, keras.KerasTensor):
         return None
     try:
@@ -258,7 +256,7 @@ def _checked_weights(sample_weight, count: int | None):
 
 
 def _check_count(name: str, values, count: int | None) -> None:
-    """Raises where there are, as far as it is known, not as many as images; a scalar is for all of them."""
+    """Raises where the number of values is known and isn't the number of images; a scalar holds for all images."""
     found = values.shape[0] if len(values.shape) else None
     if None not in (found, count) and found != count:
         raise ValueError(f"`{name}` must be one for each image, got {found} for {count} images.")
@@ -273,7 +271,7 @@ def _are_weights(weights, xp=ops):
 
 
 def _integer_labels(labels):
-    """Labels (n,), -1 for what is no label."""
+    """Labels (n,), with -1 in place of invalid ones."""
     if len(labels.shape) == 2 and labels.shape[1] > 1:
         return ops.where(_are_shares(ops.cast(labels, "float32")), ops.cast(ops.argmax(labels, axis=-1), "int32"), -1)
     labels = ops.squeeze(labels, axis=1) if len(labels.shape) == 2 else labels
@@ -291,5 +289,5 @@ def _broken(labels, logits, weights):
 
 
 def _classes(labels, logits):
-    """Labels within the classes, so that none is looked up outside."""
+    """Labels clipped to the classes, so that indexing stays within bounds."""
     return ops.clip(labels, 0, logits.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""Whether a network knows when it errs: figures that rank images by confidence."""
+"""Metrics that rank images by confidence: whether a network knows when it errs."""
 
 import keras
 import numpy as np
@@ -8,11 +8,10 @@ from mixmo_keras.metrics.keras_metrics import RankedMetric
 
 
 class RankedDefinition(MetricDefinition):
-    """A figure of all images side by side, which no sums can give.
+    """A metric that ranks all images, which can't be computed from sums.
 
-    Its statistics are rows, one for each image, and those of two sets of images are put one after the other: `confidence`;
-    `right`, 1 or 0; and `counted`, 1 or 0, as images of weight 0 are not looked at, nor are the rows of a Keras metric that
-    were not written yet.
+    Its statistics are rows, one for each image: `confidence`; `right`, 1 or 0; and `counted`, 0 for images of weight 0 and
+    for the rows of a Keras metric that are still empty, 1 for all others. The rows of two sets of images are concatenated.
     """
 
     def update(self, logits, labels, weights):
@@ -28,7 +27,7 @@ def confidence_and_right(logits, labels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_order(statistics, keys):
-    """By rising keys: the keys, the mean of `right` over equal ones, and `counted`, whose zeros come last."""
+    """Sorts by rising keys: the keys, the mean of `right` over equal keys, and `counted`, whose zeros come last."""
     xp = namespace(keys)
     right, counted = statistics["right"], statistics["counted"]
     keys = xp.where(counted > 0, keys, float("inf"))
@@ -44,7 +43,7 @@ def in_order(statistics, keys):
 
 
 class _Detection(RankedDefinition):
-    """How well low confidence finds what is wrong; NaN where nothing is, or everything."""
+    """How well low confidence finds wrong answers; NaN where no answer is wrong, or all are."""
 
     def result(self, statistics):
         confidence, right, counted = (statistics[name] for name in ("confidence", "right", "counted"))
@@ -59,12 +58,18 @@ class _Detection(RankedDefinition):
         return xp.where((num_rights > 0) & (num_wrongs > 0), value, float("nan"))
 
     def of_wrongs(self, rights, wrongs, num_rights):
-        """A value of each wrong one, whose mean is the figure. Both confidences rise, and are infinite behind the last."""
+        """The value of each wrong answer, whose mean is the metric.
+
+        Args:
+            rights: The rising confidences of right answers, padded with infinity.
+            wrongs: The same of wrong answers.
+            num_rights: The number of right answers.
+        """
         raise NotImplementedError
 
 
 def _number_below(values, rising, side: str = "left"):
-    """How many of `rising` are below each value, or with `side="right"` not above it."""
+    """How many of `rising` are below each value; with `side="right"`, how many are not above it."""
     xp = namespace(values)
     return xp.cast(xp.searchsorted(rising, values, side=side), values.dtype)
 
@@ -78,7 +83,7 @@ class _ErrorAUROC(_Detection):
 
 class _ErrorAUPR(_Detection):
     def of_wrongs(self, rights, wrongs, num_rights):
-        # what is found by taking all that are no more confident
+        # the threshold is the confidence of each wrong answer
         true_positives, false_positives = (_number_below(wrongs, rising, "right") for rising in (wrongs, rights))
         return true_positives / (true_positives + false_positives)
 
@@ -91,15 +96,15 @@ class _ErrorFPR95(_Detection):
 
 
 def detection(scores, positives) -> dict[str, float]:
-    """How well a score tells the positives (errors, images out of distribution) from the rest.
+    """How well a score tells positives (errors, images out of distribution) from the rest.
 
     Args:
-        scores: (n,), higher for what is more likely positive.
+        scores: (n,), higher for images that are more likely positive.
         positives: (n,) booleans.
 
     Returns:
         `auroc`; `aupr`, the average precision of finding the positives; `fpr95`, the share of the positives that is accepted
-        where 95 % of the rest is. NaN where there is none or nothing but positives.
+        where 95 % of the rest is. NaN where there are no positives, or nothing else.
     """
     scores, positives = np.asarray(scores, "float64"), np.asarray(positives)
     if not np.isin(positives, (0, 1)).all():
@@ -157,7 +162,7 @@ class ErrorFPR95(RankedMetric):
 
 class _AreaUnderRiskCoverage(RankedDefinition):
     def risks(self, statistics):
-        """The share of errors among the 1, 2, … most confident images, and whether there are so many."""
+        """The share of errors among the 1, 2, … most confident images, and whether there are as many images."""
         keys, right, counted = in_order(statistics, -statistics["confidence"])
         xp = namespace(keys)
         rank = xp.arange(1, keys.shape[0] + 1, dtype=keys.dtype)

@@ -1,4 +1,4 @@
-"""All figures of a network, and of its members beside each other."""
+"""All metrics of a network, and all metrics of its members' diversity, in a dictionary."""
 
 from mixmo_keras.metrics.calibration_error import (
     adaptive_calibration_error,
@@ -17,7 +17,7 @@ from mixmo_keras.metrics.ranking import area_under_risk_coverage, misclassificat
 
 
 def network_figures(logits, labels) -> dict[str, float]:
-    """Returns by name every figure of this room that needs the logits of one network.
+    """Returns every metric of one network's logits, by name.
 
     Args:
         logits: (n, K).
@@ -38,10 +38,10 @@ def network_figures(logits, labels) -> dict[str, float]:
 
 
 def diversity_figures(member_logits, labels) -> dict[str, float]:
-    """Returns by name every figure of this room that compares members.
+    """Returns every metric that compares members, by name.
 
     Args:
-        member_logits: (n, M, K), of M ≥ 2 members.
+        member_logits: (n, M, K). With a single member, most metrics are NaN.
         labels: (n,), (n, 1) or one-hot (n, K).
     """
     return {

@@ -1,7 +1,7 @@
-"""How unsure an ensemble is of each image, from its members' logits (n, M, K); every function gives (n,).
+"""Measures of uncertainty: how unsure an ensemble is of each image, from its members' logits (n, M, K); each gives (n,).
 
-Of NumPy arrays or of tensors alike: the exported SavedModel computes the same. The higher, the stranger the image. Arrays
-must be finite logits of at least one image, or a `ValueError` is raised; of tensors the shape alone is looked at.
+Higher is less sure. The functions take NumPy arrays or tensors, so that the exported SavedModel computes the same. Arrays
+must hold finite logits of at least one image, or a `ValueError` is raised. Of tensors only the shape is checked.
 """
 
 from collections.abc import Callable
@@ -21,15 +21,15 @@ def predictive_entropy(logits):
 
 
 def mutual_information(member_logits):
-    """Entropy of the members' mean probabilities less the mean of their entropies, in nats: what members don't agree upon.
+    """Entropy of the members' mean probabilities less the mean of their entropies, in nats (Depeweg et al., 2018).
 
-    Depeweg et al., 2018. 0 for a single member.
+    It is high where members disagree, and 0 for a single member.
     """
     return information_of_members(_checked(member_logits, of_members=True))
 
 
 def information_of_members(member_logits):
-    """`mutual_information` of logits that were checked, and of no image."""
+    """`mutual_information` without checks, so that it takes logits of no image too."""
     xp = namespace(member_logits)
     logs = xp.log_softmax(member_logits, axis=-1)
     of_mean = xp.logsumexp(logs, axis=1) - xp.log(float(logs.shape[1]))
@@ -71,7 +71,7 @@ def scores(member_logits, average: Callable) -> dict:
 
 
 def _checked(logits, of_members: bool = False):
-    """Logits whose shape was looked at, and in arrays the values too: (n, K), or (n, M, K) for `of_members`."""
+    """Checks the shape of logits, (n, K) or (n, M, K) for `of_members`, and the values of arrays."""
     name = "member_logits" if of_members else "logits"
     if not (ops.is_tensor(logits) or isinstance(logits, KerasTensor)):
         return arguments.logits(name, logits, of_members)

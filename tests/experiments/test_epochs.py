@@ -2,11 +2,10 @@
 
 import types
 
-import pytest
 import tiny
 
 from mixmo_keras import metrics
-from mixmo_keras.experiments.epochs import Expectation, MemberAccuracy, duration
+from mixmo_keras.experiments.epochs import Expectation, MemberAccuracy
 
 
 def trained(epochs: int, steps: int, seconds: float, validation: float = 0.0, skipped: int = 0) -> list[str]:
@@ -48,14 +47,6 @@ def test_of_short_trainings_little_is_said():
     assert trained(epochs=2, steps=3, seconds=0.1) == []
     [line] = trained(epochs=4, steps=3, seconds=0.1)
     assert line.startswith("an epoch took 0 s, validation included: epoch 4 ends in about 1 s, ")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(8.4, "8 s"), (89, "89 s"), (91, "2 min"), (5399, "1 h 30 min"), (7530, "2 h 6 min"), (273600, "3 days 4 h")],
-)
-def test_durations(seconds, said):
-    assert duration(seconds) == said
 
 
 def test_the_accuracy_of_each_member_is_logged(eagerly):

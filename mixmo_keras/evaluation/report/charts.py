@@ -1,4 +1,4 @@
-"""An `Evaluation` in charts. Each function draws one as a matplotlib figure; `sections` says which belong into a report."""
+"""The charts of a report. Each function draws one as a matplotlib figure; `sections` lists those of an evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
 
 
 class Section(NamedTuple):
-    """A chart of a report. One that is `wide` takes the page's width, and is a picture of pixels."""
+    """A chart of a report. A `wide` one takes the page's width and is a picture of pixels."""
 
     title: str
     caption: str
@@ -132,14 +132,14 @@ def risk_coverage(evaluation: Evaluation) -> Figure:
 
 
 def class_accuracy(evaluation: Evaluation, most: int = 24) -> Figure:
-    """Accuracy of each class; of many the worst and the best."""
-    classes = [one for one in evaluation.figures["classes"] if one["accuracy"] is not None]
-    classes.sort(key=lambda one: one["accuracy"])
+    """Accuracy of each class; of many classes, that of the worst and the best."""
+    classes = [figures for figures in evaluation.figures["classes"] if figures["accuracy"] is not None]
+    classes.sort(key=lambda figures: figures["accuracy"])
     shown = classes if len(classes) <= most else classes[: most // 2] + classes[-most // 2 :]
     figure, axes = _axes(max(2.2, 0.19 * len(shown) + 0.8))
-    values = [one["accuracy"] for one in shown]
+    values = [figures["accuracy"] for figures in shown]
     axes.barh(range(len(shown)), values, color=BLUE, height=0.7)
-    axes.set_yticks(range(len(shown)), [_short(one["name"], 22) for one in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [_short(figures["name"], 22) for figures in shown], fontsize=8)
     if len(shown) < len(classes):
         axes.axhline(most // 2 - 0.5, color=GREY, linestyle=":")
     axes.set(xlabel="accuracy", xlim=(0, 1))
@@ -153,8 +153,8 @@ def confusion(evaluation: Evaluation) -> Figure:
     if len(names) > WHOLE_MATRIX:
         pairs = evaluation.figures["answers"]["confused"][::-1]
         figure, axes = _axes(max(2.2, 0.26 * len(pairs) + 0.8))
-        axes.barh(range(len(pairs)), [one["images"] for one in pairs], color=BLUE, height=0.7)
-        labels = [f"{_short(one['label'], 14)} → {_short(one['answer'], 14)}" for one in pairs]
+        axes.barh(range(len(pairs)), [pair["images"] for pair in pairs], color=BLUE, height=0.7)
+        labels = [f"{_short(pair['label'], 14)} → {_short(pair['answer'], 14)}" for pair in pairs]
         axes.set_yticks(range(len(pairs)), labels, fontsize=8)
         axes.set(xlabel="images")
         return figure
@@ -181,7 +181,7 @@ def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
     """Loss and accuracy by epoch, in training and on validation data, of the members too.
 
     Args:
-        log: By epoch, what Keras logs.
+        log: The losses and accuracies of each epoch, as Keras logs them.
     """
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     epochs = [int(row["epoch"]) + 1 for row in log]
@@ -256,8 +256,8 @@ def disputed_images(evaluation: Evaluation, columns: int = 9) -> Figure:
     names, titles = evaluation.class_names, []
     for index in indices:
         probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
-        said = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
-        titles.append("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *said]))
+        answers = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
+        titles.append("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *answers]))
     return gallery(images, titles, columns)
 
 
@@ -267,8 +267,8 @@ def wrong_images(evaluation: Evaluation, columns: int = 9) -> Figure:
     names, titles = evaluation.class_names, []
     for index in indices:
         probabilities = softmax(evaluation.logits[index].astype("float64"))
-        said = f"says {_short(names[probabilities.argmax()], 9)} {probabilities.max():.0%}"
-        titles.append(f"{_short(names[evaluation.labels[index]], 16).upper()}\n{said}")
+        answer = f"says {_short(names[probabilities.argmax()], 9)} {probabilities.max():.0%}"
+        titles.append(f"{_short(names[evaluation.labels[index]], 16).upper()}\n{answer}")
     return gallery(images, titles, columns)
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mixmo_keras.common import arguments
+from mixmo_keras.common.durations import duration
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.report import charts, details, sentences
 from mixmo_keras.evaluation.report.results_table import columns, formatted, rows
@@ -86,9 +87,7 @@ def _about(run: Run) -> list[str]:
     if run.data:
         about.append(run.data)
     if run.seconds is not None:
-        minutes = run.seconds / 60
-        hours = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-        about.append(f"Trained for {f'{run.seconds:.0f} s' if minutes < 2 else hours}.")
+        about.append(f"Trained for {duration(run.seconds)}.")
     return about
 
 

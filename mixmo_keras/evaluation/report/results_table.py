@@ -8,47 +8,33 @@ class Column(NamedTuple):
 
     Attributes:
         title: Its title.
-        form: The number format.
-        more_is_better: Whether higher numbers are better.
         meaning: What the numbers are.
+        more_is_better: Whether higher numbers are better.
+        form: The number format.
     """
 
     title: str
-    form: str
-    more_is_better: bool
     meaning: str
+    more_is_better: bool = False
+    form: str = "{:.4f}"
 
 
 COLUMNS = {  # by the name in `metrics.network_figures`
-    "accuracy": Column("accuracy", "{:.2%}", True, "share of images that are answered rightly"),
-    "top5": Column("top-5", "{:.2%}", True, "share of images whose class is among the five most probable ones"),
+    "accuracy": Column("accuracy", "share of images that are answered rightly", True, "{:.2%}"),
+    "top5": Column("top-5", "share of images whose class is among the five most probable ones", True, "{:.2%}"),
     "nll": Column(
-        "NLL",
-        "{:.4f}",
-        False,
-        "negative log-likelihood, −log of the right class's probability in nats, mean: punishes sure errors",
+        "NLL", "negative log-likelihood, −log of the right class's probability in nats, mean: punishes sure errors"
     ),
-    "brier": Column("Brier", "{:.4f}", False, "squared distance of the probabilities from the right answer, 0 to 2"),
+    "brier": Column("Brier", "squared distance of the probabilities from the right answer, 0 to 2"),
     "ece": Column(
-        "ECE",
-        "{:.4f}",
-        False,
-        "expected calibration error: by how much confidence and accuracy differ, in 15 bins of confidence",
+        "ECE", "expected calibration error: by how much confidence and accuracy differ, in 15 bins of confidence"
     ),
-    "adaptive_ece": Column("adaptive ECE", "{:.4f}", False, "the same in 15 bins of equally many images"),
-    "classwise_ece": Column("class-wise ECE", "{:.4f}", False, "the same for the probability of each class"),
-    "errors_auroc": Column(
-        "error AUROC", "{:.4f}", True, "how well low confidence finds errors: 0.5 is chance, 1 perfect"
-    ),
-    "errors_aupr": Column(
-        "error AUPR", "{:.4f}", True, "the same as average precision, which is the share of errors by chance"
-    ),
-    "errors_fpr95": Column(
-        "error FPR95", "{:.4f}", False, "share of errors that are accepted where 95 % of the right answers are"
-    ),
-    "aurc": Column(
-        "AURC", "{:.4f}", False, "share of errors among the most confident images, mean over how many are answered"
-    ),
+    "adaptive_ece": Column("adaptive ECE", "the same in 15 bins of equally many images"),
+    "classwise_ece": Column("class-wise ECE", "the same for the probability of each class"),
+    "errors_auroc": Column("error AUROC", "how well low confidence finds errors: 0.5 is chance, 1 perfect", True),
+    "errors_aupr": Column("error AUPR", "the same as average precision, which is the share of errors by chance", True),
+    "errors_fpr95": Column("error FPR95", "share of errors that are accepted where 95 % of the right answers are"),
+    "aurc": Column("AURC", "share of errors among the most confident images, mean over how many are answered"),
 }
 
 

@@ -16,7 +16,7 @@ import keras
 
 from mixmo_keras import datasets, keras_internals
 from mixmo_keras.common import arguments, files, trained
-from mixmo_keras.experiments.epochs import duration
+from mixmo_keras.common.durations import duration
 from mixmo_keras.metrics import calibration
 from mixmo_keras.models import beginning
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE

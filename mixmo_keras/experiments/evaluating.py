@@ -206,7 +206,7 @@ def _report_folder(paths: Sequence[Path], ensemble: bool, output_dir: Path | Non
             )
         return output_dir
     if ensemble or not paths[0].is_dir():
-        raise ValueError("Say where the report belongs with --output-dir: there is no run that it is of.")
+        raise ValueError("Name the report's folder with --output-dir: what is evaluated has no run folder of its own.")
     return paths[0] / "evaluation"
 
 

@@ -96,7 +96,10 @@ def _head(network: keras.Model) -> _Head:
         if is_dense(layer, node.input_tensors[0] if node.input_tensors else None):
             own = keras_internals.name_of_activation(layer.activation)
             if own != "linear" and ends_in != "linear":
-                raise ValueError(f"{network.name} has {own} in its head and {ends_in} behind it: what are its logits?")
+                raise ValueError(
+                    f"{network.name} must have one activation behind its last dense layer, got {own} and then {ends_in}: "
+                    "leave one of them out."
+                )
             return _Head(layer, node.input_tensors[0], _checked_end(network, own if own != "linear" else ends_in))
         end = _activation_of(layer)
         if end not in (None, "linear"):

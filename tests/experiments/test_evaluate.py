@@ -169,7 +169,7 @@ def test_what_is_refused(runs, tmp_path, strange_file):
     for arguments, message in [
         ((tmp_path / "nothing",), "There is no .*nothing"),
         ((runs[0], runs[1]), "Several paths are one deep ensemble with --ensemble"),
-        ((runs[0], runs[1], "--ensemble"), "Say where the report belongs with --output-dir"),
+        ((runs[0], runs[1], "--ensemble"), "Name the report's folder with --output-dir"),
         ((runs[0], "--save-calibrated"), "pass both"),
         ((strange_file, "--dataset", "digits", *out), "holds a Sequential, which has no members"),
         ((tmp_path / "colour.keras", *out), "The paths name 0 datasets: pass one with --dataset"),

@@ -327,7 +327,7 @@ REFUSED = [
     (lambda: _graph(dense(3), loss="squared_hinge"), "net was compiled with squared_hinge, a loss of another task"),
     (
         lambda: _graph(lambda x: layers.Softmax()(dense(3, "softmax")(x))),
-        "net has softmax in its head and softmax behind it",
+        "net must have one activation behind its last dense layer, got softmax and then softmax",
     ),
     (
         lambda: _graph(lambda x: layers.Conv2D(3, 1)(x)),

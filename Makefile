@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo quick test slow lint docs dist lock clean
+.PHONY: demo quick test slow lint docs studies dist lock clean
 
 demo: $(VENV)/installed  ## train, compare, export, reload and serve on the digits
 	$(BIN)/python recipes/demo.py
@@ -30,6 +30,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 docs: $(VENV)/installed  ## the documentation as a site, in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+studies: $(VENV)/installed  ## the tables and pictures of the documentation, from the figures in studies/figures
+	$(BIN)/python studies/rebuild.py
 
 dist:  ## the wheel and the source distribution, built and checked, in dist/
 	$(PYTHON) -m venv build/packaging

@@ -1,6 +1,6 @@
 """Training through JAX without Keras' loop: the images stay on the device, and many steps are taken in one call.
 
-Needs no TensorFlow. Used by accelerator.py.
+Needs no TensorFlow. Used by accelerator.py and studies/gpu_plan.py.
 """
 
 import io

@@ -1,7 +1,4 @@
-"""Writes the table of what members gain and lose, first in docs/results.md, and its picture, first in README.md too.
-
-Both are made from studies/figures: python studies/at_a_glance.py
-"""
+"""The table of what members gain and lose, first in docs/results.md, and its picture, first in README.md too."""
 
 import dataclasses
 import functools
@@ -9,8 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import gains
-import gains_command
 import pages
+from rows import Figures, Measured
 
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
@@ -18,9 +15,6 @@ from mixmo_keras.experiments import tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = pages.DOCS / "results.md"
-PICTURE = pages.DOCS / "at_a_glance.png"
-PLACE = "at-a-glance"
 HALF = "Cut-MixMo, ρ = 0.5"
 QUARTER = "single, a quarter of the passes"
 # what rows of the kept figures are called in a table that is read alone
@@ -45,9 +39,9 @@ class Case:
     others: tuple[str, ...] = ()  # the rows of other rivals
 
     @functools.cached_property
-    def figures(self) -> gains_command.Measured:
+    def figures(self) -> Measured:
         """The figures of the compared rows, by row and seed."""
-        kept = gains_command.read(pages.FIGURES / f"{self.kept}.json")
+        kept = pages.read(self.kept)
         return {name: kept[name] for name in (self.single, *self.others, self.ours)}
 
     @property
@@ -154,10 +148,9 @@ def marked(lead: dict[str, Any]) -> str:
     return f"{mark}{gains.points(lead)}{mark}"
 
 
-def accuracy(by_seed: dict[str, gains.Figures]) -> str:
+def accuracy(by_seed: dict[str, Figures]) -> str:
     """The mean accuracy of a row over its seeds, in percent."""
-    known = [number for figures in by_seed.values() if (number := figures[gains.ACCURACY]) is not None]
-    return tables.cell(known, "{:.1f}", deviation=False)
+    return tables.cell(gains.values(by_seed, gains.ACCURACY), "{:.1f}", deviation=False)
 
 
 def chart() -> "Figure":
@@ -186,6 +179,7 @@ def chart() -> "Figure":
     return figure
 
 
-if __name__ == "__main__":
-    pages.write(PAGE, {PLACE: table()})
-    plots.save(chart(), PICTURE)
+def document() -> None:
+    """Writes the table and the picture."""
+    pages.write("results.md", {"at-a-glance": table()})
+    plots.save(chart(), pages.DOCS / "at_a_glance.png")

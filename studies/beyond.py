@@ -4,7 +4,6 @@
     python studies/beyond.py digits --noise 0.4 --seeds 0 1 2             where 40 % of the labels are wrong
     python studies/beyond.py cifar10 --seeds 0 1 2 --data-dir DATA        15 to 20 minutes a run
     python studies/beyond.py cifar10-10000 --data-dir DATA                10,000 images, 24 passes: 4 to 8 minutes a run
-    python studies/beyond.py digits --docs                                tables of docs/results.md, from what was kept
 
 All rows have the same images, network and rows a step. A step of SAM computes two gradients, so its rows train for half the
 epochs. Data and settings, and with the same --output-dir the runs of the same name, are those of noisy_labels.py, but for
@@ -13,9 +12,9 @@ those of the 10,000 images.
 
 import dataclasses
 
-import gains
-import gains_command
 import noisy_labels
+from rows import Row
+from study import Study
 
 SETTINGS = {
     **noisy_labels.SETTINGS,
@@ -28,22 +27,17 @@ ROWS = {
     "single": noisy_labels.ROWS["single"],
     "single + CutMix": noisy_labels.ROWS["single + CutMix"],
     "single + SAM": noisy_labels.ROWS["single + SAM"],
-    "single + TrivialAugment": gains.Row(dict(method="single", **TRIVIAL)),
-    "single + averaged weights": gains.Row(dict(method="single", **MEAN)),
+    "single + TrivialAugment": Row(dict(method="single", **TRIVIAL)),
+    "single + averaged weights": Row(dict(method="single", **MEAN)),
     "MIMO, ρ = 0.5": noisy_labels.ROWS["MIMO, ρ = 0.5"],
     "Cut-MixMo": noisy_labels.ROWS["Cut-MixMo"],
-    "Cut-MixMo + SAM": gains.Row(dict(**MIXMO, **noisy_labels.SAM), times_the_epochs=0.5),
-    "Cut-MixMo + TrivialAugment": gains.Row(dict(**MIXMO, **TRIVIAL)),
-    "Cut-MixMo + averaged weights": gains.Row(dict(**MIXMO, **MEAN)),
+    "Cut-MixMo + SAM": Row(dict(**MIXMO, **noisy_labels.SAM), times_the_epochs=0.5),
+    "Cut-MixMo + TrivialAugment": Row(dict(**MIXMO, **TRIVIAL)),
+    "Cut-MixMo + averaged weights": Row(dict(**MIXMO, **MEAN)),
 }
 
 
-def main(arguments: list[str] | None = None) -> gains_command.Measured:
-    """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
-    return gains_command.compare(
-        "beyond", __doc__ or "", SETTINGS, ROWS, arguments, ours="Cut-MixMo", folder="runs/noisy_labels"
-    )
-
+STUDY = Study("beyond", SETTINGS, ROWS, folder="runs/noisy_labels")
 
 if __name__ == "__main__":
-    main()
+    STUDY.main(__doc__)

@@ -1,30 +1,29 @@
 """Accuracy against images per second: one network as an ensemble and with M images a pass, beside what else one could take.
 
-    python studies/both_modes.py cifar10 --keep     times networks, beside the accuracies that noisy_labels.py kept
-    python studies/both_modes.py --docs             table and picture of docs/multiplexing.md, from what was kept
+    python studies/both_modes.py cifar10 --data-dir DATA --keep
+    python studies/both_modes.py digits --keep
 
-The honest rival of M images a pass is a narrower single network that is as fast. Networks are timed in turn, all in one run.
+The accuracies are those that noisy_labels.py kept. The honest rival of M images a pass is a narrower single network that is
+as fast. Networks are timed in turn, all in one run.
 """
 
 import argparse
 import dataclasses
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gains
 import noisy_labels
 import numpy as np
 import pages
+from matplotlib.figure import Figure
+from rows import PARTNERS
 
 import mixmo_keras
 from mixmo_keras import experiments
-from mixmo_keras.common import arguments as checks
 from mixmo_keras.common import files
+from mixmo_keras.evaluation import plots, speed
+from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mixmo_keras.metrics.differences import mean_and_deviation
 
 NOISE = 0.4
 KINDS = ("single", "narrower single", "two networks")
@@ -41,43 +40,30 @@ SPEEDS = (  # of benchmarks/inference.py
 )
 
 
-def main(arguments: list[str] | None = None) -> dict[str, dict]:
-    """Times a setting's networks, or shows what was kept of all; returns accuracies and speeds by name."""
+def main(arguments: list[str] | None = None) -> None:
+    """Times the networks of a setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("setting", nargs="?", choices=list(noisy_labels.SETTINGS))
+    parser.add_argument("setting", choices=noisy_labels.SETTINGS)
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
     parser.add_argument("--keep", action="store_true", help="keep the figures in studies/figures/")
-    parser.add_argument("--docs", action="store_true", help="time nothing: table and picture of the documentation")
     options = parser.parse_args(arguments)
-    if options.docs == (options.setting is not None) or (
-        options.docs and (options.keep or options.data_dir or options.rounds != parser.get_default("rounds"))
-    ):
-        parser.error("give a setting to time its networks, or --docs alone")
-    with checks.told_by(parser):
-        checks.integer("rounds", options.rounds, least=1)
-    if options.docs:
-        kept = {title: json.loads(path(name).read_text()) for name, title in TITLES.items() if path(name).exists()}
-        pages.write(pages.DOCS / "multiplexing.md", {"accuracy": table(kept), "partners": partners(), **speeds()})
-        mixmo_keras.plots.save(chart(kept), pages.DOCS / "both_modes.png")
-        return kept
-    points = measure(options.setting, options.rounds, options.data_dir)
-    print(table({TITLES[options.setting]: points}))
+    networks = measure(options.setting, options.rounds, options.data_dir)
+    print(table({options.setting: networks}))
     if options.keep:
-        files.write_json(path(options.setting), points)
-    return points
+        files.write_json(pages.kept_at(f"both_modes-{options.setting}"), networks)
 
 
-def path(setting: str) -> Path:
-    """Where a setting's points are kept."""
-    return pages.FIGURES / f"both_modes-{setting}.json"
+def document() -> None:
+    """Writes the tables and the picture of docs/multiplexing.md from figures that were kept."""
+    kept = {title: pages.read(f"both_modes-{setting}") for setting, title in TITLES.items()}
+    pages.write("multiplexing.md", {"accuracy": table(kept), "partners": partners(), **speeds()})
+    plots.save(chart(kept), pages.DOCS / "both_modes.png")
 
 
 def measure(setting: str, rounds: int, data_dir: str | None) -> dict[str, dict]:
     """Accuracies (by seed, of the last epoch) and speeds (images per second, the single network's being 1) by name."""
-    kept = json.loads((pages.FIGURES / f"noisy_labels-{setting}-{NOISE:g}.json").read_text())
-    from mixmo_keras.evaluation import speed
-
+    kept = pages.read(f"noisy_labels-{setting}-{NOISE:g}")
     info = mixmo_keras.datasets.info(noisy_labels.SETTINGS[setting].dataset, data_dir)
     networks = {name: model(setting, name, info).fused() for name in (*RIVALS, OURS) if name in kept}
     mixmo = model(setting, OURS, info)
@@ -102,17 +88,12 @@ def model(setting: str, name: str, info: "mixmo_keras.datasets.Info") -> "mixmo_
 
 def table(kept: dict[str, dict]) -> str:
     """Accuracy and images per second, by setting and name, in Markdown."""
-    rows = [
-        [
-            title,
-            name,
-            tables.cell(point["accuracy %"], "{:.1f}"),
-            str(len(point["accuracy %"])),
-            f"{point['times as fast']:.2f}",
-        ]
-        for title, points in kept.items()
-        for name, point in points.items()
-    ]
+    rows = []
+    for title, points in kept.items():
+        for name, point in points.items():
+            accuracies = point["accuracy %"]
+            cells = [tables.cell(accuracies, "{:.1f}"), f"{len(accuracies)}", f"{point['times as fast']:.2f}"]
+            rows.append([title, name, *cells])
     return tables.markdown(["data", "network", "accuracy %", "seeds", "images per second, over single"], rows, names=2)
 
 
@@ -121,13 +102,10 @@ def partners() -> str:
     lines = []
     for setting, title in TITLES.items():
         for noise in (NOISE, 0.0):
-            kept = pages.FIGURES / f"noisy_labels-{setting}-{noise:g}.json"
-            by_seed = json.loads(kept.read_text()).get(OURS, {}) if kept.exists() else {}
-            if by_seed:
-                columns = [[one[column] for one in by_seed.values()] for column, *_ in gains.PARTNERS]
-                cells = [tables.cell(values, "{:.1f}") for values in columns]
-                lines.append([title, f"{noise:.0%}", *cells, str(len(by_seed))])
-    kinds = [column.removeprefix("changed ") for column, *_ in gains.PARTNERS]
+            by_seed = pages.read(f"noisy_labels-{setting}-{noise:g}")[OURS]
+            cells = [tables.cell(gains.values(by_seed, column), "{:.1f}") for column, *_ in PARTNERS]
+            lines.append([title, f"{noise:.0%}", *cells, str(len(by_seed))])
+    kinds = [column.removeprefix("changed ") for column, *_ in PARTNERS]
     return tables.markdown(["data", "wrong labels", *kinds, "seeds"], lines, names=2)
 
 
@@ -135,7 +113,7 @@ def speeds() -> dict[str, str]:
     """By place in the page: how fast M images a pass are, as benchmarks/inference.py measured it, in Markdown."""
     texts = {}
     for path in sorted(pages.FIGURES.glob("several_a_pass-*.json")):
-        kept = json.loads(path.read_text())
+        kept = pages.read(path.stem)
         backbone = kept["settings"]["backbone"]
         lines = [
             [f"batch {batch}", name, *(form.format(one[key]) for key, _, form in SPEEDS)]
@@ -146,13 +124,8 @@ def speeds() -> dict[str, str]:
     return texts
 
 
-def chart(kept: dict[str, dict]) -> "Figure":
+def chart(kept: dict[str, dict]) -> Figure:
     """Accuracy (mean, bars of one standard deviation) against images per second."""
-    from matplotlib.figure import Figure
-
-    from mixmo_keras.evaluation.report import charts
-    from mixmo_keras.metrics.differences import mean_and_deviation
-
     figure = Figure(figsize=(5.2 * len(kept), 4), layout="constrained")
     for axes, (title, points) in zip(figure.subplots(1, len(kept), squeeze=False)[0], kept.items(), strict=True):
         line = []

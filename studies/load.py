@@ -2,9 +2,7 @@
 
     python studies/load.py --backbone wrn16_2 --loads 0.25 0.5 0.75 1 1.25 1.5 1.75
     python studies/load.py --keep     and keep the figures in studies/figures/
-    python studies/load.py --docs     table and picture of docs/multiplexing.md, from these
     python studies/load.py --clients 1 8 64 --keep     one request in ten is bad: what becomes of the others?
-    python studies/load.py --clients 1 8 64 --docs     table of docs/serving.md, from these
 
 Exported models stand behind a server that speaks TensorFlow Serving's REST protocol, in a process of its own on this
 machine, reached over loopback. Requests of one PNG file each arrive at random (a Poisson process) whether or not those
@@ -22,7 +20,6 @@ import argparse
 import contextlib
 import functools
 import io
-import json
 import subprocess
 import sys
 import tempfile
@@ -43,7 +40,6 @@ from request_queue import RequestQueue
 
 import mixmo_keras
 from mixmo_keras import version
-from mixmo_keras.common import arguments as arguments_checks
 from mixmo_keras.common import files
 from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import tables
@@ -166,7 +162,7 @@ def measure(options: argparse.Namespace) -> dict:
                 rate = load * rates["single network"]
                 points[name][f"{load:g}"] = offer(queue, some, rate, options.requests, options.seconds, options.seed)
                 print(line(name, load, points[name][f"{load:g}"]), flush=True)
-    return {"settings": _settings(options), "commit": version.commit(), "capacity": rates, "points": points}
+    return {"capacity": rates, "points": points}
 
 
 def measure_clients(options: argparse.Namespace) -> dict:
@@ -179,12 +175,7 @@ def measure_clients(options: argparse.Namespace) -> dict:
         model.export(f"{folder}/mixmo/1")
         with served(Path(folder, "mixmo")) as (url, pid):
             points = clients.points(url, pid, images(shape, 16), shape, options)
-    return {"settings": _settings(options), "commit": version.commit(), "points": points}
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What decides the figures."""
-    return {name: value for name, value in vars(options).items() if name not in ("keep", "docs")}
+    return {"points": points}
 
 
 def line(name: str, load: float, point: dict) -> str:
@@ -241,7 +232,15 @@ def chart(figures: dict) -> Figure:
     return figure
 
 
-def main(arguments: list[str] | None = None) -> dict:
+def document() -> None:
+    """Writes table and picture of docs/multiplexing.md, and the table of docs/serving.md, from figures that were kept."""
+    pages.write("multiplexing.md", {"load": table(pages.read("load"))})
+    plots.save(chart(pages.read("load")), pages.DOCS / "load.png")
+    pages.write("serving.md", {"clients": clients.table(pages.read("clients"))})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures latency against load, or with `--clients` what becomes of the requests of several clients."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="wrn16_2")
     parser.add_argument("--num-members", type=int, default=2)
@@ -255,59 +254,15 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--bad", type=float, default=0.1, help="with --clients: share of requests that are bad")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     parser.add_argument("--keep", action="store_true", help="keep the figures in studies/figures/")
-    parser.add_argument("--docs", action="store_true", help="measure nothing: table and picture of what was kept")
     options = parser.parse_args(arguments)
-    changed = [name for name, value in vars(options).items() if value != parser.get_default(name)]
-    if options.docs and (unused := set(changed) - {"docs", "clients"}):
-        parser.error(f"--docs shows what was kept: it has no use for --{sorted(unused)[0].replace('_', '-')}")
-    if unused := {"loads", "switch_at"} & set(changed) if options.clients else {"bad"} & set(changed):
-        name = sorted(unused)[0].replace("_", "-")
-        parser.error(f"--{name} has no meaning {'with' if options.clients else 'without'} --clients")
-    with arguments_checks.told_by(parser):
-        check(options)
-    return (_of_clients if options.clients else _of_loads)(options)
-
-
-def check(options: argparse.Namespace) -> None:
-    """Raises `ValueError` for options out of range."""
-    for name, least in dict(num_members=1, requests=1, max_batch=1, switch_at=1, seed=0).items():
-        arguments_checks.integer(name, getattr(options, name), least=least)
-    for clients_at_once in options.clients or ():
-        arguments_checks.integer("clients", clients_at_once, least=1)
-    for load in options.loads:
-        arguments_checks.number("loads", load, above=0)
-    for name in ("clients", "loads"):
-        arguments_checks.different(name, getattr(options, name) or ())
-    arguments_checks.image_shape("input_shape", options.input_shape)
-    arguments_checks.number("seconds", options.seconds, above=0)
-    arguments_checks.number("bad", options.bad, least=0, most=1)
-
-
-def _of_loads(options: argparse.Namespace) -> dict:
-    """Measures or shows latency against load."""
-    kept, page = pages.FIGURES / "load.json", pages.DOCS / "multiplexing.md"
-    figures = json.loads(kept.read_text()) if options.docs else measure(options)
-    print(f"\n{table(figures)}")
-    if options.keep:
-        files.write_json(kept, figures)
-    if options.docs:
-        pages.write(page, {"load": table(figures)})
-        plots.save(chart(figures), pages.DOCS / "load.png")
-    return figures
-
-
-def _of_clients(options: argparse.Namespace) -> dict:
-    """Measures or shows what becomes of the requests of several clients."""
-    kept, page = pages.FIGURES / "clients.json", pages.DOCS / "serving.md"
-    figures = json.loads(kept.read_text()) if options.docs else measure_clients(options)
-    print(f"\n{clients.table(figures)}")
-    if not all(map(clients.is_right, figures["points"])):
+    points = measure_clients(options) if options.clients else measure(options)
+    settings = {name: value for name, value in vars(options).items() if name != "keep"}
+    figures = {"settings": settings, "commit": version.commit(), **points}
+    print(f"\n{(clients.table if options.clients else table)(figures)}")
+    if options.clients and not all(map(clients.is_right, figures["points"])):
         raise SystemExit("error: requests were lost, mixed up, or wrongly taken.")
     if options.keep:
-        files.write_json(kept, figures)
-    if options.docs:
-        pages.write(page, {"clients": clients.table(figures)})
-    return figures
+        files.write_json(pages.kept_at("clients" if options.clients else "load"), figures)
 
 
 if __name__ == "__main__":

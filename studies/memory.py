@@ -3,7 +3,6 @@
     python studies/memory.py --minutes 30     one training with all that a recipe keeps, watched for so long
     python studies/memory.py --trials 50      a search of so many networks, built, trained and dropped in one process
     python studies/memory.py --minutes 30 --trials 50 --keep     both, and keep the figures in studies/figures/
-    python studies/memory.py --docs           the tables of docs/results.md, from these
 
 Memory is what the system counts as resident of this process. Of the training, medians over the samples of two spans of time
 are compared: minutes 1 to 3, when all is traced and every kind of file was written, and the last two. Of the search, memory
@@ -14,7 +13,6 @@ with each epoch, or each network, is not lost beside large ones.
 import argparse
 import contextlib
 import io
-import json
 import os
 import sys
 import tempfile
@@ -30,7 +28,6 @@ from clients import resident
 
 import mixmo_keras
 from mixmo_keras import datasets, search, version
-from mixmo_keras.common import arguments as checks
 from mixmo_keras.common import files
 from mixmo_keras.experiments import logs, tables
 from mixmo_keras.training.checkpoints import Checkpoints
@@ -136,66 +133,50 @@ def trial_spans(samples: list[dict[str, float]]) -> dict[str, Any]:
     return _medians(samples[SETTLED : 2 * SETTLED] or samples[:1], samples[-SETTLED:])
 
 
-def rows(figures: dict[str, Any]) -> list[list[str]]:
-    """The table's rows of what was measured."""
-    found = []
+def table(figures: dict[str, Any]) -> str:
+    """What was measured, as Markdown."""
+    lines = []
     if training := figures.get("training"):
-        found.append(
-            [f"training, {training['epochs']:,} epochs in {training['seconds'] / 60:.0f} min", *_cells(training)]
-        )
+        name = f"training, {training['epochs']:,} epochs in {training['seconds'] / 60:.0f} min"
+        lines.append([name, *_cells(training)])
     if searched := figures.get("search"):
-        found.append([f"search, {searched['trials']} networks", *_cells(searched)])
-    return found
+        lines.append([f"search, {searched['trials']} networks", *_cells(searched)])
+    header = ["", "MB at first", "MB at last", "grown", "open files, first / last", "threads, first / last"]
+    return tables.markdown(header, lines)
 
 
 def _cells(part: dict[str, Any]) -> list[str]:
     first, last = part["first"], part["last"]
-    grown = last["megabytes"] - first["megabytes"]
     return [
         f"{first['megabytes']:.0f}",
         f"{last['megabytes']:.0f}",
-        f"{grown:+.0f}",
+        f"{last['megabytes'] - first['megabytes']:+.0f}",
         f"{first['files']:.0f} / {last['files']:.0f}",
         f"{first['threads']:.0f} / {last['threads']:.0f}",
     ]
 
 
-def table(figures: dict[str, Any]) -> str:
-    """What was measured, as Markdown."""
-    header = ["", "MB at first", "MB at last", "grown", "open files, first / last", "threads, first / last"]
-    return tables.markdown(header, rows(figures))
+def document() -> None:
+    """Writes the table of docs/results.md from figures that were kept."""
+    pages.write("results.md", {"memory": table(pages.read("memory"))})
 
 
-def main(arguments: list[str] | None = None) -> dict[str, Any]:
+def main(arguments: list[str] | None = None) -> None:
+    """Measures what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, help="of the training")
     parser.add_argument("--trials", type=int, help="of the search")
     parser.add_argument("--keep", action="store_true", help="keep the figures in studies/figures/")
-    parser.add_argument("--docs", action="store_true", help="measure nothing: write the table of what was kept")
     options = parser.parse_args(arguments)
-    asked = options.minutes is not None or options.trials is not None
-    if asked == options.docs or (options.docs and options.keep):
-        parser.error("pass --minutes, --trials or both; or --docs alone")
-    with checks.told_by(parser):
-        if options.minutes is not None:
-            checks.number("minutes", options.minutes, above=0)
-        if options.trials is not None:
-            checks.integer("trials", options.trials, least=1)
-    kept, page = pages.FIGURES / "memory.json", pages.DOCS / "results.md"
-    if options.docs:
-        figures = json.loads(kept.read_text())
-        pages.write(page, {"memory": table(figures)})
-    else:
-        figures = {}
-        if options.trials is not None:
-            figures["search"] = {"commit": version.commit(), **search_through(options.trials)}
-        if options.minutes is not None:
-            figures["training"] = {"commit": version.commit(), **train(60 * options.minutes)}
+    figures = {}
+    if options.trials:
+        figures["search"] = {"commit": version.commit(), **search_through(options.trials)}
+    if options.minutes:
+        figures["training"] = {"commit": version.commit(), **train(60 * options.minutes)}
     print(table(figures))
     if options.keep:  # beside what was kept of the other
-        before = json.loads(kept.read_text()) if kept.exists() else {}
-        files.write_json(kept, before | figures)
-    return figures
+        kept = pages.kept_at("memory")
+        files.write_json(kept, (pages.read("memory") if kept.exists() else {}) | figures)
 
 
 if __name__ == "__main__":

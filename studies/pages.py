@@ -1,6 +1,8 @@
-"""The pages of the documentation that studies write, and the folder in which studies keep their figures."""
+"""The figures that studies keep, and the pages of the documentation that they write from them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from mixmo_keras.common import files
 
@@ -8,8 +10,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 FIGURES = Path(__file__).parent / "figures"
 
 
+def kept_at(name: str) -> Path:
+    """The file of the figures of a name."""
+    return FIGURES / f"{name}.json"
+
+
+def read(name: str) -> Any:
+    """Figures that were kept."""
+    return json.loads(kept_at(name).read_text())
+
+
 def put(page: str, name: str, text: str) -> str:
-    """A page of documentation with a text in the place that `<!-- name -->` and `<!-- /name -->` mark.
+    """A page with a text in the place that `<!-- name -->` and `<!-- /name -->` mark.
 
     Raises:
         ValueError: the page has no such place.
@@ -21,13 +33,9 @@ def put(page: str, name: str, text: str) -> str:
     return f"{before}{first}\n\n{text}\n\n{last}{after}"
 
 
-def write(path: Path, texts: dict[str, str]) -> None:
-    """Puts texts into a page of the documentation, each in the place of its name.
-
-    Raises:
-        ValueError: the page has no such place.
-    """
-    page = path.read_text()
+def write(page: str, texts: dict[str, str]) -> None:
+    """Puts texts into a page of the documentation, such as "results.md", by the names of their places."""
+    content = (DOCS / page).read_text()
     for name, text in texts.items():
-        page = put(page, name, text)
-    files.write_text(path, page)
+        content = put(content, name, text)
+    files.write_text(DOCS / page, content)

@@ -3,7 +3,6 @@
     python studies/repetition.py cifar10 --data-dir DATA              two epochs of 45,000 images: ten minutes a run
     python studies/repetition.py cifar10-16 --data-dir DATA           the same at half their size: three minutes a run
     python studies/repetition.py digits --seeds 0 1 2                 less than a minute a run on one core
-    python studies/repetition.py cifar10-16 --docs                    tables of docs/results.md, from what was kept
 
 ρ = 0 gives members capacity of their own alone, which a short training of a small network can't afford; ρ = 1 trains one
 network. Rows say ρ, or what it falls to from 1 in the first half of training, or until its end. All rows of a table have
@@ -12,9 +11,9 @@ the same images, network, rows a step and steps.
 
 import dataclasses
 
-import gains
-import gains_command
 import noisy_labels
+from rows import Row
+from study import Study
 
 METHODS = ("Cut-MixMo", "MIMO")
 SINGLE = "single"
@@ -23,11 +22,9 @@ FALLS = ((0.0, 0.5), (0.0, 1.0), (0.5, 0.5))  # what ρ falls to, and the share 
 ROWS = {name: noisy_labels.ROWS[name] for name in (SINGLE, "single + CutMix")}
 for name in METHODS:
     method = noisy_labels.ROWS[name].changes
-    ROWS |= {f"{name}, ρ = {rho:g}": gains.Row(dict(**method, input_repetition=rho)) for rho in RHOS}
+    ROWS |= {f"{name}, ρ = {rho:g}": Row(dict(**method, input_repetition=rho)) for rho in RHOS}
     ROWS |= {
-        f"{name}, ρ from 1 to {rho:g} in {share:.0%}": gains.Row(
-            dict(**method, input_repetition=rho, repetition_decay=share)
-        )
+        f"{name}, ρ from 1 to {rho:g} in {share:.0%}": Row(dict(**method, input_repetition=rho, repetition_decay=share))
         for rho, share in FALLS
     }
 SHORT = dataclasses.replace(noisy_labels.SETTINGS["cifar10"], train_images=None, backbone="wrn10_1", epochs=2)
@@ -38,12 +35,7 @@ SETTINGS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> gains_command.Measured:
-    """Runs and evaluates what is missing, unless told otherwise; prints the tables, returns figures by row and seed."""
-    return gains_command.compare(
-        "repetition", __doc__ or "", SETTINGS, ROWS, arguments, ours=SINGLE, folder="runs/repetition"
-    )
-
+STUDY = Study("repetition", SETTINGS, ROWS, folder="runs/repetition", ours=SINGLE)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main(__doc__)

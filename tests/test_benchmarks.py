@@ -193,3 +193,41 @@ def test_stochastic_depth(run):
     rate, plain, efficient, ratio, _ = map(float, line.split())
     assert rate == 0.5
     assert is_quotient(ratio, plain, efficient, rounding=0.05)
+
+
+# -- on an accelerator: without TensorFlow, here on the CPU ------------------------------------------------------------
+
+
+def accelerator(out: Path, *options) -> list[dict]:
+    script = ROOT / "benchmarks/accelerator.py"
+    tiny.script("without_tensorflow.py", script, *options, "--backbone", "wrn10_1", "--out", out, backend="jax")
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_accelerator_speed(tmp_path):
+    options = ("--batches", 4, "--steps", 1, "--rounds", 1, "--peak-size", 64, "--no-torch", "--dtype", "float32")
+    peak, single, pair = accelerator(tmp_path / "out.jsonl", *options)
+    assert (single["members"], pair["members"]) == (1, 2)
+    for figures in (single, pair):
+        flop = figures["utilisation"]["keras_jax"] * peak["tflops"] * 1e12 / figures["rows_per_second"]["keras_jax"]
+        assert flop == pytest.approx(3 * by_hand(figures["members"]))
+
+
+def by_hand(num_members: int) -> float:
+    """FLOP of WRN-10-1's forward pass: convolutions by group, then the heads."""
+    first = 9 * 3 * 16 * num_members * 32**2
+    group1 = (9 * 16 * 16 + 9 * 16 * 16) * 32**2
+    group2 = 9 * 16 * 32 * 32**2 + (9 * 32 * 32 + 16 * 32) * 16**2  # the stride is on the second convolution
+    group3 = 9 * 32 * 64 * 16**2 + (9 * 64 * 64 + 32 * 64) * 8**2
+    return 2 * (first + group1 + group2 + group3 + 64 * 10 * num_members)
+
+
+@pytest.mark.slow
+def test_accelerator_speed_beside_pytorch(tmp_path):
+    pytest.importorskip("torch")
+    options = ("--batches", 4, "--steps", 1, "--rounds", 1, "--peak-size", 64)
+    *_, pair = accelerator(tmp_path / "out.jsonl", *options)
+    assert set(pair["rows_per_second"]) == {"keras_jax", "torch"}
+    speeds = pair["rows_per_second"]
+    assert pair["ratio"] == pytest.approx(speeds["keras_jax"] / speeds["torch"], rel=0.01)

@@ -2,13 +2,13 @@
 
 import functools
 
-import numpy as np
 import tiny
 from bad_inputs.harness import NAN, Row, anything_else, booleans, check, choices, each, integers, numbers, would_begin
 from bad_inputs.test_exports_and_clients import picture
+from matplotlib.figure import Figure
 
 import mixmo_keras
-from mixmo_keras import augmentation, corruptions, datasets, pilot, plots, report, search
+from mixmo_keras import corruptions, datasets, pilot, plots, report, search
 
 
 def of(function, name, *arguments, **options):
@@ -139,43 +139,13 @@ def test_pilots(row, here, record_property):
     check(row, here, record_property)
 
 
-X = tiny.data(4)[0]
-MIXED = functools.partial(plots.mixing_gallery, masks=["cutmix"], num_draws=1)
-DRAWN = functools.partial(plots.augmentation_gallery, augmentations={"one": augmentation.PadCropFlip(1)}, num_draws=1)
-CURVES = functools.lru_cache(plots.weight_curves)
+FIGURE = Figure()
 PICTURES = [
-    *[
-        row
-        for name, gallery in (("mixing_gallery", MIXED), ("augmentation_gallery", DRAWN))
-        for row in [
-            *anything_else(name, "images", of(gallery, "images"), [3, X[0], X[:0]], "`images` must be"),
-            *anything_else(
-                name, "images", of(gallery, "images"), [X[:2] * np.float32(NAN)], "Images hold NaN or infinite pixels"
-            ),
-            *anything_else(
-                name, "num_draws", of(gallery, "num_draws", X), [0, 1.5, "x", None, 10**9], "`num_draws` must be"
-            ),
-            *anything_else(name, "seed", of(gallery, "seed", X), ["x", 1.5, None], "`seed` must be an integer"),
-        ]
-    ],
-    *anything_else("mixing_gallery", "masks", of(MIXED, "masks", X), ["cutmix", 3, ["nonsense"]], "`masks?` must be"),
-    *anything_else(
-        "augmentation_gallery",
-        "augmentations",
-        of(DRAWN, "augmentations", X),
-        [{}, None, 3, {"a": 3}, ["x"]],
-        "`augmentations` must",
-    ),
-    *anything_else(
-        "weight_curves", "weight_roots", of(CURVES.__wrapped__, "weight_roots"), [3, "x", (0,)], "`weight_ro"
-    ),
     *anything_else(
         "save", "figure", lambda here, value: plots.save(value, here.folder / "a.png"), [3, None], "`figure`"
     ),
-    *anything_else(
-        "save", "path", lambda here, value: plots.save(CURVES(), value), [3, None], "`path` must be the path"
-    ),
-    *numbers("save", "dpi", lambda here, value: plots.save(CURVES(), here.folder / "a.png", value), None, [0, -1]),
+    *anything_else("save", "path", lambda here, value: plots.save(FIGURE, value), [3, None], "`path` must be the path"),
+    *numbers("save", "dpi", lambda here, value: plots.save(FIGURE, here.folder / "a.png", value), None, [0, -1]),
     *anything_else("report.write", "evaluation", lambda here, value: report.write(value, "x"), [3, {}], "`evaluation`"),
     *anything_else("report.page", "evaluation", lambda here, value: report.page(value), [3, {}, None], "`evaluation`"),
     *anything_else(
@@ -221,7 +191,11 @@ OWN = [
     *anything_else("Source", "load", of(datasets.Source, "load", len), [3, None], "`load` must be a function"),
     *choices("load_right", "split", lambda here, value: datasets.load_right("digits", value)),
     *anything_else(
-        "steps_per_epoch", "dataset", of(datasets.steps_per_epoch, "dataset", batch_size=4), [3, X], "`data"
+        "steps_per_epoch",
+        "dataset",
+        of(datasets.steps_per_epoch, "dataset", batch_size=4),
+        [3, tiny.data(4)[0]],
+        "`data",
     ),
     Row("load_corrupted(no such severity)", lambda here: datasets.load_corrupted("cifar10", "fog", 6), "severity 6"),
     *anything_else(

@@ -79,22 +79,6 @@ def test_groups_share_no_pass(network):
     assert network.batches == [("ensemble", [0]), ("multiplexed", [1, 3, 4]), ("ensemble", [2, 5])]
 
 
-def test_groups_share_a_batch_of_the_ensemble(network):
-    with queue(network) as requests:
-        requests.submit(0)
-        assert network.busy.wait(PATIENCE)
-        futures = [requests.submit(image, group=image % 3) for image in (1, 2, 3, 4)]
-        network.may_go_on.set()
-        wait(futures, PATIENCE)
-    assert network.batches == [("ensemble", [0]), ("ensemble", [1, 2, 3, 4])]
-
-
-def test_without_a_second_mode(network):
-    with queue(network, multiplexed=None, switch_at=None) as requests:
-        submit_together(requests, network, range(1, 6))
-    assert network.batches == [("ensemble", [0]), ("ensemble", [1, 2, 3, 4]), ("ensemble", [5])]
-
-
 def test_a_broken_image_costs_the_others_no_answer(network):
     with queue(network) as requests:
         first, broken, third, last = submit_together(requests, network, [1, "broken", 3, 4])
@@ -107,50 +91,12 @@ def test_a_broken_image_costs_the_others_no_answer(network):
     ]
 
 
-def test_a_mode_that_always_fails_is_told_to_everybody(network):
-    def no_such_signature(images):
-        raise ValueError("no signature")
-
-    with queue(network, multiplexed=no_such_signature) as requests:
-        for future in submit_together(requests, network, [1, 2, 3]):
-            with pytest.raises(ValueError, match="no signature"):
-                future.result(PATIENCE)
-    assert [mode for mode, _ in network.batches] == ["ensemble"]  # of the image before
-
-
 def test_a_server_that_is_gone_is_told_to_all_and_the_queue_goes_on(network):
     with queue(network) as requests:
         for future in submit_together(requests, network, [1, "unplugged"]):
             with pytest.raises(ConnectionError, match="no answer"):
                 future.result(PATIENCE)
         assert requests.submit(5).result(PATIENCE) == 10
-
-
-def test_answers_that_fail_where_they_are_read_end_no_queue():
-    def broken(images):
-        yield from ()
-        raise RuntimeError("half an answer")
-
-    with RequestQueue(broken) as requests:
-        for _ in range(2):
-            with pytest.raises(RuntimeError, match="half an answer"):
-                requests.submit(1).result(PATIENCE)
-
-
-def test_a_queue_may_be_closed_by_who_gets_an_answer():
-    requests, closed = RequestQueue(list), threading.Event()
-
-    def close(future):
-        requests.close()
-        closed.set()
-
-    requests.submit(1).add_done_callback(close)
-    assert closed.wait(PATIENCE)
-
-
-def test_a_wrong_number_of_answers_is_no_answer():
-    with RequestQueue(lambda images: []) as requests, pytest.raises(RuntimeError, match="0 answers to 1 images"):
-        requests.submit(1).result(PATIENCE)
 
 
 def test_what_waits_is_answered_at_the_end_and_nothing_is_taken_after_it(network):
@@ -161,29 +107,3 @@ def test_what_waits_is_answered_at_the_end_and_nothing_is_taken_after_it(network
     assert [future.result(0) for future in futures] == [2 * image for image in range(20)]
     with pytest.raises(RuntimeError, match="is closed"):
         requests.submit(1)
-
-
-def test_who_gave_up_is_left_out(network):
-    with queue(network) as requests:
-        requests.submit(0)
-        assert network.busy.wait(PATIENCE)
-        gave_up, waited = [requests.submit(1) for _ in range(5)], requests.submit(2)
-        assert all(future.cancel() for future in gave_up)
-        network.may_go_on.set()
-        assert waited.result(PATIENCE) == 4
-    assert network.batches == [("ensemble", [0]), ("ensemble", [2])]  # nor do they count as waiting
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(max_batch=0), "`max_batch` must be"),
-        (dict(switch_at=5), "`switch_at` must be"),
-        (dict(switch_at=0), "`switch_at` must be"),
-        (dict(switch_at=None), "belong together"),
-        (dict(multiplexed=None), "belong together"),
-    ],
-)
-def test_errors(network, options, message):
-    with pytest.raises(ValueError, match=message):
-        queue(network, **options)

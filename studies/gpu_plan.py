@@ -1,4 +1,9 @@
-"""A GPU for half an hour, spent on the runs that teach most: `python studies/accelerator.py plan`. Needs no TensorFlow.
+"""A GPU for half an hour, spent on the runs that teach most, through JAX. Needs no TensorFlow.
+
+    python studies/gpu_plan.py --data cifar10_jpeg.npz --minutes 28 --stop-after 9 --out plan.jsonl
+    python studies/gpu_plan.py --table plan.jsonl          the runs of a file, in Markdown
+
+CIFAR-10 with right and wrong labels; `--data` is an archive of its JPEG files, whose arrays docs/accelerator.md names.
 
 Stages come in the order of what they teach, and each has a share of the minutes, of which its runs' compiling and
 evaluating is taken off. The first run of a stage measures its step, which decides how many steps all runs of the stage
@@ -9,10 +14,15 @@ to the file at once; the same command goes on where the file ends, and does not 
 import argparse
 import dataclasses
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import jax.numpy as jnp
 import jax_training
@@ -32,6 +42,7 @@ METHODS: dict[str, tuple[Callable[..., mixmo_keras.MixMo], dict[str, Any]]] = {
 }
 FOUR, TWO = ("Cut-MixMo", "single + CutMix", "single", "MIMO"), ("Cut-MixMo", "single + CutMix")
 LEAST_PASSES = 5  # over the data, below which a run teaches nothing
+IMPORTING = 30  # seconds, about, that the imports take
 EVALUATING = 1.5  # times the step's compiling: two programs to compile, and 10,000 images twice
 SETTINGS = ("seed", "rows", "repetitions", "dtype", "learning_rate")  # of the options, in which runs differ
 
@@ -67,18 +78,10 @@ STAGES = (
 REHEARSED = tuple(dataclasses.replace(stage, backbone="wrn10_1") for stage in STAGES[:2])
 
 
-def plan(options: argparse.Namespace, report: Callable[..., None], measure_first: Callable[[], None]) -> None:
-    """Spends `options.minutes` on `STAGES`, but for what `options.out` has; stops before `options.stop_after` minutes.
-
-    Args:
-        options: Of accelerator.py's command line.
-        report: Appends a line of figures to the file.
-        measure_first: Measures the device's peak and the speed beside PyTorch, where the file has neither.
-    """
-    deadline = options.began + 60 * options.stop_after
+def plan(options: argparse.Namespace) -> None:
+    """Spends `options.minutes` on `STAGES`, but for what `options.out` has; stops before `options.stop_after` minutes."""
+    deadline = time.perf_counter() + 60 * options.stop_after - IMPORTING
     lines = read_lines(options.out)
-    if not any(line["kind"] == "speed" for line in lines):
-        measure_first()
     images, labels = jax_training.read(options.data, "train")
     test = jax_training.read(options.data, "test")
     images = jnp.asarray(images)
@@ -97,7 +100,7 @@ def plan(options: argparse.Namespace, report: Callable[..., None], measure_first
             figures = train(options, stage, method, (images, jnp.asarray(wrong)), test, known, deadline)
             for kind, found in figures.items():
                 what = dict(stage=stage.name, backbone=stage.backbone, noise=stage.noise, settings=settings)
-                report(kind=kind, **what, **found)
+                append(options.out, {"kind": kind, **what, **found})
             lines = read_lines(options.out)
             if "stage" in figures and not figures["stage"]["steps"]:
                 print(f"skipped {stage.name}: its time is not enough for {LEAST_PASSES} passes", flush=True)
@@ -198,6 +201,16 @@ def with_wrong_labels(labels, noise: float, seed: int):
     return np.where(redrawn, random.integers(0, 10, len(labels)), labels).astype("int32")
 
 
+def append(path: str, figures: Mapping) -> None:
+    """Prints figures and appends them to a file as a line; behind a line that was cut off, on one of their own."""
+    line = json.dumps(figures)
+    print(line, flush=True)
+    with open(path, "a+") as file:
+        file.seek(max(file.tell() - 1, 0))
+        cut_off = file.read(1) not in ("", "\n")
+        file.write("\n" * cut_off + line + "\n")
+
+
 def read_lines(path: str) -> list[dict]:
     """The figures of a file; none where there is no file. A last line that was cut off is passed over."""
     if not Path(path).exists():
@@ -232,3 +245,31 @@ def table(path: str) -> str:
     header = ["setting", "method", "passes", "accuracy %", "NLL", "ECE", "M images a pass %", "minutes"]
     lines = [header, ["---", "---", *["---:"] * 6], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="the archive")
+    parser.add_argument("--out", default="plan.jsonl")
+    parser.add_argument("--minutes", type=float, default=20, help="of all runs together")
+    parser.add_argument("--stop-after", type=float, default=9, help="minutes after which no run begins")
+    parser.add_argument("--steps-a-call", type=int, default=50, help="steps without going back to Python")
+    parser.add_argument("--rehearse", action="store_true", help="with the smallest network and a few runs")
+    parser.add_argument("--rows", type=int, default=256, help="rows a step")
+    parser.add_argument("--repetitions", type=int, default=2, help="b of the ensembles")
+    parser.add_argument("--learning-rate", type=float, default=0.05, help="for 64 images a step")
+    parser.add_argument("--warm-steps", type=int, default=20, help="to measure the step by")
+    parser.add_argument("--dtype", default="mixed_bfloat16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", metavar="FILE", help="train nothing: print the runs of a file, in Markdown")
+    options = parser.parse_args(arguments)
+    if options.table:
+        print(table(options.table))
+    elif not options.data or options.rows % options.repetitions:
+        parser.error("give the archive as --data, and --rows that are a multiple of --repetitions")
+    else:
+        plan(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,39 +1,23 @@
-"""Training on one GPU through JAX: speed beside PyTorch, and the methods side by side. Needs no TensorFlow.
+"""A training step on one GPU through JAX beside PyTorch's: rows per second, in turns. Needs no TensorFlow.
 
-    python studies/accelerator.py peak
-    python studies/accelerator.py speed --backbone wrn28_10 --batches 64 128 256 512 1024
-    python studies/accelerator.py plan --data cifar10_jpeg.npz --minutes 28 --stop-after 9
-    python studies/accelerator.py train --data cifar10_jpeg.npz --backbone wrn28_10 --minutes 20
+    python benchmarks/accelerator.py --backbone wrn28_10 --batches 64 128 256 512 1024
+    python benchmarks/accelerator.py --batches 256 --out plan.jsonl
 
-Needs keras, jax, numpy and, for `plan` and `train`, Pillow; `speed` compares with PyTorch where it is installed. Every
-figure is also appended to --out (accelerator.jsonl) as soon as it is known.
-
-peak    TFLOP/s of a bfloat16 matrix product
-speed   rows/s of a training step in mixed bfloat16 for M = 1 and 2, ours (Keras on JAX, XLA) and PyTorch's (channels-last,
-        autocast, torch.compile), in turns; utilisation: the model's FLOP, three times the forward's, against the peak
-plan    peak and speed first, then CIFAR-10 with right and wrong labels by the networks that teach most, sized by the
-        measured speed (accelerator_plan.py); the same command goes on where --out ends; docs/accelerator.md
-table   the plan's runs in --out, in Markdown
-train   single network, MIMO, Linear-MixMo and Cut-MixMo on CIFAR-10, with the same number of rows each, as many as fit into
-        --minutes; images stay on the device
-
-`--data` is an archive of CIFAR-10 as JPEG: arrays {train,test}_{header,bytes,offsets,labels}.
+Ours is Keras on JAX with XLA, PyTorch's is channels-last with autocast and torch.compile, where it is installed; both in
+mixed bfloat16, for M = 1 and 2. Utilisation is the model's FLOP, three times the forward's, against the TFLOP/s of a
+bfloat16 matrix product, which is measured first. Every figure is also appended to --out as soon as it is known. Needs keras,
+jax and numpy.
 """
 
+import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch wants memory too
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
-import accelerator_options
-import accelerator_plan
 import jax
 import jax.numpy as jnp
 import jax_training
@@ -41,21 +25,11 @@ import keras
 import numpy as np
 
 import mixmo_keras
-from mixmo_keras import schedules
 
 try:
     import torch
 except ImportError:
     torch = None
-
-IMPORTING = 30  # seconds, about, that the imports above took
-
-METHODS: dict[str, Callable[..., mixmo_keras.MixMo]] = {
-    "single": mixmo_keras.SingleNetwork,
-    "MIMO": lambda *arguments, **options: mixmo_keras.MIMO(*arguments, num_members=2, **options),
-    "Linear-MixMo": mixmo_keras.LinearMixMo,
-    "Cut-MixMo": mixmo_keras.CutMixMo,
-}
 
 
 def forward_flop(model: keras.Model) -> float:
@@ -137,7 +111,7 @@ def torch_stepper(depth: int, width: int, num_members: int, rows: int):
     return step, (torch.cuda.synchronize if device == "cuda" else lambda: None)
 
 
-# -- the benchmarks ----------------------------------------------------------------------------------------------------
+# -- the benchmark -----------------------------------------------------------------------------------------------------
 
 
 def peak(size: int) -> float:
@@ -210,90 +184,29 @@ def speed(options, report) -> None:
             del model, step, state, sides, ours
 
 
-def train(options, report) -> None:
-    """Each method with the same number of rows; figures on the test images."""
-    (images, labels), (test_images, test_labels) = (
-        jax_training.read(options.data, split) for split in ("train", "test")
-    )
-    images, labels = jnp.asarray(images), jnp.asarray(labels)
-    runs, seconds = {}, 0.0
-    for name, build in METHODS.items():
-        members = {} if name == "single" else {"batch_repetitions": options.repetitions}
-        model = build(options.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members)
-        images_a_step = options.rows // model.batching.repetitions
-        rate = options.learning_rate * images_a_step / 64
-        model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
-        step, state = jax_training.stepper(model, images, labels)
-        for _ in range(2):  # the first time compiles
-            start = time.perf_counter()
-            for _ in range(options.warm_steps):
-                logs, state = step(state, jnp.arange(images_a_step))
-            logs["loss"].block_until_ready()
-        runs[name] = build, members, images_a_step, rate
-        seconds += (time.perf_counter() - start) / options.warm_steps
-        del model, step, state
-    steps = max(int((options.minutes * 60) / (seconds * 1.1)), 1)
-    report(kind="plan", steps_each=steps, rows_each=steps * options.rows, seconds_a_step_of_all=seconds)
-
-    for name, (build, members, images_a_step, rate) in runs.items():
-        model = build(options.backbone, num_classes=10, seed=options.seed, dtype=options.dtype, **members)
-        model.compile(keras.optimizers.SGD(schedules.Cosine(rate), momentum=0.9, nesterov=True))
-        model.clock.reading.assign(np.array([0.0, 0.0, 1 / steps], "float32"))
-        step, state = jax_training.stepper(model, images, labels)
-        rows = jax_training.orders(len(images), images_a_step, options.seed)
-        start = time.perf_counter()
-        for _ in range(steps):
-            logs, state = step(state, jnp.asarray(next(rows)))
-        loss = float(logs["loss"])
-        taken = time.perf_counter() - start
-        jax_training.put_back(model, state)
-        members_logits = model.predict_members(test_images, batch_size=min(500, len(test_images)), verbose=0)
-        logits = np.asarray(model.average(members_logits))
-        report(
-            kind="train",
-            method=name,
-            backbone=options.backbone,
-            seed=options.seed,
-            rows=steps * options.rows,
-            epochs_of_images=steps * images_a_step / len(images),
-            seconds=taken,
-            loss=loss,
-            members=[
-                jax_training.scores(members_logits[:, member], test_labels) for member in range(model.num_members)
-            ],
-            ensemble=jax_training.scores(logits, test_labels),
-        )
-
-
 def main(arguments: list[str] | None = None) -> None:
-    options = accelerator_options.parse(__doc__ or "", arguments)
-    options.began = time.perf_counter() - IMPORTING
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="wrn28_10")
+    parser.add_argument("--dtype", default="mixed_bfloat16")
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 128, 256, 512, 1024], help="rows a step")
+    parser.add_argument("--steps", type=int, default=20, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peak-size", type=int, default=8192)
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--out", default="accelerator.jsonl")
+    options = parser.parse_args(arguments)
     if keras.backend.backend() != "jax":
         raise SystemExit("error: this benchmark is of the JAX backend: leave KERAS_BACKEND unset, or set it to jax")
+    if torch is None:
+        print("PyTorch is not installed: ours alone")
 
     def report(**figures) -> None:
-        figures["device"] = jax.devices()[0].device_kind
-        line = json.dumps(figures)
+        line = json.dumps({**figures, "device": jax.devices()[0].device_kind})
         print(line, flush=True)
-        with open(options.out, "a+") as file:
-            file.seek(max(file.tell() - 1, 0))
-            cut_off = file.read(1) not in ("", "\n")  # where the last line was being written when the machine went
-            file.write("\n" * cut_off + line + "\n")
+        with open(options.out, "a") as file:
+            file.write(line + "\n")
 
-    if options.benchmark == "peak":
-        report(kind="peak", size=options.peak_size, tflops=peak(options.peak_size))
-    elif options.benchmark == "speed":
-        if torch is None:
-            print("PyTorch is not installed: ours alone")
-        speed(options, report)
-    elif options.benchmark == "plan":
-        options.batches = [options.rows]
-        options.backbone = "wrn10_1" if options.rehearse else options.backbone
-        accelerator_plan.plan(options, report, lambda: speed(options, report))
-    elif options.benchmark == "table":
-        print(accelerator_plan.table(options.out))
-    else:
-        train(options, report)
+    speed(options, report)
 
 
 if __name__ == "__main__":

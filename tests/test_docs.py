@@ -108,14 +108,6 @@ def _is_text(part: ast.stmt) -> bool:
     return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
 
 
-def test_the_site_wraps_code_and_has_a_dark_mode_and_a_way_on():
-    settings = (ROOT / "mkdocs.yml").read_text()
-    assert "navigation.footer" in settings
-    assert "scheme: slate" in settings
-    assert settings.index("classifiers.md") < settings.index("index.md")
-    assert "white-space: pre-wrap" in (ROOT / "docs/stylesheets/extra.css").read_text()
-
-
 def test_workflows_run_targets_of_the_makefile():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for workflow in ("tests", "docs", "release"):

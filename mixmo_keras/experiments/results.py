@@ -212,12 +212,8 @@ def refuse_other_settings(folder: Path, kind: str, before: Mapping[str, Any], no
         )
 
 
-def finished(recipe: Recipe, needed: Mapping[str, Callable[[Any], bool]] | None = None) -> dict[str, Any] | None:
+def finished(recipe: Recipe) -> dict[str, Any] | None:
     """The figures of a finished run with these settings, `None` where there is none.
-
-    Args:
-        recipe: The settings.
-        needed: What is read besides the ensemble's figures, as in `files.read_json_object`.
 
     Raises:
         ValueError: the run in its folder has other settings, or its metrics.json is damaged.
@@ -226,11 +222,9 @@ def finished(recipe: Recipe, needed: Mapping[str, Callable[[Any], bool]] | None 
     if not path.exists():
         return None
     check_folder(recipe.resolved())
-    return files.read_json_object(path, "remove it, and run the recipe again", OF_ENSEMBLE | dict(needed or {}))
+    return files.read_json_object(path, "remove it, and run the recipe again", OF_ENSEMBLE)
 
 
-def finished_runs(
-    recipes: Iterable[Recipe], needed: Mapping[str, Callable[[Any], bool]] | None = None
-) -> list[dict[str, Any]]:
-    """The figures of the recipes whose runs are finished; arguments as in `finished`."""
-    return [figures for recipe in recipes if (figures := finished(recipe, needed)) is not None]
+def finished_runs(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+    """The figures of the recipes whose runs are finished."""
+    return [figures for recipe in recipes if (figures := finished(recipe)) is not None]

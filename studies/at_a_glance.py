@@ -3,17 +3,16 @@
 import dataclasses
 import functools
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gains
 import pages
+from matplotlib.figure import Figure
 from rows import Figures, Measured
 
 from mixmo_keras.evaluation import plots
+from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 HALF = "Cut-MixMo, ρ = 0.5"
 QUARTER = "single, a quarter of the passes"
@@ -153,12 +152,8 @@ def accuracy(by_seed: dict[str, Figures]) -> str:
     return tables.cell(gains.values(by_seed, gains.ACCURACY), "{:.1f}", deviation=False)
 
 
-def chart() -> "Figure":
+def chart() -> Figure:
     """What members gain on one network (filled) and on their best rival (hollow), in points; bars are standard errors."""
-    from matplotlib.figure import Figure
-
-    from mixmo_keras.evaluation.report import charts
-
     figure = Figure(figsize=(8.4, 0.46 * len(CASES) + 1.2), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=charts.GREY, linewidth=1)

@@ -1,15 +1,14 @@
 """Measured figures as tables and charts: what each method reaches, and what one gains on another."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.figure import Figure
 from rows import COLUMNS, CORRUPTED, PARTNERS, Measured
 
+from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import tables
 from mixmo_keras.metrics.differences import SURE, mean_and_deviation, paired
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TITLES = tuple(title for title, *_ in COLUMNS)
 ACCURACY, STOPPED_EARLY, _, SEVERAL_A_PASS = TITLES[:4]
@@ -86,17 +85,13 @@ def against(measured: Measured, ours: str, held: str = "last") -> dict[str, dict
     return found
 
 
-def chart(panels: Mapping[str, Measured], ours: Sequence[str]) -> "Figure":
+def chart(panels: Mapping[str, Measured], ours: Sequence[str]) -> Figure:
     """Accuracy after the last epoch of each row, and that of the epoch which validation images would choose.
 
     Args:
         panels: Figures by title of a panel, row and seed. Dots are means over seeds, thin bars standard deviations.
         ours: The rows that stand out by their colour.
     """
-    from matplotlib.figure import Figure
-
-    from mixmo_keras.evaluation.report import charts
-
     heights = [len(measured) for measured in panels.values()]
     figure = Figure(figsize=(5.2 * len(panels), 0.42 * max(heights) + 1.5), layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixmo_keras.experiments import Recipe
+from mixmo_keras.experiments.evaluating import evaluate_runs
+from mixmo_keras.experiments.results import finished
+from mixmo_keras.experiments.running import run
 
 LATER_NETWORKS = 100  # added to the seed of each further network of a deep ensemble
 
@@ -107,11 +110,6 @@ def measure(
         only_read: Whether to run and evaluate nothing.
         corrupted: Whether to evaluate corrupted test images too. Earlier evaluations of them are read anyway.
     """
-    # here, since a study lists its rows before it knows whether anything is to be run
-    from mixmo_keras.experiments.evaluating import evaluate_runs
-    from mixmo_keras.experiments.results import finished
-    from mixmo_keras.experiments.running import run
-
     if rows[name].after and measure(rows, rows[name].after, base, seed, only_read) is None:
         return None
     runs = recipes(rows, name, base, seed)

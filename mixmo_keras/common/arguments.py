@@ -4,11 +4,9 @@ Every check returns the value in its plain Python type (NumPy's numbers become P
 type as for a wrong value: whoever passed it needs to read the same sentence.
 """
 
-import argparse
-import contextlib
 import math
 import operator
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,15 +99,6 @@ def function(name: str, value: Any, of: str) -> Any:
     if not callable(value):
         raise ValueError(f"`{name}` must be a function of {of}, got {value!r}.")
     return value
-
-
-@contextlib.contextmanager
-def told_by(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Lets a command line's parser tell what a check within finds wrong: its usage, the message, and exit status 2."""
-    try:
-        yield
-    except ValueError as error:
-        parser.error(str(error))
 
 
 def image_shape(name: str, value: Any) -> tuple[int, int, int]:

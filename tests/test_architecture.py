@@ -11,9 +11,13 @@ import mixmo_keras
 PACKAGE = Path(mixmo_keras.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # from the top: a room imports from those below it
-ROOMS = ("experiments", "evaluation", "models", "serving", "datasets", "training", "mixing", "networks", "metrics")
+ROOMS = (
+    *("experiments", "evaluation", "models", "serving"),
+    "multiplexing",  # all that knows of several images a pass; models and serving reach it, and it is told the model
+    *("datasets", "training", "mixing", "networks", "metrics"),
+)
 AT_THE_BOTTOM = {"common", "keras_internals", "seeds", "version"}  # for all rooms
-MOST_ROOMS = 14
+MOST_ROOMS = 15
 LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 20
 
 

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from mixmo_keras import metrics
+from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments
 from mixmo_keras.evaluation import speed
-from mixmo_keras.models.multiplexing import Multiplexing
+from mixmo_keras.models.mixmo import MixMo
 
 PARTNERS = ("any", "same_class", "other_class", "noise")
 MOST_PARTNERS = 1000  # draws for an image, whose passes are in memory together
 CHUNK = 16  # images whose passes are computed together
 
 
-def figures(model: Multiplexing, logits, ensemble_logits, labels, images, image_labels) -> dict[str, Any]:
+def figures(model: MixMo, logits, ensemble_logits, labels, images, image_labels) -> dict[str, Any]:
     """All that `evaluate` says of M images a pass.
 
     Args:
@@ -38,7 +38,7 @@ def figures(model: Multiplexing, logits, ensemble_logits, labels, images, image_
 
 
 def partner_figures(
-    model: Multiplexing, images, labels, num_images: int = 100, num_partners: int = 20, seed: int = 0
+    model: MixMo, images, labels, num_images: int = 100, num_partners: int = 20, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """How much an image's answer depends on the images that share its pass.
 
@@ -64,8 +64,8 @@ def partner_figures(
     Raises:
         ValueError: the model can't be multiplexed, fewer than two images, or labels that don't fit.
     """
-    arguments.instance("model", model, Multiplexing, "a mixmo_keras.MixMo")
-    model.check_multiplexed()
+    arguments.instance("model", model, MixMo, "a mixmo_keras.MixMo")
+    multiplexing.check(model)
     images = np.asarray(images)
     labels = arguments.labels("labels", labels, model.num_classes, len(images))
     num_images = arguments.integer("num_images", num_images, least=1)
@@ -105,7 +105,7 @@ def _probabilities(model, images, labels, asked, kind: str, num_partners: int, r
             partners[row] = index if alone[row] else random.choice(np.flatnonzero(possible), shape[1:])
         passes = images[partners]
     passes[np.arange(len(asked)), :, seats] = images[asked][:, None]
-    logits = model.predict_passes(passes.reshape(-1, model.num_members, *model.image_shape))
+    logits = multiplexing.predict_passes(model, passes.reshape(-1, model.num_members, *model.image_shape))
     logits = logits.reshape(*shape, -1)[np.arange(len(asked)), :, seats]
     probabilities = softmax(logits.astype("float64") / model.multiplexed_temperature, axis=-1)
     probabilities[alone] = np.nan

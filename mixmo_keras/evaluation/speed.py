@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from mixmo_keras.common import arguments
-from mixmo_keras.models.multiplexing import Multiplexing
+from mixmo_keras.models.mixmo import MixMo
 
 
 def seconds_in_turn(networks: Mapping[str, keras.Model], images, rounds: int = 7) -> dict[str, np.ndarray]:
@@ -37,7 +37,7 @@ def times_as_fast(seconds: Mapping[str, np.ndarray], reference: str) -> dict[str
     return {name: float(np.median(seconds[reference] / of_network)) for name, of_network in seconds.items()}
 
 
-def of_both_modes(model: Multiplexing, images, rounds: int = 7) -> dict[str, Any]:
+def of_both_modes(model: MixMo, images, rounds: int = 7) -> dict[str, Any]:
     """Images per second of the fused ensemble and of M images a pass.
 
     Args:

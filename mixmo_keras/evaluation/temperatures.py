@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmo_keras import metrics
+from mixmo_keras import metrics, multiplexing
 from mixmo_keras.metrics import calibration
 from mixmo_keras.models.ensemble import Ensemble
 
@@ -64,12 +64,12 @@ def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) ->
         def nll_on(measured, fitted):
             if fitted is not None:
                 with calibration.trying():
-                    model.calibrate_multiplexed_on(logits[fitted], labels[fitted])
+                    multiplexing.calibrate_on(model, logits[fitted], labels[fitted])
             return metrics.negative_log_likelihood(logits[measured] / model.multiplexed_temperature, labels[measured])
 
         reason = _worse_on_halves(nll_on, len(labels))
     model.multiplexed_temperature = before
-    model.calibrate_multiplexed_on(logits, labels, label_noise)
+    multiplexing.calibrate_on(model, logits, labels, label_noise)
     if reason:
         figures["not_applied"] = {"value": model.multiplexed_temperature, "why": reason}
         model.multiplexed_temperature = before

@@ -212,6 +212,22 @@ def _scores(logits, method: str, seed: int) -> np.ndarray:
     return scores
 
 
+def fit(logits, labels, label_noise: float | str | None = None) -> float:
+    """The temperature of logits (n, K) on labels (n,) that are right, or some of them wrong.
+
+    Args:
+        logits: (n, K), without temperature.
+        labels: As in `fit_temperature`.
+        label_noise: The rate of the labels that were drawn anew among all classes, or `"estimate"`. Defaults to none.
+    """
+    if label_noise is None:
+        return fit_temperature(logits, labels)
+    if label_noise == "estimate":
+        return fit_temperature_under_noise(logits, labels)[0]
+    rate = arguments.number("label_noise", label_noise, least=0, below=1, otherwise=', "estimate" or None')
+    return fit_temperature_under_noise(logits, labels, rate)[0]
+
+
 def _all_right(logits, labels) -> bool:
     right = (logits.argmax(-1) == labels).all()
     if right:

@@ -7,7 +7,7 @@ from keras import ops
 
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.training import checks, losses
+from mixmo_keras.training import incidents, losses
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -67,7 +67,7 @@ class DeepEnsemble(Ensemble):
         self.average = average
         self.image_shape, self.num_classes = models[0].image_shape, models[0].num_classes
         self.expects_raw_pixels = any(model.expects_raw_pixels for model in models)
-        self.incidents = checks.Incidents(name="incidents")
+        self.incidents = incidents.Incidents(name="incidents")
         self.num_members = sum(model.num_members for model in models)
         self.compile(loss=losses.CrossEntropy(), metrics=["accuracy"])
 

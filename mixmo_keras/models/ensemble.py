@@ -1,33 +1,153 @@
-"""What every ensemble can do, a MixMo network or several."""
+"""What every ensemble can do, a MixMo network or several: train, predict, calibrate and export.
 
+The checks are functions: `training.data_checks` of a user's data, `training.predicting` of images and answers.
+"""
+
+import types
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
+from mixmo_keras import multiplexing
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import calibration
 from mixmo_keras.metrics.pooling import average
-from mixmo_keras.models.checked_calls import CheckedCalls, CheckedPredict
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
-from mixmo_keras.serving import versions
-from mixmo_keras.training import checks, data_checks, distribution
+from mixmo_keras.serving import formats
+from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, predicting
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
 
 
-class Ensemble(CheckedCalls):
+class Ensemble(keras.Model):
     """A functional model from raw pixels to an ensemble's logits, whose members can be asked too.
 
-    Subclasses set `average` (the `MemberAverage` that makes the output of member logits), `num_members`, and
-    `_member_logits`, the symbolic output of the members; and what `CheckedCalls` needs.
+    Subclasses set the attributes below, and `_member_logits`, the symbolic output of the members.
+
+    Attributes:
+        image_shape: (H, W, C).
+        num_classes: K.
+        num_members: M.
+        average: The `MemberAverage` that makes the output of the member logits.
+        expects_raw_pixels: Whether pixels should run from 0 to 255.
+        incidents: Where steps note what is wrong with a dataset's values.
     """
 
-    average: MemberAverage
+    image_shape: tuple[int, int, int]
+    num_classes: int
     num_members: int
+    average: MemberAverage
+    expects_raw_pixels: bool
+    incidents: incidents.Incidents
+
+    # -- what Keras users call -------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *,
+        sample_weight=None,
+        steps_per_epoch=None,
+        **options,
+    ):
+        """Trains the ensemble, as `keras.Model.fit`. `batch_size` counts images; a step has `batch_repetitions` rows each.
+
+        Raises:
+            ValueError: labels out of range, wrong shapes, NaN pixels, an empty dataset or one without end.
+            FloatingPointError: the loss, or the weights, became NaN or infinite.
+        """
+        data_checks.check_fit(self, x, y, sample_weight, epochs, batch_size, steps_per_epoch, options)
+        compiling.follow_labels(self, x, y, options.get("validation_data"))
+        if data_checks.is_dataset(x) or isinstance(x, types.GeneratorType):
+            options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
+        options |= dict(sample_weight=sample_weight, steps_per_epoch=steps_per_epoch)
+        callbacks = compiling.with_own_callbacks(self, callbacks)
+        if self.compiled and isinstance(callbacks, list):
+            compiling.check_callbacks(self, callbacks)
+        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
+
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None, callbacks=None, **options
+    ):
+        """The ensemble's loss and metrics, as `keras.Model.evaluate`. Data are checked as in training."""
+        data_checks.check_count("batch_size", batch_size)
+        data_checks.check_count("steps", steps)
+        self._check_data(x, y, sample_weight, "evaluate", steps)
+        options |= dict(sample_weight=sample_weight, steps=steps)
+        callbacks = compiling.with_own_callbacks(self, callbacks)
+        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, **options):
+        """One step on a batch, as `keras.Model.train_on_batch`. Data are checked as in `fit`."""
+        self._check_data(x, y, sample_weight, "train_on_batch")
+        with incidents.watching_pixels(self):
+            logs = super().train_on_batch(x, y, sample_weight, **options)
+            incidents.raise_incidents(self)
+        return logs
+
+    def test_on_batch(self, x, y=None, sample_weight=None, **options):
+        """Loss and metrics on a batch, as `keras.Model.test_on_batch`. Data are checked as in `fit`."""
+        self._check_data(x, y, sample_weight, "test_on_batch")
+        with incidents.watching_pixels(self):
+            return super().test_on_batch(x, y, sample_weight, **options)
+
+    def _check_data(self, x, y, sample_weight, verb: str, steps: int | None = None) -> None:
+        data_checks.check(self, x, y, sample_weight, verb, steps=steps)
+        compiling.follow_labels(self, x, y)
+
+    def compile(self, *arguments, **options):
+        """As `keras.Model.compile`."""
+        self._metrics_see_integers = self._rank_of_labels = None  # new metrics, which have seen no labels yet
+        super().compile(*arguments, **options)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `objective`."""
+        data_checks.check_shapes(x, y, self.image_shape, self.num_classes, sample_weight)
+        incidents.note(self, 0, x, y, sample_weight)
+        return super().compute_loss(x, losses.squeezed(y), y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As `keras.Model.compute_metrics`, with labels in the form that the metrics saw first: Keras' keep to it."""
+        integers = data_checks.integer_labels(y)
+        if self._metrics_see_integers is None:
+            self._metrics_see_integers = integers is not None
+        if self._metrics_see_integers and integers is None:
+            y = ops.argmax(y, axis=-1)
+        elif integers is not None and not self._metrics_see_integers:
+            y = ops.one_hot(ops.cast(integers, "int32"), self.num_classes)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """The answers to images, as `keras.Model.predict`.
+
+        Raises:
+            ValueError: images of another shape, NaN or infinite pixels in an array, no image, a dataset without end.
+            FloatingPointError: answers that are NaN, of a dataset's images that hold such pixels, or of such weights.
+
+        Warns:
+            UserWarning: pixels that don't run from 0 to 255, such as from 0 to 1 or to 65,535, of a model that normalises;
+                but under several workers, which would have to ask together.
+        """
+        return predicting.predict(self, super().predict, x, batch_size, steps, verbose=verbose, callbacks=callbacks)
+
+    def predict_on_batch(self, x):
+        """The answers to a batch of images, as `keras.Model.predict_on_batch`. Images are checked as in `predict`."""
+        return predicting.predict_on_batch(self, super().predict_on_batch, x)
+
+    def predict_step(self, *state_and_data):
+        return predicting.predict_step(self, super().predict_step, *state_and_data)
+
+    def count_params(self) -> int:
+        """Number of parameters, as `keras.Model.count_params`, less the temperatures: settings that are kept as weights."""
+        return super().count_params() - len(self.average.weights)  # a scalar
 
     # -- members -------------------------------------------------------------------------------------------------------
 
@@ -40,9 +160,7 @@ class Ensemble(CheckedCalls):
         if f"__{name}" not in self.__dict__:
             with distribution.scope(self):
                 inputs, logits = connect()
-                network = CheckedPredict(inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
-            network.jit_compile = self.jit_compile
-            network.incidents, network.expects_raw_pixels = self.incidents, self.expects_raw_pixels
+                network = predicting.Part(self, inputs, ops.cast(logits, "float32"), name=f"{self.name}_{name}")
             self.__dict__[f"__{name}"] = network  # past Keras' tracking and saving: its layers are this model's own
         return self.__dict__[f"__{name}"]
 
@@ -71,14 +189,14 @@ class Ensemble(CheckedCalls):
         Warns:
             UserWarning: as `predict` does.
         """
-        with checks.watching_pixels(self):
-            return self._logits_and_labels(iterate(x, y, batch_size, steps))
+        with incidents.watching_pixels(self):
+            return self._logits_and_labels(data_checks.labelled_batches(x, y, batch_size, steps))
 
     def _logits_and_labels(self, batches: Iterable[tuple]) -> tuple[np.ndarray, np.ndarray]:
         """`predict_with_labels` of batches of (images, labels)."""
         logits, labels = [], []
         for images, of_images in batches:
-            images = check_images(images, self.image_shape)
+            images = data_checks.sound_images(images, self.image_shape)
             labels.append(arguments.labels("labels", of_images, self.num_classes, len(images)))
             logits.append(np.asarray(self._members().predict_on_batch(images)))
         if not logits:
@@ -89,28 +207,20 @@ class Ensemble(CheckedCalls):
             raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
         return member_logits, np.concatenate(labels)
 
-    def count_params(self) -> int:
-        """Number of parameters, as `keras.Model.count_params`, less the temperature: a setting that is kept as a weight."""
-        return super().count_params() - len(self.average.weights)  # a scalar
-
-    # -- M images a pass ---------------------------------------------------------------------------------------------------
+    # -- several images a pass -------------------------------------------------------------------------------------------
 
     def why_not_multiplexed(self) -> str | None:
         """Why members can't be shown an image each at inference, as in `MixMo.predict_multiplexed`; `None` if they can."""
-        return "it is several networks, each of which needs its own pass: multiplex one of them"
-
-    def check_multiplexed(self) -> None:
-        """Raises `ValueError` where members can't be shown an image each."""
-        if reason := self.why_not_multiplexed():
-            raise ValueError(f"{self.name} can't answer several images in one pass: {reason}.")
+        return multiplexing.why_not(self)
 
     def multiplexed(self) -> keras.Model:
         """A copy for inference of M images a pass: images (n, H, W, C), any n, to logits (n, K) with their temperature.
 
         The same answers as `MixMo.predict_multiplexed` gives to each batch.
         """
-        self.check_multiplexed()
-        return fusing.multiplexed(self)
+        multiplexing.check(self)
+        multiplexing.warn_where_little_trained(self)
+        return multiplexing.fused(self)
 
     # -- temperature -----------------------------------------------------------------------------------------------------
 
@@ -130,6 +240,7 @@ class Ensemble(CheckedCalls):
         batch_size: int = EVALUATED_AT_ONCE,
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
+        multiplexed: bool | None = None,
         *,
         steps: int | None = None,
     ) -> float:
@@ -143,9 +254,18 @@ class Ensemble(CheckedCalls):
             label_noise: The rate of the labels that were drawn anew among all classes, if some are wrong, or
                 `"estimate"`: the temperature fits the right ones then (`calibration.fit_temperature_under_noise`), where it
                 is the ensemble's. Defaults to labels that are right.
+            multiplexed: Whether to fit `MixMo.multiplexed_temperature` beside it, on images whose partners are drawn at
+                random: 1/M passes more. Defaults to whether the model can answer several images a pass.
         """
-        member_logits, labels = self.predict_with_labels(x, y, batch_size, steps)
-        return self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
+        if multiplexed is None:
+            multiplexed = self.why_not_multiplexed() is None
+        if not arguments.boolean("multiplexed", multiplexed):
+            member_logits, labels = self.predict_with_labels(x, y, batch_size, steps)
+            return self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
+        member_logits, labels, logits = multiplexing.predict_both_with_labels(self, x, y, batch_size, steps=steps)
+        temperature = self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
+        multiplexing.calibrate_on(self, logits, labels, label_noise)
+        return temperature
 
     def calibrate_on(
         self,
@@ -167,7 +287,7 @@ class Ensemble(CheckedCalls):
         if of_members:
             temperature = calibration.fit_member_temperature(member_logits, labels)
         else:
-            temperature = fit_temperature(self.pooled(member_logits, calibrated=False), labels, label_noise)
+            temperature = calibration.fit(self.pooled(member_logits, calibrated=False), labels, label_noise)
         self.temperature = temperature
         if temperature_applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
             self.average.temperature_applies_to = temperature_applies_to
@@ -227,65 +347,6 @@ class Ensemble(CheckedCalls):
             OSError: it can't be written.
             ValueError: what exists is of another kind; arguments of other formats; NaN or infinite weights.
         """
-        if name := checks.unsound_weight(self):
-            raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
-        if format != "tf_saved_model":
-            given = dict(class_names=class_names, card=card, max_pixels=max_pixels)
-            if unused := [f"`{name}`" for name, value in given.items() if value]:
-                raise ValueError(f"{', '.join(unused)} applies to format='tf_saved_model', got format={format!r}.")
-            with versions.replacing_file(filepath, format, arguments.boolean("overwrite", overwrite)) as path:
-                network = self.multiplexed() if arguments.boolean("multiplexed", multiplexed) else self.fused()
-                network(np.zeros((1, *self.image_shape), "float32"))  # Keras exports what was called before only
-                network.export(str(path), format=format, verbose=verbose, **options)
-            return Path(filepath)
-        if multiplexed:
-            raise ValueError("`multiplexed` is for other formats: a SavedModel has both signatures.")
-        if options:
-            raise ValueError(f"Options not used by format='tf_saved_model': {', '.join(options)}.")
-        from mixmo_keras.serving.export import export  # needs TensorFlow
-
-        limit = {} if max_pixels is None else {"max_pixels": max_pixels}
-        return export(self, filepath, class_names, card, overwrite=overwrite, verbose=verbose, **limit)
-
-
-def fit_temperature(logits, labels, label_noise: float | str | None = None) -> float:
-    """The temperature of logits (n, K) on labels of which none are wrong, a share of them, or one that is estimated too."""
-    if label_noise is None:
-        return calibration.fit_temperature(logits, labels)
-    if label_noise == "estimate":
-        return calibration.fit_temperature_under_noise(logits, labels)[0]
-    rate = arguments.number("label_noise", label_noise, least=0, below=1, otherwise=', "estimate" or None')
-    return calibration.fit_temperature_under_noise(logits, labels, rate)[0]
-
-
-def check_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Images as an array. Raises `ValueError` for another shape than the network's, or pixels that are no numbers."""
-    images = images if hasattr(images, "shape") else np.asarray(images)
-    data_checks.check_image_shape(images, image_shape)
-    data_checks.check_pixels(images)
-    return np.asarray(images)
-
-
-def iterate(x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None):
-    """Batches of (images, labels), of arrays; or those of a dataset, less their weights. The first `steps` of them."""
-    data_checks.check_count("steps", steps)
-    if y is not None:
-        x, y = (values if hasattr(values, "shape") else np.asarray(values) for values in (x, y))
-        if len(x) != len(y):
-            raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
-        starts = range(0, len(y), arguments.integer("batch_size", batch_size, least=1))
-        return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts[:steps])
-    expected = "`x` must be images beside labels `y`, or batches of (images, labels)"
-    if hasattr(x, "shape"):
-        raise ValueError(f"Labels are missing: {expected}, got images of shape {tuple(x.shape)} alone.")
-    if isinstance(x, str) or not hasattr(x, "__iter__"):
-        raise ValueError(f"{expected}, got {x!r}.")
-    data_checks.check_ends(x, "this", steps=steps, steps_name=None)
-    return map(_images_and_labels, data_checks.batches_of(x, steps))
-
-
-def _images_and_labels(batch) -> tuple:
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-        raise ValueError(f"Batches must be (images, labels) or (images, labels, sample weights), got {got}.")
-    return batch[0], batch[1]
+        return formats.export(
+            self, filepath, format, class_names, card, overwrite, verbose, multiplexed, max_pixels, **options
+        )

@@ -2,27 +2,27 @@
 
 import copy
 import inspect
-import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from mixmo_keras import keras_internals, seeds
+from mixmo_keras import keras_internals, multiplexing, seeds
 from mixmo_keras.common import arguments
-from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
+from mixmo_keras.models import settings
 from mixmo_keras.models.drawing import drawing
-from mixmo_keras.models.multiplexing import Multiplexing
-from mixmo_keras.networks import backbones, network, stochastic_depth
+from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.networks import backbones, network
 from mixmo_keras.networks.backbones.split import split_for
 from mixmo_keras.networks.copying import dtype_policy
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.networks.temperature import Temperature
-from mixmo_keras.training import checks, compiling, data_checks, distribution, losses, schedules, steps
+from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, schedules, steps
 from mixmo_keras.training import fine_tuning as tuning
 from mixmo_keras.training import weight_averaging as averages
 from mixmo_keras.training.checkpoints import Skipping
@@ -45,7 +45,7 @@ _ATTRIBUTES = (
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
-class MixMo(Multiplexing):
+class MixMo(Ensemble):
     """An image classifier that is an ensemble of M members in one network: M encoders, a mixing block, a core, M heads.
 
     In training every member is shown an image of its own and predicts its label; at inference all are shown the same
@@ -127,7 +127,7 @@ class MixMo(Multiplexing):
     ):
         num_members = arguments.integer("num_members", num_members, least=1, most=1000)
         num_classes = arguments.integer("num_classes", num_classes, least=2)
-        self._check_settings(batching, co_training, l2, schedule, num_members)
+        settings.check(batching, co_training, l2, schedule, num_members)
         if isinstance(backbone, keras.Model):
             backbone = split_for(backbone, None, input_shape, encoder_noise)
         seed, drop_path = seeds.resolve(seed), DropPath.of(drop_path)
@@ -136,14 +136,14 @@ class MixMo(Multiplexing):
         )
         with dtype_policy(backbones.policy(dtype, backbone)):
             parts = backbones.get(backbone, input_shape, seed, drop_path)
-            _check_parts(parts, batching, co_training)
+            settings.check_parts(parts, batching, co_training)
             of_training: dict[str, Any] = dict(
                 synchronized_batch_norm=synchronized_batch_norm, seed=seed, copy_core=parts is backbone
             )
             layers = network.build(parts, num_members, num_classes, **of_network, **of_training)
             average = MemberAverage(averaging, temperature, temperature_applies_to, dtype="float32", name="average")
             super().__init__(inputs=layers.images, outputs=average(layers.member_logits), name=name)
-            self.clock, self.incidents = Clock(name="clock"), checks.Incidents(name="incidents")
+            self.clock, self.incidents = Clock(name="clock"), incidents.Incidents(name="incidents")
             self.temperature_of_multiplexed = Temperature(multiplexed_temperature, name="multiplexed_temperature")
         self.normalize, self.encoders, self.mixing_block = layers.normalize, layers.encoders, layers.mixing_block
         self.core, self.heads, self.average = layers.core, layers.heads, average
@@ -159,29 +159,6 @@ class MixMo(Multiplexing):
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
         self._network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
         self.compile()
-
-    @staticmethod
-    def _check_settings(batching, co_training, l2, schedule, num_members: int) -> None:
-        """Raises for what can't be combined, and warns of what is degenerate."""
-        arguments.instance("batching", batching, Batching, "a mixmo_keras.Batching")
-        arguments.instance("co_training", co_training, (CoTraining, type(None)), "a mixmo_keras.CoTraining or None")
-        arguments.instance("l2", l2, L2, "a mixmo_keras.L2")
-        expected = "a schedule of mixmo_keras.schedules, or None"
-        arguments.instance("schedule", schedule, (schedules.ProgressSchedule, type(None)), expected)
-        for name in ("input_repetition", "repetition_decay"):
-            if num_members == 1 and getattr(batching, name):
-                raise ValueError(f"`{name}` says what several members have in common; num_members=1 has no use for it.")
-        if num_members == 1 and batching.mixing is not None:
-            warnings.warn(
-                "One member has nobody to mix with: pass mixing=None, or use SingleNetwork. `mixing` changes nothing.",
-                stacklevel=4,
-            )
-        if batching.input_repetition == 1:
-            warnings.warn(
-                "input_repetition=1 always shows the same image to all members: they have no reason to differ, and what "
-                "trains is no ensemble. MIMO uses 0 on CIFAR and 0.6 on ImageNet.",
-                stacklevel=4,
-            )
 
     # -- compiling, saving ---------------------------------------------------------------------------------------------
 
@@ -332,8 +309,8 @@ class MixMo(Multiplexing):
             gradients: Of the `trainable_weights`.
         """
         images, labels, weights, *_ = batches.unpack(data)
-        loss = checks.sound_loss(self, aim.loss, gradients)
-        checks.note(self, step, images, labels, weights, loss, self.batching.copies)
+        loss = incidents.sound_loss(self, aim.loss, gradients)
+        incidents.note(self, step, images, labels, weights, loss, self.batching.copies)
         rows, member_logits = flatten_members(batch.labels, aim.logits)
         weights = None if batch.sample_weight is None else ops.reshape(batch.sample_weight, (-1,))
         for metric in self.metrics:
@@ -369,6 +346,48 @@ class MixMo(Multiplexing):
         else:
             super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
+    # -- several images a pass -------------------------------------------------------------------------------------------
+
+    @property
+    def multiplexed_temperature(self) -> float:
+        """T by which the logits of `predict_multiplexed` are divided. A variable, as `temperature` is, fitted beside it."""
+        return self.temperature_of_multiplexed.temperature
+
+    @multiplexed_temperature.setter
+    def multiplexed_temperature(self, value: float):
+        self.temperature_of_multiplexed.temperature = value
+
+    def count_params(self) -> int:
+        return super().count_params() - len(self.temperature_of_multiplexed.weights)  # a scalar
+
+    def predict_multiplexed(self, x, batch_size: int | None = None, seed: int | None = None) -> np.ndarray:
+        """Logits (n, K) of n images, M of which share a pass: M times as fast as `predict`, and no ensemble.
+
+        Image i sits in pass ⌊i/M⌋ as member i mod M, whatever batches images come in. If n leaves seats of the last pass
+        free, the images of that pass sit there again, in turn, and their answers are averaged: of M = 3 seats, two images
+        a and b take (a, b, a), and a single one takes all three, so that it is answered as by the ensemble. Features are
+        mixed as at the ensemble's inference, in equal parts.
+
+        An answer depends on who shares the pass; `evaluation.evaluate(..., multiplexed=True)` says how much.
+        Images of different people should not share one where somebody could gain by changing another's answer.
+
+        Args:
+            x: Images (n, H, W, C), raw pixels; or a dataset of batches of them, or of (images, labels).
+            batch_size: Number of images computed at once, rounded up to whole passes. Defaults to 32 passes.
+            seed: Draws who sits with whom: images are permuted before they are seated, and answers put back. Of data that
+                are sorted by class, neighbours are no random partners. Permuted are as many images at a time as make
+                256 MB in float32. Defaults to the order in which images come.
+
+        Raises:
+            ValueError: the model has one member, shared heads or encoders, or was never shown different images (ρ = 1); no
+                image, images of another shape, or not finite: the others in their passes would suffer too.
+
+        Warns:
+            UserWarning: half of the training rows or more showed all members the same image (ρ ≥ 0.5), or mixing always
+                cut patches; or as `predict` does.
+        """
+        return multiplexing.predict(self, x, batch_size, seed)
+
     # -- for people ------------------------------------------------------------------------------------------------------
 
     def figure(self) -> str:
@@ -379,15 +398,3 @@ class MixMo(Multiplexing):
         """Prints the three parts as a figure, then Keras' table of layers."""
         (print_fn or print)(self.figure())
         super().summary(line_length=line_length, positions=positions, print_fn=print_fn, **options)
-
-
-def _check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoTraining | None) -> None:
-    """Raises where a backbone can't do what the settings need of it."""
-    augmentation.check_size(batching.augment, parts.input_shape)
-    if batching.msda is not None and batching.mixing is not None:
-        msda.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
-    if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):
-        raise ValueError(
-            "`co_training` needs a network whose two passes differ: a backbone with stochastic depth, such as "
-            "drop_path=0.2 with a name. Without it both submodels are the whole network."
-        )

@@ -12,8 +12,6 @@ import numpy as np
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.copying import copy_layer, copy_network, dtype_policy
 from mixmo_keras.networks.layers import is_linear
-from mixmo_keras.networks.multiplexing import Answers, Seating
-from mixmo_keras.networks.temperature import Temperature
 
 _logger = logging.getLogger(__name__)
 
@@ -44,56 +42,6 @@ def fused(model, members: bool = False) -> keras.Model:
         else:
             logits = copy_layer(model.average, copy_layer(model.heads, features))
         return keras.Model(images, logits, name=f"{model.name}_fused")
-
-
-def multiplexed(model, network: keras.Model | None = None) -> keras.Model:
-    """Returns a copy of a `MixMo` for inference of M images a pass: the core runs once for M images.
-
-    Encoders that are one convolution become one over the channels of all images of a pass, so that M features are never
-    stored to be summed: Σ_m conv(x_m, W_m) = conv((x_1, ..., x_M), (W_1, ..., W_M)). Others stay M.
-
-    Args:
-        model: A `MixMo` that can be multiplexed.
-        network: What `fused(model, members=True)` gave, to share its core and heads, such as in a SavedModel of both.
-            Defaults to copies.
-
-    Returns:
-        A model from raw pixels (n, H, W, C), any n, to logits (n, K), with the temperature of this mode.
-    """
-    network = fused(model, members=True) if network is None else network
-    normalize, core, heads = (network.get_layer(layer.name) for layer in (model.normalize, model.core, model.heads))
-    with dtype_policy(model.dtype_policy):
-        images = keras.Input(model.image_shape, name="images")
-        passes = Seating(model.num_members, dtype="float32", name="seating")(images)
-        if _can_be_joined(model.encoders.encoders[0]):
-            features = _joined_encoders(model, normalize(passes))
-        else:
-            features = copy_layer(model.mixing_block, copy_layer(model.encoders, normalize(passes)))
-        logits = keras.ops.cast(heads(core(features)), "float32")
-        logits = Answers(model.average.averaging, dtype="float32", name="answers")(logits, images)
-        logits = Temperature(model.multiplexed_temperature, dtype="float32", name="temperature")(logits)
-        return keras.Model(images, logits, name=f"{model.name}_multiplexed")
-
-
-def _can_be_joined(encoder: keras.Model) -> bool:
-    return is_linear(encoder) and all(
-        type(layer) is keras.layers.Conv2D and layer.groups == 1 for layer in encoder.layers if layer.weights
-    )
-
-
-def _joined_encoders(model, passes):
-    """Mixed features (p, h, w, c) of passes (p, M, H, W, C) by one convolution over M·C channels."""
-    encoders = model.encoders.encoders
-    height, width, channels = encoders[0].input_shape[1:]
-    images = keras.Input((height, width, model.num_members * channels))
-    features = images
-    for layer in encoders[0].layers[1:]:  # behind the input: a chain, of which the convolution alone has weights
-        features = type(layer).from_config(layer.get_config())(features)
-    joined = keras.Model(images, features, name="encoders")
-    kernels, *biases = zip(*(encoder.get_weights() for encoder in encoders), strict=True)
-    joined.set_weights([np.concatenate(kernels, axis=2), *(np.sum(bias, axis=0) for bias in biases)])
-    passes = keras.ops.transpose(passes, (0, 2, 3, 1, 4))
-    return joined(keras.ops.reshape(passes, (-1, height, width, model.num_members * channels)))
 
 
 def _fused_networks(ensemble, members: bool) -> keras.Model:

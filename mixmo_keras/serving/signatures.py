@@ -6,10 +6,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mixmo_keras import keras_internals
+from mixmo_keras import keras_internals, multiplexing
 from mixmo_keras.datasets import decoding, resizing
 from mixmo_keras.metrics import uncertainty
-from mixmo_keras.networks import fusing
 
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
 OF_ENSEMBLE = ("probabilities", "label", "confidence", "predictive_entropy", "mutual_information")
@@ -37,12 +36,12 @@ def write_network(model, path: Path, verbose: bool) -> None:
     signature = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
     archive.add_endpoint("numbers", numbers, input_signature=[signature])
     if model.why_not_multiplexed() is None:
-        multiplexed = fusing.multiplexed(model, network)  # of the same core and heads, which are written once
+        several = multiplexing.fused(model, network)  # of the same core and heads, which are written once
 
         def multiplexed_numbers(images):
-            return _of_logits(multiplexed(images, training=False))
+            return _of_logits(several(images, training=False))
 
-        archive.track(multiplexed)
+        archive.track(several)
         archive.add_endpoint("multiplexed_numbers", multiplexed_numbers, input_signature=[signature])
     archive.write_out(str(path), verbose=verbose)
 

@@ -23,7 +23,7 @@ import numpy as np
 from mixmo_keras.common import arguments, files
 from mixmo_keras.training import distribution
 from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read_of_model, values_of, write
-from mixmo_keras.training.checks import raise_incidents
+from mixmo_keras.training.incidents import raise_incidents
 from mixmo_keras.training.preemption import Preemption
 
 

@@ -6,8 +6,8 @@ import warnings
 import keras
 
 from mixmo_keras import keras_internals
-from mixmo_keras.training import distribution, fine_tuning, schedules, steps
-from mixmo_keras.training.checks import IncidentsCallback
+from mixmo_keras.training import data_checks, distribution, fine_tuning, schedules, steps
+from mixmo_keras.training.incidents import IncidentsCallback
 from mixmo_keras.training.progress import ClockCallback
 
 
@@ -110,3 +110,22 @@ def with_own_callbacks(model, callbacks):
     own = [ClockCallback()] if hasattr(model, "clock") else []
     own += [fine_tuning.FreezeCore()] if getattr(model, "fine_tuning", None) else []
     return [*own, IncidentsCallback(), *callbacks]
+
+
+def follow_labels(model, x, y, validation=None) -> None:
+    """Drops a model's compiled steps where labels come with another rank than before.
+
+    TensorFlow would trace the next step for labels of any rank, which no step can take.
+
+    Args:
+        model: Whose steps they are.
+        x, y: Images and labels, or a dataset of both and nothing.
+        validation: `fit`'s `validation_data`.
+    """
+    if not isinstance(validation, (tuple, list)):
+        validation = (validation,)
+    for images, labels in ((x, y), (validation[0], validation[1] if len(validation) > 1 else None)):
+        rank = data_checks.rank_of_labels(images, labels)
+        if None not in (rank, model._rank_of_labels) and rank != model._rank_of_labels:
+            model.train_function = model.test_function = None
+        model._rank_of_labels = rank or model._rank_of_labels

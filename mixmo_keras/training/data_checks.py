@@ -1,13 +1,10 @@
 """Data that a model is given, checked before the first step: arrays by their values, on the host; datasets by their spec.
 
-What only shows batch by batch, a dataset's values, is noticed in the step: `checks`.
+What only shows batch by batch, a dataset's values, is noticed in the step: `incidents`.
 """
 
-import dis
 import itertools
 import math
-import operator
-import types
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -27,22 +24,13 @@ _AT_ONCE = 1024  # rows that are looked at together: a mask of all would take a 
 
 
 def check(
-    x,
-    y,
-    image_shape: tuple,
-    num_classes: int,
-    verb: str,
-    kind: str = "",
-    sample_weight=None,
-    steps: int | None = None,
-    steps_name: str = "steps",
+    model, x, y, sample_weight, verb: str, kind: str = "", steps: int | None = None, steps_name: str = "steps"
 ) -> None:
     """The checks that `verb`, such as "fit", can make of its arguments before the first step.
 
     Args:
+        model: Whose `image_shape` (H, W, C) and `num_classes` they must fit.
         x, y, sample_weight: As the verb takes them.
-        image_shape: (H, W, C).
-        num_classes: K.
         verb: Whose arguments they are.
         kind: Of the dataset, such as "validation ".
         steps: The number of batches to take; `None` for all there are.
@@ -51,6 +39,7 @@ def check(
     Raises:
         ValueError: no data, data without end, values or shapes that the model can't take.
     """
+    image_shape, num_classes = model.image_shape, model.num_classes
     if is_dataset(x):
         check_ends(x, verb, kind, steps, steps_name)
         images, labels, sample_weight, *_ = unpack(x.element_spec)
@@ -68,6 +57,25 @@ def check(
     check_labels(y, num_classes, len(x))
     if sample_weight is not None:
         check_weights(sample_weight, len(x))
+
+
+def check_fit(model, x, y, sample_weight, epochs, batch_size, steps_per_epoch, options: dict) -> None:
+    """The checks that `fit` can make of its arguments before the first step; `options` are those without a default here.
+
+    Raises:
+        ValueError: as `check`, of the training and the validation data; counts that are none.
+    """
+    arguments.integer("epochs", epochs, least=1)
+    arguments.integer("initial_epoch", options.get("initial_epoch", 0), least=0)
+    check_count("batch_size", batch_size)
+    check_count("steps_per_epoch", steps_per_epoch)
+    check(model, x, y, sample_weight, "fit", "", steps_per_epoch, "steps_per_epoch")
+    if (validation := options.get("validation_data")) is not None:
+        if not isinstance(validation, (tuple, list)):
+            validation = (validation,)
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(tuple(validation))
+        steps = options.get("validation_steps")
+        check(model, images, labels, weights, "fit", "validation ", steps, "validation_steps")
 
 
 def check_images_given(x, image_shape: tuple, verb: str, steps: int | None = None) -> None:
@@ -106,8 +114,7 @@ def is_dataset(x) -> bool:
 def check_ends(data, verb: str, kind: str = "", steps: int | None = None, steps_name: str | None = "steps") -> None:
     """Raises `ValueError` for batches without end where no number of them is asked for, and for no batches at all.
 
-    A `tf.data.Dataset` and a `keras.utils.PyDataset` say how many they have. Of Python generators those are refused of which
-    one can see that they never end.
+    A `tf.data.Dataset` and a `keras.utils.PyDataset` say how many they have. A Python generator doesn't.
 
     Args:
         data: Batches of any kind.
@@ -148,6 +155,39 @@ def batches_of(data, steps: int | None = None) -> Iterator:
         yield batch
 
 
+def sound_images(images, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Images as an array. Raises `ValueError` for another shape than the network's, or pixels that are no numbers."""
+    images = images if hasattr(images, "shape") else np.asarray(images)
+    check_image_shape(images, image_shape)
+    check_pixels(images)
+    return np.asarray(images)
+
+
+def labelled_batches(x, y, batch_size: int, steps: int | None) -> Iterator[tuple]:
+    """Batches of (images, labels), of arrays; or those of a dataset, less their weights. The first `steps` of them."""
+    check_count("steps", steps)
+    if y is not None:
+        x, y = (values if hasattr(values, "shape") else np.asarray(values) for values in (x, y))
+        if len(x) != len(y):
+            raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
+        starts = range(0, len(y), arguments.integer("batch_size", batch_size, least=1))
+        return ((x[start : start + batch_size], y[start : start + batch_size]) for start in starts[:steps])
+    expected = "`x` must be images beside labels `y`, or batches of (images, labels)"
+    if hasattr(x, "shape"):
+        raise ValueError(f"Labels are missing: {expected}, got images of shape {tuple(x.shape)} alone.")
+    if isinstance(x, str) or not hasattr(x, "__iter__"):
+        raise ValueError(f"{expected}, got {x!r}.")
+    check_ends(x, "this", steps=steps, steps_name=None)
+    return map(_images_and_labels, batches_of(x, steps))
+
+
+def _images_and_labels(batch) -> tuple:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
+        raise ValueError(f"Batches must be (images, labels) or (images, labels, sample weights), got {got}.")
+    return batch[0], batch[1]
+
+
 def _num_batches(data) -> float | None:
     """The number of batches of a dataset, infinity for one that is known to never end, `None` where it is not known."""
     if is_dataset(data):
@@ -157,21 +197,7 @@ def _num_batches(data) -> float | None:
         return {-1: math.inf, -2: None}.get(cardinality, cardinality)  # as tf.data has them
     if isinstance(data, keras.utils.PyDataset):
         return math.inf if data.num_batches is None else data.num_batches
-    return math.inf if _is_endless_iterator(data) else None
-
-
-def _is_endless_iterator(data) -> bool:
-    """Whether an iterator of Python's is known to never end: one of itertools', or a generator that can't return."""
-    if isinstance(data, (itertools.count, itertools.cycle)):
-        return True
-    if isinstance(data, itertools.repeat):
-        return operator.length_hint(data, -1) < 0
-    if not isinstance(data, types.GeneratorType):
-        return False
-    if data.gi_code.co_name == "<genexpr>" and data.gi_frame is not None:
-        return _is_endless_iterator(data.gi_frame.f_locals.get(".0"))
-    returns = ("RETURN_VALUE", "RETURN_CONST")  # the compiler leaves them out behind `while True`
-    return not any(instruction.opname in returns for instruction in dis.get_instructions(data.gi_code))
+    return None
 
 
 def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_weight=None) -> None:

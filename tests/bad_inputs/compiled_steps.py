@@ -7,7 +7,7 @@ from bad_inputs.harness import LossError, Row
 from bad_inputs.test_training_and_answers import IMAGES, LABELS, NOT_IN_DATASETS, dataset
 
 from mixmo_keras import distribution
-from mixmo_keras.training import checks
+from mixmo_keras.training import incidents
 from mixmo_keras.training.checkpoints import Checkpoints
 
 
@@ -37,7 +37,7 @@ def refused(verb, bad, of_labels: bool):
         try:
             return model.fit(data, verbose=0) if verb == "fit" else model.evaluate(data, verbose=0)
         except Exception as error:
-            if checks.unsound_weight(model) and "not usable" not in str(error):
+            if incidents.unsound_weight(model) and "not usable" not in str(error):
                 raise LossError(f"the model is spoiled, and nobody says so: {error}") from error
             raise
 

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from bad_inputs.harness import INF, NAN, Row, anything_else, check, each, first_quickly, integers
 
+from mixmo_keras import multiplexing
+
 K = 5
 MEMBERS_OF_OTHERS = [(4, 2, 7), (4, 3, 5), (4, 5)]  # where (n, 2, 5) is expected
 ONE_HOT = np.eye(K, dtype="float32")[[0, 1, 2, 3, 4, 0, 1, 2]]
@@ -140,7 +142,7 @@ ODD = {
 ON_BATCHES = {
     "train_on_batch": lambda model, x, y: model.train_on_batch(x, y),
     "test_on_batch": lambda model, x, y: model.test_on_batch(x, y),
-    "predict_both_with_labels": lambda model, *data: model.predict_both_with_labels(*data),
+    "predict_both_with_labels": multiplexing.predict_both_with_labels,
 }
 
 
@@ -292,7 +294,7 @@ OTHER = [
         integers(
             "predict_both_with_labels",
             "steps",
-            lambda here, value: here.model.predict_both_with_labels(*here.data, steps=value),
+            lambda here, value: multiplexing.predict_both_with_labels(here.model, *here.data, steps=value),
             1,
             below=0,
             none=True,
@@ -309,7 +311,7 @@ OTHER = [
             ("pooled", lambda shape, here: here.model.pooled(np.ones(shape)), MEMBERS_OF_OTHERS),
             (
                 "calibrate_multiplexed_on",
-                lambda shape, here: here.model.calibrate_multiplexed_on(np.ones(shape), [0] * 4),
+                lambda shape, here: multiplexing.calibrate_on(here.model, np.ones(shape), [0] * 4),
                 [(4, 7), (4, 2, 5)],
             ),
         ]

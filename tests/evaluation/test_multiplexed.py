@@ -6,6 +6,7 @@ import tiny
 from scipy.special import softmax
 
 from mixmo_keras import evaluation, metrics, report
+from mixmo_keras import multiplexing as several_images
 from mixmo_keras.evaluation import multiplexing
 
 NAMES = [f"class {number}" for number in range(tiny.NUM_CLASSES)]
@@ -64,11 +65,11 @@ def test_partners_are_of_their_kind(model, monkeypatch):
     images[-1] = 255
     seen = []
 
-    def noting(passes, **options):
+    def noting(model, passes):
         seen.append(passes)
         return Sum(model, 0.0)(passes)
 
-    monkeypatch.setattr(model, "predict_passes", noting)
+    monkeypatch.setattr(several_images, "predict_passes", noting)
     effects = multiplexing.partner_figures(model, images, labels, num_images=13, num_partners=20)
     assert list(effects) == ["any", "same_class", "other_class", "noise"]
     any_partner, same, other, noise = (part.reshape(13, 20, 2, -1)[..., 0] for part in seen)
@@ -89,7 +90,8 @@ def test_partners_are_of_their_kind(model, monkeypatch):
 
 def test_noise_is_in_the_units_of_the_images(model, monkeypatch):
     seen = []
-    monkeypatch.setattr(model, "predict_passes", lambda passes: seen.append(passes) or Sum(model, 0.0)(passes))
+    answers = Sum(model, 0.0)
+    monkeypatch.setattr(several_images, "predict_passes", lambda _, passes: seen.append(passes) or answers(passes))
     images = np.random.default_rng(3).uniform(-1, 2, (4, *tiny.SHAPE)).astype("float32")
     multiplexing.partner_figures(model, images, [0, 0, 1, 1], num_images=1, num_partners=3)
     noise = seen[-1]

@@ -7,9 +7,9 @@ import tiny
 from scipy.special import log_softmax
 
 import mixmo_keras
-from mixmo_keras import calibration, evaluation
-from mixmo_keras.models import multiplexing
-from mixmo_keras.networks.multiplexing import answers, image_of_each_seat
+from mixmo_keras import calibration, evaluation, multiplexing
+from mixmo_keras.multiplexing import prediction
+from mixmo_keras.multiplexing.seats import answers, image_of_each_seat
 
 X, Y = tiny.data(7)
 
@@ -99,7 +99,7 @@ def test_batches_and_copies_change_nothing(model, monkeypatch):
     order = np.random.default_rng(4).permutation(7)
     drawn = model.predict_multiplexed(X, seed=4)
     np.testing.assert_allclose(drawn[order], model.predict_multiplexed(X[order]), **same)
-    monkeypatch.setattr(multiplexing, "WINDOW_BYTES", 1)  # two passes at a time
+    monkeypatch.setattr(prediction, "WINDOW_BYTES", 1)  # two passes at a time
     batches = [X[:4], X[4:5], X[5:]]
     np.testing.assert_allclose(model.predict_multiplexed(batches, batch_size=4), expected, **same)
 
@@ -118,7 +118,7 @@ def test_a_temperature_of_its_own(tmp_path):
     x, y = tiny.data(20, seed=2)
     y = np.where(np.arange(20) % 4, model.predict_multiplexed(x, seed=0).argmax(-1), y)  # mostly what it says
     raw = model.predict_multiplexed(x)
-    _, labels, of_random_partners = model.predict_both_with_labels([(x[:9], y[:9]), (x[9:], y[9:])])
+    _, labels, of_random_partners = multiplexing.predict_both_with_labels(model, [(x[:9], y[:9]), (x[9:], y[9:])])
     np.testing.assert_array_equal(labels, y)
     np.testing.assert_allclose(of_random_partners, model.predict_multiplexed(x, seed=0), rtol=1e-5, atol=1e-5)
     size = model.count_params()
@@ -150,7 +150,7 @@ def test_networks_that_cannot(options, message):
     model = tiny.model(**options)
     for call in (
         lambda: model.predict_multiplexed(X),
-        lambda: model.predict_passes(X[None, :2]),
+        lambda: multiplexing.predict_passes(model, X[None, :2]),
         lambda: model.calibrate(X, Y, multiplexed=True),
         model.multiplexed,
         lambda: model.export("nowhere.onnx", format="onnx", multiplexed=True),

@@ -10,11 +10,11 @@ from layer_harness import Case
 import mixmo_keras
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import Compose, PadCropFlip, RandomResizedCrop
+from mixmo_keras.multiplexing.seats import Answers, Seating
 from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.networks.multiplexing import Answers, Seating
 from mixmo_keras.networks.normalization import Preprocessing
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
 from mixmo_keras.networks.temperature import Temperature

@@ -10,7 +10,7 @@ import tiny
 from keras import ops
 
 from mixmo_keras import schedules
-from mixmo_keras.training.checks import _IMAGE, _LABEL, _LOSS, Incidents
+from mixmo_keras.training.incidents import _IMAGE, _LABEL, _LOSS, Incidents
 from mixmo_keras.training.progress import Clock
 
 X, Y = tiny.data()

@@ -217,15 +217,19 @@ class IncidentsCallback(keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def watching_pixels(model) -> Iterator[None]:
+def watching_pixels(model, stacklevel: int = 5) -> Iterator[None]:
     """Warns once, when the block ends, where its steps saw images in other units than the model's; blocks may be nested.
 
     What `fit` noted around it stays as it was.
+
+    Args:
+        model: Whose steps note in its `incidents`.
+        stacklevel: Of the warning: the user's line is behind this file's two frames, contextlib, and a method.
     """
     incidents = model.incidents
     # several workers would have to read what was noted together, and one of them may predict alone
     several = distribution.num_workers(distribution.of_model(model)) > 1
-    if incidents is None or not model.expects_raw_pixels or incidents.is_watched or several:
+    if not model.expects_raw_pixels or incidents.is_watched or several:
         yield
         return
     _fetch(model)
@@ -236,7 +240,7 @@ def watching_pixels(model) -> Iterator[None]:
         yield
         _fetch(model)
         if images := incidents.incident(_IMAGE):
-            _warn_of_pixels(images, stacklevel=5)  # where it was called: behind this, contextlib, and a method
+            _warn_of_pixels(images, stacklevel)
     finally:
         if before.any() or ops.convert_to_numpy(incidents.noted).any():  # to assign takes longer than to read
             incidents.noted.assign(before)

@@ -1,0 +1,85 @@
+"""Prediction with checks of its images and answers: functions that methods of the same names call.
+
+They refuse images of other shapes or with NaN pixels, however the images come; predict even where a batch has too few
+images for all replicas; and warn of images in other units than the model's.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import ops
+
+from mixmo_keras.training import data_checks, distribution, incidents, steps
+
+
+def predict(model, predict_of_keras: Callable, x, batch_size, steps, **options) -> np.ndarray:
+    """The answers to images by `keras.Model.predict`, checked.
+
+    Args:
+        model: A model whose `predict_step` is the one below.
+        predict_of_keras: Its `keras.Model.predict`.
+        x, batch_size, steps, options: As that takes them.
+    """
+    data_checks.check_count("batch_size", batch_size)
+    data_checks.check_count("steps", steps)
+    data_checks.check_images_given(x, model.input_shape[1:], "predict", steps)
+    with incidents.watching_pixels(model, stacklevel=6):
+        answers = predict_of_keras(x, batch_size=batch_size, steps=steps, **options)
+    if broken := int(np.isnan(answers).reshape(len(answers), -1).any(-1).sum()):
+        raise FloatingPointError(
+            f"{broken} of {len(answers)} answers are NaN: their images hold NaN or infinite pixels, or the model such "
+            "weights."
+        )
+    return answers
+
+
+def predict_on_batch(model, predict_of_keras: Callable, x):
+    """The answers to a batch by `keras.Model.predict_on_batch`, checked."""
+    data_checks.check_images_given(x, model.input_shape[1:], "predict_on_batch")
+    with incidents.watching_pixels(model, stacklevel=6):
+        if distribution.num_replicas(model) > 1:  # Keras would give the whole batch to each, and all their answers
+            return model.predict(x, batch_size=len(x), verbose=0)
+        return predict_of_keras(x)
+
+
+def predict_step(model, step_of_keras: Callable, *state_and_data):
+    """A step of prediction by `keras.Model.predict_step`, which notes odd pixels and answers broken images by NaN."""
+    images, _, _ = keras.utils.unpack_x_y_sample_weight(state_and_data[-1])
+    data_checks.check_image_shape(images, model.input_shape[1:])
+    if model.expects_raw_pixels:
+        state_and_data = steps.noting(model, lambda: model.incidents.note_pixels(images), *state_and_data)
+    if distribution.num_replicas(model) > 1:
+        answers, *state = [steps.predict_step(step_of_keras, *state_and_data)]
+    elif len(state_and_data) > 1:  # JAX
+        answers, *state = step_of_keras(*state_and_data)
+    else:
+        answers, *state = [step_of_keras(*state_and_data)]
+    if data_checks.is_floating(images):  # on CPUs ReLU makes 0 of NaN, and of a broken image a plausible answer
+        broken = ops.any(ops.logical_not(ops.isfinite(images)), axis=tuple(range(1, len(images.shape))))
+        broken = ops.reshape(broken, (-1, *[1] * (len(answers.shape) - 1)))
+        answers = ops.where(broken, ops.cast(float("nan"), answers.dtype), answers)
+    return (answers, *state) if state else answers
+
+
+class Part(keras.Model):
+    """A network made of an ensemble's own layers, such as that of its members, which predicts with the same checks.
+
+    Args:
+        ensemble: Whose incidents its steps note in.
+        inputs, outputs, name: As `keras.Model` takes them.
+    """
+
+    def __init__(self, ensemble, inputs, outputs, name: str):
+        super().__init__(inputs, outputs, name=name)
+        self.jit_compile = ensemble.jit_compile
+        self.incidents, self.expects_raw_pixels = ensemble.incidents, ensemble.expects_raw_pixels
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        return predict(self, super().predict, x, batch_size, steps, verbose=verbose, callbacks=callbacks)
+
+    def predict_on_batch(self, x):
+        return predict_on_batch(self, super().predict_on_batch, x)
+
+    def predict_step(self, *state_and_data):
+        return predict_step(self, super().predict_step, *state_and_data)

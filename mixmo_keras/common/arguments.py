@@ -107,39 +107,6 @@ def image_shape(name: str, value: Any) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def labels(name: str, values: Any, num_classes: int | None = None, count: int | None = None) -> np.ndarray:
-    """Labels as integers (n,), from integers (n,) or (n, 1), which may be stored as floats, or from one-hot rows (n, K).
-
-    Args:
-        name: Of the argument.
-        values: The labels.
-        num_classes: K: labels are below it, and one-hot rows of this length. Defaults to any.
-        count: Number of images that the labels are for. Defaults to any.
-    """
-    array = np.asarray(values)
-    expected = f"integers (n,) or (n, 1), or one-hot rows (n, {'K' if num_classes is None else num_classes})"
-    is_one_hot = array.ndim == 2 and array.shape[1] != 1
-    fits = array.ndim == 1 or (array.ndim == 2 and not (is_one_hot and num_classes not in (None, array.shape[1])))
-    if array.dtype.kind not in "biuf" or not fits:
-        raise ValueError(f"`{name}` must be {expected}, got {array.dtype} of shape {array.shape}.")
-    if count is not None and len(array) != count:
-        raise ValueError(f"`{name}` must be one for each image, got {len(array)} labels for {count} images.")
-    if is_one_hot:
-        wrong = ((array != 0) & (array != 1)).any(-1) | (array.sum(-1) != 1)
-        if wrong.any():
-            first = int(wrong.argmax())
-            raise ValueError(f"`{name}` must be {expected}, got a row that is not one-hot at {first}: {array[first]}.")
-        return array.argmax(-1)
-    array = array.reshape(len(array))
-    most = np.inf if num_classes is None else num_classes - 1
-    wrong = ~(np.isfinite(array) & (array == np.floor(array)) & (array >= 0) & (array <= most))
-    if wrong.any():
-        first = int(wrong.argmax())
-        kind = f"integers{_range(0, None if num_classes is None else num_classes - 1)}"
-        raise ValueError(f"`{name}` must be {kind}, got {array[first]} at {first}.")
-    return array.astype("int64")
-
-
 def logits(name: str, values: Any, of_members: bool = False) -> np.ndarray:
     """Finite logits of at least one image in float64: (n, K), or (n, M, K) for `of_members`."""
     array = np.asarray(values)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 
 KINDS = ("symmetric", "asymmetric")
 # what people and classifiers take each other for, in CIFAR-10 (Patrini et al. 2017, arXiv:1609.03683, section 5)
@@ -56,7 +56,7 @@ class LabelNoise:
             split: The split that the labels are of: others have other errors.
         """
         num_classes = len(class_names)
-        labels = arguments.labels("labels", labels, num_classes).astype("int64")
+        labels = class_labels.integers("labels", labels, num_classes)
         changes, draws = (np.random.default_rng([seeds.derive(self.seed, split), stream]) for stream in (0, 1))
         changed = changes.random(len(labels)) < self.rate
         if self.kind == "symmetric":

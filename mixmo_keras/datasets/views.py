@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.datasets import orders, pipeline
 
 
@@ -18,7 +18,7 @@ def with_labels(dataset: tf.data.Dataset, labels) -> tf.data.Dataset:
 
     What an epoch of training reads in an order of its own (`orders.Reorderable`) still does.
     """
-    labels = tf.constant(arguments.labels("labels", labels, count=pipeline.steps_per_epoch(dataset, 1)), tf.int64)
+    labels = tf.constant(class_labels.integers("labels", labels, count=pipeline.steps_per_epoch(dataset, 1)), tf.int64)
 
     def relabelled(index, item):
         return item[0], tf.gather(labels, index)

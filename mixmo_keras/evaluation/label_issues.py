@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from mixmo_keras import metrics
-from mixmo_keras.common import arguments, files
+from mixmo_keras.common import arguments, class_labels, files
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 
 RANKED_BY = "margin"
@@ -62,7 +62,7 @@ def rank(member_logits, logits, labels) -> LabelIssues:
             f"`member_logits` must be (n, M, K) and `logits` (n, K), got {member_logits.shape} and {logits.shape}."
         )
     num_images, num_classes = logits.shape
-    labels = arguments.labels("labels", labels, num_classes, num_images)
+    labels = class_labels.integers("labels", labels, num_classes, num_images)
     probabilities = np.exp(log_softmax(logits, axis=-1))
     images = np.arange(num_images)
     of_label = probabilities[images, labels]
@@ -102,7 +102,7 @@ def detection_figures(issues: LabelIssues, right_labels) -> dict[str, float | in
         precision) of finding the wrong labels, as in `metrics.detection`, and `found`, the share of wrong labels among the
         w most suspicious ones.
     """
-    wrong = issues.labels != arguments.labels("right_labels", right_labels, count=len(issues.labels))
+    wrong = issues.labels != class_labels.integers("right_labels", right_labels, count=len(issues.labels))
     figures: dict = {"images": len(wrong), "wrong": int(wrong.sum())}
     for measure in MEASURES:
         detected = metrics.detection(issues.suspicion[measure], wrong)
@@ -134,7 +134,7 @@ def write_csv(
     class_names = arguments.names("class_names", class_names)
     known, num_images = right_labels is not None, len(issues.labels)
     if known:
-        right_labels = arguments.labels("right_labels", right_labels, len(class_names), num_images)
+        right_labels = class_labels.integers("right_labels", right_labels, len(class_names), num_images)
     if names is not None and len(names := arguments.names("names", names)) != num_images:
         raise ValueError(f"`names` must be one for each image, got {len(names)} for {num_images} images.")
     lines = io.StringIO()

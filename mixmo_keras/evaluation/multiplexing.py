@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from mixmo_keras import metrics, multiplexing
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.evaluation import speed
 from mixmo_keras.models.mixmo import MixMo
 
@@ -67,7 +67,7 @@ def partner_figures(
     arguments.instance("model", model, MixMo, "a mixmo_keras.MixMo")
     multiplexing.check(model)
     images = np.asarray(images)
-    labels = arguments.labels("labels", labels, model.num_classes, len(images))
+    labels = class_labels.integers("labels", labels, model.num_classes, len(images))
     num_images = arguments.integer("num_images", num_images, least=1)
     num_partners = arguments.integer("num_partners", num_partners, least=1, most=MOST_PARTNERS)
     if len(images) < 2:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.metrics.correctness import negative_log_likelihood
 
 _logger = logging.getLogger(__name__)
@@ -237,4 +237,4 @@ def _all_right(logits, labels) -> bool:
 
 def _checked(logits, labels, of_members: bool = False) -> tuple[np.ndarray, np.ndarray]:
     logits = arguments.logits("member_logits" if of_members else "logits", logits, of_members)
-    return logits, arguments.labels("labels", labels, num_classes=logits.shape[-1], count=len(logits))
+    return logits, class_labels.integers("labels", labels, num_classes=logits.shape[-1], count=len(logits))

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.special
 from keras import ops
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 
 Statistics = dict[str, Any]
 
@@ -91,7 +91,7 @@ class MetricDefinition:
         """
         logits = arguments.logits("member_logits" if self.of_members else "logits", logits, self.of_members)
         if labels is not None:
-            labels = arguments.labels("labels", labels, num_classes=logits.shape[-1], count=len(logits))
+            labels = class_labels.integers("labels", labels, num_classes=logits.shape[-1], count=len(logits))
         return self.update(logits, labels, np.ones(len(logits)))
 
     def of_arrays(self, logits, labels=None) -> float:

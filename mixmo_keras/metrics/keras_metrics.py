@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.metrics.definitions import MetricDefinition
 from mixmo_keras.metrics.pooling import AVERAGING, average
 
@@ -54,7 +54,9 @@ class _KerasMetric(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_pred = _checked_logits(y_pred)
         count = y_pred.shape[0]  # None where a step is traced for any
-        labels = _integer_labels(_checked_labels(y_true, count, y_pred.shape[-1]))
+        num_classes = y_pred.shape[-1]
+        y_true = ops.convert_to_tensor(_checked_labels(y_true, count, num_classes))
+        labels = ops.where(class_labels.are_wrong(y_true, num_classes), -1, class_labels.as_indices(y_true))
         if sample_weight is None:
             weights = ops.ones(ops.shape(labels))
         else:
@@ -238,10 +240,10 @@ def _checked_labels(y_true, count: int | None, num_classes: int):
         return y_true
     if _is_tensor(y_true) and known.ndim == 2 and known.shape[1] == num_classes > 1:
         _check_count("y_true", y_true, count)
-        if not _are_shares(known, np).all():
+        if class_labels.are_wrong(known, num_classes).any():
             raise ValueError("`y_true` must be classes or rows of their shares, got rows that don't sum to one.")
         return y_true
-    checked = arguments.labels("y_true", known, num_classes, count)
+    checked = class_labels.integers("y_true", known, num_classes, count)
     return y_true if _is_tensor(y_true) else checked
 
 
@@ -262,29 +264,14 @@ def _check_count(name: str, values, count: int | None) -> None:
         raise ValueError(f"`{name}` must be one for each image, got {found} for {count} images.")
 
 
-def _are_shares(rows, xp=ops):
-    return xp.logical_and(xp.all(rows >= 0, axis=-1), xp.abs(xp.sum(rows, axis=-1) - 1) < 0.01)
-
-
 def _are_weights(weights, xp=ops):
     return xp.logical_and(xp.isfinite(weights), weights >= 0)
-
-
-def _integer_labels(labels):
-    """Labels (n,), with -1 in place of invalid ones."""
-    if len(labels.shape) == 2 and labels.shape[1] > 1:
-        return ops.where(_are_shares(ops.cast(labels, "float32")), ops.cast(ops.argmax(labels, axis=-1), "int32"), -1)
-    labels = ops.squeeze(labels, axis=1) if len(labels.shape) == 2 else labels
-    if "float" not in keras.backend.standardize_dtype(labels.dtype):
-        return ops.cast(labels, "int32")
-    return ops.where(ops.equal(labels, ops.floor(labels)), ops.cast(labels, "int32"), -1)
 
 
 def _broken(labels, logits, weights):
     """Whether each image that counts has an invalid label, logits or weight: (rows,)."""
     finite = ops.all(ops.isfinite(logits), axis=tuple(range(1, len(logits.shape))))
-    known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
-    sound = ops.logical_and(ops.logical_and(finite, known), _are_weights(weights))
+    sound = ops.logical_and(ops.logical_and(finite, labels >= 0), _are_weights(weights))
     return ops.logical_and(ops.not_equal(weights, 0), ops.logical_not(sound))
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import multiplexing
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.metrics import calibration
 from mixmo_keras.metrics.pooling import average
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
 from mixmo_keras.serving import formats
-from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, predicting
+from mixmo_keras.training import compiling, data_checks, distribution, incidents, predicting
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
 
@@ -105,24 +105,22 @@ class Ensemble(keras.Model):
 
     def compile(self, *arguments, **options):
         """As `keras.Model.compile`."""
-        self._metrics_see_integers = self._rank_of_labels = None  # new metrics, which have seen no labels yet
+        self._metrics_see_shares = self._rank_of_labels = None  # new metrics, which have seen no labels yet
         super().compile(*arguments, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `objective`."""
         data_checks.check_shapes(x, y, self.image_shape, self.num_classes, sample_weight)
         incidents.note(self, 0, x, y, sample_weight)
-        return super().compute_loss(x, losses.squeezed(y), y_pred, sample_weight, training)
+        return super().compute_loss(x, class_labels.squeezed(y), y_pred, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """As `keras.Model.compute_metrics`, with labels in the form that the metrics saw first: Keras' keep to it."""
-        integers = data_checks.integer_labels(y)
-        if self._metrics_see_integers is None:
-            self._metrics_see_integers = integers is not None
-        if self._metrics_see_integers and integers is None:
-            y = ops.argmax(y, axis=-1)
-        elif integers is not None and not self._metrics_see_integers:
-            y = ops.one_hot(ops.cast(integers, "int32"), self.num_classes)
+        if self._metrics_see_shares is None:
+            self._metrics_see_shares = class_labels.are_shares(y)
+        if self._metrics_see_shares != class_labels.are_shares(y):
+            in_shares = self._metrics_see_shares
+            y = class_labels.as_shares(y, self.num_classes) if in_shares else class_labels.as_indices(y)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
@@ -197,7 +195,7 @@ class Ensemble(keras.Model):
         logits, labels = [], []
         for images, of_images in batches:
             images = data_checks.sound_images(images, self.image_shape)
-            labels.append(arguments.labels("labels", of_images, self.num_classes, len(images)))
+            labels.append(class_labels.integers("labels", of_images, self.num_classes, len(images)))
             logits.append(np.asarray(self._members().predict_on_batch(images)))
         if not logits:
             raise ValueError("The dataset is empty.")

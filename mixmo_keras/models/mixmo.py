@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals, multiplexing, seeds
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
 from mixmo_keras.models import settings
@@ -276,7 +276,7 @@ class MixMo(Ensemble):
         if drawn is None:
             progress = self.clock.progress(seed.step)
             drawn = self.draw(ops.shape(data.images)[0], seed, progress, data.partner_images is not None)
-        data = batches.in_common_types(data._replace(labels=losses.squeezed(data.labels)))
+        data = batches.in_common_types(data._replace(labels=class_labels.squeezed(data.labels)))
         batch = batches.assemble(self.batching, data, drawn, self.num_classes)
         return batch if self.co_training is None else batch.twice()
 

@@ -13,12 +13,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.mixing.batch import unpack
-from mixmo_keras.training import losses
 
 BROKEN_PIXELS = "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
-SUM_TOLERANCE = 1e-2  # of float16
 MANY = 10_000  # batches after which data of unknown length are warned of
 _AT_ONCE = 1024  # rows that are looked at together: a mask of all would take a quarter of their memory
 
@@ -54,7 +52,9 @@ def check(
         raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
     check_shapes(x, y, image_shape, num_classes, sample_weight)
     check_pixels(x)
-    check_labels(y, num_classes, len(x))
+    if len(y) != len(x):
+        raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
+    class_labels.check(ops.convert_to_numpy(y), num_classes)
     if sample_weight is not None:
         check_weights(sample_weight, len(x))
 
@@ -209,10 +209,7 @@ def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_we
     if labels is None:
         raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
     check_image_shape(images, image_shape)
-    if len(labels.shape) not in (1, 2) or (len(labels.shape) == 2 and labels.shape[1] not in (1, num_classes)):
-        raise ValueError(
-            f"Labels must be integers (n,) or one-hot (n, {num_classes}), got shape {tuple(labels.shape)}."
-        )
+    class_labels.check_shape(labels, num_classes)
     _check_numbers("Labels", labels)
     if sample_weight is not None:
         if tuple(sample_weight.shape[1:]) not in ((), (1,)):
@@ -239,21 +236,6 @@ def check_pixels(images) -> None:
         raise ValueError(BROKEN_PIXELS)
 
 
-def check_labels(labels, num_classes: int, num_images: int) -> None:
-    """Raises `ValueError` for labels (n,), (n, 1) or (n, K) in an array that are no classes, or not one for each image."""
-    if len(labels) != num_images:
-        raise ValueError(f"There are {len(labels)} labels for {num_images} images.")
-    labels = ops.convert_to_numpy(labels)
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        broken = ~((labels >= 0).all(-1) & (np.abs(labels.sum(-1, dtype="float64") - 1) <= SUM_TOLERANCE))
-        if broken.any():
-            raise shares_error(num_classes, f", such as {labels[broken.argmax()]} at {broken.argmax()}")
-        return
-    low, high = float(labels.min()), float(labels.max())
-    if not (low >= 0 and high < num_classes and (labels % 1 == 0).all()):
-        raise label_error(num_classes, low, high)
-
-
 def check_weights(weights, num_images: int) -> None:
     """Raises `ValueError` for sample weights in an array that are negative, not finite, or not one for each image."""
     if len(weights) != num_images:
@@ -277,35 +259,12 @@ def rank_of_labels(x, y) -> int | None:
     return None if shape is None or getattr(shape, "rank", 0) is None else len(shape)
 
 
-def integer_labels(labels):
-    """Labels (n,) or (n, 1) as (n,); `None` for one-hot ones."""
-    if len(labels.shape) == 2:
-        return losses.squeezed(labels) if labels.shape[1] == 1 else None
-    return labels
-
-
 def is_floating(values) -> bool:
     """Whether values may be NaN."""
     return "float" in keras.backend.standardize_dtype(values.dtype)
 
 
 # -- errors that the step raises too -------------------------------------------------------------------------------------
-
-
-def label_error(num_classes: int, low: float, high: float) -> ValueError:
-    """The error to raise for integer labels of which the lowest and the highest are named."""
-    return ValueError(
-        f"Labels must be integers from 0 to {num_classes - 1} for num_classes={num_classes}; "
-        f"the data holds labels from {low:g} to {high:g}."
-    )
-
-
-def shares_error(num_classes: int, such_as: str = "") -> ValueError:
-    """The error to raise for labels (n, K) that are no distributions."""
-    return ValueError(
-        f"Labels (n, {num_classes}) must be one-hot, or shares of the classes: numbers of at least 0 that sum to one; the "
-        f"data holds other rows{such_as}."
-    )
 
 
 def copies_error(repetitions: int) -> ValueError:

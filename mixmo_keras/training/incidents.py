@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals
+from mixmo_keras.common import class_labels
 from mixmo_keras.training import data_checks, distribution
 
 _LOSS, _LABEL, _IMAGE = range(3)  # rows of `noted`
@@ -124,16 +125,11 @@ def _range_of_pixels(images):
 
 def _bad_labels(labels, num_classes: int):
     """Whether labels are wrong, and the lowest and the highest of them, or `_SHARES`."""
-    integers = data_checks.integer_labels(labels)
-    if integers is None:
-        labels = ops.cast(labels, "float32")
-        sums = ops.sum(labels, axis=-1)
-        valid = ops.all(labels >= 0) & ops.all(ops.abs(sums - 1) <= data_checks.SUM_TOLERANCE)  # false for NaN
-        return ops.logical_not(valid), _SHARES, 0.0
-    labels = ops.cast(integers, "float32")
-    low, high = ops.min(labels), ops.max(labels)
-    whole = ops.all(ops.equal(labels, ops.floor(labels)))  # false for NaN
-    return ops.logical_not((low >= 0) & (high < num_classes) & whole), low, high
+    wrong = ops.any(class_labels.are_wrong(labels, num_classes))
+    if class_labels.are_shares(labels):
+        return wrong, _SHARES, 0.0
+    labels = ops.cast(labels, "float32")
+    return wrong, ops.min(labels), ops.max(labels)
 
 
 def _differ_between_copies(labels, copies: int):
@@ -275,11 +271,11 @@ def raise_incidents(model) -> None:
         if labels[0] == _WEIGHTS:
             error = data_checks.weight_error(" others")
         elif labels[0] == _SHARES:
-            error = data_checks.shares_error(model.num_classes)
+            error = class_labels.shares_error(model.num_classes)
         elif labels[0] == _COPIES:
             error = data_checks.copies_error(model.batching.repetitions)
         else:
-            error = data_checks.label_error(model.num_classes, *labels)
+            error = class_labels.index_error(model.num_classes, *labels)
         raise ValueError(f"{error}{_if_spoiled(model)}")
     if (images := incidents.incident(_IMAGE)) and np.isnan(images[0]):
         incidents.clear()

@@ -5,7 +5,7 @@ import warnings
 import keras
 from keras import ops
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, class_labels
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -22,11 +22,7 @@ class CrossEntropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         num_classes = y_pred.shape[-1]
-        if y_true.shape[-1] == 1 and len(y_true.shape) == len(y_pred.shape):
-            y_true = ops.squeeze(y_true, axis=-1)
-        if len(y_true.shape) == len(y_pred.shape) - 1:
-            y_true = ops.one_hot(ops.cast(y_true, "int32"), num_classes, dtype=y_pred.dtype)
-        y_true = ops.cast(y_true, y_pred.dtype)
+        y_true = class_labels.as_shares(y_true, num_classes, y_pred.dtype)
         if self.label_smoothing:
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / num_classes
         return self.values(y_true, y_pred)
@@ -147,11 +143,6 @@ def get(loss, soft_targets: bool = False):
     if reduction not in ("sum_over_batch_size", "mean"):
         raise ValueError(f"The loss must have reduction='sum_over_batch_size', the mean over rows, got {reduction!r}.")
     return loss
-
-
-def squeezed(labels):
-    """Integer labels (n, 1) as (n,); others as they are."""
-    return ops.squeeze(labels, axis=1) if len(labels.shape) == 2 and labels.shape[1] == 1 else labels
 
 
 def per_row(loss, targets, logits):

@@ -23,28 +23,6 @@ def test_numbers_become_pythons():
     assert arguments.instance("x", 1.5, float, "a float") == 1.5
 
 
-ONE_HOT = np.eye(3)[[2, 0]]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [2, 0],
-        [[2], [0]],
-        np.array([2.0, 0.0]),
-        np.array([2, 0], "uint8"),
-        ONE_HOT,
-        ONE_HOT.astype(bool),
-        ONE_HOT.astype("uint8"),
-    ],
-)
-@pytest.mark.parametrize("options", [{}, {"num_classes": 3}, {"num_classes": 3, "count": 2}])
-def test_labels(values, options):
-    labels = arguments.labels("labels", values, **options)
-    assert labels.dtype == "int64"
-    np.testing.assert_array_equal(labels, [2, 0])
-
-
 def test_logits():
     assert arguments.logits("logits", [[1, 2]]).dtype == "float64"
     assert arguments.logits("logits", np.zeros((4, 2, 3), "float16"), of_members=True).shape == (4, 2, 3)
@@ -82,26 +60,6 @@ def test_logits():
         (lambda: arguments.instance("x", 3, str, "a name"), "`x` must be a name, got 3."),
         (lambda: arguments.image_shape("s", (8, 8)), "`s` must be (height, width, channels), integers of at least 1"),
         (lambda: arguments.image_shape("s", 8), "`s` must be (height, width, channels), integers of at least 1, got 8"),
-        (lambda: arguments.labels("y", [0.5, 1]), "`y` must be integers of at least 0, got 0.5 at 0."),
-        (lambda: arguments.labels("y", [0, -1]), "`y` must be integers of at least 0, got -1 at 1."),
-        (lambda: arguments.labels("y", [0, 3], num_classes=3), "`y` must be integers from 0 to 2, got 3 at 1."),
-        (lambda: arguments.labels("y", [0, NAN], num_classes=3), "`y` must be integers from 0 to 2, got nan at 1."),
-        (lambda: arguments.labels("y", [INF, 0]), "`y` must be integers of at least 0, got inf at 0."),
-        (lambda: arguments.labels("y", [0, 1], count=3), "`y` must be one for each image, got 2 labels for 3 images."),
-        (
-            lambda: arguments.labels("y", ["a"]),
-            "`y` must be integers (n,) or (n, 1), or one-hot rows (n, K), got <U1 of shape (1,).",
-        ),
-        (
-            lambda: arguments.labels("y", 3),
-            "`y` must be integers (n,) or (n, 1), or one-hot rows (n, K), got int64 of shape ().",
-        ),
-        (
-            lambda: arguments.labels("y", ONE_HOT, num_classes=4),
-            "`y` must be integers (n,) or (n, 1), or one-hot rows (n, 4), got float64 of shape (2, 3).",
-        ),
-        (lambda: arguments.labels("y", [[0, 1.0], [0.5, 0.5]]), "got a row that is not one-hot at 1: [0.5 0.5]."),
-        (lambda: arguments.labels("y", [[1, 1]]), "got a row that is not one-hot at 0: [1 1]."),
         (
             lambda: arguments.logits("x", [1.0, 2.0]),
             "`x` must be numbers (n, K) of at least one image, got float64 of shape (2,).",

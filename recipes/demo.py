@@ -22,10 +22,10 @@ import numpy as np
 
 import mixmo_keras
 from mixmo_keras import experiments
-from mixmo_keras.evaluation import speed
 from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import Recipe, splits
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
+from mixmo_keras.networks import speed
 
 METHODS: dict[str, dict[str, Any]] = {  # what each changes of the recipe
     "single": dict(method="single"),

@@ -12,10 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixmo_keras import metrics
-from mixmo_keras import multiplexing as several_images
+from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments
-from mixmo_keras.evaluation import answers, label_issues, multiplexing, temperatures
+from mixmo_keras.evaluation import answers, label_issues, temperatures
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
@@ -108,8 +107,8 @@ def evaluate(
     _check_labels(temperature, labelled, right_labels, label_noise)
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1, most=MOST_SHOWN)
     if arguments.boolean("multiplexed", multiplexed):
-        several_images.check(model)
-        several_images.warn_where_little_trained(model)
+        multiplexing.check(model)
+        multiplexing.warn_where_little_trained(model)
     class_names = arguments.names("class_names", class_names)
     held_out, fitted, fitted_multiplexed = _fit_temperatures(model, validation, temperature, multiplexed, label_noise)
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
@@ -190,7 +189,7 @@ def _answers(model, batches, multiplexed: bool) -> tuple[tuple[np.ndarray, np.nd
     """(members' logits, labels), and the logits of M images a pass without temperature, or None."""
     if not multiplexed:
         return model.predict_with_labels(batches), None
-    member_logits, labels, logits = several_images.predict_both_with_labels(model, batches)
+    member_logits, labels, logits = multiplexing.predict_both_with_labels(model, batches)
     return (member_logits, labels), logits
 
 
@@ -252,7 +251,7 @@ def _conformal_figures(
 def _multiplexed_figures(model, test, multiplexed_logits, logits, labels) -> dict[str, Any]:
     chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:POOL])
     images = _images_at(test, chosen)[1]
-    return multiplexing.figures(model, multiplexed_logits, logits, labels, images, labels[chosen])
+    return multiplexing.figures.figures(model, multiplexed_logits, logits, labels, images, labels[chosen])
 
 
 def _corruption_figures(model: Ensemble, corrupted) -> dict[str, Any]:

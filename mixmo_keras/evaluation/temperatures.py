@@ -19,28 +19,18 @@ def fit(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str,
     of the data, under the temperature of the other half, has a higher NLL than without a temperature. Then `not_applied` has
     the value and the reason. Without held-out data, the model keeps its temperature.
     """
-    figures: dict[str, Any] = {"before": float(model.temperature), "value": float(model.temperature), "fitted_on": 0}
     if held_out is None:
-        return figures
+        return _as_it_is(model.temperature)
     member_logits, labels = held_out
-    reason = None
-    if label_noise is None:
 
-        def nll_on(measured, fitted):
-            if fitted is not None:
-                with calibration.trying():
-                    model.calibrate_on(member_logits[fitted], labels[fitted])
-            return metrics.negative_log_likelihood(model.pooled(member_logits[measured]), labels[measured])
+    def calibrate(images) -> None:
+        model.calibrate_on(member_logits[images], labels[images], label_noise=label_noise)
 
-        reason = _worse_on_halves(nll_on, len(labels))
-        model.temperature = figures["before"]
-    model.calibrate_on(member_logits, labels, label_noise=label_noise)
-    if reason := _too_few(labels) or reason:
-        figures["not_applied"] = {"value": float(model.temperature), "why": reason}
-        model.temperature = figures["before"]
-        return figures
-    figures |= {"value": float(model.temperature), "fitted_on": len(labels)}
-    if label_noise is not None:
+    def nll(images) -> float:
+        return metrics.negative_log_likelihood(model.pooled(member_logits[images]), labels[images])
+
+    figures = _fit(model, "temperature", calibrate, nll, len(labels), label_noise)
+    if label_noise is not None and figures["fitted_on"]:
         estimated, rate = label_noise == "estimate", label_noise
         if estimated:
             logits = model.pooled(member_logits, calibrated=False)
@@ -50,52 +40,63 @@ def fit(model: Ensemble, held_out, label_noise: float | str | None) -> dict[str,
 
 
 def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) -> dict[str, Any]:
-    """The same of M images a pass, whose logits are passed in."""
-    before = model.multiplexed_temperature
-    figures: dict[str, Any] = {"before": before, "value": before, "fitted_on": 0}
+    """The same of several images a pass, whose logits (n, K) without temperature are passed in."""
     if held_out is None:
-        return figures
+        return _as_it_is(model.multiplexed_temperature)
     labels = held_out[1]
-    if reason := _too_few(labels):
-        return figures | {"not_applied": {"value": None, "why": reason}}
-    reason = None
-    if label_noise is None:
 
-        def nll_on(measured, fitted):
-            if fitted is not None:
-                with calibration.trying():
-                    multiplexing.calibrate_on(model, logits[fitted], labels[fitted])
-            return metrics.negative_log_likelihood(logits[measured] / model.multiplexed_temperature, labels[measured])
+    def calibrate(images) -> None:
+        multiplexing.calibrate_on(model, logits[images], labels[images], label_noise)
 
-        reason = _worse_on_halves(nll_on, len(labels))
-    model.multiplexed_temperature = before
-    multiplexing.calibrate_on(model, logits, labels, label_noise)
-    if reason:
-        figures["not_applied"] = {"value": model.multiplexed_temperature, "why": reason}
-        model.multiplexed_temperature = before
-        return figures
-    return figures | {"value": model.multiplexed_temperature, "fitted_on": len(labels)}
+    def nll(images) -> float:
+        return metrics.negative_log_likelihood(logits[images] / model.multiplexed_temperature, labels[images])
+
+    return _fit(model, "multiplexed_temperature", calibrate, nll, len(labels), label_noise)
 
 
-def _too_few(labels) -> str | None:
-    if len(labels) >= LEAST_IMAGES:
-        return None
-    return f"{len(labels)} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
+def _as_it_is(temperature: float) -> dict[str, Any]:
+    return {"before": float(temperature), "value": float(temperature), "fitted_on": 0}
 
 
-def _worse_on_halves(nll_on: Callable[[Any, Any], float], count: int) -> str | None:
-    """Why a temperature makes things worse on images that it was not fitted on; None where it does not.
+def _fit(model, attribute: str, calibrate: Callable, nll: Callable, count: int, label_noise) -> dict[str, Any]:
+    """Fits a temperature and applies it where it helps.
 
     Args:
-        nll_on: The NLL of the images of these indices, under the temperature fitted on those; on None, as it is.
+        model: Whose it is.
+        attribute: The model's attribute that holds it.
+        calibrate: Fits it on the images of these indices.
+        nll: The negative log-likelihood of the images of these indices under it.
         count: Number of images.
+        label_noise: Of the labels; where some are wrong, halves tell nothing.
     """
-    if count < LEAST_IMAGES:
-        return None  # which is reason enough
+    figures = _as_it_is(getattr(model, attribute))
+    reason = _too_few(count)
+    if reason is None and label_noise is None:
+        reason = _worse_on_halves(calibrate, nll, count)
+        setattr(model, attribute, figures["before"])
+    calibrate(np.arange(count))
+    value = float(getattr(model, attribute))
+    if reason:
+        setattr(model, attribute, figures["before"])
+        return figures | {"not_applied": {"value": value, "why": reason}}
+    return figures | {"value": value, "fitted_on": count}
+
+
+def _too_few(count: int) -> str | None:
+    if count >= LEAST_IMAGES:
+        return None
+    return f"{count} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
+
+
+def _worse_on_halves(calibrate: Callable, nll: Callable, count: int) -> str | None:
+    """Why a temperature makes things worse on images that it was not fitted on; None where it does not."""
     order = np.random.default_rng(0).permutation(count)
-    without = nll_on(order, None)
+    without, total = nll(order), 0.0
     halves = order[: count // 2], order[count // 2 :]
-    total = sum(len(measured) * nll_on(measured, fitted) for fitted, measured in (halves, halves[::-1]))
+    for fitted, measured in (halves, halves[::-1]):
+        with calibration.trying():
+            calibrate(fitted)
+        total += len(measured) * nll(measured)
     if total / count <= without:
         return None
     return (

@@ -21,6 +21,7 @@ from mixmo_keras.experiments.recipe import checked, method_options
 from mixmo_keras.models import beginning
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
+from mixmo_keras.multiplexing import wording
 from mixmo_keras.serving import versions
 
 CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
@@ -328,9 +329,7 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
         },
         "Name": figures["name"],
     }
-    if multiplexed := figures.get("multiplexed"):
-        card[f"{multiplexed['images_a_pass']} images a pass"] = _both_modes(ensemble, multiplexed)
-    return card
+    return card | wording.card_sections(figures)
 
 
 def _training_card(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -340,17 +339,3 @@ def _training_card(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
         return {}
     left_out = ("versions", "epochs_before")
     return {"Training": {name: value for name, value in configs[0].items() if value and name not in left_out}}
-
-
-def _both_modes(ensemble: Mapping[str, Any], multiplexed: Mapping[str, Any]) -> dict[str, str]:
-    """Accuracy, NLL and speed of the ensemble and of M images a pass, for a model's card."""
-    network, speed = multiplexed["network"], multiplexed["images_per_second"]
-    return {
-        "accuracy, ensemble": f"{ensemble['accuracy']:.2%}",
-        "accuracy, multiplexed": f"{network['accuracy']:.2%}",
-        "NLL, ensemble": f"{ensemble['nll']:.4f}",
-        "NLL, multiplexed": f"{network['nll']:.4f}",
-        "images per second, ensemble": f"{speed['ensemble']:,.0f}",
-        "images per second, multiplexed": f"{speed['multiplexed']:,.0f}",
-        "measured": f"where it was evaluated, on {speed['device']}, {speed['batch']} images at once",
-    }

@@ -51,3 +51,8 @@ def diversity_figures(member_logits, labels) -> dict[str, float]:
         "pairwise_kl": pairwise_kl(member_logits),
         "mutual_information": mutual_information(member_logits),
     }
+
+
+def formatted(value: float | None, form: str) -> str:
+    """A number in a number format; a dash in place of `None`."""
+    return "–" if value is None else form.format(value)

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from mixmo_keras import multiplexing
 from mixmo_keras.common import arguments, files
 from mixmo_keras.datasets import decoding
 from mixmo_keras.serving import versions
@@ -112,7 +113,7 @@ def _write_warm_up(folder: Path, name: str, model) -> None:
     if model.image_shape[-1] in FILE_CHANNELS:
         inputs["serving_bytes"] = ("image_bytes", tf.io.encode_png(tf.cast(grey, tf.uint8)))
     if model.why_not_multiplexed() is None:
-        inputs["multiplexed"] = pixels
+        inputs[multiplexing.serving.SIGNATURES[0]] = pixels
     (folder / WARM_UP).parent.mkdir()
     with tf.io.TFRecordWriter(str(folder / WARM_UP)) as writer:
         for signature, (key, value) in inputs.items():

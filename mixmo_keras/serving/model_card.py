@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mixmo_keras import multiplexing
 from mixmo_keras.version import __version__, commit
 
 LIMITS = (
@@ -14,10 +15,6 @@ LIMITS = (
     "- Its figures hold for images like those it was tested on.\n"
     "- Of encoded images that have another aspect ratio the middle is taken.\n"
     "- Encoded images of more than {max_pixels:,} pixels are refused before they are decoded."
-)
-MULTIPLEXED_LIMITS = (
-    "\n- With `multiplexed` an answer depends on the images that share its pass: those of one request, in their "
-    "order. Images of different people must not share a request where somebody could gain by changing another's answer."
 )
 
 
@@ -33,7 +30,7 @@ def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], m
     parts = [f"# {model.name}", _summary(model, class_names), _properties(model)]
     for heading, content in sections.items():
         parts += [f"## {heading}", _table(content) if isinstance(content, Mapping) else str(content)]
-    limits = LIMITS.format(max_pixels=max_pixels) + (MULTIPLEXED_LIMITS if model.why_not_multiplexed() is None else "")
+    limits = LIMITS.format(max_pixels=max_pixels) + multiplexing.serving.limits(model)
     parts += ["## Limits", limits, "## Versions", _versions()]
     return "\n\n".join(parts) + "\n"
 
@@ -56,10 +53,7 @@ def _properties(model) -> str:
         "averaging": model.average.averaging,
         "temperature": _temperature(model.temperature),
     }
-    if model.why_not_multiplexed() is None:
-        properties["images a pass"] = f"1, or {model.num_members} with `multiplexed`: no ensemble then, see Limits"
-        properties["temperature, multiplexed"] = _temperature(model.multiplexed_temperature)
-    return _table(properties)
+    return _table(properties | multiplexing.serving.card_properties(model))
 
 
 def _temperature(value: float) -> str:

@@ -12,7 +12,6 @@ from mixmo_keras.metrics import uncertainty
 
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
 OF_ENSEMBLE = ("probabilities", "label", "confidence", "predictive_entropy", "mutual_information")
-OF_MULTIPLEXED = ("probabilities", "label", "confidence", "predictive_entropy")  # an image has one member's answer
 OF_MEMBERS = ("member_probabilities", "member_logits")
 RED_GREEN_BLUE = [[0.299], [0.587], [0.114]]  # how much each counts for grey: ITU-R BT.601
 
@@ -35,14 +34,7 @@ def write_network(model, path: Path, verbose: bool) -> None:
     archive.track(model.average)
     signature = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
     archive.add_endpoint("numbers", numbers, input_signature=[signature])
-    if model.why_not_multiplexed() is None:
-        several = multiplexing.fused(model, network)  # of the same core and heads, which are written once
-
-        def multiplexed_numbers(images):
-            return _of_logits(several(images, training=False))
-
-        archive.track(several)
-        archive.add_endpoint("multiplexed_numbers", multiplexed_numbers, input_signature=[signature])
+    multiplexing.serving.add_endpoint(archive, model, network, _of_logits, signature)
     archive.write_out(str(path), verbose=verbose)
 
 
@@ -63,7 +55,7 @@ class Served(tf.Module):
     def __init__(self, loaded, image_shape: tuple[int, int, int], class_names: list[str], max_pixels: int):
         super().__init__()
         self.numbers = loaded.numbers
-        self.multiplexed_numbers = getattr(loaded, "multiplexed_numbers", None)
+        self.multiplexed_numbers = getattr(loaded, multiplexing.serving.ENDPOINT, None)
         endpoints = [function for function in (self.numbers, self.multiplexed_numbers) if function is not None]
         captured = {id(value) for function in endpoints for value in function.concrete_functions[0].captured_inputs}
         every = keras_internals.exported_variables(loaded)
@@ -93,7 +85,7 @@ class Served(tf.Module):
             "members": of(self._members, shape, tf.float32, "images"),
         }
         if self.multiplexed_numbers is not None:
-            by_name |= of_pixels(self._multiplexed, "multiplexed", "multiplexed_uint8", "multiplexed_bytes")
+            by_name |= of_pixels(self._multiplexed, *multiplexing.serving.SIGNATURES)
         return by_name
 
     def _numbers(self, endpoint, images) -> dict:
@@ -115,7 +107,7 @@ class Served(tf.Module):
         return self._named(self._numbers(self.numbers, images), OF_ENSEMBLE)
 
     def _multiplexed(self, images) -> dict:
-        return self._named(self._numbers(self.multiplexed_numbers, images), OF_MULTIPLEXED)
+        return self._named(self._numbers(self.multiplexed_numbers, images), multiplexing.serving.OUTPUTS)
 
     def _named(self, numbers: dict, names: tuple[str, ...]) -> dict:
         outputs = {name: numbers[name] for name in names}

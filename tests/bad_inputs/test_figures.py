@@ -8,7 +8,7 @@ from bad_inputs.harness import INF, NAN, Row, anything_else, check, choices, eac
 
 from mixmo_keras import calibration, corruptions, metrics
 from mixmo_keras.evaluation import label_issues
-from mixmo_keras.evaluation.multiplexing import partner_figures
+from mixmo_keras.multiplexing.figures import partner_figures
 
 random = np.random.default_rng(0)
 MEMBERS = random.normal(size=(8, 2, 5))

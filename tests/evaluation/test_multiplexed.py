@@ -6,8 +6,8 @@ import tiny
 from scipy.special import softmax
 
 from mixmo_keras import evaluation, metrics, report
-from mixmo_keras import multiplexing as several_images
-from mixmo_keras.evaluation import multiplexing
+from mixmo_keras.multiplexing import prediction
+from mixmo_keras.multiplexing.figures import _effect, partner_figures
 
 NAMES = [f"class {number}" for number in range(tiny.NUM_CLASSES)]
 X, Y = tiny.data(30)
@@ -69,8 +69,8 @@ def test_partners_are_of_their_kind(model, monkeypatch):
         seen.append(passes)
         return Sum(model, 0.0)(passes)
 
-    monkeypatch.setattr(several_images, "predict_passes", noting)
-    effects = multiplexing.partner_figures(model, images, labels, num_images=13, num_partners=20)
+    monkeypatch.setattr(prediction, "predict_passes", noting)
+    effects = partner_figures(model, images, labels, num_images=13, num_partners=20)
     assert list(effects) == ["any", "same_class", "other_class", "noise"]
     any_partner, same, other, noise = (part.reshape(13, 20, 2, -1)[..., 0] for part in seen)
     asked = np.random.default_rng(0).permutation(13)
@@ -91,9 +91,9 @@ def test_partners_are_of_their_kind(model, monkeypatch):
 def test_noise_is_in_the_units_of_the_images(model, monkeypatch):
     seen = []
     answers = Sum(model, 0.0)
-    monkeypatch.setattr(several_images, "predict_passes", lambda _, passes: seen.append(passes) or answers(passes))
+    monkeypatch.setattr(prediction, "predict_passes", lambda _, passes: seen.append(passes) or answers(passes))
     images = np.random.default_rng(3).uniform(-1, 2, (4, *tiny.SHAPE)).astype("float32")
-    multiplexing.partner_figures(model, images, [0, 0, 1, 1], num_images=1, num_partners=3)
+    partner_figures(model, images, [0, 0, 1, 1], num_images=1, num_partners=3)
     noise = seen[-1]
     assert noise.dtype == "float32"
     assert images.min() <= noise.min() < -0.9
@@ -103,7 +103,7 @@ def test_noise_is_in_the_units_of_the_images(model, monkeypatch):
 def test_the_effect_by_hand():
     logits = np.array([[[2.0, 0], [2, 0], [0, 2], [2, 0]], [[0, 1], [0, 1], [0, 1], [0, 1]]])  # (images, draws, K)
     probabilities = softmax(logits, axis=-1)
-    effect = multiplexing._effect(probabilities, usual=np.array([0, 1]), labels=np.array([1, 1]))
+    effect = _effect(probabilities, usual=np.array([0, 1]), labels=np.array([1, 1]))
     high, low = softmax([2.0, 0])
     expected = np.std([high, high, low, high]) / 2
     assert effect == {
@@ -113,7 +113,7 @@ def test_the_effect_by_hand():
         "ever_changed": 1 / 2,
         "confidence_spread": pytest.approx(expected),
     }
-    nothing = multiplexing._effect(np.full((1, 4, 2), np.nan), np.array([0]), np.array([0]))
+    nothing = _effect(np.full((1, 4, 2), np.nan), np.array([0]), np.array([0]))
     assert nothing["images"] == 0
     assert nothing["changed"] is None
 
@@ -124,4 +124,4 @@ def test_errors(model):
     with pytest.raises(ValueError, match="`multiplexed` must be True or False, got 2"):
         evaluation.evaluate(model, [(X, Y)], NAMES, multiplexed=2)
     with pytest.raises(ValueError, match="Partners are other images: `images` must be at least 2, got 1"):
-        multiplexing.partner_figures(model, X[:1], Y[:1])
+        partner_figures(model, X[:1], Y[:1])

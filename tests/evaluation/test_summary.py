@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from mixmo_keras import evaluation, metrics, multiplexing, report
 from mixmo_keras.evaluation import answers, summary, temperatures
-from mixmo_keras.evaluation.report import charts, details, sentences
+from mixmo_keras.evaluation.report import charts, sentences
 from mixmo_keras.evaluation.summary import Run
+from mixmo_keras.multiplexing import wording
 
 
 def packed(right) -> str:
@@ -256,7 +257,7 @@ def test_that_of_several_images_a_pass_is_held_to_the_same(monkeypatch):
     assert (found["value"], found["fitted_on"], model.multiplexed_temperature) == (1.0, 0, 1.0)
     assert found["not_applied"]["value"] == 9.0
     assert "a higher NLL under the other half's temperature" in found["not_applied"]["why"]
-    assert details._of_their_temperature(found) == [
+    assert wording.temperature_lines(found) == [
         f"temperature of several images a pass 9.000 not applied: {found['not_applied']['why']}"
     ]
 

@@ -15,6 +15,7 @@ from mixmo_keras import datasets
 from mixmo_keras.common import files
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, evaluating, splits
+from mixmo_keras.multiplexing import wording
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -194,8 +195,9 @@ def test_what_is_refused(runs, tmp_path, strange_file):
 def test_the_card_of_both_modes():
     ensemble = {"accuracy": 0.9876, "nll": 0.12345}
     speed = {"ensemble": 1234.5, "multiplexed": 2200.0, "device": "CPU", "batch": 64}
-    multiplexed = {"network": {"accuracy": 0.9, "nll": 0.3}, "images_per_second": speed}
-    assert evaluating._both_modes(ensemble, multiplexed) == {
+    multiplexed = {"images_a_pass": 2, "network": {"accuracy": 0.9, "nll": 0.3}, "images_per_second": speed}
+    sections = wording.card_sections({"ensemble": ensemble, "multiplexed": multiplexed})
+    assert sections["2 images a pass"] == {
         "accuracy, ensemble": "98.76%",
         "accuracy, multiplexed": "90.00%",
         "NLL, ensemble": "0.1235",

@@ -13,8 +13,9 @@ from mixmo_keras.evaluation import label_issues
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.report import details, sentences
 from mixmo_keras.evaluation.report.pages import comparison_page, page
-from mixmo_keras.evaluation.report.results_table import COLUMNS, columns, formatted, rows
+from mixmo_keras.evaluation.report.results_table import COLUMNS, columns, rows
 from mixmo_keras.evaluation.summary import Run
+from mixmo_keras.metrics.summaries import formatted
 
 __all__ = ["COLUMNS", "Run", "comparison_page", "formatted", "page", "table", "write"]
 

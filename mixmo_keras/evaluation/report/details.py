@@ -1,7 +1,8 @@
 """One-line results that don't fit the report's table."""
 
 from mixmo_keras.evaluation import label_issues
-from mixmo_keras.evaluation.report.results_table import formatted
+from mixmo_keras.metrics.summaries import formatted
+from mixmo_keras.multiplexing import wording
 
 TERMS = {  # what the terms in these lines mean
     "NLL_c": "apart from calibration, which one number mends: for comparing networks",
@@ -20,7 +21,7 @@ def lines(figures: dict) -> list[str]:
         *_calibration(figures),
         *_diversity(figures),
         *_conformal_sets(figures),
-        *_multiplexing(figures),
+        *wording.lines(figures),
         *_detection(figures),
         *_corruptions(figures),
         *_labels(figures),
@@ -69,36 +70,6 @@ def _conformal_sets(figures: dict) -> list[str]:
         f"{conformal['fitted_on']:,} validation images)"
         for method in ("thr", "aps")
     ]
-
-
-def _multiplexing(figures: dict) -> list[str]:
-    if "multiplexed" not in figures:
-        return []
-    multiplexed = figures["multiplexed"]
-    speed = multiplexed["images_per_second"]
-    lines = [
-        f"{multiplexed['images_a_pass']} images a pass: {speed['multiplexed']:,.0f} images per second, the ensemble "
-        f"{speed['ensemble']:,.0f} ({speed['batch']} images at once on {speed['device']}, ratio {speed['ratio']:.2f}); "
-        f"{multiplexed['other_answer_than_ensemble']:.2%} of the answers are not the ensemble's",
-        *_of_their_temperature(multiplexed["temperature"]),
-        "an answer beside random partners, accuracy / other than usual / images ever answered otherwise / spread of "
-        "confidence:",
-    ]
-    for kind, values in multiplexed["partners"].items():
-        cells = [formatted(values[key], "{:.2%}") for key in ("accuracy", "changed", "ever_changed")]
-        cells.append(formatted(values["confidence_spread"], "{:.4f}"))
-        lines.append(f"    {kind.replace('_', ' '):<20}{' / '.join(cells)}  ({values['images']} images)")
-    return lines
-
-
-def _of_their_temperature(temperature: dict) -> list[str]:
-    if temperature["fitted_on"]:
-        fitted = f"fitted on {temperature['fitted_on']:,} validation images"
-        return [f"temperature of several images a pass {temperature['value']:.3f}, {fitted}"]
-    if refused := temperature.get("not_applied"):
-        value = "" if refused["value"] is None else f" {refused['value']:.3f}"
-        return [f"temperature of several images a pass{value} not applied: {refused['why']}"]
-    return []
 
 
 def _detection(figures: dict) -> list[str]:

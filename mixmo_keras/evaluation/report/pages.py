@@ -17,8 +17,9 @@ from mixmo_keras.common import arguments
 from mixmo_keras.common.durations import duration
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.report import charts, details, sentences
-from mixmo_keras.evaluation.report.results_table import columns, formatted, rows
+from mixmo_keras.evaluation.report.results_table import columns, rows
 from mixmo_keras.evaluation.summary import Run
+from mixmo_keras.metrics.summaries import formatted
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),

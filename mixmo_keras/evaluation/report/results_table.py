@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from mixmo_keras.multiplexing import wording
+
 
 class Column(NamedTuple):
     """A column of a report's table.
@@ -56,16 +58,4 @@ def rows(figures: dict) -> list[tuple[str, dict]]:
         named += [(together, figures["uncalibrated"])]
         together = f"{together}, T = {temperature:.3f}"
     named += [(together, figures["ensemble"])]
-    if "multiplexed" in figures:
-        multiplexed = figures["multiplexed"]
-        name, temperature = f"{multiplexed['images_a_pass']} images a pass", multiplexed["temperature"]["value"]
-        if temperature != 1:
-            named += [(name, multiplexed["uncalibrated"])]
-            name = f"{name}, T = {temperature:.3f}"
-        named += [(name, multiplexed["network"])]
-    return named
-
-
-def formatted(value: float | None, form: str) -> str:
-    """A number in a number format; a dash in place of `None`."""
-    return "–" if value is None else form.format(value)
+    return named + wording.rows(figures)

@@ -1,21 +1,23 @@
 """M images a pass, in figures: how good the answers are, what an image's partners do to its answer, how fast they come."""
 
+import statistics
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from mixmo_keras import metrics, multiplexing
+from mixmo_keras import metrics
 from mixmo_keras.common import arguments, class_labels
-from mixmo_keras.evaluation import speed
-from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.multiplexing import prediction
+from mixmo_keras.multiplexing.network import check
+from mixmo_keras.networks import speed
 
 PARTNERS = ("any", "same_class", "other_class", "noise")
 MOST_PARTNERS = 1000  # draws for an image, whose passes are in memory together
 CHUNK = 16  # images whose passes are computed together
 
 
-def figures(model: MixMo, logits, ensemble_logits, labels, images, image_labels) -> dict[str, Any]:
+def figures(model, logits, ensemble_logits, labels, images, image_labels) -> dict[str, Any]:
     """All that `evaluate` says of M images a pass.
 
     Args:
@@ -33,12 +35,33 @@ def figures(model: MixMo, logits, ensemble_logits, labels, images, image_labels)
         "uncalibrated": metrics.network_figures(logits, labels),
         "other_answer_than_ensemble": float(np.mean(logits.argmax(-1) != ensemble_logits.argmax(-1))),
         "partners": partner_figures(model, images, image_labels),
-        "images_per_second": speed.of_both_modes(model, images[:64]),
+        "images_per_second": _images_per_second(model, images[:64]),
+    }
+
+
+def _images_per_second(model, images, rounds: int = 7) -> dict[str, Any]:
+    """Images per second of the fused ensemble and of M images a pass.
+
+    Args:
+        model: A `MixMo` that can be multiplexed.
+        images: A batch.
+        rounds: As in `speed.seconds_in_turn`.
+
+    Returns:
+        `batch`, its size; `ensemble` and `multiplexed`; `ratio`, the median of the rounds' ratios; `device`.
+    """
+    networks = {"ensemble": model.fused(), "multiplexed": model.multiplexed()}
+    seconds = speed.seconds_in_turn(networks, images, rounds)
+    return {
+        "batch": len(images),
+        **{mode: len(images) / statistics.median(map(float, values)) for mode, values in seconds.items()},
+        "ratio": speed.times_as_fast(seconds, "ensemble")["multiplexed"],
+        "device": speed.device(),
     }
 
 
 def partner_figures(
-    model: MixMo, images, labels, num_images: int = 100, num_partners: int = 20, seed: int = 0
+    model, images, labels, num_images: int = 100, num_partners: int = 20, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """How much an image's answer depends on the images that share its pass.
 
@@ -64,8 +87,9 @@ def partner_figures(
     Raises:
         ValueError: the model can't be multiplexed, fewer than two images, or labels that don't fit.
     """
-    arguments.instance("model", model, MixMo, "a mixmo_keras.MixMo")
-    multiplexing.check(model)
+    if not hasattr(model, "why_not_multiplexed"):
+        raise ValueError(f"`model` must be a mixmo_keras.MixMo, got {model!r}.")
+    check(model)
     images = np.asarray(images)
     labels = class_labels.integers("labels", labels, model.num_classes, len(images))
     num_images = arguments.integer("num_images", num_images, least=1)
@@ -105,7 +129,7 @@ def _probabilities(model, images, labels, asked, kind: str, num_partners: int, r
             partners[row] = index if alone[row] else random.choice(np.flatnonzero(possible), shape[1:])
         passes = images[partners]
     passes[np.arange(len(asked)), :, seats] = images[asked][:, None]
-    logits = multiplexing.predict_passes(model, passes.reshape(-1, model.num_members, *model.image_shape))
+    logits = prediction.predict_passes(model, passes.reshape(-1, model.num_members, *model.image_shape))
     logits = logits.reshape(*shape, -1)[np.arange(len(asked)), :, seats]
     probabilities = softmax(logits.astype("float64") / model.multiplexed_temperature, axis=-1)
     probabilities[alone] = np.nan

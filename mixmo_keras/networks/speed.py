@@ -1,15 +1,12 @@
 """Images per second of networks on this machine. They are timed in turn, since the speed of a shared machine drifts."""
 
-import statistics
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 
 from mixmo_keras.common import arguments
-from mixmo_keras.models.mixmo import MixMo
 
 
 def seconds_in_turn(networks: Mapping[str, keras.Model], images, rounds: int = 7) -> dict[str, np.ndarray]:
@@ -37,26 +34,7 @@ def times_as_fast(seconds: Mapping[str, np.ndarray], reference: str) -> dict[str
     return {name: float(np.median(seconds[reference] / of_network)) for name, of_network in seconds.items()}
 
 
-def of_both_modes(model: MixMo, images, rounds: int = 7) -> dict[str, Any]:
-    """Images per second of the fused ensemble and of M images a pass.
-
-    Args:
-        model: A `MixMo` that can be multiplexed.
-        images: A batch.
-        rounds: As in `seconds_in_turn`.
-
-    Returns:
-        `batch`, its size; `ensemble` and `multiplexed`; `ratio`, the median of the rounds' ratios; `device`.
-    """
-    networks = {"ensemble": model.fused(), "multiplexed": model.multiplexed()}
-    seconds = seconds_in_turn(networks, images, rounds)
-    return {
-        "batch": len(images),
-        **{mode: len(images) / statistics.median(map(float, values)) for mode, values in seconds.items()},
-        "ratio": times_as_fast(seconds, "ensemble")["multiplexed"],
-        "device": "accelerator" if _has_accelerator() else "CPU",
-    }
-
-
-def _has_accelerator() -> bool:
-    return any(not name.lower().startswith("cpu") for name in keras.distribution.list_devices())
+def device() -> str:
+    """`"accelerator"` or `"CPU"`, whichever networks run on."""
+    names = keras.distribution.list_devices()
+    return "accelerator" if any(not name.lower().startswith("cpu") for name in names) else "CPU"

@@ -20,10 +20,11 @@ from rows import PARTNERS
 import mixmo_keras
 from mixmo_keras import experiments
 from mixmo_keras.common import files
-from mixmo_keras.evaluation import plots, speed
+from mixmo_keras.evaluation import plots
 from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import tables
 from mixmo_keras.metrics.differences import mean_and_deviation
+from mixmo_keras.networks import speed
 
 NOISE = 0.4
 KINDS = ("single", "narrower single", "two networks")

@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
     def report(**figures) -> None:
         line = json.dumps({**figures, "device": jax.devices()[0].device_kind})
         print(line, flush=True)
-        with open(options.out, "a") as file:
+        with open(options.out, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     speed(options, report)

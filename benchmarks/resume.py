@@ -27,16 +27,16 @@ RECIPE = ["recipes/digits.py", "--backbone", "wrn10_1", "--epochs", "6", "--chec
 def start(recipe: list[str], folder: Path) -> subprocess.Popen:
     """A run of the recipe that writes below `folder`."""
     command = [sys.executable, *recipe, "--output-dir", str(folder / "runs"), "--export-dir", str(folder / "served")]
-    with open(folder / "output.txt", "a") as output:
+    with open(folder / "output.txt", "a", encoding="utf-8") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
 def finish(recipe: list[str], folder: Path) -> str:
     """Runs the recipe to its end and returns what it printed."""
-    printed = len((folder / "output.txt").read_text()) if (folder / "output.txt").exists() else 0
+    printed = len((folder / "output.txt").read_text(encoding="utf-8")) if (folder / "output.txt").exists() else 0
     if start(recipe, folder).wait():
-        raise SystemExit(f"the recipe failed:\n{(folder / 'output.txt').read_text()[-3000:]}")
-    return (folder / "output.txt").read_text()[printed:]
+        raise SystemExit(f"the recipe failed:\n{(folder / 'output.txt').read_text(encoding='utf-8')[-3000:]}")
+    return (folder / "output.txt").read_text(encoding="utf-8")[printed:]
 
 
 def result(folder: Path) -> dict:
@@ -50,9 +50,9 @@ def result(folder: Path) -> dict:
         path.name: keras.models.load_model(path) for path in run.glob("*.keras")
     }  # none is best without validation
     weights = {name: [weight.tobytes() for weight in model.get_weights()] for name, model in models.items()}
-    figures = json.loads((run / "metrics.json").read_text())
+    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     del figures["training_seconds"], figures["saved_model"]
-    return {**weights, "log.csv": (run / "log.csv").read_text(), "metrics.json": figures}
+    return {**weights, "log.csv": (run / "log.csv").read_text(encoding="utf-8"), "metrics.json": figures}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -49,5 +49,5 @@ def _title(header: str) -> str:
 
 if __name__ == "__main__":
     path = HERE / "tutorial.ipynb"
-    path.write_text(notebook((HERE / "tutorial.py").read_text()))
+    path.write_text(notebook((HERE / "tutorial.py").read_text(encoding="utf-8")), encoding="utf-8")
     print(path)

@@ -17,4 +17,6 @@ def commit() -> str | None:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, check=True, timeout=10, encoding="utf-8", errors="replace"
+    ).stdout.strip()

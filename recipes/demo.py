@@ -22,6 +22,7 @@ import numpy as np
 
 import mixmo_keras
 from mixmo_keras import experiments
+from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import Recipe, splits
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
@@ -63,13 +64,13 @@ def demo(base: Recipe = RECIPE, methods: Sequence[str] = tuple(METHODS)) -> dict
     suspicious = charts.suspicious_labels(last.evaluated, columns=10)
     picture = mixmo_keras.plots.save(suspicious, f"{base.output_dir}/suspicious_labels.png")
 
-    print("\n" + "=" * 92)
-    print(conclusion({name: one.evaluated.figures for name, one in shown.items()}, times_as_fast(shown)))
-    print(f"\nThe ten labels that {methods[-1]} finds the most suspicious: {picture}")
-    print("\nThe ensemble in a new process, with TensorFlow alone:", flush=True)
+    say("\n" + "=" * 92)
+    say(conclusion({name: one.evaluated.figures for name, one in shown.items()}, times_as_fast(shown)))
+    say(f"\nThe ten labels that {methods[-1]} finds the most suspicious: {picture}")
+    say("\nThe ensemble in a new process, with TensorFlow alone:")
     image, label = next(mixmo_keras.datasets.load("digits", "test").as_numpy_iterator())
-    print(client_answer(last.trained["saved_model"], image, label))
-    print(f"demo: {time.perf_counter() - start:.0f} s")
+    say(client_answer(last.trained["saved_model"], image, label))
+    say(f"demo: {time.perf_counter() - start:.0f} s")
     return shown
 
 
@@ -79,7 +80,7 @@ def client_answer(saved_model: str, image: np.ndarray, label: int) -> str:
         path = Path(folder) / "image.npy"
         np.save(path, image)
         command = [sys.executable, demo_client.__file__, saved_model, path, label]
-        client = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        client = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace")
     if client.returncode:
         raise SystemExit(f"error: `{demo_client.__file__}` could not ask the exported model:\n{client.stderr}")
     return client.stdout.rstrip()
@@ -155,5 +156,6 @@ def row(name: str, plain: dict, calibrated: dict, found: str, times_as_fast: flo
 
 if __name__ == "__main__":
     formatter = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
-    demo()
+    with unbreakable():
+        argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
+        demo()

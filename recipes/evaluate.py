@@ -18,6 +18,7 @@ them side by side, with mean ± standard deviation over runs that differ in thei
 import argparse
 from pathlib import Path
 
+from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments.command_line import errors_in_one_line
 from mixmo_keras.experiments.comparison import compare_evaluations
 from mixmo_keras.experiments.evaluating import CORRUPTED, evaluate_runs
@@ -61,6 +62,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+@unbreakable()
 def main(arguments: list[str] | None = None) -> dict | str:
     """Evaluates or compares, as the command line says."""
     options = vars(parse(arguments))
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> dict | str:
         if not options.pop("compare", False):
             return evaluate_runs(**options)
         text = compare_evaluations(options["paths"], options.get("output_dir", Path("runs/comparison")))
-    print(text)
+    say(text)
     return text
 
 

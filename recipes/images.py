@@ -17,6 +17,7 @@ Cost: 30 epochs of 2 × your images through WRN-16-4.
 import shlex
 
 from mixmo_keras.common import files, trained
+from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments import Recipe, run
 from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with
 from mixmo_keras.experiments.comparison import which_to_use
@@ -33,6 +34,7 @@ RECIPE = Recipe(
 )
 
 
+@unbreakable()
 def main(arguments: list[str] | None = None) -> dict:
     """Trains, evaluates, with a temperature where images were held out for it, and exports that; returns the figures."""
     recipe, given = parse_with(
@@ -79,8 +81,8 @@ def compare_with_single(recipe: Recipe) -> str:
     test = load(recipe.resolved()).test
     said = which_to_use(recipe.folder / "last.keras", single.folder / "last.keras", test)
     if not said.startswith("Use the members"):
-        print(f"\n{other_ways(recipe)}")
-    print(f"\n{said}")
+        say(f"\n{other_ways(recipe)}")
+    say(f"\n{said}")
     return said
 
 

@@ -25,6 +25,7 @@ import tiny_imagenet
 
 from mixmo_keras import experiments
 from mixmo_keras.common import arguments as checks
+from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments import Recipe, tables
 from mixmo_keras.experiments.options import TRAIN_SPLITS
 
@@ -221,6 +222,7 @@ def published(rows: dict[str, Experiment]) -> str:
     return tables.markdown(["experiment", "dataset", "method", "backbone", "epochs", "published %"], lines, names=4)
 
 
+@unbreakable()
 def main(arguments: list[str] | None = None) -> str | None:
     """Runs what is missing, unless told otherwise, and returns the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,7 +245,7 @@ def main(arguments: list[str] | None = None) -> str | None:
         given = [name for name, value in vars(options).items() if name != "list" and value != parser.get_default(name)]
         if given:
             parser.error(f"--list names tables: it has no use for {', '.join(sorted(given))}")
-        print("\n\n".join(f"{name}\n\n{published(rows)}" for name, rows in TABLES.items()))
+        say("\n\n".join(f"{name}\n\n{published(rows)}" for name, rows in TABLES.items()))
         return None
     if options.table is None:
         parser.error("name a table, or --list them")
@@ -275,7 +277,7 @@ def main(arguments: list[str] | None = None) -> str | None:
         text = table(rows, recipes, HELD_OUT.get(options.table, "a tenth held out"))
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(f"\n{text}")
+    say(f"\n{text}")
     return text
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import mixmo_keras
 from mixmo_keras.common import arguments as check
 from mixmo_keras.common import files
+from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.experiments import splits
 from mixmo_keras.experiments.options import default_of
@@ -105,6 +106,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+@unbreakable()
 def main(arguments: list[str] | None = None) -> list[dict] | dict:
     """Searches, or pilots, and returns the results."""
     options = parse(arguments)
@@ -165,7 +167,7 @@ def run_search(options, train, validation, model: dict) -> list[dict]:
     for repetitions in options.batch_repetitions:
         mixmo_keras.pilot.check_rows(train, options.rows, repetitions)
     if left_out := sorted(set(space["widths"]) - set(hypermodel.widths)):
-        print(f"too costly and left out: widths {', '.join(map(str, left_out))}")
+        say(f"too costly and left out: widths {', '.join(map(str, left_out))}")
     folder = _folder(options, "search")
     worker = os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
     if not worker:
@@ -205,7 +207,7 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
     files.write_json(folder / "results.json", rows)
     text = mixmo_keras.search.table(rows, options.objective)
     files.write_text(folder / "results.md", text + "\n")
-    print(f"\n{text}")
+    say(f"\n{text}")
     if rows and rows[0]["score"] is not None:
         mixmo_keras.plots.save(mixmo_keras.search.plot(rows, options.objective), folder / "results.png")
         fixed = {
@@ -216,8 +218,8 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
         }
         fixed = {name: value for name, value in fixed.items() if name not in rows[0]}
         backbone = backbone_of(options, rows[0]["width"])
-        print(f"\nbest: {mixmo_keras.search.command(shlex.join(_recipe(options)), rows[0], backbone, **fixed)}")
-    print(f"results: {folder}/")
+        say(f"\nbest: {mixmo_keras.search.command(shlex.join(_recipe(options)), rows[0], backbone, **fixed)}")
+    say(f"results: {folder}/")
     return rows
 
 
@@ -277,12 +279,12 @@ def run_pilot(options, train, validation, model: dict) -> dict:
     )
     files.write_json(folder / "pilot.json", curves)
     mixmo_keras.plots.save(mixmo_keras.pilot.plot(curves), folder / "pilot.png")
-    print("\n" + mixmo_keras.pilot.table(curves))
-    print("\n" + mixmo_keras.pilot.verdict(curves))
+    say("\n" + mixmo_keras.pilot.table(curves))
+    say("\n" + mixmo_keras.pilot.verdict(curves))
     advice = mixmo_keras.pilot.advice(curves)
     took = "" if advice.seconds is None else f" (about {max(advice.seconds / 60, 1):.0f} min)"
-    print(f"next{took}: {next_command(options, advice)}")
-    print(f"results: {folder}/")
+    say(f"next{took}: {next_command(options, advice)}")
+    say(f"results: {folder}/")
     return curves
 
 

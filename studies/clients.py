@@ -123,7 +123,7 @@ def expected_answers(url: str, requests: Sequence[Request]) -> np.ndarray:
 
 def resident(pid: int) -> float:
     """The memory of a process in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def outcome(send: Callable[[Request], dict], request: Request, expected: np.ndarray) -> str:

@@ -205,7 +205,7 @@ def append(path: str, figures: Mapping) -> None:
     """Prints figures and appends them to a file as a line; behind a line that was cut off, on one of their own."""
     line = json.dumps(figures)
     print(line, flush=True)
-    with open(path, "a+") as file:
+    with open(path, "a+", encoding="utf-8") as file:
         file.seek(max(file.tell() - 1, 0))
         cut_off = file.read(1) not in ("", "\n")
         file.write("\n" * cut_off + line + "\n")
@@ -216,7 +216,7 @@ def read_lines(path: str) -> list[dict]:
     if not Path(path).exists():
         return []
     found = []
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:
             found.append(json.loads(line))
         except ValueError:

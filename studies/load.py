@@ -56,7 +56,9 @@ PATIENCE = 20.0  # seconds that a point waits for answers after its last request
 def served(folder: Path) -> Iterator[tuple[str, int]]:
     """The URL of a SavedModel behind a server in a process of its own, and the number of that process."""
     command = [sys.executable, str(ROOT / "tests" / "serving.py"), "model", str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as process:
         assert process.stdout is not None
         if not (url := process.stdout.readline().strip()):
             raise RuntimeError("The server did not start.")

@@ -17,7 +17,7 @@ def kept_at(name: str) -> Path:
 
 def read(name: str) -> Any:
     """Figures that were kept."""
-    return json.loads(kept_at(name).read_text())
+    return json.loads(kept_at(name).read_text(encoding="utf-8"))
 
 
 def put(page: str, name: str, text: str) -> str:
@@ -35,7 +35,7 @@ def put(page: str, name: str, text: str) -> str:
 
 def write(page: str, texts: dict[str, str]) -> None:
     """Puts texts into a page of the documentation, such as "results.md", by the names of their places."""
-    content = (DOCS / page).read_text()
+    content = (DOCS / page).read_text(encoding="utf-8")
     for name, text in texts.items():
         content = put(content, name, text)
     files.write_text(DOCS / page, content)

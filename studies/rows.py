@@ -142,8 +142,10 @@ def measure(
             if only_read:
                 return None
             evaluate_runs([folder / f"{saved}.keras" for folder in folders], output_dir=path, **common, **others)
-        evaluated[key] = json.loads((path / "metrics.json").read_text())
-    seconds = [json.loads((folder / "metrics.json").read_text())["training_seconds"] for folder in folders]
+        evaluated[key] = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    seconds = [
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["training_seconds"] for folder in folders
+    ]
     figures = {title: _value(evaluated, path, times) for title, path, _, times in (*COLUMNS, *PARTNERS, *CORRUPTED)}
     return {**figures, "training_seconds": sum(seconds)}
 

@@ -112,7 +112,7 @@ def keep(path: Path, measured: Measured, rows: list[str]) -> None:
     """
     if not measured:
         raise ValueError(f"--keep has nothing to keep in {path}: no run of these rows and seeds is finished.")
-    before: Measured = json.loads(path.read_text()) if path.exists() else {}
+    before: Measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = [row for row in dict.fromkeys((*rows, *before, *measured)) if row in {*before, *measured}]
     files.write_json(path, {row: _together(before.get(row, {}), measured.get(row, {})) for row in names})
 

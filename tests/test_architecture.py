@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,75 @@ def test_the_package_imports_no_script():
     scripts = modules_of("recipes", "studies", "benchmarks") | {"recipes", "studies", "benchmarks", "tests"}
     for path in FILES:
         assert not imported_by_name(path) & scripts, name(path)
+
+
+SCRIPTS = [
+    path
+    for folder in ("recipes", "studies", "benchmarks", "docs")
+    for path in sorted((PACKAGE.parent / folder).glob("*.py"))
+]
+PRINT_WITHOUT_THE_PACKAGE = {"predict.py", "demo_client.py"}
+
+
+def calls(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+
+
+def is_text_without_encoding(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in the encoding of the system, such as cp1252."""
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    function = ast.unparse(call.func)
+    if "encoding" in keywords or None in keywords or function in ("files.write_text", "write_text"):
+        return False
+    name = function.rpartition(".")[2]
+    if name in ("read_text", "write_text") or {"text", "universal_newlines"} & keywords.keys():
+        return True
+    if name not in ("open", "fdopen"):
+        return False
+    values = [*call.args, keywords.get("mode")]
+    modes = [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+    modes = [mode for mode in modes if re.fullmatch("[rwxabt+]+", mode)]
+    # modules such as Image and zipfile have an `open` too
+    is_of_files = function in ("open", "io.open", "os.fdopen") or bool(modes) or not call.args
+    return is_of_files and not any("b" in mode for mode in modes)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_found"),
+    {
+        "open(path)": True,
+        "open(path, 'a')": True,
+        "open(path, mode='w')": True,
+        "path.open()": True,
+        "path.open('w')": True,
+        "Path(path).read_text()": True,
+        "path.write_text(text)": True,
+        "os.fdopen(number, 'w')": True,
+        "subprocess.run(command, text=True)": True,
+        "open(path, encoding='utf-8')": False,
+        "open(path, 'rb')": False,
+        "path.open('rb')": False,
+        "Image.open(path)": False,
+        "files.write_text(path, text)": False,
+        "subprocess.run(command)": False,
+    }.items(),
+)
+def test_text_without_encoding_is_found(code, is_found):
+    assert is_text_without_encoding(ast.parse(code, mode="eval").body) == is_found
+
+
+@pytest.mark.parametrize("path", [*FILES, *SCRIPTS], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_text_is_utf8(path):
+    found = [ast.unparse(call) for call in calls(path) if is_text_without_encoding(call)]
+    assert not found, "pass encoding='utf-8'"
+
+
+@pytest.mark.parametrize("path", [*FILES, *SCRIPTS], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_only_the_console_prints(path):
+    if path.parent.name in ("studies", "benchmarks", "docs") or path.name in PRINT_WITHOUT_THE_PACKAGE:
+        return
+    found = [ast.unparse(call) for call in calls(path) if ast.unparse(call.func) == "print"]
+    assert not found, "use common.console.say, which no character stops"
 
 
 def test_recipes_import_no_study():

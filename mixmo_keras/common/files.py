@@ -97,7 +97,7 @@ def locked(path: str | os.PathLike) -> Iterator[bool]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_path = path.with_name(f"{PART}{path.name}.lock")
-    with open(lock_path, "w") as lock:
+    with open(lock_path, "w", encoding="utf-8") as lock:
         try:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,9 +113,9 @@ def locked(path: str | os.PathLike) -> Iterator[bool]:
 
 
 def write_text(path: str | os.PathLike, content: str) -> Path:
-    """Writes a text, whole or not at all."""
+    """Writes a text in UTF-8, whole or not at all. Names of files that are not UTF-8 are written as their bytes."""
     with replacing(path) as part:
-        part.write_text(content)
+        part.write_text(content, encoding="utf-8", errors="surrogateescape")
     return Path(path)
 
 
@@ -143,7 +143,7 @@ def read_json_object(
         ValueError: it holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text(), parse_constant=_refuse)
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # nested too deeply
         raise ValueError(f"{path} is damaged, no JSON ({error}): {advice}.") from error
     if not isinstance(content, dict):

@@ -6,6 +6,9 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import IO
+
+from mixmo_keras.common.console import say
 
 # how Abseil begins a line: the first letter of its severity, the date; or the note that it isn't initialised
 _NOTE = re.compile(r"([IWE])\d{4} |(W)ARNING: All log messages before absl::InitializeLog")
@@ -27,11 +30,12 @@ def quiet() -> Iterator[None]:
         return
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     left_out = _SEVERITIES[: int(level)] if level.isdigit() else ""
-    stderr = _copy_of_stderr() if left_out else None
-    if stderr is None:
+    kept = _temporary_file() if left_out else None
+    stderr = _copy_of_stderr() if kept else None
+    if kept is None or stderr is None:
         yield
         return
-    with tempfile.TemporaryFile() as kept:
+    with kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield
@@ -43,7 +47,15 @@ def quiet() -> Iterator[None]:
             for line in kept.read().decode(errors="replace").splitlines():
                 note = _NOTE.match(line)
                 if note is None or (note[1] or note[2]) not in left_out:
-                    print(line, file=sys.stderr)
+                    say(line, file=sys.stderr)
+
+
+def _temporary_file() -> IO[bytes] | None:
+    """A file without a name; `None` where no folder for temporary files can be written."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return None
 
 
 def _copy_of_stderr() -> int | None:

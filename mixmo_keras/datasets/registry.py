@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixmo_keras.common import arguments
+from mixmo_keras.common.console import say
 from mixmo_keras.datasets import orders, resizing, sound_files
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
 from mixmo_keras.networks import normalization as normalizations
@@ -312,7 +313,7 @@ def _prepared(name: str, archive: str | None, data_dir: str | None):
         return builder
     manual = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "downloads" / "manual"  # by TFDS' convention
     if archive and (by_hand := manual / archive).exists():
-        print(f"{name}: reads {by_hand}, once")
+        say(f"{name}: reads {by_hand}, once")
         builder.download_and_prepare()
         return builder
     advice = (

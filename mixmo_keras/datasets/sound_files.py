@@ -22,6 +22,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from mixmo_keras.common import files
+from mixmo_keras.common.console import say
 from mixmo_keras.datasets import decoding
 
 READ = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
@@ -51,7 +52,7 @@ def check(folder: Path, paths: Sequence[str]) -> list[bool]:
                 found[path] = outcome
             if time.monotonic() - said > _SECONDS:
                 said = time.monotonic()
-                print(f"{folder}: {number:,} of {len(missing):,} files are checked", file=sys.stderr)
+                say(f"{folder}: {number:,} of {len(missing):,} files are checked", file=sys.stderr)
     now = {path: [keys[path], found[path]] for path in found}
     sound: dict[str, Any] = {path: now.get(path) or known[path] for path in paths if path not in broken}
     if found:
@@ -153,7 +154,7 @@ def _cache(folder: Path) -> Path:
 def _remembered(folder: Path) -> dict[str, Any]:
     """[size and time, whether grey] by path of the files that were sound; nothing where that can't be read."""
     try:
-        known = json.loads(_cache(folder).read_text())
+        known = json.loads(_cache(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     valid = isinstance(known, dict) and all(

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from mixmo_keras.common.console import unbreakable
 from mixmo_keras.experiments.options import GROUPS, MOST_USED, Default, kinds
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.running import run
@@ -16,6 +17,7 @@ from mixmo_keras.models import methods
 BEST = "begin with the settings and the cost of the best run that we can think of: see above"
 
 
+@unbreakable()
 def main(defaults: Recipe, description: str, arguments: list[str] | None = None, best: Recipe | None = None) -> dict:
     """Runs `defaults`, or where there is one and `--best` is given `best`, as changed by the command line.
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mixmo_keras.common import arguments, files
+from mixmo_keras.common.console import say
 from mixmo_keras.evaluation import report, summary
 from mixmo_keras.evaluation.report import charts
 from mixmo_keras.experiments import tables
@@ -86,8 +87,8 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     said = verdicts(groups) + ([f"All: {common}."] if common else [])
     lines = [[short[name], *cells] for name, *cells in lines]
     files.write_text(output_dir / "comparison.html", page(groups, said, columns, lines))
-    print("\n".join(said))
-    print(f"page: {output_dir / 'comparison.html'}")
+    say("\n".join(said))
+    say(f"page: {output_dir / 'comparison.html'}")
     return text
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mixmo_keras import datasets, evaluation
 from mixmo_keras.common import arguments, files
+from mixmo_keras.common.console import say
 from mixmo_keras.datasets import resizing
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
@@ -101,13 +102,13 @@ def evaluate_runs(
     if run.settings:
         run = dataclasses.replace(run, before=_before(paths, data["test"], info))
     page = report.write(evaluated, folder, run)
-    print(report.table(evaluated.figures, run))
-    print(f"report: {page}")
+    say(report.table(evaluated.figures, run))
+    say(f"report: {page}")
     if save_calibrated:
         _save_calibrated(model, evaluated.figures["temperature"], folder / "calibrated.keras")
     if export is not None:
         card = model_card(evaluated.figures, info) | _training_card(paths)
-        print(f"exported: {model.export(export, class_names=info.class_names, card=card, overwrite=overwrite)}")
+        say(f"exported: {model.export(export, class_names=info.class_names, card=card, overwrite=overwrite)}")
     return evaluated.figures
 
 
@@ -115,7 +116,7 @@ def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path
     """Saves the model with its temperature; where that isn't applied, says so, and leaves no file of an earlier one."""
     if not_applied := temperature.get("not_applied"):
         file.unlink(missing_ok=True)
-        print(f"{file.name} is not written: the temperature is not applied, {not_applied['why']}")
+        say(f"{file.name} is not written: the temperature is not applied, {not_applied['why']}")
         return
     with files.replacing(file) as part:
         model.save(part)

@@ -70,7 +70,7 @@ def read(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     rows = []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         try:
             for row in reader:
@@ -91,7 +91,7 @@ def trimmed(path: Path, epochs: int) -> list[dict[str, float]]:
     """The first epochs of a log.csv; drops the later ones, which a run that goes on from there will write again."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)[: epochs + 1]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[: epochs + 1]
     if epochs:
         files.write_text(path, "".join(lines))
     else:

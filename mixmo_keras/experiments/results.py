@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mixmo_keras import metrics
 from mixmo_keras.common import files
+from mixmo_keras.common.console import say
 from mixmo_keras.experiments import logs
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.models.ensemble import Ensemble
@@ -90,19 +91,19 @@ def print_table(figures: Mapping[str, Any]) -> None:
     rows = [(f"member {member}", score) for member, score in enumerate(test["members"])] if several else []
     rows += [("members' mean", test["members_mean"])] if several else []
     rows += [("ensemble" if several else "network", test["ensemble"])]
-    print(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
-    print(f"{'':<15}{'accuracy':>10}{'NLL':>9}{'ECE':>9}")
+    say(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
+    say(f"{'':<15}{'accuracy':>10}{'NLL':>9}{'ECE':>9}")
     for name, score in rows:
-        print(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
+        say(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
     if test.get("ratio_of_errors") is not None:
-        print(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
+        say(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
     if validation is None:
-        print("validation: none, its images were trained on")
+        say("validation: none, its images were trained on")
     else:
-        print(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
-        print(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
+        say(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
+        say(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
     exported = f"; SavedModel: {figures['saved_model']}" if figures["saved_model"] else ""
-    print(f"trained in {figures['training_seconds']:.0f} s{exported}")
+    say(f"trained in {figures['training_seconds']:.0f} s{exported}")
 
 
 def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from mixmo_keras import datasets
 from mixmo_keras.common import files
+from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import resizing
 from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.epochs import Expectation
@@ -48,6 +49,7 @@ from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
 
 
+@unbreakable()
 def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), saved_model: bool = True) -> dict:
     """Runs a recipe from data to SavedModel and returns its final figures, as in metrics.json.
 
@@ -109,7 +111,7 @@ def _train(
         files.write_json(recipe.folder / "config.json", {**config, **results.origin(recipe)})
         _announce(recipe, data, model, position, strategy)
         if epochs_before and 0 < position.epoch <= epochs_before[-1]:
-            print(_of_longer_schedule(recipe, epochs_before[-1], position))
+            say(_of_longer_schedule(recipe, epochs_before[-1], position))
 
     with tempfile.TemporaryDirectory() as elsewhere:
         folder = recipe.folder if chief else Path(elsewhere)
@@ -330,23 +332,23 @@ def _check_size(recipe: Recipe, data: Splits) -> None:
 def _announce(recipe: Recipe, data: Splits, model: MixMo, position: Position, strategy: tf.distribute.Strategy) -> None:
     """Says on the terminal what is about to run."""
     replicas = strategy.num_replicas_in_sync
-    print(f"{recipe.name}: {model.count_params():,} parameters; {recipe.folder}/")
-    print(f"{recipe.images_a_step} images a step, learning rate {recipe.learning_rate:g}")
+    say(f"{recipe.name}: {model.count_params():,} parameters; {recipe.folder}/")
+    say(f"{recipe.images_a_step} images a step, learning rate {recipe.learning_rate:g}")
     if replicas > 1:
-        print(f"{replicas} replicas of {recipe.images_a_step // replicas} images")
+        say(f"{replicas} replicas of {recipe.images_a_step // replicas} images")
     if not recipe.holds_out:
-        print("trains on the validation images too: no epoch is chosen, nothing can be calibrated on them")
+        say("trains on the validation images too: no epoch is chosen, nothing can be calibrated on them")
     if recipe.msda and (reason := why_partners_of_the_step(recipe, data)):
-        print(f"partners of {recipe.msda} are drawn from the images of each step: {reason}")
-    print(model.figure())
+        say(f"partners of {recipe.msda} are drawn from the images of each step: {reason}")
+    say(model.figure())
     if model.num_members > 1 or recipe.msda:
         whose, together = ("each member's, ", "the ensemble's, ") if model.num_members > 1 else ("", "")
-        print(
+        say(
             f"accuracy in training is low: it is {whose}on mixed images; val_accuracy is {together}on whole ones, "
             "and what counts"
         )
     if position != Position():
-        print(f"goes on after epoch {position.epoch}, step {position.step}")
+        say(f"goes on after epoch {position.epoch}, step {position.step}")
 
 
 def _of_longer_schedule(recipe: Recipe, epochs_before: int, position: Position) -> str:

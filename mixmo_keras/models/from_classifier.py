@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from mixmo_keras.common import arguments, trained
+from mixmo_keras.common.console import say
 from mixmo_keras.models import methods
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.mixmo import MixMo
@@ -116,7 +117,7 @@ def from_classifier(
         model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
         _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):
-        print(description(source.name, apart, model, method, encoder_noise, normalization, num_classes is not None))
+        say(description(source.name, apart, model, method, encoder_noise, normalization, num_classes is not None))
     return model
 
 

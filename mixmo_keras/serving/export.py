@@ -81,7 +81,7 @@ def export(
             served = Served(tf.saved_model.load(str(network)), model.image_shape, names, max_pixels)
             tf.saved_model.save(served, str(folder), signatures=served.signatures())
             _write_warm_up(folder, version.parent.name, model)
-            (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels))
+            (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels), encoding="utf-8")
     except tf.errors.OpError as error:  # TensorFlow's own, of a disk that is full
         raise OSError(f"The SavedModel could not be written to {path}: {error.message.splitlines()[0]}") from error
     return version

@@ -5,6 +5,7 @@ import signal
 import keras
 import numpy as np
 
+from mixmo_keras.common.console import say
 from mixmo_keras.training import distribution
 from mixmo_keras.training.checkpoint_files import Position, values_of
 
@@ -71,7 +72,5 @@ class Preemption(keras.callbacks.Callback):
             path = self._checkpoints.files().get(self._checkpoints.position)
         else:
             path = self._checkpoints.save(Position(self._epoch, self._steps_done), self._metrics)
-        print(
-            f"\nSIGTERM: stopped in epoch {self._epoch + 1} after step {self._steps_done}, saved in {path}.", flush=True
-        )
+        say(f"\nSIGTERM: stopped in epoch {self._epoch + 1} after step {self._steps_done}, saved in {path}.")
         raise SystemExit(0)

@@ -25,7 +25,7 @@ def test_json_has_no_nan(tmp_path):
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     path = files.write_text(tmp_path / "figures.json", "old")
 
-    def full_disk(self, content):
+    def full_disk(self, content, **encoding):
         self.write_bytes(content[:1].encode())
         raise OSError(28, "No space left on device")
 

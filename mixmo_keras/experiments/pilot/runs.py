@@ -1,7 +1,6 @@
 """The runs of a pilot: one member, and two at two rates of input repetition, at every width and seed."""
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -16,6 +15,7 @@ import keras
 
 from mixmo_keras import datasets, keras_internals
 from mixmo_keras.common import arguments, files, trained
+from mixmo_keras.common.console import say
 from mixmo_keras.common.durations import duration
 from mixmo_keras.metrics import calibration
 from mixmo_keras.models import beginning
@@ -41,7 +41,7 @@ def run(
     batch_repetitions: int = 2,
     folder: Path | str | None = None,
     fresh: bool = False,
-    report: Callable[[str], None] = functools.partial(print, flush=True),
+    report: Callable[[str], None] = say,
     **options,
 ) -> dict[str, Any]:
     """Trains every variant at every width with every seed, and gathers their learning curves.

@@ -11,6 +11,7 @@ import keras_tuner
 import numpy as np
 
 from mixmo_keras.common import arguments, files
+from mixmo_keras.common.console import say
 from mixmo_keras.experiments.search.hypermodel import MixMoHyperModel
 
 CLUSTER = (
@@ -146,7 +147,7 @@ def _reporting(base: type[keras_tuner.Tuner]) -> type[keras_tuner.Tuner]:
     class Reporting(base):
         def on_trial_end(self, trial):
             super().on_trial_end(trial)
-            print(_line(self.oracle.get_trial(trial.trial_id)), flush=True)
+            say(_line(self.oracle.get_trial(trial.trial_id)))
 
     return Reporting
 

@@ -228,7 +228,9 @@ def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEM
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
     try:
-        signatures = tf.saved_model.load(str(path)).signatures
+        # TensorFlow takes brackets for a pattern: a path that has fewer of them may do
+        names = sorted((str(path), os.path.relpath(path)), key=lambda name: sum(name.count(sign) for sign in "[*?"))
+        signatures = tf.saved_model.load(names[0]).signatures
     except Exception as error:  # TensorFlow raises many kinds, parsing what was cut off
         text = reason(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no SavedModel that can be loaded ({text}): export it anew.") from error
@@ -262,7 +264,7 @@ def _rows(columns: dict) -> list[dict]:
 def main(arguments: list[str] | None = None) -> list[dict]:
     """Prints a line for each image, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", type=Path, help="files in JPEG, PNG, GIF or BMP format")
+    parser.add_argument("images", nargs="+", type=Path, help="files in JPEG, PNG, GIF, BMP or WebP format")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--url", help="of a model at TensorFlow Serving's REST port")
     source.add_argument("--grpc", metavar="ADDRESS", help="of TensorFlow Serving's gRPC port; needs --name")

@@ -22,6 +22,7 @@ import mixmo_keras
 from mixmo_keras.common import arguments as check
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say, unbreakable
+from mixmo_keras.datasets import manifest, views
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.experiments import splits
 from mixmo_keras.experiments.options import default_of
@@ -112,11 +113,12 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
     options = parse(arguments)
     try:
         info = mixmo_keras.datasets.info(options.dataset, options.data_dir)
+        keep_manifest(options)
         check.integer("epochs", options.epochs, least=1)
         check.number("label_noise", options.label_noise, least=0, most=1)
         train, validation = (splits.load(_data(options), split, options.data_dir) for split in ("train", "validation"))
         if options.images is not None:
-            train = train.take(of_images(options.images, train))
+            train = views.subset(train, of_images(options.images, train))
         model = dict(
             num_classes=info.num_classes,
             input_shape=info.image_shape,
@@ -126,6 +128,18 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
         return (run_pilot if options.pilot else run_search)(options, train, validation, model)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def keep_manifest(options) -> None:
+    """Says what was understood of the data, and keeps it; raises where a search or pilot would go on with others."""
+    if os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief":
+        return
+    say(mixmo_keras.datasets.describe(options.dataset, options.data_dir))
+    kind = "pilot" if options.pilot else "search"
+    folder, now = _folder(options, kind), manifest.of(options.dataset, options.data_dir)
+    if not options.fresh and any(folder.glob("*.json")):
+        manifest.check_resumed(folder, now, kind)
+    now.write(folder)
 
 
 def _data(options) -> Recipe:

@@ -164,6 +164,23 @@ def _refuse(constant: str) -> None:
 # -- kinds of what is read ---------------------------------------------------------------------------------------------
 
 
+def pattern_free(path: str | os.PathLike) -> str:
+    """A path, or the same relative to the process' folder, in which TensorFlow finds no pattern.
+
+    TensorFlow and KerasTuner look files up by patterns, and take brackets, asterisks and question marks for such.
+
+    Raises:
+        ValueError: both have such characters.
+    """
+    for text in (os.fspath(path), os.path.relpath(path)):
+        if not set(text) & set("*?[\\"):
+            return text
+    raise ValueError(
+        f"TensorFlow takes the characters * ? [ \\ in a path for a pattern, and could not load what is written to {path}: "
+        "pass a folder whose name has none of them."
+    )
+
+
 def digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:

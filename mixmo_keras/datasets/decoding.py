@@ -1,4 +1,8 @@
-"""Image files as pixels, in a TensorFlow graph: not before it is known how many there will be.
+"""Image files as pixels, in a TensorFlow graph: those that people see, as Pillow reads them, without Pillow.
+
+Training, evaluation and a served model all read files by this graph. Photographs are turned upright by their Exif
+orientation; grey levels, palettes, alpha, single bits and CMYK become RGB as in Pillow's `convert("RGB")`. Of PNG files of
+16 bits the higher eight are taken.
 
 A PNG file of 48 KB can say that it holds 400 million pixels; to decode it takes gigabytes. A file's header says how many
 there are, and is read before anything is decoded. Of an animated GIF the first frame alone is handed to the decoder, which
@@ -10,30 +14,37 @@ import functools
 import tensorflow as tf
 
 from mixmo_keras.common import arguments
+from mixmo_keras.datasets import bitmaps, orientation
 
+FORMATS = "JPEG, PNG, GIF, BMP and WebP"
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
 COUNTED = 2**63 - 1  # a limit on pixels is at most this
-HEADER = 32  # bytes, within which PNG and BMP have their sizes
+HEADER = 32  # bytes, within which PNG and WebP have their sizes
 
-PNG, JPEG, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
+PNG, JPEG, GIF, BMP, RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF"
 GIF_EXTENSION, GIF_FRAME = 0x21, 0x2C
+WEBP_ANIMATION = 0x02  # a bit of an extended WebP file's flags
 # of a GIF up to the end of its first frame: 67 MB where they are full; a file may be all tiny blocks
 MAX_BLOCKS = 2**18
 DOUBLINGS = 6  # of the blocks that an iteration passes
+# how much red, green and blue count for grey, in 65,536ths: ITU-R BT.601, as in Pillow's `convert("L")`
+GREY_WEIGHTS = (19595, 38470, 7471)
 
 
 def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
-    """An image (height, width, channels), uint8, of a file in JPEG, PNG, GIF or BMP format; of an animation the first.
+    """An image (height, width, channels), uint8, of a file in JPEG, PNG, GIF, BMP or WebP format; of a GIF its first frame.
 
     Args:
         encoded: The file's content, a scalar string.
-        channels: Number of channels to decode to.
+        channels: 1 for grey, 3 for RGB, 4 for RGB and alpha, which is 255 but in PNG files that have it.
         max_pixels: Number of pixels above which a file is refused before it is decoded.
 
     Raises:
-        ValueError: `max_pixels` that are no number of pixels.
+        ValueError: other numbers of channels; `max_pixels` that are no number of pixels.
         tf.errors.InvalidArgumentError: no such file, a broken one, or one with too many pixels.
     """
+    if arguments.integer("channels", channels, least=1, most=4) == 2:
+        raise ValueError("`channels` must be 1, 3 or 4, got 2.")
     return _decoder(channels, arguments.integer("max_pixels", max_pixels, least=1, most=COUNTED))(encoded)
 
 
@@ -44,47 +55,118 @@ def _decoder(channels: int, max_pixels: int):
     def decode(encoded):
         pixels, first_image = inspect(encoded)
         known = tf.debugging.Assert(
-            pixels > 0, ["Unknown image file format: JPEG, PNG, GIF and BMP files with pixels are read."]
+            pixels > 0,
+            [f"Unknown image file format: {FORMATS} files with pixels are read, animated WebP files are not."],
         )
         few = tf.debugging.Assert(
             pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed", pixels]
         )
         with tf.control_dependencies([check for check in (known, few) if check is not None]):
             first_image = tf.identity(first_image)
-        image = tf.io.decode_image(first_image, channels=channels, expand_animations=False)
-        image.set_shape((None, None, channels))
-        return image
+        image = _pixels(first_image, 4 if channels == 4 else 3)
+        return _grey(image) if channels == 1 else image
 
     return tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+
+
+def _pixels(encoded, channels: int):
+    """The upright image (h, w, channels) of a file; without alpha of its own it is opaque."""
+
+    def plain():
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return _opaque(tf.ensure_shape(image, (None, None, 3)), channels)
+
+    def of_png():
+        image = plain() if channels == 3 else tf.cond(_png_has_alpha(encoded), with_alpha, plain)
+        return orientation.turned_upright(image, orientation.of_png(encoded))
+
+    def with_alpha():
+        return tf.io.decode_png(encoded, channels=4)
+
+    image = tf.case(
+        [
+            (_begins(encoded, JPEG), lambda: orientation.turned_upright(plain(), orientation.of_jpeg(encoded))),
+            (_begins(encoded, PNG), of_png),
+            (_begins(encoded, BMP), lambda: _opaque(bitmaps.decode(encoded), channels)),
+            (_begins(encoded, RIFF), lambda: orientation.turned_upright(plain(), orientation.of_webp(encoded))),
+        ],
+        default=plain,
+    )
+    return tf.ensure_shape(image, (None, None, channels))
+
+
+def _png_has_alpha(encoded):
+    """Whether a PNG file says how opaque its pixels are: by its type of colours, or by a chunk about its palette."""
+    kind = tf.strings.substr(encoded, 25, 1)
+    return tf.equal(kind, b"\4") | tf.equal(kind, b"\6") | tf.strings.regex_full_match(encoded, rb"\C*tRNS\C*")
+
+
+def _opaque(image, channels: int):
+    """RGB (h, w, 3) with an alpha of 255 where four channels are asked for."""
+    return (
+        image
+        if channels == 3
+        else tf.concat([image, tf.fill(tf.shape(image[..., :1]), tf.constant(255, tf.uint8))], -1)
+    )
+
+
+def _grey(image):
+    """RGB (h, w, 3) as grey (h, w, 1), to the digit as Pillow has it."""
+    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * tf.constant(GREY_WEIGHTS), -1, keepdims=True)
+    return tf.cast(tf.bitwise.right_shift(weighted + 2**15, 16), tf.uint8)
+
+
+def _begins(encoded, text: bytes):
+    return tf.equal(tf.strings.substr(encoded, 0, len(text)), text)
 
 
 def inspect(encoded):
     """The number of pixels, int64, that a file says it has, and the file without an animation's further frames.
 
-    The number is 0 where the format is none of the four.
+    The number is 0 where the format is none that is read.
     """
     header = tf.strings.substr(tf.strings.join([tf.strings.substr(encoded, 0, HEADER), b"\0" * HEADER]), 0, HEADER)
 
     def has(text: bytes, position: int = 0):
         return tf.equal(tf.strings.substr(header, position, len(text)), text)
 
-    def size(position: int, little_endian: bool):
-        field = tf.strings.substr(header, position, 8)
-        return tf.io.decode_raw(field, tf.int32, little_endian=little_endian)
-
     def area(size):
-        return tf.reduce_prod(
-            tf.abs(tf.cast(size, tf.int64))
-        )  # the height of a BMP is negative where it is upside down
+        return tf.reduce_prod(tf.abs(tf.cast(size, tf.int64)))  # the height of a BMP file may be negative
+
+    def png_size():
+        return tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
 
     return tf.case(
         [
-            (has(PNG) & has(b"IHDR", 12), lambda: (area(size(16, little_endian=False)), encoded)),
+            (has(PNG) & has(b"IHDR", 12), lambda: (area(png_size()), encoded)),
             (has(JPEG), lambda: (area(tf.image.extract_jpeg_shape(encoded)[:2]), encoded)),
             (has(GIF), lambda: _first_frame(encoded)),
-            (has(BMP), lambda: (area(size(18, little_endian=True)), encoded)),
+            (has(BMP), lambda: (area(tf.stack(bitmaps.size(encoded))), encoded)),
+            (has(RIFF) & has(b"WEBP", 8), lambda: (_webp_area(header), encoded)),
         ],
         default=lambda: (tf.constant(0, tf.int64), encoded),
+    )
+
+
+def _webp_area(header):
+    """The number of pixels of a WebP file, in each of its three kinds; 0 of an animation."""
+    content = tf.cast(tf.io.decode_raw(header, tf.uint8), tf.int64)
+    kind = tf.strings.substr(header, 12, 4)
+
+    def number(position: int, size: int):
+        return sum(content[position + place] * 256**place for place in range(size))
+
+    lossy = (number(26, 2) % 2**14) * (number(28, 2) % 2**14)
+    lossless = (number(21, 4) % 2**14 + 1) * (number(21, 4) // 2**14 % 2**14 + 1)
+    extended = (number(24, 3) + 1) * (number(27, 3) + 1)
+    is_still = tf.equal(number(20, 1) // WEBP_ANIMATION % 2, 0)
+    return tf.case(
+        [
+            (tf.equal(kind, b"VP8 "), lambda: lossy),
+            (tf.equal(kind, b"VP8L"), lambda: lossless),
+            (tf.equal(kind, b"VP8X") & is_still, lambda: extended),
+        ],
+        default=lambda: tf.constant(0, tf.int64),
     )
 
 

@@ -1,77 +1,122 @@
 """A folder of class folders of images as a dataset with the splits that all datasets here have."""
 
 import os
+import warnings
+from collections import Counter
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from mixmo_keras.common import arguments
-from mixmo_keras.datasets import decoding, orders, resizing, sound_files
+from mixmo_keras.datasets import decoding, file_checks, listing, orders, resizing
 
 DEFAULT_SIZE = (64, 64)
+FEWEST = 5  # images of a class
+SPLITS = ("train", "validation", "test")
+_DARK = 64  # of 256 levels: files of 16 bits whose levels all lie below hold values of 14 bits or fewer
+_NAMED = 20  # classes that a line lists
 
 
 class ImageFolder:
-    """Images below `<folder>/<class>/`, in JPEG, PNG, GIF or BMP format, of any sizes.
+    """Images below `<folder>/<class>/`, in JPEG, PNG, GIF, BMP or WebP format, of any sizes.
 
-    A fifth of each class is the test split, and a tenth validation, chosen by a shuffle that depends on the file names
-    alone: the same in every run, and for every size. Images are resized; of another aspect ratio, their center is taken.
+    Folders `train`, `val` and `test` of class folders are the splits. Otherwise a fifth of each class is the test split and
+    a tenth validation, each file by a hash of its name (`listing.split_of`): the same in every run and for every size, and a
+    file that is added, removed or renamed moves no other. Images are turned upright and resized; of another aspect ratio,
+    their center is taken.
 
     Args:
         folder: The folder that holds the class folders, whose names are the classes.
         size: (height, width) in pixels. Defaults to (64, 64).
 
+    Attributes:
+        class_names: In the labels' order.
+        names: The images' paths below the folder (n,).
+        paths: The images' paths (n,).
+        labels: Their classes (n,), integers.
+        splits: Their splits (n,), texts.
+        facts: What is known of each file (`file_checks.Facts`).
+        channels: 1 where all images are grey, else 3.
+
     Raises:
-        ValueError: fewer than two classes, a class with fewer than five images, names that are not UTF-8, files that can't
-            be decoded or have too many pixels: all are tried (`sound_files`).
+        ValueError: fewer than two classes, a class with fewer than five images or none to train on, names that are not
+            UTF-8, files that can't be decoded or have too many pixels: all are tried (`file_checks`).
     """
 
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
         # a path that stays right where the process changes its folder
         self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)
-        sound_files.check_names(self.folder)
-        try:
-            listing = keras.utils.image_dataset_from_directory(
-                self.folder, batch_size=None, shuffle=False, verbose=False, image_size=self.size
+        listed = listing.of_folder(self.folder)
+        self.class_names, self.names = listed.class_names, listed.names
+        self.paths = np.array(listed.paths())
+        self.labels, self.splits = np.array(listed.labels, "int64"), np.array(listed.splits)
+        self._listed = listed
+        passed_over = listed.kinds_passed_over()
+        if passed_over:
+            warnings.warn(
+                f"{self.folder}: {passed_over} are not read: {decoding.FORMATS} in the class folders are.", stacklevel=2
             )
-        except ValueError as error:
-            raise ValueError(f"{self.folder} holds no folders of images, one a class: {error}") from error
-        self.class_names = tuple(listing.class_names)
-        self.paths = np.array(listing.file_paths)
-        self.labels = np.array([self.class_names.index(self._class(path)) for path in self.paths])
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        self._check_counts()
+        self.facts = file_checks.check(self.folder, self.paths.tolist())
+        self.channels = 1 if all(facts.grey for facts in self.facts) else 3
+        self._warn_of_levels()
+
+    def _check_counts(self) -> None:
+        if not self.names:
+            others = self._listed.kinds_passed_over()
+            raise ValueError(
+                f"{self.folder} holds no folders of images, one a class" + (f"; it holds {others}." if others else ".")
+            )
         if len(self.class_names) < 2:
             raise ValueError(f"{self.folder} has {len(self.class_names)} class folder: a classifier needs two.")
-        if counts.min() < 5:
-            smallest = self.class_names[counts.argmin()]
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        smallest = self.class_names[counts.argmin()]
+        others = self._listed.kinds_passed_over(smallest)
+        beside = f" Its {others} are not read: {decoding.FORMATS} are. Convert them to PNG." if others else ""
+        if counts.min() < FEWEST:
             raise ValueError(
-                f"Class {smallest!r} has {counts.min()} images: at least 5 are needed to train and to test on."
+                f"Class {smallest!r} has {counts.min()} images: at least {FEWEST} are needed to train and to test on."
+                + beside
             )
-        self.channels = 1 if all(sound_files.check(self.folder, listing.file_paths)) else 3
+        if untrained := self._without("train"):
+            raise ValueError(
+                f"Class {untrained[0]!r} has no images to train on, which are chosen {self._listed.rule}: add some."
+            )
 
-    def _class(self, path: str) -> str:
-        return Path(path).relative_to(self.folder).parts[0]
+    def _without(self, split: str) -> list[str]:
+        """The classes that have no image in a split."""
+        there = set(self.labels[self.splits == split].tolist())
+        return [name for label, name in enumerate(self.class_names) if label not in there]
+
+    def _warn_of_levels(self) -> None:
+        """Says where files of 16 bits don't use these: their higher eight bits are dark and have few levels."""
+        brightest = [facts.brightest for facts in self.facts if facts.brightest >= 0]
+        if brightest and max(brightest) < _DARK:
+            warnings.warn(
+                f"{self.folder}: {len(brightest)} PNG files of 16 bits use the lowest {max(brightest) + 1} of 256 levels "
+                f"only, since their values end below {256 * (max(brightest) + 1):,} of 65,536. Scale all of them to 8 bits "
+                "by one factor, or most of what they show is lost.",
+                stacklevel=3,
+            )
 
     def indices(self, split: str) -> np.ndarray:
         """The indices of a split's images in `paths` and `labels`, ascending."""
-        names = [str(Path(path).relative_to(self.folder)) for path in self.paths]
-        order = np.random.default_rng(0).permutation(np.argsort(names))
-        by_split: dict[str, list] = {"test": [], "validation": [], "train": []}
-        for label in range(len(self.class_names)):
-            of_class = order[self.labels[order] == label]
-            num_test, num_validation = max(len(of_class) // 5, 1), max(len(of_class) // 10, 1)
-            by_split["test"].append(of_class[:num_test])
-            by_split["validation"].append(of_class[num_test : num_test + num_validation])
-            by_split["train"].append(of_class[num_test + num_validation :])
-        by_split["train+validation"] = by_split["train"] + by_split["validation"]
-        return np.sort(np.concatenate(by_split[split]))
+        return np.flatnonzero(np.isin(self.splits, split.split("+")))
 
     def load(self, split: str, whole: bool = False) -> tf.data.Dataset:
-        """(image (H, W, C) uint8, label int64) one by one, always in the same order; `whole`: as large as in the files."""
+        """(image (H, W, C) uint8, label int64) one by one, always in the same order; `whole`: as large as in the files.
+
+        Raises:
+            ValueError: the split has no image.
+        """
         indices = self.indices(split)
+        if not len(indices):
+            raise ValueError(
+                f"{self.folder} has no {split} images, which are chosen {self._listed.rule}: add images, or put them into "
+                "folders train/CLASS, val/CLASS and test/CLASS."
+            )
         paths, labels = tf.constant(self.paths[indices]), tf.constant(self.labels[indices], tf.int64)
         crop = resizing.center_crop(self.size)
 
@@ -80,3 +125,50 @@ class ImageFolder:
             return image if whole else crop(image), tf.gather(labels, index)
 
         return orders.by_index(len(indices), read)
+
+    def description(self) -> str:
+        """What was understood of the folder, in lines: classes, counts, splits, sizes, and what is passed over."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        classes = ", ".join(
+            f"{name} {count:,}" for name, count in list(zip(self.class_names, counts, strict=True))[:_NAMED]
+        )
+        more = f", … {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
+        by_split = ", ".join(f"{len(self.indices(split)):,} {split}" for split in SPLITS)
+        heights, widths = zip(*((facts.height, facts.width) for facts in self.facts), strict=True)
+        sizes = f"{min(heights)}×{min(widths)} to {max(heights)}×{max(widths)} pixels (height×width)"
+        turned = sum(facts.orientation != 1 for facts in self.facts)
+        lines = [
+            f"{self.folder}: {len(self.names):,} images, {len(counts)} classes ({classes}{more})",
+            f"splits: {by_split}; {self._listed.rule}",
+            f"sizes: {sizes}, brought to {self.size[0]}×{self.size[1]} in {'grey' if self.channels == 1 else 'RGB'}"
+            + (f"; {turned:,} are turned upright by their Exif orientation" if turned else ""),
+        ]
+        if others := self._listed.kinds_passed_over():
+            lines.append(f"passed over: {others}")
+        lines += [f"note: {note}" for note in (*self._listed.notes, *self._absent(), *self._repeated())]
+        return "\n".join(lines)
+
+    def _absent(self) -> list[str]:
+        """Sentences about splits that lack classes."""
+        sentences = []
+        for split in ("validation", "test"):
+            if absent := self._without(split):
+                sentences.append(f"no {split} images of {', '.join(absent[:_NAMED])}")
+        return sentences
+
+    def _repeated(self) -> list[str]:
+        """A sentence about files with the same content."""
+        places: dict[str, list[int]] = {}
+        for index, facts in enumerate(self.facts):
+            places.setdefault(facts.digest, []).append(index)
+        several = [indices for indices in places.values() if len(indices) > 1]
+        if not several:
+            return []
+        both = sum(len(set(self.splits[indices])) > 1 for indices in several)
+        other = sum(len(set(self.labels[indices])) > 1 for indices in several)
+        example = ", ".join(self.names[index] for index in several[0][:2])
+        found = Counter({"in several splits": both, "in several classes": other})
+        where = "; ".join(f"{count:,} of them {place}" for place, count in found.items() if count)
+        return [
+            f"{len(several):,} images are there more than once, such as {example}" + (f"; {where}" if where else "")
+        ]

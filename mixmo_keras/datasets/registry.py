@@ -2,7 +2,7 @@
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. To add one, add a line to `DATASETS`. The
 path of a folder of class folders is a name too. `@size` behind a name is another size, such as `cifar10@16` or
-`photos@96x128`; folders have 64 pixels otherwise.
+`photos@96x128`; folders have 64 pixels otherwise. A folder that is there is meant before one that is there without its `@`.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ import re
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,65 +21,44 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import orders, resizing, sound_files
+from mixmo_keras.datasets import file_checks, orders, resizing
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
+from mixmo_keras.datasets.sources import SPLITS, Info, Source
 from mixmo_keras.networks import normalization as normalizations
-
-SPLITS = ("train", "validation", "test", "train+validation")
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """What a model needs to know of a dataset. `image_shape` is (H, W, C), `normalization` as `MixMo` takes it.
-
-    Raises:
-        ValueError: a name that is no text, classes that aren't texts, another shape.
-    """
-
-    name: str
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    normalization: tuple | str = "auto"
-
-    def __post_init__(self):
-        arguments.instance("name", self.name, str, "a text")
-        if not isinstance(self.image_shape, tuple) or None not in self.image_shape:  # TFDS' where images differ
-            object.__setattr__(self, "image_shape", arguments.image_shape("image_shape", self.image_shape))
-        object.__setattr__(self, "class_names", tuple(arguments.names("class_names", self.class_names)))
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a dataset comes from.
-
-    Args:
-        info: A function of the data folder, a path or None, that gives the dataset's `Info`.
-        load: A function of a split, of the data folder, and of whether to leave images as large as their files have them,
-            that gives the images one by one: (image (H, W, C) uint8, label int64), always in the same order.
-        right: The same with the right labels, where those of `load` are people's of which some are known to be wrong.
-    """
-
-    info: Callable[[str | None], Info]
-    load: Callable[[str, str | None, bool], tf.data.Dataset]
-    right: Callable[[str, str | None, bool], tf.data.Dataset] | None = None
-
-    def __post_init__(self):
-        for name in ("info", "load", *(() if self.right is None else ("right",))):
-            arguments.function(name, getattr(self, name), "a split and a folder" if name != "info" else "a folder")
-
 
 # -- what users call ---------------------------------------------------------------------------------------------------
 
 
 def check(dataset: str) -> None:
-    """Raises a `ValueError` where a name is neither a dataset's nor a folder's."""
-    name = _path_and_size(dataset)[0] if isinstance(dataset, str) else None
-    if name not in DATASETS and not (isinstance(name, str) and os.path.isdir(name)):
+    """Raises a `ValueError` where a name is neither a dataset's nor a folder's; warns where it is both."""
+    if (
+        not isinstance(dataset, str)
+        or not dataset
+        or (path_and_size(dataset)[0] not in DATASETS and not is_folder(dataset))
+    ):
         arguments.choice("dataset", dataset, DATASETS, ", one of them @size, or the path of a folder of class folders")
+    _warn_of_two_meanings(dataset)
+
+
+def is_folder(dataset: str) -> bool:
+    """Whether a name is that of a folder of images, and not of a dataset in `DATASETS`."""
+    path = path_and_size(dataset)[0]
+    return path not in DATASETS and os.path.isdir(path)
+
+
+def image_folder(dataset: str) -> ImageFolder | None:
+    """The folder of images that a name stands for; None for other datasets."""
+    return _source(dataset).folder
+
+
+def describe(dataset: str, data_dir: str | os.PathLike | None = None) -> str:
+    """What is understood by a name, in lines: classes, number of images by split, sizes, and files that are passed over."""
+    if (folder := image_folder(dataset)) is not None:
+        return folder.description()
+    about = info(dataset, data_dir)
+    counts = {split: int(load(dataset, split, data_dir).cardinality()) for split in SPLITS[:3]}
+    by_split = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    return f"{dataset}: {about.num_classes} classes; images {'×'.join(map(str, about.image_shape))}; splits: {by_split}"
 
 
 def info(dataset: str, data_dir: str | os.PathLike | None = None) -> Info:
@@ -146,8 +126,8 @@ def _source(dataset: str) -> Source:
     check(dataset)
     if dataset in DATASETS:
         return DATASETS[dataset]
-    name, size = _path_and_size(dataset)
-    return _resized(DATASETS[name], size) if name in DATASETS else _image_folder(dataset)
+    name, size = path_and_size(dataset)
+    return _resized(DATASETS[name], size) if name in DATASETS else _image_folder(name, size)
 
 
 def _resized(source: Source, size: tuple[int, int]) -> Source:
@@ -177,17 +157,36 @@ def _folder(data_dir: str | os.PathLike | None) -> str | None:
 # -- folders of images -------------------------------------------------------------------------------------------------
 
 
-def _path_and_size(name: str) -> tuple[str, tuple[int, int]]:
-    match = re.fullmatch(r"(.+?)@(\d+)(?:x(\d+))?", name)
-    if match is None:
+def path_and_size(name: str) -> tuple[str, tuple[int, int]]:
+    """The dataset or the path that a name stands for, and the size (height, width) behind its `@`.
+
+    A folder that is there with `@size` in its own name is that folder.
+    """
+    match = re.fullmatch(r"(.+?)@(\d+)(?:x(\d+))?", name, re.DOTALL)
+    if match is None or (match[1] not in DATASETS and os.path.isdir(name)):
         return name, DEFAULT_SIZE
     return match[1], (int(match[2]), int(match[3] or match[2]))
 
 
-def _image_folder(name: str) -> Source:
+def _warn_of_two_meanings(dataset: str) -> None:
+    """Says which of two things that have a name is taken."""
+    path, (height, width) = path_and_size(dataset)
+    if path in DATASETS and (os.path.isdir(dataset) or os.path.isdir(path)):
+        folder = dataset if os.path.isdir(dataset) else path
+        warnings.warn(f"{dataset!r} is the dataset of this name; for the folder write './{folder}'.", stacklevel=4)
+        return
+    without, at, size = path.rpartition("@")
+    if at and path == dataset and re.fullmatch(r"\d+(x\d+)?", size) and os.path.isdir(without):
+        warnings.warn(
+            f"{dataset!r} is taken for the folder of this name, at {height}×{width} pixels, since it is there. For "
+            f"the folder {without!r} at {size} pixels write '{without}/@{size}'.",
+            stacklevel=4,
+        )
+
+
+def _image_folder(path: str, size: tuple[int, int]) -> Source:
     """A folder as it is now: listed anew where files were added, removed or written to, or the process went elsewhere."""
-    path, size = _path_and_size(name)
-    return _listed_folder(os.path.abspath(path), size, sound_files.signature(path))
+    return _listed_folder(os.path.abspath(path), size, file_checks.signature(path))
 
 
 @functools.lru_cache(maxsize=4)
@@ -195,7 +194,7 @@ def _listed_folder(path: str, size: tuple[int, int], signature: str) -> Source:
     del signature  # tells one listing from another
     folder = ImageFolder(path, size)
     described = Info(Path(path).resolve().name, (*folder.size, folder.channels), folder.class_names, (0.5, 0.25))
-    return Source(lambda data_dir: described, lambda split, data_dir, whole: folder.load(split, whole))
+    return Source(lambda data_dir: described, lambda split, data_dir, whole: folder.load(split, whole), folder=folder)
 
 
 # -- scikit-learn's digits ---------------------------------------------------------------------------------------------

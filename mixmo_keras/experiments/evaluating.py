@@ -12,7 +12,7 @@ import tensorflow as tf
 from mixmo_keras import datasets, evaluation
 from mixmo_keras.common import arguments, files
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import resizing
+from mixmo_keras.datasets import manifest, resizing, views
 from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.corruptions import CORRUPTIONS
 from mixmo_keras.evaluation.summary import Run
@@ -75,6 +75,7 @@ def evaluate_runs(
     name = dataset or dataset_of(paths)
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
+    _check_data(paths, name, data_dir)
     if export is not None:
         versions.check(Path(export), overwrite)  # before all is evaluated, not after
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
@@ -110,6 +111,16 @@ def evaluate_runs(
         card = model_card(evaluated.figures, info) | _training_card(paths)
         say(f"exported: {model.export(export, class_names=info.class_names, card=card, overwrite=overwrite)}")
     return evaluated.figures
+
+
+def _check_data(paths: Sequence[Path], name: str, data_dir: str | None) -> None:
+    """Says what was understood of other data than a run's own, and what has changed; raises where figures would be wrong."""
+    now = manifest.of(name, data_dir)
+    if any(config.get("dataset") != name for config in _configs(paths)) or not _configs(paths):
+        say(datasets.describe(name, data_dir))
+    for path in paths:
+        if note := manifest.check_met_again(path if path.is_dir() else path.absolute().parent, now):
+            say(note)
 
 
 def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path) -> None:
@@ -253,9 +264,11 @@ def trained_on_validation(paths: Sequence[Path], dataset: str) -> bool:
     """Whether one of the runs was trained on the validation images of a dataset; a .keras file is its folder's run's."""
     settings = _configs(paths)
     on_all = {
-        one.get("dataset", "").partition("@")[0] for one in settings if one.get("train_split") == "train+validation"
+        datasets.registry.path_and_size(one.get("dataset", ""))[0]
+        for one in settings
+        if one.get("train_split") == "train+validation"
     }
-    return dataset.partition("@")[0] in on_all  # the same images in whatever size
+    return datasets.registry.path_and_size(dataset)[0] in on_all  # the same images in whatever size
 
 
 def dataset_of(paths: Sequence[Path]) -> str:
@@ -297,17 +310,23 @@ def without_seed(name: str) -> str:
 
 
 def corrupted(source: str, dataset: str, data_dir: str | None, num_images: int) -> Iterator[tuple[str, int, Any]]:
-    """The first test images under every corruption at every severity: (corruption, severity, batches)."""
+    """Some test images under every corruption at every severity: (corruption, severity, batches)."""
     arguments.choice("corruptions", source, CORRUPTED)
+
+    def some(test: tf.data.Dataset) -> tf.data.Dataset:  # at random: those of a folder come class by class
+        return datasets.batches(
+            views.subset(test, min(num_images, datasets.steps_per_epoch(test, 1))), EVALUATED_AT_ONCE
+        )
+
     if source == "on_the_fly":
-        test = datasets.batches(datasets.load(dataset, "test", data_dir).take(num_images), EVALUATED_AT_ONCE)
+        test = some(datasets.load(dataset, "test", data_dir))
         channels = datasets.info(dataset, data_dir).image_shape[-1]
         names = [name for name in CORRUPTIONS if channels == 3 or name != "saturate"]
         yield from evaluation.corrupted_batches(test, names)
         return
     for name, severity in datasets.corrupted_versions(dataset):
         test = datasets.load_corrupted(dataset, name, severity, data_dir)
-        yield name, severity, datasets.batches(test.take(num_images), EVALUATED_AT_ONCE)
+        yield name, severity, some(test)
 
 
 def out_of_distribution(name: str, shape: tuple[int, int, int], data_dir: str | None) -> tf.data.Dataset:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,11 @@ def method_options() -> set[str]:
 
 
 def dataset_label(dataset: str) -> str:
-    """A dataset's part in the names of folders: of a folder of images, its last part and the size."""
-    return Path(dataset).name.replace("@", "_")
+    """A dataset's part in the names of folders: of a folder of images, its last part and the size.
+
+    Characters that TensorFlow takes for a pattern become underscores.
+    """
+    return re.sub(r"[@*?\[\]\\]", "_", Path(dataset).name)
 
 
 def checked(settings: Data) -> dict[str, Any]:

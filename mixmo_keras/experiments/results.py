@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import metrics
+from mixmo_keras import datasets, metrics
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say
 from mixmo_keras.experiments import logs
@@ -172,7 +172,7 @@ def _check_removable(recipe: Recipe) -> None:
             f"--fresh removes {recipe.folder}, which is no run's folder (it holds {', '.join(found[:3])}): pass another "
             "--output-dir."
         )
-    dataset, _, _ = recipe.dataset.partition("@")
+    dataset, _ = datasets.registry.path_and_size(recipe.dataset)
     needed = {"warm_start": recipe.warm_start, "dataset": dataset, "data_dir": recipe.data_dir}
     needed["backbone"] = recipe.backbone if recipe.begins_as_classifier else None
     for name, path in needed.items():

@@ -4,6 +4,7 @@
     metrics.json    the final figures                       tensorboard/   the same for TensorBoard
     last.keras      the model after the last epoch          best.keras     after the epoch best on validation data,
                                                                            unless these are trained on
+    manifest.json   the data: classes in their order, files and their splits (`datasets/manifest.py`)
     checkpoints/    from which the same command goes on where the run was killed
 
 and a SavedModel into `<export_dir>/<name>/1`.
@@ -26,7 +27,7 @@ import tensorflow as tf
 from mixmo_keras import datasets
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say, unbreakable
-from mixmo_keras.datasets import resizing
+from mixmo_keras.datasets import manifest, resizing
 from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.epochs import Expectation
 from mixmo_keras.experiments.options import Default
@@ -68,6 +69,7 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     epochs_before = results.check_folder(recipe, may_be_longer=True)
 
     data = load(recipe)
+    _check_data(recipe, data.manifest, distribution.is_chief(strategy))
     _check_size(recipe, data)
     if saved_model:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
@@ -107,6 +109,7 @@ def _train(
             warm_start(model, recipe.warm_start)
     position = checkpoints.restore(model)
     if chief:
+        data.manifest.write(recipe.folder)
         config = recipe.settings() | ({"epochs_before": epochs_before} if epochs_before else {})
         files.write_json(recipe.folder / "config.json", {**config, **results.origin(recipe)})
         _announce(recipe, data, model, position, strategy)
@@ -152,6 +155,7 @@ class Splits:
     """The splits of a recipe's dataset."""
 
     info: datasets.Info
+    manifest: manifest.Manifest
     train: tf.data.Dataset  #              image by image
     validation: tf.data.Dataset | None  #  in batches; None where they are trained on
     test: tf.data.Dataset  #               in batches
@@ -165,7 +169,8 @@ def load(recipe: Recipe) -> Splits:
     def to_evaluate(split: str) -> tf.data.Dataset:
         return datasets.batches(splits.load(recipe, split, recipe.data_dir), EVALUATED_AT_ONCE)
 
-    return Splits(info, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
+    described = manifest.of(recipe.dataset, recipe.data_dir)
+    return Splits(info, described, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
 
 
 def build(recipe: Recipe, info: datasets.Info) -> MixMo:
@@ -317,6 +322,19 @@ def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> No
             f"{recipe.images_a_step} images a step (`batch_size` / `batch_repetitions`) can't be shared out evenly to "
             f"{strategy.num_replicas_in_sync} devices."
         )
+
+
+def _check_data(recipe: Recipe, now: manifest.Manifest, chief: bool) -> None:
+    """Says what was understood of the data; raises where they are others than those that a run or a network began on."""
+    if chief:
+        say(datasets.describe(recipe.dataset, recipe.data_dir))
+    if (recipe.folder / "config.json").exists() and not recipe.fresh:
+        manifest.check_resumed(recipe.folder, now)
+    began_as = recipe.backbone if recipe.begins_as_classifier else None
+    for file in filter(None, (recipe.warm_start, began_as)):
+        note = manifest.check_met_again(Path(file).absolute().parent, now, trained_further=True)
+        if note and chief:
+            say(note)
 
 
 def _check_size(recipe: Recipe, data: Splits) -> None:

@@ -32,8 +32,8 @@ def export(
 
     - `serving_default`: `images` (n, H, W, C), float32 raw pixels from 0 to 255;
     - `uint8`: the same as uint8, a quarter of the traffic;
-    - `serving_bytes`: `image_bytes` (n,), files in JPEG, PNG, GIF or BMP format, decoded and resized inside; only for images
-      of 1, 3 or 4 channels;
+    - `serving_bytes`: `image_bytes` (n,), files in JPEG, PNG, GIF, BMP or WebP format, decoded, turned upright and resized
+      inside; only for images of 1, 3 or 4 channels;
     - `members`: `images` as in `serving_default`;
     - `multiplexed`, `multiplexed_uint8`, `multiplexed_bytes`: the same three as the first, of a `MixMo` that can answer M
       different images in a pass (`predict_multiplexed`): ⌈n/M⌉ passes of the core for n images, in their order. Every
@@ -78,8 +78,8 @@ def export(
         with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
             network = folder.parent / "network"  # which a kill leaves in one place with the rest
             write_network(model, network, verbose)
-            served = Served(tf.saved_model.load(str(network)), model.image_shape, names, max_pixels)
-            tf.saved_model.save(served, str(folder), signatures=served.signatures())
+            served = Served(tf.saved_model.load(files.pattern_free(network)), model.image_shape, names, max_pixels)
+            tf.saved_model.save(served, files.pattern_free(folder), signatures=served.signatures())
             _write_warm_up(folder, version.parent.name, model)
             (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels), encoding="utf-8")
     except tf.errors.OpError as error:  # TensorFlow's own, of a disk that is full

@@ -13,7 +13,6 @@ from mixmo_keras.metrics import uncertainty
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
 OF_ENSEMBLE = ("probabilities", "label", "confidence", "predictive_entropy", "mutual_information")
 OF_MEMBERS = ("member_probabilities", "member_logits")
-RED_GREEN_BLUE = [[0.299], [0.587], [0.114]]  # how much each counts for grey: ITU-R BT.601
 
 
 def write_network(model, path: Path, verbose: bool) -> None:
@@ -120,9 +119,7 @@ class Served(tf.Module):
         crop = resizing.center_crop((height, width))  # as `datasets` brings files to size
 
         def decode(encoded):
-            image = decoding.decode(encoded, max(channels, 3), self.max_pixels)
-            image = tf.cast(crop(image), tf.float32)
-            return tf.tensordot(image, RED_GREEN_BLUE, 1) if channels == 1 else image
+            return tf.cast(crop(decoding.decode(encoded, channels, self.max_pixels)), tf.float32)
 
         return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32))
 

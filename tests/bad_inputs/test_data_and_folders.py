@@ -208,6 +208,51 @@ def below_a_name(here):
     return datasets.info(f"{photos(here.folder / os.fsdecode(b'caf' + LATIN))}@8")
 
 
+def sixteen_bits(here):
+    """Loads a folder of 12-bit values in PNG files of 16 bits."""
+    folder = photos(here.folder / "photos")
+    for path in folder.rglob("*.png"):
+        Image.fromarray(np.arange(4096, dtype="uint16").reshape(64, 64)).save(path)
+    return datasets.info(f"{folder}@8")
+
+
+def of_one_kind(here):
+    """Loads a folder one of whose classes is all TIFF files."""
+    folder = photos(here.folder / "photos")
+    for number in range(6):
+        picture(folder / "owl" / f"{number}.tif")
+    return datasets.info(f"{folder}@8")
+
+
+def tiffs(here):
+    """Loads a folder of TIFF files alone."""
+    for number in range(12):
+        picture(here.folder / "photos" / "ab"[number % 2] / f"{number}.tif")
+    return datasets.info(str(here.folder / "photos"))
+
+
+def layout(*names, classes=("cat", "dog")):
+    """Loads a folder of folders of classes."""
+
+    def call(here):
+        for name in names:
+            photos(here.folder / "data" / name, classes)
+        return datasets.info(f"{here.folder / 'data'}@8")
+
+    return call
+
+
+def flat_splits(here):
+    """Loads train/ and test/ that hold images and no class folders."""
+    return datasets.info(str(photos(here.folder / "data", ("train", "test"))))
+
+
+def another_class(here):
+    """Loads a layout whose test images have a class that is not trained on."""
+    layout("train")(here)
+    return layout("test", classes=("cat", "dog", "owl"))(here)
+
+
 LATIN = "é".encode("latin-1")
 FOLDERS = [
     Row("folder(class not in UTF-8)", named(b"caf" + LATIN), r"must be UTF-8, got '.*/photos/caf\\udce9': rename it"),
@@ -216,7 +261,7 @@ FOLDERS = [
     Row(
         "folder(text not in UTF-8)",
         with_file(os.fsdecode(LATIN) + ".txt", lambda path: path.touch()),
-        warns="1 files are not read",
+        warns=r"1 files \(1 .txt\) are not read",
     ),
     Row("folder(class in UTF-8)", named("café".encode())),
     Row("folder(text in .jpg)", with_file("broken.jpg", lambda path: path.write_text("no image")), UNREADABLE),
@@ -233,8 +278,7 @@ FOLDERS = [
     Row("folder(link to itself)", with_file("broken.png", link("broken.png")), UNREADABLE),
     Row(
         "folder(a .webp that is called .jpg)",
-        with_file("broken.jpg", lambda path: picture(path, format="WEBP")),
-        UNREADABLE,
+        with_file("webp.jpg", lambda path: picture(path, format="WEBP")),
     ),
     Row(
         "folder(a .tif that is called .png)",
@@ -248,6 +292,33 @@ FOLDERS = [
     ),
     Row("folder(link of a folder to itself)", with_file("loop", link("."))),
     Row("folder(grey images among colour)", with_file("grey.png", lambda path: picture(path, mode="L"))),
+    Row(
+        "folder(.webp that is none)",
+        with_file("broken.webp", lambda path: path.write_bytes(b"x")),
+        warns=r"1 files \(1 .webp\) are not read: JPEG, PNG, GIF, BMP and WebP in the class folders are",
+    ),
+    Row(
+        "folder(orientation in XMP alone)",
+        with_file("broken.jpg", lambda path: picture(path, xmp=b'<x tiff:Orientation="6"/>')),
+        f"{UNREADABLE}.*Pillow reads 12×10 pixels|{UNREADABLE}.*Pillow reads 10×12 pixels|{UNREADABLE}.*Pillow reads",
+    ),
+    Row(
+        "folder(16 bits of which 12 are used)",
+        sixteen_bits,
+        warns=r"12 PNG files of 16 bits use the lowest 16 of 256 levels only, since their values end below 4,096 of 65,536",
+    ),
+    Row(
+        "folder(a class of .tif)", of_one_kind, r"Class 'owl' has 0 images.* Its 6 files \(6 .tif\) are not read: .*PNG"
+    ),
+    Row("folder(.tif alone)", tiffs, r"holds no folders of images, one a class; it holds 12 files \(12 .tif\)"),
+    Row("folder(train without classes)", flat_splits, "train has no class folders, but its name says"),
+    Row("folder(val and test without train)", layout("val", "test"), "has no folder `train` beside test, val"),
+    Row(
+        "folder(val and valid)",
+        layout("train", "val", "valid"),
+        r"several folders of the validation split \(val, valid\)",
+    ),
+    Row("folder(test has another class)", another_class, "test has classes that train/ has not: owl"),
     Row("folder(palette)", with_file("palette.png", lambda path: picture(path, mode="P"))),
     Row("folder(one bit)", with_file("bit.png", lambda path: picture(path, mode="1"))),
     Row("folder(alpha)", with_file("alpha.png", lambda path: picture(path, mode="RGBA"))),
@@ -287,6 +358,8 @@ DECODED = [
         (b"GIF89a", "Unknown image file format|GIF|pixels"),
         (b"BM", "Unknown image file format|BMP|pixels"),
         (b"RIFF\0\0\0\0WEBP", "Unknown image file format"),
+        (b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\2", "animated WebP files are not"),
+        (b"BM" + b"\xff" * 60, "more pixels than"),
         (GIF_BEGINS + b"\x21\xfe" + b"\1a" * 2**19, "The GIF is in more than the 262,144 blocks"),
         (GIF_BEGINS + b"\x21\xfe\0" * 2**18, "The GIF is in more than the 262,144 blocks"),
     ]

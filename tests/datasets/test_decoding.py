@@ -8,12 +8,12 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from mixmo_keras.datasets import decoding
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 37, 3), dtype="uint8")
-FORMATS = ("PNG", "JPEG", "GIF", "BMP")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
 
 def encoded(kind: str, pixels=PIXELS) -> bytes:
@@ -44,7 +44,7 @@ def test_pixels_are_those_of_the_file(kind):
         expected = np.asarray(image.convert("RGB"), "int32")
     image = decoding.decode(encoded(kind), 3)
     assert image.dtype == tf.uint8
-    assert np.abs(image.numpy().astype("int32") - expected).max() <= (4 if kind == "JPEG" else 0)
+    assert np.abs(image.numpy().astype("int32") - expected).max() <= {"JPEG": 4, "WEBP": 4}.get(kind, 0)
     assert decoding.decode(encoded("PNG", PIXELS[..., 0]), 1).shape == (13, 37, 1)
 
 
@@ -106,11 +106,11 @@ def test_blocks_of_a_byte_take_no_time(blocks):
 
 
 def test_what_only_looks_like_the_format_is_refused():
-    webp = encoded("WEBP")
+    tiff = encoded("TIFF")
     png = encoded("PNG")
     chunk = b"abCd" + struct.pack(">II", 1, 1)  # where the header is expected, before it
     hidden = png[:8] + struct.pack(">I", 8) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[8:]
-    for content in (webp, hidden):
+    for content in (tiff, hidden):
         with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
             decoding.decode(content, 3)
 
@@ -119,3 +119,101 @@ def test_what_only_looks_like_the_format_is_refused():
 def test_what_is_no_image_is_an_error(content):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decoding.decode(content, 3)
+
+
+# -- what people see: Pillow's pixels ----------------------------------------------------------------------------------
+
+MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "GIF": ("1", "L", "P", "RGB"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "WEBP": ("L", "RGB", "RGBA"),
+}
+WITH_EXIF = ("PNG", "JPEG", "WEBP")
+CASES = [
+    (kind, mode, orientation)
+    for kind, modes in MODES.items()
+    for mode in modes
+    for orientation in (range(1, 9) if kind in WITH_EXIF else (1,))
+]
+
+
+def of_mode(kind: str, mode: str, orientation: int, pixels=PIXELS) -> bytes:
+    """A file of a format, in a mode of Pillow's, with an orientation where the format has it."""
+    sixteen = mode == "I;16"
+    image = Image.fromarray(pixels[..., 0].astype("uint16") * 257) if sixteen else Image.fromarray(pixels).convert(mode)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    if kind in WITH_EXIF:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        options["exif"] = exif
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def by_pillow(content: bytes, mode: str) -> np.ndarray:
+    """The upright pixels (h, w, c) that Pillow reads; of 16 bits, which it clips, the higher eight."""
+    with Image.open(io.BytesIO(content)) as file:
+        image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+    return np.asarray(image.convert(mode), "int32").reshape(*image.size[::-1], -1)
+
+
+@pytest.mark.parametrize(("kind", "mode", "orientation"), CASES)
+def test_pixels_are_what_pillow_reads(kind, mode, orientation):
+    content = of_mode(kind, mode, orientation)
+    for channels, of_pillow in ((3, "RGB"), (1, "L")):
+        image = decoding.decode(content, channels).numpy()
+        expected = by_pillow(content, of_pillow)
+        assert image.shape == expected.shape == ((37, 13, channels) if orientation >= 5 else (13, 37, channels))
+        assert np.abs(image - expected).max() <= (4 if kind == "JPEG" else 0)
+
+
+def test_alpha_is_read_where_four_channels_are_asked_for():
+    for mode in ("RGBA", "LA", "RGB"):
+        content = of_mode("PNG", mode, 6)
+        np.testing.assert_array_equal(decoding.decode(content, 4), by_pillow(content, "RGBA"))
+    assert (decoding.decode(of_mode("JPEG", "RGB", 6), 4)[..., 3] == 255).numpy().all()
+    with pytest.raises(ValueError, match="`channels` must be 1, 3 or 4, got 2"):
+        decoding.decode(content, 2)
+
+
+@pytest.mark.parametrize("kind", WITH_EXIF)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("type_and_form", [(1, "B3x"), (3, "H2x"), (4, "I")])
+def test_orientation_in_either_byte_order_and_every_type(kind, order, type_and_form):
+    """The directory by hand: an entry before that of the orientation, and the value in one, two and four bytes."""
+    number, form = type_and_form
+    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    entries = struct.pack(f"{order}HHII", 0x0100, 4, 1, 37) + struct.pack(f"{order}HHI{form}", 0x0112, number, 1, 8)
+    exif = header + struct.pack(f"{order}H", 2) + entries + struct.pack(f"{order}I", 0)
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, kind, exif=b"Exif\0\0" + exif)
+    content = file.getvalue()
+    assert decoding.decode(content, 3).shape == (37, 13, 3)
+    assert by_pillow(content, "RGB").shape == (37, 13, 3)
+
+
+@pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"no directory"])
+def test_a_broken_orientation_turns_nothing(exif):
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "JPEG", exif=b"Exif\0\0" + exif)
+    assert decoding.decode(file.getvalue(), 3).shape == (13, 37, 3)
+
+
+def test_an_animated_webp_is_refused():
+    frames = [Image.fromarray(np.full((13, 37, 3), value, "uint8")) for value in (10, 200)]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="animated WebP files are not"):
+        decoding.decode(file.getvalue(), 3)
+
+
+def test_a_compressed_bitmap_is_refused():
+    content = bytearray(encoded("BMP"))
+    content[30] = 1  # run lengths
+    with pytest.raises(tf.errors.InvalidArgumentError, match="The BMP file is compressed"):
+        decoding.decode(bytes(content), 3)

@@ -56,7 +56,7 @@ def before(owner, name, times=1):
 
 
 PHASES = {
-    "listing": ("mixmo_keras.datasets.sound_files", "_inspect", 20),
+    "listing": ("mixmo_keras.datasets.file_checks", "_inspect", 20),
     "first epoch": ("mixmo_keras.training.checkpoints", "Position", 3),
     "checkpoint": ("numpy", "savez", 2),
     "evaluation": ("mixmo_keras.experiments.results", "test_figures", 1),

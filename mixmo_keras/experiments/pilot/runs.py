@@ -17,6 +17,7 @@ from mixmo_keras import datasets, keras_internals
 from mixmo_keras.common import arguments, files, trained
 from mixmo_keras.common.console import say
 from mixmo_keras.common.durations import duration
+from mixmo_keras.datasets import manifest
 from mixmo_keras.metrics import calibration
 from mixmo_keras.models import beginning
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
@@ -90,6 +91,7 @@ def run(
     arguments.different("seeds", seeds)
     check_rows(train, rows, batch_repetitions)
     steps = datasets.steps_per_epoch(train, images_a_step)
+    data = "" if folder is None else manifest.of_images(train, validation)
     runs: list[dict[str, Any]] = []
     planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
     for seed, width, variant in planned:
@@ -98,7 +100,7 @@ def run(
         key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:
-            runs.append(_finished(path, epochs, settings, variant=variant, width=width, seed=seed))
+            runs.append(_finished(path, epochs, settings, data, variant=variant, width=width, seed=seed))
             continue
         schedule = beginning.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
@@ -112,7 +114,7 @@ def run(
         many = f"; {left} of {len(planned)} runs are left, this one took {duration(took['seconds'])}" if left else ""
         report(f"{variant}, width {width}, seed {seed}: {said}{many}")
         if path is not None:
-            files.write_text(path, json.dumps({**runs[-1], "settings": settings}))
+            files.write_text(path, json.dumps({**runs[-1], "settings": settings, "data": data}))
     images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
     labels = [int(label) for _, label in validation.as_numpy_iterator()]
     most_frequent = max(map(labels.count, set(labels))) / len(labels)
@@ -167,8 +169,8 @@ def check_rows(train, rows: int, batch_repetitions: int) -> None:
         )
 
 
-def _finished(path: Path, epochs: int, settings: str, **expected) -> dict[str, Any]:
-    """A finished run as its file has it, which must be as expected and of these settings."""
+def _finished(path: Path, epochs: int, settings: str, data: str, **expected) -> dict[str, Any]:
+    """A finished run as its file has it, which must be as expected, of these settings and of these data."""
     advice = "remove it, or start over with --fresh"
     found = files.read_json_object(path, advice)
     wrong = [name for name, value in expected.items() if found.get(name) != value]
@@ -187,6 +189,10 @@ def _finished(path: Path, epochs: int, settings: str, **expected) -> dict[str, A
         raise ValueError(
             f"{path} is of another network, other arguments of the models or an older version: {advice}, or pass "
             "another folder."
+        )
+    if found.pop("data", None) != data:
+        raise ValueError(
+            f"{path} is of other images or labels, or of an older version: {advice}, or pass another folder."
         )
     return found
 

@@ -1,0 +1,190 @@
+"""Checks that the image files of a folder can be read, before a training finds out in its middle.
+
+Every file is decoded once, as it is when it is trained on, and compared with what Pillow reads. Results are remembered by
+size and time of change, in `$XDG_CACHE_HOME/mixmo_keras` (`~/.cache` by default).
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from mixmo_keras.common import files
+from mixmo_keras.common.console import say
+from mixmo_keras.datasets import decoding, listing
+
+NAMED = 10  # broken files that an error names
+GREY_MODES = ("L", "1", "I", "I;16", "LA")
+VERSION = 2  # of what is remembered: a new one where files are decoded otherwise than before
+_SECONDS = 5  # between two lines of progress
+_JPEG_LEVELS, _WEBP_LEVELS = 2.0, 4.0  # by which decoders of one lossy format differ on average, at most
+
+
+class Facts(NamedTuple):
+    """What is known of an image file.
+
+    Attributes:
+        grey: Whether its pixels are grey.
+        height: Of the upright image.
+        width: Of the upright image.
+        orientation: Of Exif, from 1 to 8: 1 where the pixels are stored upright.
+        brightest: Of a PNG file of 16 bits the highest of its 256 levels that it uses, -1 of other files.
+        digest: Of its content.
+    """
+
+    grey: bool
+    height: int
+    width: int
+    orientation: int
+    brightest: int
+    digest: str
+
+
+def check(folder: Path, paths: Sequence[str]) -> list[Facts]:
+    """What is known of each of the files in a folder.
+
+    Raises:
+        ValueError: files that can't be read, by name.
+    """
+    known = _remembered(folder)
+    found: dict[str, Facts] = {}
+    broken: dict[str, str] = {}
+    keys = {path: _key(path) for path in paths}
+    missing = [path for path in paths if keys[path] is None or known.get(path, [None])[0] != keys[path]]
+    reported = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for number, (path, outcome) in enumerate(zip(missing, pool.map(_inspect, missing), strict=True)):
+            if isinstance(outcome, str):
+                broken[path] = outcome
+            else:
+                found[path] = outcome
+            if time.monotonic() - reported > _SECONDS:
+                reported = time.monotonic()
+                say(f"{folder}: {number:,} of {len(missing):,} files are checked", file=sys.stderr)
+    sound = {path: [keys[path], *found[path]] if path in found else known[path] for path in paths if path not in broken}
+    if found:
+        with contextlib.suppress(OSError, RuntimeError):  # where nothing can be written they are checked again
+            files.write_json(_cache(folder), {"version": VERSION, "files": sound})
+    if broken:
+        named = "; ".join(
+            f"{Path(path).relative_to(folder)}: {reason}" for path, reason in list(broken.items())[:NAMED]
+        )
+        more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        raise ValueError(
+            f"{len(broken)} of {len(paths)} files in {folder} can't be read as {decoding.FORMATS} images. Mend or remove "
+            f"them: {named}{more}."
+        )
+    return [Facts(*sound[path][1:]) for path in paths]
+
+
+def signature(folder: str) -> str:
+    """A text that changes when files of a folder are added, removed or written to, also through links."""
+    digest = hashlib.blake2b(os.path.realpath(folder).encode(errors="surrogateescape"))
+    for path in listing.walk(folder):
+        digest.update(f"{path}\0{_key(path)}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _inspect(path: str) -> Facts | str:
+    """What is known of a file, or why it can't be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe waits for whoever writes into it
+            return "it is no file"
+        with Image.open(path) as image:
+            if image.width * image.height > decoding.MAX_PIXELS:
+                return f"{image.width}×{image.height} pixels, more than the {decoding.MAX_PIXELS:,} that are read"
+            kind = image.format
+        content = Path(path).read_bytes()
+        if not content.startswith((decoding.PNG, decoding.JPEG, decoding.GIF, decoding.BMP, decoding.RIFF)):
+            return f"it is {kind}"
+        pixels = decoding.decode(tf.constant(content), 3).numpy()
+        return _compared(content, pixels)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return str(error).replace(path, "the file")
+    except OSError as error:
+        return error.strerror or str(error)
+    except tf.errors.OpError as error:
+        failed = re.search(r"assertion failed: \[(.*?)\]", error.message)  # else its first line, without the place
+        return (failed[1] if failed else error.message.splitlines()[0].rpartition("}} ")[2])[:200]
+    except Exception as error:  # whatever Pillow makes of a broken header
+        return f"{type(error).__name__}: {error}"
+
+
+def _compared(content: bytes, pixels: np.ndarray) -> Facts | str:
+    """What is known of a file by its decoded pixels (h, w, 3), or how these differ from what Pillow reads."""
+    with Image.open(io.BytesIO(content)) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turned = image.size[::-1] if orientation in range(5, 9) else image.size
+        if pixels.shape[1::-1] != turned:
+            return f"Pillow reads {turned[0]}×{turned[1]} pixels, TensorFlow {pixels.shape[1]}×{pixels.shape[0]}"
+        of_16_bits = content.startswith(decoding.PNG) and content[24] == 16
+        # the pixels of common photographs need no second decoder, which takes as long as the first
+        if orientation != 1 or image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
+            difference = np.abs(_by_pillow(image).astype("int16") - pixels).mean()
+            lossy = {"JPEG": _JPEG_LEVELS, "MPO": _JPEG_LEVELS, "WEBP": _WEBP_LEVELS}
+            if difference > lossy.get(image.format or "", 0):
+                return (
+                    f"TensorFlow reads other pixels than Pillow ({image.mode}, orientation {orientation}; by "
+                    f"{difference:.1f} levels on average): save it anew, as an upright PNG in RGB"
+                )
+        return Facts(
+            grey=image.mode in GREY_MODES,
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            orientation=orientation if orientation in range(1, 9) else 1,
+            brightest=int(pixels.max()) if of_16_bits else -1,
+            digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
+        )
+
+
+def _by_pillow(image: Image.Image) -> np.ndarray:
+    """The upright pixels (h, w, 3) that Pillow reads. Of grey with 16 bits it clips; we take the higher eight."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _key(path: str) -> list[int] | None:
+    """Size and time of change; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _cache(folder: Path) -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mixmo_keras" / f"{hashlib.blake2b(str(folder).encode(), digest_size=12).hexdigest()}.json"
+
+
+def _remembered(folder: Path) -> dict[str, list]:
+    """[size and time, *facts] by path of the files that were sound; nothing where that can't be read."""
+    try:
+        content = json.loads(_cache(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, RuntimeError):
+        return {}
+    if not isinstance(content, dict) or content.get("version") != VERSION or not isinstance(content.get("files"), dict):
+        return {}
+    kinds = (list, bool, int, int, int, int, str)
+    valid = all(
+        isinstance(values, list)
+        and len(values) == len(kinds)
+        and all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True))
+        for values in content["files"].values()
+    )
+    return content["files"] if valid else {}

@@ -10,6 +10,7 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 from mixmo_keras.mixing import augmentation as augmentations
 from mixmo_keras.mixing import msda as msdas
 from mixmo_keras.mixing.mixing import Mixing, draw_masks, visible_ratios
@@ -17,12 +18,10 @@ from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.mixing.pairing import row_of_each_member
 from mixmo_keras.mixing.ratios import loss_weights
 
-_OBJECTS = ("augmentation", "mixing", "msda")
-
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class Batching:
+class Batching(Settings):
     """What a training step shows to whom.
 
     Args:
@@ -104,14 +103,6 @@ class Batching:
     def copies(self) -> int:
         """How often every image is in a batch as it comes."""
         return self.repetitions if self.already_repeated else 1
-
-    def get_config(self) -> dict:
-        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return config | {name: keras.saving.serialize_keras_object(config[name]) for name in _OBJECTS}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Batching":
-        return cls(**config | {name: keras.saving.deserialize_keras_object(config[name]) for name in _OBJECTS})
 
 
 class Data(NamedTuple):

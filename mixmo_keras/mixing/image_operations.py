@@ -4,6 +4,8 @@ All are computed for all rows and each row keeps its own: next to a convolution 
 what is drawn but numbers. Pixels run from 0 to 255. Integer results are Pillow's, or differ by 1 where it rounds a float.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -54,7 +56,7 @@ def operated(images, operations, magnitudes, fill: float = 128.0):
 
     def among(*names: str):
         """(B, 1, 1, 1): whether a row's operation is one of these."""
-        return _any([ops.equal(operations, NUMBER[name]) for name in names])
+        return functools.reduce(ops.logical_or, [ops.equal(operations, NUMBER[name]) for name in names])
 
     levels = ops.power(2.0, 8.0 - of_row)
     results = {
@@ -81,9 +83,10 @@ def moved(pixels, operations, magnitudes, fill: float):
 
     angle = only("Rotate", magnitudes) * (np.pi / 180)
     sine, cosine = ops.sin(angle), ops.cos(angle)
+    whole = ops.trunc(magnitudes)  # translations are by whole pixels
     # where a place (x, y) of the result comes from, in x and in y: a·x + b·y + c
-    of_x = (cosine, only("ShearX", magnitudes) - sine, -only("TranslateX", _whole(magnitudes)))
-    of_y = (only("ShearY", magnitudes) + sine, cosine, -only("TranslateY", _whole(magnitudes)))
+    of_x = (cosine, only("ShearX", magnitudes) - sine, -only("TranslateX", whole))
+    of_y = (only("ShearY", magnitudes) + sine, cosine, -only("TranslateY", whole))
     turned = ops.cast(ops.equal(operations, NUMBER["Rotate"]), "float32")
     middle_x, middle_y = turned * (width / 2), turned * (height / 2)  # shears are about the corner
     x = ops.reshape(ops.arange(width, dtype="float32") + 0.5, (1, 1, -1)) - _of_row(middle_x)
@@ -92,7 +95,7 @@ def moved(pixels, operations, magnitudes, fill: float):
         ops.cast(ops.floor(_of_row(a) * x + _of_row(b) * y + _of_row(c + middle)), "int32")
         for (a, b, c), middle in ((of_x, middle_x), (of_y, middle_y))
     )
-    inside = _all([columns >= 0, columns < width, rows >= 0, rows < height])
+    inside = functools.reduce(ops.logical_and, [columns >= 0, columns < width, rows >= 0, rows < height])
     source = ops.reshape(ops.arange(num_rows), (-1, 1, 1)) * height + ops.clip(rows, 0, height - 1)
     source = source * width + ops.clip(columns, 0, width - 1)
     return ops.where(inside[..., None], ops.take(ops.reshape(pixels, (-1, channels)), source, axis=0), fill)
@@ -157,24 +160,5 @@ def _stretched(pixels):
     return ops.cast(ops.where(high > low, stretched, values), "float32")
 
 
-def _whole(magnitudes):
-    """Towards zero, as pixels are counted."""
-    return ops.sign(magnitudes) * ops.floor(ops.abs(magnitudes))
-
-
 def _of_row(values):
     return ops.reshape(values, (-1, 1, 1))
-
-
-def _any(conditions: list):
-    found = conditions[0]
-    for condition in conditions[1:]:
-        found = ops.logical_or(found, condition)
-    return found
-
-
-def _all(conditions: list):
-    found = conditions[0]
-    for condition in conditions[1:]:
-        found = ops.logical_and(found, condition)
-    return found

@@ -9,6 +9,7 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing.masks import MaskFunction
 from mixmo_keras.mixing.ratios import sample_ratios
@@ -16,7 +17,7 @@ from mixmo_keras.mixing.ratios import sample_ratios
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class Mixing:
+class Mixing(Settings):
     """How the members' features are mixed, and how their losses are weighted (MixMo, section 3).
 
     Args:
@@ -74,15 +75,6 @@ class Mixing:
                 "Pass weight_root=None.",
                 stacklevel=3,
             )
-
-    def get_config(self) -> dict:
-        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: keras.saving.serialize_keras_object(v) if callable(v) else v for name, v in config.items()}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Mixing":
-        functions = {name: v for name, v in config.items() if isinstance(v, dict)}
-        return cls(**config | {name: keras.saving.deserialize_keras_object(v) for name, v in functions.items()})
 
     @property
     def is_always_binary(self) -> bool:

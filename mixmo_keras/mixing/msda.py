@@ -12,6 +12,7 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.ratios import sample_ratios
 
@@ -20,7 +21,7 @@ METHODS = {"cutmix": masks.cutmix, "mixup": masks.linear}
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class MSDA:
+class MSDA(Settings):
     """Which mixing, how often and how much.
 
     Args:
@@ -37,13 +38,6 @@ class MSDA:
         arguments.choice("method", self.method, METHODS)
         arguments.number("probability", self.probability, above=0, most=1, otherwise="; `msda=None` turns MSDA off")
         arguments.number("alpha", self.alpha, above=0)
-
-    def get_config(self) -> dict:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict) -> "MSDA":
-        return cls(**config)
 
 
 def get(msda: MSDA | str | None) -> MSDA | None:

@@ -5,18 +5,18 @@ for the rows that keep it (efficient stochastic depth; Touvron et al., CVPR 2023
 """
 
 import dataclasses
-from typing import Any
 
 import keras
 from keras import ops
 
 from mixmo_keras import keras_internals, seeds
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class DropPath:
+class DropPath(Settings):
     """How a backbone leaves out its residual branches in training. Backbones take one as `drop_path`, or a rate.
 
     Args:
@@ -52,13 +52,6 @@ class DropPath:
         if not self.ramp:
             return [self.rate] * num_branches
         return [self.rate * (index + 1) / num_branches for index in range(num_branches)]
-
-    def get_config(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "DropPath":
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

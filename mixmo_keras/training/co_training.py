@@ -11,13 +11,14 @@ import keras
 from keras import ops
 
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 
 TEACHING = ("softmax", "sigmoid")
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class CoTraining:
+class CoTraining(Settings):
     """Whether and how two submodels teach each other. Needs a backbone with stochastic depth.
 
     Args:
@@ -33,13 +34,6 @@ class CoTraining:
     def __post_init__(self):
         arguments.number("co_training", self.label_share, above=0, most=1, otherwise=", the labels' share of the loss")
         arguments.choice("teaching", self.teaching, TEACHING)
-
-    def get_config(self) -> dict:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict) -> "CoTraining":
-        return cls(**config)
 
     def values(self, label_values, logits):
         """The loss of every row of both passes, whose mean is L.

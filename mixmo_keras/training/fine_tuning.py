@@ -12,11 +12,12 @@ import keras
 
 from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class FineTuning:
+class FineTuning(Settings):
     """Learning rates by group of layers, as `model.compile(fine_tuning=FineTuning())`.
 
     The optimizer updates the core by `core_rate` times its learning rate, and decays its weights by as much; encoders and
@@ -36,13 +37,6 @@ class FineTuning:
     def __post_init__(self):
         arguments.number("core_rate", self.core_rate, above=0)
         arguments.integer("frozen_epochs", self.frozen_epochs, least=0)
-
-    def get_config(self) -> dict:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict) -> "FineTuning":
-        return cls(**config)
 
 
 def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:

@@ -8,6 +8,7 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 from mixmo_keras.mixing.batch import Batch
 from mixmo_keras.training import fine_tuning, losses
 from mixmo_keras.training.co_training import CoTraining
@@ -15,7 +16,7 @@ from mixmo_keras.training.co_training import CoTraining
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class L2:
+class L2(Settings):
     """L2 regularisation λ·Σ‖W‖² over all trainable weights: minimised, but not in the loss that is shown.
 
     Args:
@@ -29,13 +30,6 @@ class L2:
     def __post_init__(self):
         arguments.number("l2", self.rate, least=0)
         arguments.boolean("l2_normalization", self.normalization)
-
-    def get_config(self) -> dict:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict) -> "L2":
-        return cls(**config)
 
     def covers(self, weight) -> bool:
         """Whether it regularises a weight."""

@@ -14,11 +14,12 @@ import keras
 from keras import ops
 
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class SAM:
+class SAM(Settings):
     """Sharpness-aware minimisation, as `model.compile(sharpness=SAM())`: a step computes two gradients, so it takes twice
     the time.
 
@@ -37,13 +38,6 @@ class SAM:
     def __post_init__(self):
         object.__setattr__(self, "radius", arguments.number("radius", self.radius, above=0))
         object.__setattr__(self, "adaptive", arguments.boolean("adaptive", self.adaptive))
-
-    def get_config(self) -> dict:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict) -> "SAM":
-        return cls(**config)
 
     def uphill(self, values: list, gradients: list) -> list:
         """w + ε of each weight.

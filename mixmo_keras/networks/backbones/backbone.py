@@ -1,17 +1,17 @@
 """What a backbone is."""
 
-import copy
 import dataclasses
 
 import keras
 
 from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
-class Backbone:
+class Backbone(Settings):
     """A network in two parts, between which members are mixed.
 
     Attributes:
@@ -25,7 +25,7 @@ class Backbone:
     encoder: keras.Model
     core: keras.Model
     head_stddev: float | None = None
-    preprocessing: keras.Model | None = None
+    preprocessing: keras.Model | None = None  # files of earlier versions lack it
 
     def __post_init__(self):
         for name in ("encoder", "core"):
@@ -59,18 +59,3 @@ class Backbone:
         layers = keras_internals.flatten_layers(self.encoder, include_self=False)
         weighted = [layer for layer in layers if layer.weights and not isinstance(layer, keras.Model)]
         return weighted[0].dtype_policy if weighted else keras.config.dtype_policy()
-
-    def get_config(self) -> dict:
-        return {
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "core": keras.saving.serialize_keras_object(self.core),
-            "head_stddev": self.head_stddev,
-            "preprocessing": keras.saving.serialize_keras_object(self.preprocessing),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Backbone":
-        config = copy.deepcopy(config)  # Keras empties what it deserializes
-        names = ("encoder", "core", "preprocessing")  # files of earlier versions lack the last
-        networks = {name: keras.saving.deserialize_keras_object(config.pop(name, None)) for name in names}
-        return cls(**networks, **config)

@@ -305,10 +305,6 @@ def begun_as(make):
     return lambda here: from_classifier(make(here), verbose=False)
 
 
-def ending(*after):
-    return begun_as(lambda here: classifier(*after))
-
-
 def file_of(content, name="classifier.keras"):
     def make(here):
         path = here.folder / name
@@ -323,12 +319,6 @@ def cut(here):
     sound(here).save(path)
     path.write_bytes(path.read_bytes()[:1500])
     return path
-
-
-def of_nan(here):
-    model = keras.models.clone_model(sound(here))
-    model.layers[-1].bias.assign([NAN] * 5)
-    return model
 
 
 POOLED = functools.partial(layers.GlobalAveragePooling2D)
@@ -377,17 +367,6 @@ BEGUN = [
     Row("from_classifier(empty .keras)", begun_as(file_of(b"")), NONE),
     Row("from_classifier(.keras cut off)", begun_as(cut), NONE),
     Row("from_classifier(another archive)", begun_as(file_of(EMPTY_ARCHIVE)), "is none, "),
-    Row("from_classifier(weights of NaN)", begun_as(of_nan), "gives NaN or infinite answers"),
-    Row("from_classifier(no head)", ending(POOLED()), "must end in a dense layer"),
-    Row("from_classifier(maps)", ending(layers.Conv2D(5, 1)), "one row an image"),
-    Row("from_classifier(several sigmoids)", ending(POOLED(), layers.Dense(5, "sigmoid")), "ends in 5 sigmoids"),
-    Row("from_classifier(a regression)", ending(POOLED(), layers.Dense(1)), "is taken for a regression"),
-    Row("from_classifier(ends in ReLU)", ending(POOLED(), layers.Dense(5, "relu")), "ends in relu"),
-    Row(
-        "from_classifier(no convolution)",
-        begun_as(lambda here: keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(5)])),
-        "has no convolution",
-    ),
     Row(
         "from_classifier(not built)",
         begun_as(lambda here: keras.Sequential([layers.Conv2D(4, 3), POOLED(), layers.Dense(5)])),

@@ -211,8 +211,6 @@ def test_partners_follow_from_seed_epoch_and_step():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(partners=-1), "`partners` must be an integer of at least 0, got -1"),
-        (dict(partners=1.5), "`partners` must be an integer of at least 0, got 1.5"),
         (dict(training=False), "`partners` is about training: it needs training=True"),
         (dict(repetitions=2), "`partners` can't be combined with `repetitions` or `transform`"),
         (dict(transform=lambda images: images), "`partners` can't be combined with `repetitions` or `transform`"),

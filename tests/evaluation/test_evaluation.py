@@ -152,10 +152,6 @@ def test_a_single_network_without_anything_fitted(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(class_names=NAMES[:3]), "The dataset has 3 classes, the model 5"),
-        (dict(test=batches(X, Y + 1)), "`labels` must be integers from 0 to 4, got 5"),
-        (dict(test=batches(X[:, :5], Y)), r"Images must be \(n, 8, 8, 3\)"),
-        (dict(test=[]), "The dataset is empty"),
         (dict(temperature=True), "A temperature is fitted on validation data, never on the test set"),
         (dict(corrupted=[("fog", 1, TEST), ("fog", 2, TEST)]), r"need severities 1 to 5.*\['fog'\] lack some"),
         (dict(corrupted=[]), "none was given"),
@@ -164,11 +160,7 @@ def test_a_single_network_without_anything_fitted(tmp_path):
             dict(out_of_distribution_name="x"),
             "`out_of_distribution_name` .*names nothing without `out_of_distribution`",
         ),
-        (dict(validation=VALIDATION, coverage=1.2), r"`coverage` must be a number within \(0, 1\), got 1.2"),
         (dict(model="mine"), "`model` must be a model of mixmo_keras, .* got 'mine'"),
-        (dict(class_names="abcde"), "`class_names` must be a list of names, got 'abcde'"),
-        (dict(temperature=1.5, validation=VALIDATION), "`temperature` must be True or False, got 1.5"),
-        (dict(num_disagreements=0), "`num_disagreements` must be an integer from 1 to 1000, got 0"),
         (dict(name=3), "`name` must be a name or None, got 3"),
     ],
 )

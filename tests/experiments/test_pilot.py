@@ -328,15 +328,9 @@ def test_runs_and_goes_on(tmp_path, monkeypatch):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`rows` \(=15\) must be divisible by `batch_repetitions` \(=2\)"):
-        pilot.run(str, TRAIN, VALIDATION, [1], rows=15)
-    with pytest.raises(ValueError, match="A pilot needs a width and a seed at least"):
-        pilot.run(str, TRAIN, VALIDATION, [])
     for name, value in (("input_repetition", 0.9), ("method", "mimo")):
         with pytest.raises(ValueError, match=f"`{name}` is what the variants of a pilot differ in"):
             pilot.run(str, TRAIN, VALIDATION, [1], **{name: value})
-    with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1, got 0"):
-        pilot.run(str, TRAIN, VALIDATION, [1], epochs=0)
 
 
 def test_recipe(tmp_path, capsys):

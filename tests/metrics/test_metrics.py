@@ -1,7 +1,5 @@
 """Figures by hand, against loops and scikit-learn; that their statistics add up; and what they refuse."""
 
-import re
-
 import numpy as np
 import pytest
 from metric_cases import ALL, OF_NETWORKS
@@ -230,42 +228,3 @@ def test_labels_of_every_form(function):
         LABELS.tolist(),
     ):
         np.testing.assert_equal(function(logits, labels), expected)
-
-
-NAN = np.where(LOGITS[:, 0] > 3, np.nan, LOGITS[:, 0])
-
-
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
-@pytest.mark.parametrize(
-    ("logits", "labels", "message"),
-    [
-        (LOGITS, LABELS, "`logits` must be numbers (n, K) of at least one image, got float64 of shape (300, 3, 5)."),
-        (NAN, LABELS, "`logits` must be finite, got NaN or infinite ones for"),
-        (LOGITS[:, 0], LABELS[1:], "`labels` must be one for each image, got 299 labels for 300 images."),
-        (LOGITS[:, 0], LABELS + 1, "`labels` must be integers from 0 to 4, got 5 at"),
-        (LOGITS[:, 0], LABELS - 0.5, "`labels` must be integers from 0 to 4, got"),
-    ],
-)
-def test_bad_data(function, logits, labels, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        function(logits, labels)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: metrics.disagreement(LOGITS[:, 0]), "`member_logits` must be numbers (n, M, K)"),
-        (lambda: metrics.diversity_figures(LOGITS, LABELS + 1), "`labels` must be integers from 0 to 4"),
-        (lambda: metrics.top_k_accuracy(LOGITS[:, 0], LABELS, 0), "`k` must be an integer of at least 1, got 0."),
-        (
-            lambda: metrics.reliability(LOGITS[:, 0], LABELS, 1.5),
-            "`num_bins` must be an integer from 1 to 1000, got 1.5.",
-        ),
-        (lambda: metrics.detection([1.0, 2.0], [True]), "`scores` and `positives` must be (n,) both"),
-        (lambda: metrics.detection([], []), "`scores` and `positives` must be (n,) both, n of at least 1"),
-        (lambda: metrics.detection([1.0, np.inf], [True, False]), "`scores` must be finite, got inf."),
-    ],
-)
-def test_errors(call, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        call()

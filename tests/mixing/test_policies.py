@@ -246,18 +246,6 @@ def test_a_model_trains_with_them_and_is_saved(tmp_path):
     np.testing.assert_array_equal(one, other)
 
 
-def test_what_makes_no_sense_is_refused():
-    for make, message in [
-        (lambda: TrivialAugment(fill=300), r"`fill` must be a number within \[0, 255\], got 300"),
-        (lambda: RandAugment(0), "`num_operations` must be an integer from 1 to 100, got 0"),
-        (lambda: RandAugment(magnitude=31), "`magnitude` must be an integer .*30.*, got 31"),
-        (lambda: AutoAugment("svhn"), "`policy` must be one of cifar10, imagenet, got 'svhn'"),
-        (lambda: RandomErasing(0), "`probability` must be"),
-        (lambda: RandomErasing(scale=(0.5, 2)), r"`scale` must be the least and the greatest share of the area within"),
-        (lambda: RandomErasing(ratio=2), "`ratio` must be the least and the greatest ratio, got 2"),
-        (lambda: Compose([]), r"`augmentations` must be a list of augmentations, got \[\]"),
-        (lambda: Compose(["flip"]), "`augmentations` must be a list of mixmo_keras' augmentations, got 'flip'"),
-        (lambda: tiny.model(augmentation=Compose([PadCropFlip(8)])), "`padding` must be smaller than the images"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            make()
+def test_padding_as_large_as_the_images_is_refused():
+    with pytest.raises(ValueError, match="`padding` must be smaller than the images"):
+        tiny.model(augmentation=Compose([PadCropFlip(8)]))

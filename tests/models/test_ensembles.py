@@ -98,23 +98,8 @@ def test_a_file_that_cannot_be_loaded_says_so(tmp_path):
         keras.models.load_model(tmp_path / "model.keras")
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: mixmo_keras.DeepEnsemble([]), ValueError, "`models` is empty"),
-        (lambda: mixmo_keras.DeepEnsemble([keras.Sequential()]), TypeError, "models of mixmo_keras, got Sequential"),
-        (lambda: mixmo_keras.DeepEnsemble([tiny.model()] * 2), ValueError, "a model twice|has a model twice"),
-        (
-            lambda: mixmo_keras.DeepEnsemble([tiny.model(name="a"), tiny.model(num_classes=3, name="b")]),
-            ValueError,
-            r"a has \(8, 8, 3\) and 5, b \(8, 8, 3\) and 3",
-        ),
-        (lambda: mixmo_keras.DeepEnsemble(networks()[:1]).fit(X, Y), TypeError, "train its networks one by one"),
-    ],
-)
-def test_errors(make, error, message):
-    if "twice" in message:
-        model = tiny.model()
-        make = lambda: mixmo_keras.DeepEnsemble([model, model])  # noqa: E731
-    with pytest.raises(error, match=message):
-        make()
+def test_errors():
+    with pytest.raises(ValueError, match=r"a has \(8, 8, 3\) and 5, b \(8, 8, 3\) and 3"):
+        mixmo_keras.DeepEnsemble([tiny.model(name="a"), tiny.model(num_classes=3, name="b")])
+    with pytest.raises(TypeError, match="train its networks one by one"):
+        mixmo_keras.DeepEnsemble(networks()[:1]).fit(X, Y)

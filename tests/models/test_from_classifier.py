@@ -372,12 +372,6 @@ def test_arguments_that_are_refused():
             dict(normalization="auto"),
             r"`normalization` must be \(mean, std\) of what was done to pixels before, or None",
         ),
-        (dict(split_at="conv"), "`split_at` is what the classifier says"),
-        (dict(method="best"), "`method` must be one of cut_mixmo"),
-        (dict(encoder_noise=-1), "`encoder_noise` must be a number of at least 0"),
-        (dict(num_members=0), "`num_members` must be an integer from 1 to 1000"),
-        (dict(method="single", num_members=2), "`num_members` .* has no meaning here"),
-        (dict(input_shape=(9, 9, 3)), r"`input_shape` \(=\(9, 9, 3\)\) differs from the backbone's, \(8, 8, 3\)"),
         (
             dict(normalization=(0.5, 0.5)),
             r"would normalise images a second time: the backbone has preprocessing.*rescaling",

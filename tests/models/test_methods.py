@@ -352,15 +352,6 @@ def test_sample_weights():
     close(loss, oracle.loss(values, loss_weights * np.tile(weight, 2)[places]))
 
 
-@pytest.mark.parametrize("shape", [(4, K), (4, 2)])
-def test_sample_weights_of_another_shape_are_refused(shape):
-    model = make("CutMixMo")
-    with pytest.raises(ValueError, match=rf"`sample_weight` must be \(n,\), one for each image, got .*{shape[1]}\)"):
-        model.train_on_batch(*data(), sample_weight=np.ones(shape, "float32"))
-    with pytest.raises(ValueError, match="`sample_weight` must be"):
-        model.evaluate(*data(), sample_weight=np.ones(shape, "float32"), verbose=0)
-
-
 # -- training, saving, resuming ----------------------------------------------------------------------------------------
 
 
@@ -485,11 +476,6 @@ def test_repetition_falls_as_training_goes():
     model.compile(run_eagerly=True)
     model.fit(batches, epochs=4, verbose=0)
     assert seen == [0, 0.25, 0.5, 0.75]
-
-
-def test_repeating_everything_warns():
-    with pytest.warns(UserWarning, match=r"input_repetition=1 always shows the same image.* MIMO uses 0 on CIFAR"):
-        make("MIMO", input_repetition=1)
 
 
 @pytest.mark.parametrize(
@@ -746,34 +732,7 @@ def method(function, **options):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (
-            lambda: method(MIMO, input_repetition=1.1),
-            ValueError,
-            r"`input_repetition` must be a number within \[0, 1\], got 1.1",
-        ),
-        (
-            lambda: method(MIMO, input_repetition=-0.1),
-            ValueError,
-            r"`input_repetition` must be a number within \[0, 1\]",
-        ),
-        (
-            lambda: method(MIMO, input_repetition=float("nan")),
-            ValueError,
-            r"`input_repetition` must be a number within",
-        ),
         (lambda: method(MIMO, mixing=Mixing()), ValueError, "`mixing` has no meaning for MIMO, which sums"),
-        (
-            lambda: method(MIMO, settings="svhn"),
-            ValueError,
-            "`settings` must be one of cifar, imagenet, got 'svhn'",
-        ),
-        (
-            lambda: method(CutMixMo, msda="cutout"),
-            ValueError,
-            r"`msda` must be one of cutmix, mixup, a mixmo_keras\.MSDA or None, got 'cutout'",
-        ),
-        (lambda: method(CutMixMo, msda=0.5), ValueError, "`msda` must be one of cutmix, mixup"),
-        (lambda: method(CutMixMo, mask="linear", probability=0.7), ValueError, "no meaning for mask='linear'"),
         (lambda: method(CutMixMo, mask="linear", probability=square), ValueError, "no meaning for mask='linear'"),
         (
             lambda: method(CutMixMo, share_encoders=True, share_heads=True),
@@ -794,12 +753,8 @@ def method(function, **options):
             ValueError,
             "`repetition_decay` has no meaning with input_repetition=1",
         ),
-        (lambda: Batching(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
-        (lambda: method(SingleNetwork, num_members=2), ValueError, "`num_members` .=2. has no meaning here"),
         (lambda: method(CutMixMo, batching=Batching()), ValueError, "`batching` is an argument of MixMo, for experts"),
         (lambda: method(LinearMixMo, mixing=None), ValueError, "`mixing` is an argument of MixMo, for experts"),
-        (lambda: method(LinearMixMo, mask="cutmix"), TypeError, "mask"),
-        (lambda: method(CutMixMo, unmixing=0.5), ValueError, "`unmixing` must be True, False or a function.*got 0.5"),
         (
             lambda: method(CutMixMo, msda="cutmix").compile(
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -833,20 +788,6 @@ def test_sizes_that_do_not_divide_matter_only_under_a_mask(name):
     with expected or contextlib.nullcontext():
         make(name, 2, uneven(), msda="cutmix")
     assert make(name, 2, uneven()).num_classes == K
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: method(LinearMixMo, alpha=None), "`weight_root` changes nothing. Pass weight_root=None"),
-        (lambda: method(CutMixMo, num_members=1), "pass mixing=None, or use SingleNetwork. `mixing` changes nothing"),
-        (lambda: method(CutMixMo, share_heads=True), "Members share one head: at inference all members give the same"),
-        (lambda: method(CutMixMo, input_repetition=1.0), "input_repetition=1 always shows the same image"),
-    ],
-)
-def test_degenerate_choices_warn(call, message):
-    with pytest.warns(UserWarning, match=message):
-        call()
 
 
 def test_a_sparse_loss_is_fine_without_msda():

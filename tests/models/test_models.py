@@ -501,52 +501,6 @@ def test_summary_draws_the_members(num_members, capsys):
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        (dict(num_members=0), ValueError, "`num_members` must be an integer from 1 to 1000, got 0"),
-        (dict(num_members=2.5), ValueError, "`num_members` must be an integer from 1 to 1000, got 2.5"),
-        (dict(num_classes=1), ValueError, "`num_classes` must be an integer of at least 2, got 1"),
-        (dict(mixing="cutmix"), ValueError, "`mixing` must be a mixmo_keras.Mixing or None, got 'cutmix'"),
-        (dict(batch_repetitions=0), ValueError, "`batch_repetitions` must be an integer of at least 1, got 0"),
-        (dict(batch_repetitions=1.5), ValueError, "`batch_repetitions` must be an integer"),
-        (dict(l2=-1e-4), ValueError, "`l2` must be a number of at least 0, got -0.0001"),
-        (dict(averaging="mean"), ValueError, "`averaging` must be one of logits, probabilities, got 'mean'"),
-        (
-            dict(augmentation="flip"),
-            ValueError,
-            "`augmentation` must be one of pad_crop_flip, a layer or None, got 'flip'",
-        ),
-        (dict(augmentation=keras.layers.Dense(3)), ValueError, "`augmentation`"),
-        (dict(normalization="cifar"), ValueError, r'`normalization` must be \(mean, std\), "auto" or None'),
-        (dict(normalization=0.5), ValueError, r"`normalization` must be \(mean, std\)"),
-        (dict(normalization=(0.5,)), ValueError, r"`normalization` must be \(mean, std\)"),
-        (dict(normalization=((0.5, 0.5), 0.5)), ValueError, "one for each of 3 channels"),
-        (dict(normalization=(0.5, 0)), ValueError, "positive standard deviations"),
-        (dict(normalization=(0.5, (0.2, 0.2, float("nan")))), ValueError, "std` must be a finite number, got nan"),
-        (dict(nonsense=1), TypeError, "nonsense"),
-    ],
-)
-def test_bad_arguments(options, error, message):
-    with pytest.raises(error, match=message):
-        tiny.model(**options)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda **options: mixmo_keras.CutMixMo(mask="cut", **options), "`mask` must be one of .*got 'cut'"),
-        (lambda **options: mixmo_keras.CutMixMo(weight_root=0, **options), "`weight_root` must be a positive number"),
-        (lambda **options: mixmo_keras.LinearMixMo(alpha=-1, **options), "`alpha` must be a positive number"),
-        (lambda **options: mixmo_keras.CutMixMo(probability=2, **options), "`probability` must be a number within"),
-        (lambda **options: mixmo_keras.CutMixMo("resnet", **options), "Unknown backbone: 'resnet'. Known names"),
-    ],
-)
-def test_bad_arguments_of_the_recipes(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
 @pytest.mark.usefixtures("eagerly")
 def test_one_member_with_a_mixing_warns_once():
     message = "One member has nobody to mix with: pass mixing=None, or use SingleNetwork"
@@ -559,43 +513,11 @@ def test_one_member_with_a_mixing_warns_once():
         mixmo_keras.SingleNetwork(tiny.backbone())
 
 
-@pytest.fixture(scope="module")
-def untrained():
-    return tiny.model()
-
-
-@pytest.mark.parametrize("call", ["fit", "evaluate"])
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (X[..., 0], Y, r"Images must be \(n, 8, 8, 3\), got \(.*, 8, 8\)"),
-        (X[..., :1], Y, r"Images must be \(n, 8, 8, 3\), got \(.*, 8, 8, 1\)"),
-        (X[:, :4], Y, r"Images must be \(n, 8, 8, 3\), got \(.*, 4, 8, 3\)"),
-        (X, ONE_HOT[:, :3], r"Labels must be integers \(n,\) or one-hot \(n, 5\), got shape \(.*, 3\)"),
-        (X, ONE_HOT[..., None], "Labels must be integers"),
-    ],
-    ids=["rank", "channels", "height", "classes", "label rank"],
-)
-def test_shapes_are_checked_before_the_first_step(call, x, y, message, untrained):
-    model = untrained
-    for data in ((x, y), (dataset(x, y),)):
-        with pytest.raises(ValueError, match=message):
-            getattr(model, call)(*data, verbose=0)
-    with pytest.raises(ValueError, match="Labels are missing"):
-        getattr(model, call)(X, verbose=0)
-    assert int(model.step_counter.value) == 0
-
-
 def test_a_loss_of_another_shape():
     model = tiny.model()
     model.compile("sgd", loss=lambda labels, logits: logits)
     with pytest.raises(ValueError, match=r"The loss must return one value a row.*<lambda> returned shape \(.*, 5\)"):
         model.fit(X, Y, verbose=0)
-
-
-def test_loss_weights_have_no_meaning():
-    with pytest.raises(ValueError, match="`loss_weights` has no meaning here"):
-        tiny.model().compile("sgd", loss_weights=[1.0])
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -357,37 +357,6 @@ def networks():
     return parts.encoder, parts.core
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: backbones.wide_resnet(10.0), "`depth` must be an integer, got 10.0"),
-        (lambda: backbones.wide_resnet(10, float("nan")), "`width` must be an integer of at least 1, got nan"),
-        (lambda: backbones.wide_resnet(10, 1, seed="0"), "`seed` must be an integer, got '0'"),
-        (lambda: backbones.wide_resnet(10, 1, drop_path="0.2"), r"`drop_path` must be a number within .* got '0.2'"),
-        (
-            lambda: backbones.wide_resnet(10, 1, (8, 8)),
-            r"`input_shape` must be \(height, width, channels\).*got \(8, 8\)",
-        ),
-        (lambda: backbones.preact_resnet(input_shape=(0, 8, 3)), r"`input_shape` must be .* got \(0, 8, 3\)"),
-        (lambda: backbones.resnet(input_shape=8), "`input_shape` must be .* got 8"),
-        (lambda: backbones.vit(input_shape="8"), "`input_shape` must be .* got '8'"),
-        (lambda: Backbone("wrn10_1", tiny.backbone().core), "`encoder` must be a built keras.Model, got 'wrn10_1'"),
-        (lambda: Backbone(*networks(), head_stddev=0), "`head_stddev` must be a positive number, or None .* got 0"),
-        (lambda: backbones.resnet("50"), "`depth` must be an integer, got '50'"),
-        (lambda: backbones.vit(patch=0), "`patch` must be an integer of at least 1, got 0"),
-        (lambda: backbones.vit(depth=0), "`depth` must be an integer of at least 1, got 0"),
-        (lambda: backbones.vit(pool="max"), "`pool` must be one of mean, token, got 'max'"),
-        (lambda: backbones.vit(layer_scale=0), "`layer_scale` must be a positive number, or None, got 0"),
-        (lambda: backbones.vit(initialization="he"), "`initialization` must be one of glorot, deit, got 'he'"),
-        (lambda: backbones.wide_resnet(10, 1, stride_on=1), "`stride_on` must be one of second, first, got 1"),
-        (lambda: backbones.get(tiny.backbone(), None, 0, 0.2), r"`drop_path` \(=0.2\) is for a named backbone"),
-    ],
-)
-def test_bad_arguments_of_the_functions(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
 def test_numpy_numbers_are_numbers():
     parts = backbones.wide_resnet(np.int64(10), np.int32(1), np.array([8, 8, 3]), np.int64(1), np.float32(0.25))
     assert parts.input_shape == (8, 8, 3)

@@ -145,12 +145,6 @@ def test_swapping_members_with_their_masks_changes_nothing():
     np.testing.assert_allclose(MixingBlock()(features, masks), swapped, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 4, 1), (2, 4, 4, 1), (2, 1, 4, 4, 1)])
-def test_masks_that_do_not_fit(shape):
-    with pytest.raises(ValueError, match=r"`masks` must be \(B, M, h, w, 1 or c\).*features \(2, 2, 4, 4, 5\)"):
-        MixingBlock()(normal(2, 2, 4, 4, 5), np.ones(shape, "float32"))
-
-
 # -- heads and average ---------------------------------------------------------------------------------------------------
 
 

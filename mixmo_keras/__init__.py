@@ -22,9 +22,10 @@ from mixmo_keras.models.reference_checkpoints import load_reference_checkpoint, 
 from mixmo_keras.networks import backbones
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.stochastic_depth import DropPath, StochasticDepth
-from mixmo_keras.training import checkpoints, distribution, losses, schedules
+from mixmo_keras.training import checkpoints, distribution, losses, precision, schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.fine_tuning import FineTuning
+from mixmo_keras.training.lookahead import Lookahead
 from mixmo_keras.training.objective import L2
 from mixmo_keras.training.sharpness import SAM
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
@@ -43,6 +44,7 @@ __all__ = [
     "DropPath",
     "FineTuning",
     "LinearMixMo",
+    "Lookahead",
     "MixMo",
     "Mixing",
     "MixingBlock",
@@ -69,6 +71,7 @@ __all__ = [
     "pilot",
     "plots",
     "policies",
+    "precision",
     "report",
     "save_reference_checkpoint",
     "schedules",

@@ -44,13 +44,15 @@ class StepSeed(keras.random.SeedGenerator):
         seed: Python integer, the model's seed.
         step: Integer scalar (tensor or Python): the number of the training step.
         replica: Integer scalar: the replica's index among all that train in step.
+        epoch: Integer scalar: the number of the epoch, which no seed follows from, for what alternates from epoch to epoch.
     """
 
-    def __init__(self, seed: int, step=0, replica=0):  # no super().__init__: it would create a variable
+    def __init__(self, seed: int, step=0, replica=0, epoch=0):  # no super().__init__: it would create a variable
         self._seed = seed
         self._path: tuple[str, ...] = ()
         self._step = step
         self._replica = replica
+        self._epoch = epoch
         self._count = 0
 
     @property
@@ -58,9 +60,18 @@ class StepSeed(keras.random.SeedGenerator):
         """The number of the training step."""
         return self._step
 
+    @property
+    def epoch(self):
+        """The number of the epoch."""
+        return self._epoch
+
+    def constant(self, label: str) -> int:
+        """A 30-bit integer of this stream that is the same in every step, and on every replica."""
+        return derive(self._seed, *self._path, label)
+
     def fork(self, label: str) -> "StepSeed":
         """An independent stream for the draws that `label` names."""
-        fork = StepSeed(self._seed, self._step, self._replica)
+        fork = StepSeed(self._seed, self._step, self._replica, self._epoch)
         fork._path = (*self._path, label)
         return fork
 

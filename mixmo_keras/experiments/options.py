@@ -21,14 +21,16 @@ from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.metrics.pooling import AVERAGING
 from mixmo_keras.mixing import msda, policies
-from mixmo_keras.mixing.augmentation import AREA, PadCropFlip
+from mixmo_keras.mixing.augmentation import AREA, PADDING_MODES, PadCropFlip
 from mixmo_keras.mixing.masks import BINARY_MASKS
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks import views
 from mixmo_keras.training import distribution
 from mixmo_keras.training.losses import CrossEntropy
+from mixmo_keras.training.precision import AUTO
 from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
 
@@ -82,6 +84,30 @@ def _text(name: str, value: Any) -> str:
     return instance(name, value, str, "a text")
 
 
+def _views(name: str, value: Any) -> int:
+    return views.checked(value)
+
+
+def rates_by_name(name: str, value: Any) -> str:
+    """The text of `--rates`, checked."""
+    parse_rates(instance(name, value, str, "a text"))
+    return value
+
+
+def parse_rates(text: str) -> dict[str, float]:
+    """`"beta=64,whitening/kernel=0"` as names and numbers."""
+    rates = {}
+    for part in text.split(","):
+        end, _, rate = part.strip().rpartition("=")
+        try:
+            rates[end] = float(rate)
+        except ValueError:
+            end = ""
+        if not end:
+            raise ValueError(f"`rates` must be names and numbers, such as beta=64,whitening/kernel=0, got {text!r}.")
+    return rates
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """What a run learns from, and how each image is augmented."""
@@ -102,9 +128,15 @@ class Data:
     )
     padding: int = option(
         default_of(PadCropFlip, "padding"),
-        "augmentation: pixels of zero padding before the random crop",
+        "augmentation: pixels of padding before the random crop",
         integer,
         least=0,
+    )
+    padding_mode: str = option(
+        default_of(PadCropFlip, "padding_mode"),
+        "augmentation: what the padding shows: " + ", ".join(PADDING_MODES),
+        choice,
+        known=PADDING_MODES,
     )
     smallest_area: float | None = option(
         None,
@@ -122,6 +154,11 @@ class Data:
         known=INTERPOLATIONS,
     )
     flip: bool = option(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
+    alternating_flip: bool = option(
+        default_of(PadCropFlip, "alternating"),
+        "augmentation: flip an image in every other epoch, not at random",
+        boolean,
+    )
     shared_augmentation: bool | Default = option(
         Default.METHOD, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
     )
@@ -224,7 +261,9 @@ class Model:
     l2_normalization: bool | Default = option(
         Default.METHOD, "L2 of the scales and shifts of normalisation layers too", boolean
     )
-    dtype: str = option("float32", "float32, mixed_bfloat16 or mixed_float16", _text)
+    dtype: str = option(
+        AUTO, "float32, mixed_bfloat16, mixed_float16, or auto: bfloat16 where the hardware makes it faster", _text
+    )
     synchronized_batch_norm: bool = option(
         default_of(MixMo, "synchronized_batch_norm"), "batch norm over the rows of all devices", boolean
     )
@@ -244,6 +283,12 @@ class Training:
         + f"; with a trained backbone that is no network of this library {trained.LEARNING_RATE:g})",
         number,
         above=0,
+    )
+    momentum: float = option(0.9, "momentum of the optimizer, SGD with Nesterov's", number, least=0, below=1)
+    rates: str | None = option(
+        None,
+        "shares of the learning rate by the end of weights' names, such as beta=64,whitening/kernel=0",
+        rates_by_name,
     )
     core_rate: float | None = option(
         None,
@@ -282,6 +327,9 @@ class Training:
         least=0,
         below=1,
     )
+    lookahead: int | None = option(
+        None, "steps, such as 5, after which weights are drawn back to a slow average of themselves", integer, least=1
+    )
     sam: float | None = option(
         None, "radius, such as 0.05, of sharpness-aware minimisation: a step takes twice the time", number, above=0
     )
@@ -302,6 +350,11 @@ class Training:
     )
     warm_start: str | None = option(None, "begin with the weights of this checkpoint or .keras file", _path)
     seed: int = option(0, "seed of the initial weights, shuffling, augmentation and mixing", integer, least=0)
+    views: int = option(
+        1,
+        "judge by the mean answer to so many views of each test image too: 2 with its mirror image, 6 shifted too",
+        _views,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Mode
 from mixmo_keras.mixing.augmentation import AREA
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models import methods
+from mixmo_keras.training import precision
+from mixmo_keras.training.precision import Precision
 from mixmo_keras.training.schedules import PUBLISHED
 
 
@@ -109,6 +111,12 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         """Whether what is evaluated and kept is an average of the weights."""
         return self.ema is not None or self.average_from is not None
 
+    def precision(self) -> Precision:
+        """The dtype policy, and why it is this."""
+        return (
+            precision.choose(self.backbone) if self.dtype == precision.AUTO else Precision(self.dtype, "as asked for")
+        )
+
     def resolved(self) -> "Recipe":
         """The recipe as it runs: checked, with the method's values and the schedule's learning rate in it.
 
@@ -140,6 +148,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             recipe,
             epochs=epochs,
             scale=1.0,
+            dtype=recipe.precision().policy,
             schedule=schedule,
             learning_rate=recipe._learning_rate(schedule) if rate is None else rate,
         )
@@ -257,6 +266,14 @@ def _of_crop(recipe: Recipe) -> dict[str, Any]:
     """The values of the options of random parts; none for other crops."""
     if recipe.crop != "pad" and recipe.padding != Recipe.padding:
         raise ValueError(f"`padding` (={recipe.padding}) has no meaning with crop={recipe.crop!r}.")
+    for name in ("padding_mode", "alternating_flip"):
+        value = getattr(recipe, name)
+        if recipe.crop != "pad" and value != getattr(Recipe, name):
+            raise ValueError(f"`{name}` (={value}) has no meaning with crop={recipe.crop!r}.")
+    if recipe.views > 1 and not recipe.flip:
+        raise ValueError(
+            f"`views` (={recipe.views}) shows mirror images to a network that was trained without: set `flip`."
+        )
     values = {}
     for name, crops, default in (
         ("smallest_area", ("resize", "whole"), AREA[0]),

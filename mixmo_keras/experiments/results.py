@@ -41,9 +41,9 @@ def validation_figures(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def test_figures(model: Ensemble, test: tf.data.Dataset) -> dict[str, Any]:
+def test_figures(model: Ensemble, test: tf.data.Dataset, views: int) -> dict[str, Any]:
     """Accuracy, NLL (nats) and calibration error of each member, their mean and the ensemble; the members' diversity."""
-    member_logits, labels = model.predict_with_labels(test)
+    member_logits, labels = model.predict_with_labels(test, views=views)
 
     def figures_of(logits) -> dict[str, float]:
         figures = metrics.network_figures(logits, labels)
@@ -147,7 +147,7 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
         _check_removable(recipe)
     if recipe.fresh or not config.exists():
         return []
-    defaults = Recipe(method=recipe.method).resolved()  # of options that the earlier run didn't know
+    defaults = Recipe(method=recipe.method, dtype="float32").resolved()  # of options that the earlier run didn't know
     advice, kinds = "pass --fresh to start over, or another --output-dir", {"epochs_before": files.are_counts_or_none}
     before = files.read_json_object(config, advice, kinds)
     planned = [*(before.get("epochs_before") or []), before.get("epochs")]

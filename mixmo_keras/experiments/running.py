@@ -30,7 +30,7 @@ from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import manifest, resizing
 from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.epochs import Expectation
-from mixmo_keras.experiments.options import Default
+from mixmo_keras.experiments.options import Default, parse_rates
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.mixing import policies
@@ -46,6 +46,8 @@ from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 from mixmo_keras.training.compiling import default_optimizer
 from mixmo_keras.training.fine_tuning import FineTuning
+from mixmo_keras.training.lookahead import Lookahead
+from mixmo_keras.training.precision import AUTO
 from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
 
@@ -63,8 +65,10 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
         saved_model: Whether to export the model. Defaults to True.
     """
     logs.quiet()
-    recipe = recipe.resolved()
+    asked, recipe = recipe, recipe.resolved()
     strategy = distribution.strategy(recipe.strategy, recipe.devices)
+    if asked.dtype == AUTO and distribution.is_chief(strategy):
+        say(f"computes in {recipe.dtype}: {asked.precision().reason}")
     _check_images_a_step(recipe, strategy)
     epochs_before = results.check_folder(recipe, may_be_longer=True)
 
@@ -127,7 +131,8 @@ def _train(
         "training_seconds": round(checkpoints.seconds, 1),
         "train_split": recipe.train_split,
         "validation": results.validation_figures(logs.read(recipe.folder / "log.csv")) if recipe.holds_out else None,
-        "test": results.test_figures(model, data.test),  # of the last epoch; nothing was chosen by them
+        "test": results.test_figures(model, data.test, 1),  # of the last epoch; nothing was chosen by them
+        **({"test_views": results.test_figures(model, data.test, recipe.views)} if recipe.views > 1 else {}),
         "saved_model": str(recipe.saved_model) if saved_model else None,
     }
     if chief:
@@ -196,6 +201,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     )
     optimizer = default_optimizer(
         PUBLISHED[resolved.schedule].schedule(resolved.learning_rate),
+        momentum=recipe.momentum,
         global_clipnorm=recipe.clip_norm,
         use_ema=recipe.averages_weights,
         ema_momentum=0.99 if recipe.ema is None else recipe.ema,
@@ -210,6 +216,8 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
         average_from=recipe.average_from,
         fine_tuning=_fine_tuning(recipe),
+        rates=None if recipe.rates is None else parse_rates(recipe.rates),
+        lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
     )
     return model
 
@@ -308,7 +316,7 @@ def _augmentation(recipe: Recipe) -> keras.layers.Layer | None:
         smallest_area = typing.cast(float, recipe.smallest_area)  # of a resolved recipe with this crop
         layers.append(RandomResizedCrop((smallest_area, AREA[1]), flip=recipe.flip))
     elif padding or recipe.flip:
-        layers.append(PadCropFlip(padding, recipe.flip))
+        layers.append(PadCropFlip(padding, recipe.flip, recipe.padding_mode, recipe.alternating_flip))
     if recipe.policy:
         layers.append(policies.BY_NAME[recipe.policy]())
     if recipe.erasing:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mixmo_keras.common import arguments
@@ -17,6 +18,8 @@ from mixmo_keras.mixing import keras_augmentation
 
 # a random part's share of the area, the least and the greatest; its width by height (Szegedy et al., 2015)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+PADDING_MODES = ("zeros", "reflect")
+_PRIME = 46_337  # the square of what is below it is below 2³¹
 
 
 class Augmentation(keras.layers.Layer):
@@ -36,33 +39,49 @@ class Augmentation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class PadCropFlip(Augmentation):
-    """Zero-pads, crops back to size at a random place, and flips left-right half of the time: CIFAR's augmentation.
+    """Pads, crops back to size at a random place, and flips left-right half of the time: CIFAR's augmentation.
 
     Args:
         padding: Pixels added on each side before the crop.
         flip: Whether to flip. Leave it off where left and right mean something, as in digits.
+        padding_mode: What comes in from the border, `"zeros"` or `"reflect"`, the image mirrored at its outermost pixels.
+        alternating: Whether an image is flipped in every other epoch, in place of half of the time (Jordan, 2024): two
+            epochs show each image both ways. Which ones begin flipped follows from the seed and from their pixels; copies
+            of an image in one step are flipped alike.
     """
 
-    def __init__(self, padding: int = 4, flip: bool = True, **kwargs):
+    def __init__(
+        self, padding: int = 4, flip: bool = True, padding_mode: str = "zeros", alternating: bool = False, **kwargs
+    ):
         super().__init__(**kwargs)
         self.padding = arguments.integer("padding", padding, least=0)
         self.flip = arguments.boolean("flip", flip)
+        self.padding_mode = arguments.choice("padding_mode", padding_mode, PADDING_MODES)
+        self.alternating = arguments.boolean("alternating", alternating)
+        if self.alternating and not self.flip:
+            raise ValueError("alternating=True says how images are flipped: it needs flip=True.")
         if not self.padding and not self.flip:
             raise ValueError("padding=0 and flip=False augment nothing: pass `augmentation=None` instead.")
 
     def draw(self, seed, num_rows):
-        """Shifts (B, 2) in pixels within ±padding, and flips (B,), booleans."""
+        """Shifts (B, 2) in pixels within ±padding, and flips (B,): booleans, or where they alternate `_sides`' keys."""
         shifts = keras.random.uniform((num_rows, 2), 0, 2 * self.padding + 1, seed=seed)
         shifts = ops.cast(ops.floor(shifts), "int32") - self.padding
+        if self.alternating:
+            key = 2 * (seed.constant("flip") % _PRIME) + ops.cast(seed.epoch, "int32") % 2
+            return shifts, ops.broadcast_to(key, (num_rows,))
         flips = keras.random.uniform((num_rows,), seed=seed) < (0.5 if self.flip else 0.0)
         return shifts, flips
 
     def apply(self, images, shifts, flips):
-        """Moves each image by its shift, zeros coming in from the border, then flips it left-right where told."""
+        """Moves each image by its shift, then flips it left-right where told."""
         num_rows, (height, width, channels) = ops.shape(images)[0], images.shape[1:]
+        flips = _sides(images, flips) if self.alternating else flips
         columns = ops.arange(width)[None, :]
         columns = ops.where(flips[:, None], width - 1 - columns, columns) + shifts[:, 1:]
         rows = ops.arange(height)[None, :] + shifts[:, :1]
+        if self.padding_mode == "reflect":
+            rows, columns = _reflected(rows, height), _reflected(columns, width)
         inside = ops.logical_and(
             ops.logical_and(rows >= 0, rows < height)[:, :, None],
             ops.logical_and(columns >= 0, columns < width)[:, None, :],
@@ -70,10 +89,13 @@ class PadCropFlip(Augmentation):
         source = (ops.arange(num_rows)[:, None] * height + ops.clip(rows, 0, height - 1))[:, :, None] * width
         source = source + ops.clip(columns, 0, width - 1)[:, None, :]
         moved = ops.take(ops.reshape(images, (-1, channels)), source, axis=0)
+        if self.padding_mode == "reflect":
+            return moved
         return ops.where(inside[..., None], moved, ops.zeros_like(moved))
 
     def get_config(self):
-        return {**super().get_config(), "padding": self.padding, "flip": self.flip}
+        names = ("padding", "flip", "padding_mode", "alternating")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -161,6 +183,26 @@ class Compose(Augmentation):
         return cls(**{**config, "augmentations": restored})
 
 
+def _reflected(positions, size: int):
+    """Positions along an axis, those outside mirrored at its first and last pixel."""
+    positions = ops.abs(positions)
+    return ops.where(positions >= size, 2 * (size - 1) - positions, positions)
+
+
+def _sides(images, keys):
+    """Whether each image is flipped: a bit that follows from its pixels and from the seed, turned in every other epoch.
+
+    Args:
+        images: (B, H, W, C), from 0 to 255.
+        keys: (B,) integers, twice the seed's number below `_PRIME`, and one more in every other epoch.
+    """
+    pixels = ops.reshape(ops.cast(images, "int32"), (-1, int(np.prod(images.shape[1:]))))
+    weights = np.random.default_rng(0).integers(1, 2**12, pixels.shape[1]).astype("int32")
+    hashed = (ops.sum(pixels * weights, axis=1) % _PRIME + keys // 2) % _PRIME
+    hashed = (hashed * hashed) % _PRIME  # below 2³¹
+    return (hashed + keys) % 2 == 1
+
+
 def _bilinear(start, length, size: int):
     """(B, size, size): how much each pixel of an axis counts for each pixel of its enlarged part, given in shares of it."""
     centers = (ops.arange(size, dtype="float32") + 0.5) / size
@@ -196,6 +238,15 @@ def check_size(augmentation: Callable | None, image_shape) -> None:
                 f"`padding` must be smaller than the images, {image_shape[0]}×{image_shape[1]} pixels, or a crop may show "
                 f"nothing of them, got {one.padding}."
             )
+
+
+def flips(augmentation: Callable | None) -> bool:
+    """Whether an augmentation shows mirror images too; assumed of layers that are not of this package."""
+    if isinstance(augmentation, Compose):
+        return any(map(flips, augmentation.augmentations))
+    if isinstance(augmentation, Augmentation):
+        return getattr(augmentation, "flip", False)
+    return augmentation is not None
 
 
 def draw(augmentation: Callable | None, seed, num_rows) -> Any:

@@ -69,6 +69,7 @@ class DeepEnsemble(Ensemble):
         self.expects_raw_pixels = any(model.expects_raw_pixels for model in models)
         self.incidents = incidents.Incidents(name="incidents")
         self.num_members = sum(model.num_members for model in models)
+        self.trained_with_flips = all(model.trained_with_flips for model in models)
         self.compile(loss=losses.CrossEntropy(), metrics=["accuracy"])
 
     def networks(self) -> list[Ensemble]:

@@ -16,8 +16,9 @@ from mixmo_keras.metrics import calibration
 from mixmo_keras.metrics.pooling import average
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
+from mixmo_keras.networks.views import averaged, views_of
 from mixmo_keras.serving import formats
-from mixmo_keras.training import compiling, data_checks, distribution, incidents, predicting
+from mixmo_keras.training import compiling, data_checks, distribution, incidents, precision, predicting
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
 
@@ -31,6 +32,7 @@ class Ensemble(keras.Model):
         image_shape: (H, W, C).
         num_classes: K.
         num_members: M.
+        trained_with_flips: Whether training showed mirror images, as far as the augmentation says.
         average: The `MemberAverage` that makes the output of the member logits.
         expects_raw_pixels: Whether pixels should run from 0 to 255.
         incidents: Where steps note what is wrong with a dataset's values.
@@ -39,6 +41,7 @@ class Ensemble(keras.Model):
     image_shape: tuple[int, int, int]
     num_classes: int
     num_members: int
+    trained_with_flips: bool
     average: MemberAverage
     expects_raw_pixels: bool
     incidents: incidents.Incidents
@@ -69,6 +72,7 @@ class Ensemble(keras.Model):
         if data_checks.is_dataset(x) or isinstance(x, types.GeneratorType):
             options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
         options |= dict(sample_weight=sample_weight, steps_per_epoch=steps_per_epoch)
+        precision.warn_if_emulated(self.dtype_policy)
         callbacks = compiling.with_own_callbacks(self, callbacks)
         if self.compiled and isinstance(callbacks, list):
             compiling.check_callbacks(self, callbacks)
@@ -123,8 +127,13 @@ class Ensemble(keras.Model):
             y = class_labels.as_shares(y, self.num_classes) if in_shares else class_labels.as_indices(y)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """The answers to images, as `keras.Model.predict`.
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, views=1):
+        """The ensemble's logits (n, K), as `keras.Model.predict`.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: As there.
+            views: 1; 2 for the mean of each member's logits over an image and its mirror image; 6 for those and both
+                shifted by a pixel two ways. An answer costs as many passes.
 
         Raises:
             ValueError: images of another shape, NaN or infinite pixels in an array, no image, a dataset without end.
@@ -132,8 +141,10 @@ class Ensemble(keras.Model):
 
         Warns:
             UserWarning: pixels that don't run from 0 to 255, such as from 0 to 1 or to 65,535, of a model that normalises;
-                but under several workers, which would have to ask together.
+                but under several workers, which would have to ask together. Views of a model that was trained without flips.
         """
+        if views != 1:
+            return self.pooled(self.predict_members(x, batch_size, verbose, steps, callbacks, views))
         return predicting.predict(self, super().predict, x, batch_size, steps, verbose=verbose, callbacks=callbacks)
 
     def predict_on_batch(self, x):
@@ -149,9 +160,14 @@ class Ensemble(keras.Model):
 
     # -- members -------------------------------------------------------------------------------------------------------
 
-    def _members(self) -> keras.Model:
-        """The same network with the members' logits as its output."""
-        return self._other_network("members", lambda: (self.inputs[0], self._member_logits))
+    def _members(self, views: int = 1) -> keras.Model:
+        """The same network with the members' logits as its output, means over the views of each image."""
+
+        def connect():
+            network = averaged(keras.Model(self.inputs[0], self._member_logits, name="network"), views)
+            return network.inputs[0], network.outputs[0]
+
+        return self._other_network("members" if views == 1 else f"members_{views_of(self, views)}", connect)
 
     def _other_network(self, name: str, connect: Callable[[], tuple]) -> keras.Model:
         """A network of this model's own layers, kept from call to call; `connect` gives its inputs and its logits."""
@@ -162,12 +178,12 @@ class Ensemble(keras.Model):
             self.__dict__[f"__{name}"] = network  # past Keras' tracking and saving: its layers are this model's own
         return self.__dict__[f"__{name}"]
 
-    def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict_members(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, views=1):
         """Logits of every member (n, M, K) as a NumPy array; arguments as in `predict`. The temperature is not in them."""
-        return self._members().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+        return self._members(views).predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 
     def predict_with_labels(
-        self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None
+        self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None, views: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits of every member (n, M, K) and labels (n,), of images and labels or of batches of them.
 
@@ -179,6 +195,7 @@ class Ensemble(keras.Model):
             y: Labels, if x is images: (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
             batch_size: Of images.
             steps: Number of batches to take. Defaults to all; of data of unknown length many are warned of.
+            views: As in `predict`.
 
         Raises:
             ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
@@ -188,15 +205,16 @@ class Ensemble(keras.Model):
             UserWarning: as `predict` does.
         """
         with incidents.watching_pixels(self):
-            return self._logits_and_labels(data_checks.labelled_batches(x, y, batch_size, steps))
+            return self._logits_and_labels(data_checks.labelled_batches(x, y, batch_size, steps), views)
 
-    def _logits_and_labels(self, batches: Iterable[tuple]) -> tuple[np.ndarray, np.ndarray]:
+    def _logits_and_labels(self, batches: Iterable[tuple], views: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """`predict_with_labels` of batches of (images, labels)."""
+        network = self._members(views)
         logits, labels = [], []
         for images, of_images in batches:
             images = data_checks.sound_images(images, self.image_shape)
             labels.append(class_labels.integers("labels", of_images, self.num_classes, len(images)))
-            logits.append(np.asarray(self._members().predict_on_batch(images)))
+            logits.append(np.asarray(network.predict_on_batch(images)))
         if not logits:
             raise ValueError("The dataset is empty.")
         member_logits = np.concatenate(logits)
@@ -319,6 +337,7 @@ class Ensemble(keras.Model):
         verbose=False,
         multiplexed=False,
         max_pixels=None,
+        views=1,
         **options,
     ):
         """Writes the ensemble for serving: `mixmo_keras.export.export` says what a SavedModel takes and gives.
@@ -335,6 +354,8 @@ class Ensemble(keras.Model):
             multiplexed: Whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
                 ensemble's. A SavedModel has both, each as a signature.
             max_pixels: Of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
+            views: As in `predict`: answers are means over so many views of each image, and cost as many passes. Those of M
+                images a pass stay of one view.
             **options: Of `keras.Model.export`, for the other formats.
 
         Returns:
@@ -346,5 +367,5 @@ class Ensemble(keras.Model):
             ValueError: what exists is of another kind; arguments of other formats; NaN or infinite weights.
         """
         return formats.export(
-            self, filepath, format, class_names, card, overwrite, verbose, multiplexed, max_pixels, **options
+            self, filepath, format, class_names, card, overwrite, verbose, multiplexed, max_pixels, views, **options
         )

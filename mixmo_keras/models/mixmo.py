@@ -1,7 +1,7 @@
 """MixMo: one network that is an ensemble of M members (Ramé, Sun, Cord, ICCV 2021)."""
 
 import copy
-import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ from keras import ops
 
 from mixmo_keras import keras_internals, multiplexing, seeds
 from mixmo_keras.common import arguments, class_labels
+from mixmo_keras.mixing import augmentation
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
 from mixmo_keras.models import settings
@@ -23,10 +24,10 @@ from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.networks.temperature import Temperature
 from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, schedules, steps
-from mixmo_keras.training import fine_tuning as tuning
-from mixmo_keras.training import weight_averaging as averages
 from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining
+from mixmo_keras.training.fine_tuning import FineTuning
+from mixmo_keras.training.lookahead import Lookahead
 from mixmo_keras.training.objective import L2, Objective, flatten_members
 from mixmo_keras.training.progress import Clock
 from mixmo_keras.training.sharpness import SAM
@@ -151,6 +152,7 @@ class MixMo(Ensemble):
         self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
         self.batching, self.co_training, self.l2 = batching, co_training, l2
         self.augment = batching.augment  # Keras finds layers among attributes
+        self.trained_with_flips = augmentation.flips(self.augment)
         self.schedule = schedules.PUBLISHED["mixmo"].of() if schedule is None else schedule
         self.synchronized_batch_norm, self.seed = synchronized_batch_norm, seed
         self.expects_raw_pixels = normalization is not None or parts.preprocessing is not None
@@ -170,7 +172,9 @@ class MixMo(Ensemble):
         *,
         sharpness: SAM | None = None,
         average_from: float | None = None,
-        fine_tuning: tuning.FineTuning | None = None,
+        fine_tuning: FineTuning | None = None,
+        rates: Mapping[str, float] | None = None,
+        lookahead: Lookahead | None = None,
         **options,
     ):
         """Configures training, as `keras.Model.compile`; what is left out stays the papers'.
@@ -186,6 +190,9 @@ class MixMo(Ensemble):
                 `SwapAveragedWeights` among the callbacks puts the average, statistics too, into the model.
             fine_tuning: For a core that was trained already: its share of the learning rate, and the epochs in which it is
                 frozen. A `FineTuning`. Defaults to one rate for all.
+            rates: Shares of the learning rate by name, such as `{"beta": 64.0}`: a weight whose path ends in it is updated,
+                and decayed, by so many times the rate; by 0 it stays as it is. Defaults to one rate for all.
+            lookahead: Whether weights are drawn back to a slow average of themselves, a `Lookahead`. Defaults to not.
             **options: The other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where
                 there is an accelerator.
         """
@@ -194,9 +201,7 @@ class MixMo(Ensemble):
         if loss is None:
             loss = losses.default(None if self.co_training is None else self.co_training.teaching)
         loss = losses.get(loss, soft_targets=self.batching.msda is not None)
-        self.sharpness = arguments.instance("sharpness", sharpness, (SAM, type(None)), "a mixmo_keras.SAM or None")
-        self.average_from = averages.checked(average_from, optimizer)
-        self.fine_tuning = tuning.check(self, fine_tuning)
+        compiling.set_own(self, optimizer, sharpness, average_from, fine_tuning, rates, lookahead)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
@@ -204,7 +209,7 @@ class MixMo(Ensemble):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        own = {name: getattr(self, name) for name in ("sharpness", "average_from", "fine_tuning")}
+        own = {name: getattr(self, name) for name in compiling.OWN}
         return config | {name: keras.saving.serialize_keras_object(own[name]) for name in own} if config else config
 
     def compile_from_config(self, config):
@@ -217,7 +222,7 @@ class MixMo(Ensemble):
             with distribution.scope(self):
                 if not self.optimizer.built:
                     self.optimizer.build(self.trainable_variables)
-                averages.build(self)
+                compiling.build_averages(self)
 
     def save(self, filepath, *args, **options):
         """Saves the model, as `keras.Model.save`; with the optimizer's state even before the first step."""
@@ -239,13 +244,7 @@ class MixMo(Ensemble):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        known = inspect.signature(cls).parameters
-        unknown = sorted(config.keys() - known.keys())
-        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-            raise ValueError(
-                f"The file, or configuration, is of another version of mixmo_keras: it has settings that a {cls.__name__} "
-                f"doesn't ({', '.join(unknown)}). Load it with the version that wrote it."
-            )
+        settings.check_known(cls, config)
         config = copy.deepcopy(config)  # Keras empties what it deserializes
         for key in config.keys() & {*_OBJECTS, "dtype"}:
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)

@@ -1,5 +1,6 @@
 """What of a MixMo's settings can't be combined, and what is degenerate."""
 
+import inspect
 import warnings
 
 from mixmo_keras.common import arguments
@@ -43,4 +44,15 @@ def check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoTr
         raise ValueError(
             "`co_training` needs a network whose two passes differ: a backbone with stochastic depth, such as "
             "drop_path=0.2 with a name. Without it both submodels are the whole network."
+        )
+
+
+def check_known(cls: type, config: dict) -> None:
+    """Raises for a model's configuration with settings that its class doesn't have."""
+    known = inspect.signature(cls).parameters
+    unknown = sorted(config.keys() - known.keys())
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        raise ValueError(
+            f"The file, or configuration, is of another version of mixmo_keras: it has settings that a {cls.__name__} "
+            f"doesn't ({', '.join(unknown)}). Load it with the version that wrote it."
         )

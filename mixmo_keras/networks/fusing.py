@@ -12,6 +12,7 @@ import numpy as np
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.copying import copy_layer, copy_network, dtype_policy
 from mixmo_keras.networks.layers import is_linear
+from mixmo_keras.networks.views import averaged
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +43,16 @@ def fused(model, members: bool = False) -> keras.Model:
         else:
             logits = copy_layer(model.average, copy_layer(model.heads, features))
         return keras.Model(images, logits, name=f"{model.name}_fused")
+
+
+def fused_views(model, views: int) -> keras.Model:
+    """Returns the fused network of an ensemble, whose logits are means over the views of each image (`networks.views`)."""
+    if views == 1:
+        return fused(model)
+    members = averaged(fused(model, members=True), views)
+    with dtype_policy(model.dtype_policy):
+        logits = copy_layer(model.average, keras.ops.cast(members.outputs[0], "float32"))
+    return keras.Model(members.inputs[0], logits, name=members.name)
 
 
 def _fused_networks(ensemble, members: bool) -> keras.Model:

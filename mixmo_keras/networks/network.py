@@ -65,8 +65,9 @@ def build(
     _check_share(share, num_members)
     core = copy_network(parts.core) if copy_core else parts.core
     images = keras.Input(parts.input_shape, name="images")
-    normalize = normalizations.layer(normalization, parts.input_shape[-1], parts.preprocessing)
-    encoders = MultiEncoder(parts.encoder, num_members, share == "encoders", seed=seed, name="encoders")
+    policy = parts.encoder_dtype_policy
+    normalize = normalizations.layer(normalization, parts.input_shape[-1], parts.preprocessing, policy)
+    encoders = MultiEncoder(parts.encoder, num_members, share == "encoders", seed=seed, dtype=policy, name="encoders")
     if encoder_noise is not None:
         if not copy_core:
             raise ValueError(

@@ -66,13 +66,19 @@ def statistics(normalization: Any, channels: int) -> tuple[list[float], list[flo
     return mean, std
 
 
-def layer(normalization: Any, channels: int, preprocessing: keras.Model | None = None) -> keras.layers.Layer:
+def layer(
+    normalization: Any,
+    channels: int,
+    preprocessing: keras.Model | None = None,
+    dtype: keras.DTypePolicy | None = None,
+) -> keras.layers.Layer:
     """Returns the layer that takes raw pixels (n, H, W, C) from 0 to 255 to what encoders take.
 
     Args:
         normalization: (mean, standard deviation), `"auto"` or `None`.
         channels: C.
         preprocessing: The backbone's own, beside which there must be no other.
+        dtype: The policy of the layer, which is the encoder's. Defaults to Keras' global one.
     """
     if preprocessing is not None:
         if normalization not in ("auto", None):
@@ -80,14 +86,14 @@ def layer(normalization: Any, channels: int, preprocessing: keras.Model | None =
                 f"`normalization` (={normalization!r}) would normalise images a second time: the backbone has preprocessing "
                 f"of its own ({', '.join(one.name for one in preprocessing.operations[1:])}). Leave `normalization` out."
             )
-        return Preprocessing(preprocessing, name="normalize")
+        return Preprocessing(preprocessing, dtype=dtype, name="normalize")
     of_channels = statistics(normalization, channels)
     if of_channels is None:
-        return keras.layers.Rescaling(1.0, name="normalize")
+        return keras.layers.Rescaling(1.0, dtype=dtype, name="normalize")
     mean, std = of_channels
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    return keras.layers.Rescaling(scale, offset, name="normalize")
+    return keras.layers.Rescaling(scale, offset, dtype=dtype, name="normalize")
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

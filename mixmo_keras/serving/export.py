@@ -10,6 +10,7 @@ import tensorflow as tf
 from mixmo_keras import multiplexing
 from mixmo_keras.common import arguments, files
 from mixmo_keras.datasets import decoding
+from mixmo_keras.networks.views import checked
 from mixmo_keras.serving import versions
 from mixmo_keras.serving.model_card import model_card
 from mixmo_keras.serving.signatures import FILE_CHANNELS, Served, write_network
@@ -25,6 +26,7 @@ def export(
     overwrite: bool = False,
     verbose: bool = False,
     max_pixels: int = decoding.MAX_PIXELS,
+    views: int = 1,
 ) -> Path:
     """Writes a SavedModel in TensorFlow Serving's layout, `<name>/<version>/`: encoders fused, the temperature inside.
 
@@ -57,6 +59,8 @@ def export(
         verbose: Whether Keras prints what it writes. Defaults to False.
         max_pixels: Number of pixels above which `serving_bytes` and `multiplexed_bytes` refuse a file, by what its header
             says, before they decode it: a small file can hold gigabytes. Defaults to 2²⁶, 67 million.
+        views: 1, 2 or 6: the first four signatures answer by so many views of each image, as the model's `predict` does, at
+            as many times the cost. Defaults to 1.
 
     Returns:
         The folder of the version.
@@ -77,11 +81,12 @@ def export(
     try:
         with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
             network = folder.parent / "network"  # which a kill leaves in one place with the rest
-            write_network(model, network, verbose)
+            write_network(model, network, verbose, checked(views))
             served = Served(tf.saved_model.load(files.pattern_free(network)), model.image_shape, names, max_pixels)
             tf.saved_model.save(served, files.pattern_free(folder), signatures=served.signatures())
             _write_warm_up(folder, version.parent.name, model)
-            (folder / "model_card.md").write_text(model_card(model, names, card, max_pixels), encoding="utf-8")
+            card_text = model_card(model, names, card, max_pixels, views)
+            (folder / "model_card.md").write_text(card_text, encoding="utf-8")
     except tf.errors.OpError as error:  # TensorFlow's own, of a disk that is full
         raise OSError(f"The SavedModel could not be written to {path}: {error.message.splitlines()[0]}") from error
     return version

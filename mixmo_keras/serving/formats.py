@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from mixmo_keras.common import arguments
+from mixmo_keras.networks.fusing import fused_views
+from mixmo_keras.networks.views import views_of
 from mixmo_keras.serving import versions
 from mixmo_keras.training import incidents
 
@@ -19,11 +21,13 @@ def export(
     verbose: bool,
     multiplexed: bool,
     max_pixels,
+    views: int,
     **options,
 ) -> Path:
     """Writes `model`; arguments, result and errors as `Ensemble.export` says them."""
     if name := incidents.unsound_weight(model):
         raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
+    views = views_of(model, views)
     if format == "tf_saved_model":
         if multiplexed:
             raise ValueError("`multiplexed` is for other formats: a SavedModel has both signatures.")
@@ -32,12 +36,14 @@ def export(
         from mixmo_keras.serving.export import export  # needs TensorFlow
 
         limit = {} if max_pixels is None else {"max_pixels": max_pixels}
-        return export(model, filepath, class_names, card, overwrite=overwrite, verbose=verbose, **limit)
+        return export(model, filepath, class_names, card, overwrite, verbose, views=views, **limit)
     given = dict(class_names=class_names, card=card, max_pixels=max_pixels)
     if unused := [f"`{name}`" for name, value in given.items() if value]:
         raise ValueError(f"{', '.join(unused)} applies to format='tf_saved_model', got format={format!r}.")
+    if arguments.boolean("multiplexed", multiplexed) and views > 1:
+        raise ValueError(f"`views` (={views}) can't be combined with multiplexed=True.")
     with versions.replacing_file(filepath, format, arguments.boolean("overwrite", overwrite)) as path:
-        network = model.multiplexed() if arguments.boolean("multiplexed", multiplexed) else model.fused()
+        network = model.multiplexed() if multiplexed else fused_views(model, views)
         network(np.zeros((1, *model.image_shape), "float32"))  # Keras exports what was called before only
         network.export(str(path), format=format, verbose=verbose, **options)
     return Path(filepath)

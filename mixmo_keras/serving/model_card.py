@@ -18,7 +18,7 @@ LIMITS = (
 )
 
 
-def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], max_pixels: int) -> str:
+def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], max_pixels: int, views: int) -> str:
     """The card of a model: what it takes and gives, sections of its own, its limits, and the versions it was made with.
 
     Args:
@@ -26,8 +26,9 @@ def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], m
         class_names: The names of the K classes, in the labels' order.
         sections: Headings to texts, or to mappings of names to values.
         max_pixels: Number of pixels of an encoded image, at most.
+        views: Of each image, whose mean answer is given.
     """
-    parts = [f"# {model.name}", _summary(model, class_names), _properties(model)]
+    parts = [f"# {model.name}", _summary(model, class_names), _properties(model, views)]
     for heading, content in sections.items():
         parts += [f"## {heading}", _table(content) if isinstance(content, Mapping) else str(content)]
     limits = LIMITS.format(max_pixels=max_pixels) + multiplexing.serving.limits(model)
@@ -45,7 +46,7 @@ def _summary(model, class_names: Sequence[str]) -> str:
     )
 
 
-def _properties(model) -> str:
+def _properties(model, views: int) -> str:
     shape = ", ".join(map(str, model.image_shape))
     properties = {
         "input": f"raw pixels, 0 to 255, ({shape}); or image files of any size (`serving_bytes`)",
@@ -53,7 +54,8 @@ def _properties(model) -> str:
         "averaging": model.average.averaging,
         "temperature": _temperature(model.temperature),
     }
-    return _table(properties | multiplexing.serving.card_properties(model))
+    of_views = {"views of an image": f"{views}, in as many passes"} if views > 1 else {}
+    return _table(properties | of_views | multiplexing.serving.card_properties(model))
 
 
 def _temperature(value: float) -> str:

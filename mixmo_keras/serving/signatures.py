@@ -9,15 +9,17 @@ from keras import ops
 from mixmo_keras import keras_internals, multiplexing
 from mixmo_keras.datasets import decoding, resizing
 from mixmo_keras.metrics import uncertainty
+from mixmo_keras.networks.views import averaged
 
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
 OF_ENSEMBLE = ("probabilities", "label", "confidence", "predictive_entropy", "mutual_information")
 OF_MEMBERS = ("member_probabilities", "member_logits")
 
 
-def write_network(model, path: Path, verbose: bool) -> None:
+def write_network(model, path: Path, verbose: bool, views: int) -> None:
     """The numbers as Keras exports them: float32 pixels to all outputs but names; of M images a pass where the model can."""
-    network = model.fused(members=True)  # encoders are one; heads, which cost next to nothing, give their own answers
+    one_view = model.fused(members=True)  # encoders are one; heads, which cost next to nothing, give their own answers
+    network = averaged(one_view, views)
 
     def numbers(images):
         member_logits = ops.cast(network(images, training=False), "float32")
@@ -33,7 +35,7 @@ def write_network(model, path: Path, verbose: bool) -> None:
     archive.track(model.average)
     signature = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
     archive.add_endpoint("numbers", numbers, input_signature=[signature])
-    multiplexing.serving.add_endpoint(archive, model, network, _of_logits, signature)
+    multiplexing.serving.add_endpoint(archive, model, one_view, _of_logits, signature)
     archive.write_out(str(path), verbose=verbose)
 
 

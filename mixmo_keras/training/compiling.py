@@ -2,18 +2,57 @@
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 
 import keras
 
 from mixmo_keras import keras_internals
-from mixmo_keras.training import data_checks, distribution, fine_tuning, schedules, steps
+from mixmo_keras.common import arguments
+from mixmo_keras.training import data_checks, distribution, schedules, steps, weight_averaging
+from mixmo_keras.training import fine_tuning as tuning
+from mixmo_keras.training import lookahead as lookaheads
+from mixmo_keras.training.fine_tuning import FineTuning
 from mixmo_keras.training.incidents import IncidentsCallback
+from mixmo_keras.training.lookahead import Lookahead
 from mixmo_keras.training.progress import ClockCallback
+from mixmo_keras.training.sharpness import SAM
+
+OWN = (
+    "sharpness",
+    "average_from",
+    "fine_tuning",
+    "rates",
+    "lookahead",
+)  # settings of `compile` that Keras doesn't have
 
 
 def default_optimizer(learning_rate, **options) -> keras.optimizers.Optimizer:
     """The papers' optimizer: SGD with Nesterov momentum 0.9. `options` are of `keras.optimizers.SGD`."""
-    return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, **options)
+    return keras.optimizers.SGD(learning_rate, **{"momentum": 0.9, "nesterov": True, **options})
+
+
+def set_own(
+    model,
+    optimizer,
+    sharpness: SAM | None,
+    average_from: float | None,
+    fine_tuning: FineTuning | None,
+    rates: Mapping[str, float] | None,
+    lookahead: Lookahead | None,
+) -> None:
+    """Gives a model the settings of `compile` that are this package's, after their checks."""
+    model.sharpness = arguments.instance("sharpness", sharpness, (SAM, type(None)), "a mixmo_keras.SAM or None")
+    model.average_from = weight_averaging.checked(average_from, optimizer)
+    model.fine_tuning = tuning.check(model, fine_tuning)
+    model.rates = tuning.check_rates(model, rates)
+    expected = "a mixmo_keras.Lookahead or None"
+    model.lookahead = arguments.instance("lookahead", lookahead, (Lookahead, type(None)), expected)
+
+
+def build_averages(model) -> None:
+    """Creates the averages of weights and statistics in a built optimizer, once."""
+    weight_averaging.build(model)
+    lookaheads.build(model)
 
 
 def check(model, optimizer, options: dict) -> None:
@@ -34,6 +73,11 @@ def check(model, optimizer, options: dict) -> None:
         )
     if distribution.num_replicas(model) == 1:
         return
+    if model.lookahead is not None:
+        raise ValueError(
+            "`lookahead` is for one replica: under several replicas of a tf.distribute strategy each would average its own "
+            "weights. Leave it out; `keras.optimizers.SGD(use_ema=True)` averages under any strategy."
+        )
     if getattr(inner, "gradient_accumulation_steps", None):
         raise ValueError(
             "Keras' optimizers can't accumulate gradients under several replicas of a tf.distribute strategy: leave "
@@ -58,7 +102,7 @@ def prepare(model, options: dict) -> None:
             stacklevel=4,
         )
         model.jit_compile = False
-    fine_tuning.prepare(model)
+    tuning.prepare(model)
     schedule = keras_internals.learning_rate_schedule(model.optimizer)
     if isinstance(schedule, schedules.ProgressSchedule):  # a copy: another model may use it too
         keras_internals.set_learning_rate_schedule(model.optimizer, schedule.attached(model.clock.progress))
@@ -108,7 +152,7 @@ def with_own_callbacks(model, callbacks):
     elif not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
     own = [ClockCallback()] if hasattr(model, "clock") else []
-    own += [fine_tuning.FreezeCore()] if getattr(model, "fine_tuning", None) else []
+    own += [tuning.FreezeCore()] if getattr(model, "fine_tuning", None) else []
     return [*own, IncidentsCallback(), *callbacks]
 
 

@@ -6,7 +6,8 @@ over, and encoders and heads.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import keras
 
@@ -85,15 +86,40 @@ def of_what_moves(model, gradients: list) -> list:
     ]
 
 
+def check_rates(model, rates: Mapping[str, float] | None) -> dict[str, float]:
+    """`compile`'s argument: shares of the learning rate by the last parts of weights' paths.
+
+    Raises:
+        ValueError: a share that is negative, or a name that no weight that is trained has.
+    """
+    rates = dict(arguments.instance("rates", {} if rates is None else rates, Mapping, "a mapping of names to numbers"))
+    for name, rate in rates.items():
+        arguments.number(f"rates[{name!r}]", rate, least=0)
+        if not any(_is_named(weight, name) for weight in model.trainable_weights):
+            ends = sorted({weight.name for weight in model.trainable_weights})
+            raise ValueError(
+                f"`rates` names {name!r}, but no weight that is trained has a path that ends so. Paths are such as "
+                f"{model.trainable_weights[0].path}; last parts are {', '.join(ends)}."
+            )
+    return rates
+
+
 def prepare(model) -> None:
-    """Gives the core of a compiled model its share of the optimizer's learning rate."""
+    """Gives the core, and weights by name, of a compiled model their shares of the optimizer's learning rate."""
 
     def rate_of(variable) -> float:
-        if id(variable) not in _of_core(model):
-            return 1.0
-        return 0.0 if model.core_frozen else model.fine_tuning.core_rate
+        rate = math.prod(rate for name, rate in model.rates.items() if _is_named(variable, name))
+        if model.fine_tuning is None or id(variable) not in _of_core(model):
+            return rate
+        return 0.0 if model.core_frozen else rate * model.fine_tuning.core_rate
 
-    keras_internals.set_rates_by_variable(model.optimizer, None if model.fine_tuning is None else rate_of)
+    has_own = model.fine_tuning is not None or model.rates
+    keras_internals.set_rates_by_variable(model.optimizer, rate_of if has_own else None)
+
+
+def _is_named(weight, name: str) -> bool:
+    """Whether a weight's path ends in a name, such as "beta" or "whitening/kernel"."""
+    return f"/{weight.path}".endswith(f"/{name}")
 
 
 def _of_core(model) -> set[int]:

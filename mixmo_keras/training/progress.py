@@ -12,6 +12,7 @@ class Clock(keras.layers.Layer):
     """The variable, read inside the compiled step.
 
     `reading` is (progress at the epoch's start, the training step then, progress a step); (-1, 0, 0) before any `fit`.
+    `epoch` is the epoch's number.
     """
 
     def __init__(self, **kwargs):
@@ -24,8 +25,17 @@ class Clock(keras.layers.Layer):
             aggregation="mean",
             name="reading",
         )
+        self.epoch = keras.Variable(
+            0, trainable=False, autocast=False, dtype="int32", aggregation="only_first_replica", name="epoch"
+        )
         self._reading_value = None
         self.built = True
+
+    def load_own_variables(self, store):
+        if len(store.keys()) == 1:  # a file of a version that did not count epochs
+            self.reading.assign(store["0"])
+        else:
+            super().load_own_variables(store)
 
     def progress(self, step):
         """Share of training done at a training step, a float32 scalar in [0, 1]; -1 before any `fit`."""
@@ -67,6 +77,7 @@ class ClockCallback(keras.callbacks.Callback):
         start, rate = (epoch / epochs, 1 / (epochs * steps)) if steps else ((epoch + 0.5) / epochs, 0.0)
         self._first_step = self._step() - self.model.steps_to_skip  # of an epoch that goes on in its middle
         self.model.clock.reading.assign(np.array([start, self._first_step, rate], "float32"))
+        self.model.clock.epoch.assign(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         self._steps_per_epoch = self._steps_per_epoch or self._step() - self._first_step

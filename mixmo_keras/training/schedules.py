@@ -108,6 +108,29 @@ class Cosine(ProgressSchedule):
         return 0.5 * (1 + ops.cos(np.pi * done))
 
 
+@keras.saving.register_keras_serializable("mixmo_keras")
+class Triangle(ProgressSchedule):
+    """Linear from `start`·`base` up to `base` at the share `peak` of training, then linear down to `end`·`base`.
+
+    The defaults are airbench94's (Jordan, 2024).
+    """
+
+    def __init__(self, base: float, start: float = 0.2, peak: float = 0.23, end: float = 0.07):
+        super().__init__(base)
+        self.start = arguments.number("start", start, least=0, most=1)
+        self.peak = arguments.number("peak", peak, above=0, below=1)
+        self.end = arguments.number("end", end, least=0, most=1)
+
+    def factor(self, progress):
+        progress = ops.where(progress < 0, self.peak, progress)  # before any `fit`: `base`
+        rising = self.start + (1 - self.start) * progress / self.peak
+        falling = 1 + (self.end - 1) * (progress - self.peak) / (1 - self.peak)
+        return ops.minimum(rising, falling)
+
+    def get_config(self):
+        return {"base": self.base, "start": self.start, "peak": self.peak, "end": self.end}
+
+
 @dataclasses.dataclass(frozen=True)
 class Published:
     """A paper's schedule, whose learning rate is proportional to the images of a step.
@@ -157,6 +180,8 @@ PUBLISHED = {
     "imagenet": Published(
         lambda rate: StepDecay(rate, warmup=5 / 90, milestones=(30 / 90, 60 / 90, 80 / 90)), 1.6 * 64 / 4096
     ),
+    # 1.5 for 1,024 images, with momentum 0.85
+    "airbench": Published(Triangle, 1.5 * 64 / 1024),
     # no paper's: for trainings too short for steps
     "cosine": Published(Cosine, 0.05),
 }

@@ -156,7 +156,7 @@ def _num_averaged(model):
 def build(model) -> None:
     """Creates the variables for averages of batch norm's statistics, and for a mean's count, in a built optimizer, once."""
     if _averages_weights(model) and not _averages_of_statistics(model):
-        for statistic in _statistics(model):
+        for statistic in statistics(model):
             optimizer = keras_internals.inner_optimizer(model.optimizer)
             optimizer.add_variable(statistic.shape, dtype=statistic.dtype, name=_AVERAGE)
     if model.average_from is not None and not any(variable.name == _COUNT for variable in model.optimizer.variables):
@@ -175,7 +175,7 @@ def update(model, step) -> None:
     optimizer = keras_internals.inner_optimizer(model.optimizer)
     # as Keras does for the weights: the average begins with their values, anew until the first update
     begins = ops.equal(step // (optimizer.gradient_accumulation_steps or 1), 0)
-    for statistic, average in zip(_statistics(model), _averages_of_statistics(model), strict=True):
+    for statistic, average in zip(statistics(model), _averages_of_statistics(model), strict=True):
         kept = ops.cast(ops.where(begins, 0.0, optimizer.ema_momentum), statistic.dtype)
         average.assign(kept * average + (1 - kept) * statistic)
     if model.average_from is not None:
@@ -185,15 +185,16 @@ def update(model, step) -> None:
 
 def _pairs(model) -> list[tuple]:
     """(variable, average) of each trainable weight and of batch norm's statistics."""
-    statistics = zip(_statistics(model), _averages_of_statistics(model), strict=True)
-    return [*keras_internals.averaged_weights(model.optimizer), *statistics]
+    of_statistics = zip(statistics(model), _averages_of_statistics(model), strict=True)
+    return [*keras_internals.averaged_weights(model.optimizer), *of_statistics]
 
 
 def _averages_weights(model) -> bool:
     return bool(getattr(keras_internals.inner_optimizer(model.optimizer), "use_ema", False))
 
 
-def _statistics(model) -> list:
+def statistics(model) -> list:
+    """Batch norm's moving means and variances."""
     return [variable for variable in model.non_trainable_variables if variable.name in _STATISTICS]
 
 

@@ -147,6 +147,9 @@ HEAD = functools.partial(layers.MultiHead, num_members=2, num_classes=5)
 LAYERS = [
     *integers("PadCropFlip", "padding", of(PAD, "padding"), 2, below=-1),
     *booleans("PadCropFlip", "flip", of(PAD, "flip")),
+    *choices("PadCropFlip", "padding_mode", of(PAD, "padding_mode")),
+    *booleans("PadCropFlip", "alternating", of(PAD, "alternating")),
+    Row("PadCropFlip(alternating, no flip)", lambda here: PAD(flip=False, alternating=True), "it needs flip=True"),
     *anything_else(
         "RandomResizedCrop",
         "scale",
@@ -180,6 +183,9 @@ LAYERS = [
         "`milestones` must be",
     ),
     *numbers("Cosine", "base", of(schedules.Cosine, "base"), 0.5, [-1, 0]),
+    *numbers("Triangle", "start", of(schedules.Triangle, "start", 0.1), 0.5, [-1, 2]),
+    *numbers("Triangle", "peak", of(schedules.Triangle, "peak", 0.1), 0.5, [0, 1]),
+    *numbers("Triangle", "end", of(schedules.Triangle, "end", 0.1), 0.5, [-1, 2]),
 ]
 
 

@@ -9,7 +9,7 @@ from bad_inputs.harness import INF, NAN, Row, anything_else, booleans, check, ch
 from bad_inputs.test_figures import LABELS, LOGITS, MEMBERS
 
 import mixmo_keras
-from mixmo_keras import backbones, losses, masks, metrics, schedules, uncertainty
+from mixmo_keras import backbones, losses, masks, metrics, precision, schedules, uncertainty
 from mixmo_keras.networks.backbones import preact_resnet, resnet, split, vit, wide_resnet
 
 
@@ -76,6 +76,14 @@ BACKBONES = [
             ("preprocessing of 3", lambda sound: (sound.encoder, sound.core, None, 3), "`preprocessing` must be"),
         ]
     ],
+    *integers("airbench", "width", lambda here, value: backbones.airbench(value), 8, below=0),
+    *anything_else(
+        "precision.choose",
+        "backbone",
+        lambda here, value: precision.choose(value),
+        ["wrn", 3, None],
+        "Unknown backbone|`backbone` must be",
+    ),
     *choices("masks.get", "mask", lambda here, value: masks.get(value)),
 ]
 

@@ -25,6 +25,7 @@ CALLED_BY_OTHERS = {
     },
     "metrics": set(),
     "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
+    "precision": {"Precision", "cpu_flag", "warn_if_emulated", "width", "width_of_name"},
     "report": {"columns", "comparison_page"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},

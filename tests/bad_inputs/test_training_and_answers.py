@@ -281,6 +281,21 @@ OTHER = [
         )
         for row in anything_else(of, "batch_size", call, [0, -1, 1.5, "4"], "`batch_size` must be an integer")
     ],
+    *[
+        row
+        for of, call in (
+            ("predict", lambda here, value: here.model.predict(here.data[0], verbose=0, views=value)),
+            ("predict_members", lambda here, value: here.model.predict_members(here.data[0], verbose=0, views=value)),
+            ("predict_with_labels", lambda here, value: here.model.predict_with_labels(*here.data, views=value)),
+            ("export", lambda here, value: here.model.export(here.folder / "model", views=value)),
+        )
+        for row in anything_else(of, "views", call, [0, 3, -1, 1.5, "6", None], "`views` must be")
+    ],
+    Row(
+        "predict(views, never flipped)",
+        lambda here: here.model.predict(here.data[0], verbose=0, views=2),
+        warns="was trained without flips",
+    ),
     *integers("calibrate", "steps", lambda here, value: here.model.calibrate([here.data] * 2, steps=value), 1, 0, True),
     *integers(
         "predict_with_labels",

@@ -50,6 +50,33 @@ def test_apply_against_a_loop(padding, dtype):
         assert moved.dtype == dtype
 
 
+def test_reflected_padding_against_numpy():
+    shifts = np.array([(down, right) for down in range(-3, 4) for right in range(-3, 4)])
+    images = np.repeat(IMAGES[:1], len(shifts), axis=0)
+    moved = PadCropFlip(3, padding_mode="reflect").apply(images, shifts, np.zeros(len(shifts), bool))
+    padded = np.pad(IMAGES[0], ((3, 3), (3, 3), (0, 0)), "reflect")
+    expected = [padded[3 + down :, 3 + right :][:5, :7] for down, right in shifts]
+    np.testing.assert_array_equal(ops.convert_to_numpy(moved), expected)
+
+
+def test_alternating_flips_turn_every_image_from_epoch_to_epoch():
+    images = np.random.default_rng(2).integers(0, 256, (4000, 5, 7, 3), dtype="uint8")
+    layer = PadCropFlip(0, alternating=True)
+
+    def flipped(epoch, seed=0, step=0):
+        moved = ops.convert_to_numpy(layer(images, seed=StepSeed(seed, step, epoch=epoch)))
+        flips = (moved == images[:, :, ::-1]).all((1, 2, 3))
+        np.testing.assert_array_equal(~flips, (moved == images).all((1, 2, 3)))
+        return flips
+
+    first = flipped(0)
+    np.testing.assert_array_equal(flipped(1, step=9), ~first)
+    np.testing.assert_array_equal(flipped(2, step=17), first)
+    bound = 5 * np.sqrt(0.25 / len(images))
+    assert abs(first.mean() - 0.5) < bound
+    assert abs((flipped(0, seed=1) == first).mean() - 0.5) < bound  # which begin flipped follows from the seed
+
+
 def test_draws_are_uniform():
     shifts, flips = map(ops.convert_to_numpy, PadCropFlip(2).draw(StepSeed(0), 10_000))
     for axis in (0, 1):

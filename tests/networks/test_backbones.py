@@ -12,6 +12,7 @@ from scipy.special import erf
 import mixmo_keras
 from mixmo_keras import backbones, seeds
 from mixmo_keras.networks.backbones import Backbone, names, wide_resnet
+from mixmo_keras.networks.backbones.airbench import whitening_filters
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale
 
 
@@ -371,11 +372,60 @@ def test_numpy_numbers_are_numbers():
         ("preact_resnet18_2", backbones.preact_resnet, dict(depth=18, width=2)),
         ("resnet50", backbones.resnet, dict(depth=50)),
         ("vit_tiny4", backbones.vit, dict(size="tiny", patch=4)),
+        ("airbench64", backbones.airbench, dict(width=64)),
     ],
 )
 def test_names(name, function, sizes):
     assert names.parse(name) == (function, sizes)
-    assert len(set(names.FAMILIES) - {"tiny_<channels>"}) == 5, "a row above for every family"
+    assert len(set(names.FAMILIES) - {"tiny_<channels>"}) == 6, "a row above for every family"
+
+
+def test_airbench_has_the_papers_weights():
+    parts = backbones.airbench(64, seed=0)
+    # whitening 2·2·3·24 + 24; six convolutions, and as many shifts: 2·(64 + 256 + 256)
+    assert parts.encoder.count_params() == 312
+    convolutions = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
+    assert sum(int(np.prod(weight.shape)) for weight in parts.core.trainable_weights) == convolutions + 1152
+    assert parts.core.output_shape == (None, 256)
+    kernel = parts.core.get_layer("block2_conv1").get_weights()[0]
+    features = np.random.default_rng(0).normal(size=(1, 5, 5, 64)).astype("float32")
+    copied = parts.core.get_layer("block2_conv1")(features)[..., :64]
+    np.testing.assert_allclose(copied, features, rtol=1e-6)  # the first filters are the identity
+    assert 0.95 / np.sqrt(9 * 64) < np.abs(kernel[..., 64:]).max() < 1 / np.sqrt(9 * 64)
+
+
+def test_whitening_filters_are_orthogonal_and_come_with_their_negatives():
+    filters = whitening_filters()
+    np.testing.assert_array_equal(filters[..., 12:], -filters[..., :12])
+    directions = filters[..., :12].reshape(12, 12)
+    lengths = np.linalg.norm(directions, axis=0)
+    np.testing.assert_allclose(directions.T @ directions, np.diag(lengths**2), atol=1e-9)
+    # grey patches, the first direction, vary by 15.48: filtered they have the variance 15.48/(15.48 + 0.00075)
+    np.testing.assert_allclose(lengths[0] ** 2 * 15.48, 1, atol=1e-4)
+
+
+def test_airbench_members_see_their_images_by_other_filters_in_float32():
+    model = mixmo_keras.CutMixMo("airbench8", num_classes=5, input_shape=(9, 9, 3), dtype="mixed_bfloat16", seed=0)
+    first, second = (encoder.get_weights()[0] for encoder in model.encoders.encoders)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.sort(first.ravel()), np.sort(second.ravel()))
+    features = model.encoders(model.normalize(np.full((1, 9, 9, 3), 100.0)))
+    assert features.dtype == "float32"
+    assert model.core(model.mixing_block(features)).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(input_shape=(32, 32, 1)), r"images of 3 channels, got `input_shape` \(32, 32, 1\)"),
+        (dict(input_shape=(8, 32, 3)), r"9×9 pixels or more, got \(8, 32, 3\)"),
+        (dict(drop_path=0.1), "no residual branches for `drop_path`"),
+        (dict(width=0), "`width` must be an integer"),
+    ],
+)
+def test_what_airbench_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        backbones.airbench(**options)
 
 
 def test_a_keras_model_is_split_at_its_first_convolution():

@@ -13,11 +13,13 @@ from mixmo_keras.mixing.augmentation import Compose, PadCropFlip, RandomResizedC
 from mixmo_keras.multiplexing.seats import Answers, Seating
 from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
+from mixmo_keras.networks.fused_layers import FusedBatchNormalization, FusedGELU
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import Preprocessing
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
 from mixmo_keras.networks.temperature import Temperature
+from mixmo_keras.networks.views import AverageOfViews, Views
 
 
 def numbers(*shape) -> np.ndarray:
@@ -53,6 +55,14 @@ def three_images_a_pass(layer: keras.layers.Layer, case: Case) -> keras.Model:
     images = keras.Input((4, 6, 3))
     passes = keras.layers.Reshape((3, 72))(seating(images))
     return keras.Model(images, answers(keras.layers.Dense(5)(passes), images))
+
+
+def views_and_back(layer: keras.layers.Layer, case: Case) -> keras.Model:
+    """`Views`, a dense layer, `AverageOfViews`, one of which is the layer."""
+    shown = layer if isinstance(layer, Views) else Views(2)
+    average = layer if isinstance(layer, AverageOfViews) else AverageOfViews(2)
+    images = keras.Input((4, 6, 3))
+    return keras.Model(images, average(keras.layers.Dense(5)(keras.layers.Flatten()(shown(images)))))
 
 
 MEMBERS, IMAGES = numbers(2, 3, 4, 6, 3), numbers(2, 4, 6, 3)
@@ -93,6 +103,10 @@ CASES = {
         (4, 3),
         branch_of_some_rows,
     ),
+    "FusedBatchNormalization": Case(FusedBatchNormalization, (numbers(4, 3, 5, 2),), (4, 3, 5, 2)),
+    "FusedGELU": Case(FusedGELU, (numbers(4, 3),), (4, 3)),
+    "Views": Case(lambda **o: Views(2, **o), (IMAGES,), (4, 4, 6, 3), views_and_back),
+    "AverageOfViews": Case(lambda **o: AverageOfViews(2, **o), (numbers(4, 5),), (2, 5), views_and_back),
     "PositionEmbedding": Case(PositionEmbedding, (numbers(2, 4, 3),), (2, 4, 3)),
     "ClassToken": Case(ClassToken, (numbers(2, 4, 3),), (2, 5, 3)),
     "LayerScale": Case(lambda **o: LayerScale(0.5, **o), (numbers(2, 4, 3),), (2, 4, 3)),

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 import mixmo_keras
+from mixmo_keras.networks import fusing
 from mixmo_keras.serving import export, versions
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), dtype="uint8")
@@ -50,7 +51,7 @@ def quickly_written(monkeypatch):
             return {}
 
     monkeypatch.setattr(
-        export, "write_network", lambda model, path, verbose: tf.saved_model.save(tf.Module(), str(path))
+        export, "write_network", lambda model, path, verbose, views: tf.saved_model.save(tf.Module(), str(path))
     )
     monkeypatch.setattr(export, "Served", Nothing)
 
@@ -101,6 +102,28 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging, num_
             assert answers[f"multiplexed {case} {size}/class_name"].tolist() == [NAMES[k] for k in alone.argmax(-1)]
         np.testing.assert_allclose(answers[f"members {size}/member_probabilities"], members[:size], atol=1e-5)
     assert answers["float 7/label"].dtype == np.int64
+
+
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_serves_the_mean_of_views(tmp_path, averaging):
+    model = tiny.model(averaging=averaging, temperature=2.0)
+    images = tiny.data(3)[0].astype("float32")
+    version = model.export(tmp_path / "views", views=6)
+    served = tf.saved_model.load(str(version)).signatures
+    expected = keras.ops.softmax(model.predict(images, verbose=0, views=6))
+    np.testing.assert_allclose(
+        served["serving_default"](images=tf.constant(images))["probabilities"], expected, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        served["members"](images=tf.constant(images))["member_logits"],
+        model.predict_members(images, verbose=0, views=6),
+        atol=1e-4,
+    )
+    network = fusing.fused_views(model, 6)  # what other formats get
+    np.testing.assert_allclose(network(images), model.predict(images, verbose=0, views=6), atol=1e-4)
+    assert "views of an image" in (version / "model_card.md").read_text()
+    with pytest.raises(ValueError, match=r"`views` \(=6\) can't be combined with multiplexed=True"):
+        model.export(tmp_path / "views.onnx", format="onnx", multiplexed=True, views=6)
 
 
 def test_bad_requests_are_clear_errors(animals):

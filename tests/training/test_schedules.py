@@ -8,7 +8,7 @@ from keras import ops
 
 import mixmo_keras
 from mixmo_keras.training.progress import Clock
-from mixmo_keras.training.schedules import Cosine, ProgressSchedule, StepDecay
+from mixmo_keras.training.schedules import Cosine, ProgressSchedule, StepDecay, Triangle
 
 
 def at(schedule, progress) -> float:
@@ -54,6 +54,13 @@ def test_cosine_by_hand():
     # after warm-up: 1 + cos(π·done) at done = 0, ¼, ½, 1
     values = [at(schedule, progress) for progress in (0, 0.1, 0.2, 0.4, 0.6, 1.0)]
     np.testing.assert_allclose(values, [0, 1, 2, 1 + np.sqrt(0.5), 1, 0], atol=1e-6)
+
+
+def test_triangle_by_hand():
+    schedule = Triangle(2.0, start=0.2, peak=0.25, end=0.1)
+    # 0.2 to 1 over the first quarter, 1 to 0.1 over the rest; before any `fit` the base
+    values = [at(schedule, progress) for progress in (0, 0.125, 0.25, 0.625, 1.0, -1)]
+    np.testing.assert_allclose(values, [0.4, 1.2, 2, 1.1, 0.2, 2], atol=1e-6)
 
 
 def test_no_warmup_starts_at_base():

@@ -55,7 +55,16 @@ class Backbone(Settings):
 
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
-        """The dtype policy under which the encoder was built."""
-        layers = keras_internals.flatten_layers(self.encoder, include_self=False)
-        weighted = [layer for layer in layers if layer.weights and not isinstance(layer, keras.Model)]
-        return weighted[0].dtype_policy if weighted else keras.config.dtype_policy()
+        """The dtype policy under which the network was built: the core's, as an encoder may keep to float32."""
+        return _policy(self.core) or self.encoder_dtype_policy
+
+    @property
+    def encoder_dtype_policy(self) -> keras.DTypePolicy:
+        """The dtype policy of the encoder, by which images are normalised for it."""
+        return _policy(self.encoder) or keras.config.dtype_policy()
+
+
+def _policy(network: keras.Model) -> keras.DTypePolicy | None:
+    """The dtype policy of a network's first layer with weights; `None` if it has none."""
+    layers = keras_internals.flatten_layers(network, include_self=False)
+    return next((one.dtype_policy for one in layers if one.weights and not isinstance(one, keras.Model)), None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import keras
 
 from mixmo_keras.common import arguments
+from mixmo_keras.networks.backbones.airbench import airbench
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
 from mixmo_keras.networks.backbones.resnet import resnet
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Callable[..., Backbone]] = {
     "preact_resnet<depth>_<width>": preact_resnet,
     "resnet<depth>": resnet,
     "vit_<size><patch>": vit,
+    "airbench<width>": airbench,
 }
 
 
@@ -88,8 +90,8 @@ def parse(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]]:
         if match := re.fullmatch(_pattern(form, parameters), name):
             return function, {key: parameters[key].annotation(value) for key, value in match.groupdict().items()}
     raise ValueError(
-        f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, preact_resnet18_2, resnet50 and "
-        "vit_tiny4."
+        f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, preact_resnet18_2, resnet50, "
+        "vit_tiny4 and airbench64."
     )
 
 

@@ -5,6 +5,7 @@ import keras
 _BACKEND = keras.backend.backend()
 if _BACKEND == "tensorflow":
     from mixmo_keras.training.steps.tensorflow import (
+        accelerator_multiplies_bfloat16,
         has_accelerator,
         noting,
         one_batch,
@@ -13,11 +14,24 @@ if _BACKEND == "tensorflow":
         train_step,
     )
 elif _BACKEND == "jax":
-    from mixmo_keras.training.steps.jax import noting, train_step  # type: ignore[assignment]
+    from mixmo_keras.training.steps.jax import (  # type: ignore[assignment]
+        accelerator_multiplies_bfloat16,
+        has_accelerator,
+        noting,
+        train_step,
+    )
 else:
     raise ImportError(
         f"mixmo_keras trains on the Keras backends tensorflow and jax; Keras runs on {_BACKEND!r}. "
         "Set the environment variable KERAS_BACKEND before keras is imported."
     )
 
-__all__ = ["has_accelerator", "noting", "one_batch", "predict_step", "test_step", "train_step"]
+__all__ = [
+    "accelerator_multiplies_bfloat16",
+    "has_accelerator",
+    "noting",
+    "one_batch",
+    "predict_step",
+    "test_step",
+    "train_step",
+]

@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.training import fine_tuning, weight_averaging
+from mixmo_keras.training import fine_tuning, lookahead, weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -33,7 +33,7 @@ def train_step(model, state, data):
     def scaled_objective(trainable, batch=None):
         with scope(trainable, others, optimizer, metrics) as forward:
             step = ops.convert_to_tensor(model.step_counter)
-            seed = seeds.StepSeed(model.seed, step)
+            seed = seeds.StepSeed(model.seed, step, epoch=ops.convert_to_tensor(model.clock.epoch))
             if batch is None:
                 batch = model.make_batch(data, seed)
             aim = objective(model, batch, seed)
@@ -52,11 +52,24 @@ def train_step(model, state, data):
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         with scope(trainable, others, optimizer, metrics) as averaging:
             weight_averaging.update(model, step)
-        optimizer = after(averaging, 2, optimizer)
+            lookahead.update(model, step)
+        trainable, others, optimizer = (
+            after(averaging, number, group) for number, group in enumerate((trainable, others, optimizer))
+        )
     with scope(trainable, others, optimizer, metrics) as finish:
         logs = model.finish_step(data, step, batch, aim, gradients)
     values = (trainable, others, optimizer, metrics)
     return logs, tuple(after(finish, number, group) for number, group in enumerate(values))
+
+
+def has_accelerator() -> bool:
+    """Whether JAX computes on anything but a CPU."""
+    return jax.default_backend() != "cpu"
+
+
+def accelerator_multiplies_bfloat16() -> bool:
+    """Whether the first accelerator has units for bfloat16: a TPU, or a GPU of compute capability 8 or more."""
+    return float(getattr(jax.devices()[0], "compute_capability", 8)) >= 8
 
 
 def noting(model, note, state, data):

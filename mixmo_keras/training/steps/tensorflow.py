@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mixmo_keras import seeds
 from mixmo_keras.mixing.batch import unpack
-from mixmo_keras.training import fine_tuning, weight_averaging
+from mixmo_keras.training import fine_tuning, lookahead, weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -22,7 +22,7 @@ def train_step(model, data):
     index, num_replicas = seeds.replica()
     several = num_replicas > 1
     step = tf.convert_to_tensor(model.step_counter.value)  # its value now: the update moves the variable on
-    seed = seeds.StepSeed(model.seed, step, index)
+    seed = seeds.StepSeed(model.seed, step, index, tf.convert_to_tensor(model.clock.epoch.value))
     num_images = tf.shape(unpack(data).images)[0]
     share = _share_of_batch(replica, num_images) if several else tf.constant(1.0)
     weights = model.trainable_weights
@@ -50,6 +50,7 @@ def train_step(model, data):
             if several:
                 _average_statistics(model, replica, share)
             weight_averaging.update(model, step)
+            lookahead.update(model, step)
     if not several:
         return model.finish_step(data, step, batch, aim, gradients)
     logs = tf.cond(
@@ -107,6 +108,12 @@ def noting(model, note, *data):
 def has_accelerator() -> bool:
     """Whether TensorFlow sees anything but CPUs."""
     return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+
+
+def accelerator_multiplies_bfloat16() -> bool:
+    """Whether the first accelerator has units for bfloat16: a TPU, or a GPU of compute capability 8 or more."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return not gpus or tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0] >= 8
 
 
 def one_batch(model, iterator):

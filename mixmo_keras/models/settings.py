@@ -40,11 +40,8 @@ def check_parts(parts: backbones.Backbone, batching: Batching, co_training: CoTr
     augmentation.check_size(batching.augment, parts.input_shape)
     if batching.msda is not None and batching.mixing is not None:
         msda.check_sizes(parts.input_shape[:2], parts.encoder.output_shape[1:3])
-    if co_training is not None and not any(map(stochastic_depth.layers_of, (parts.encoder, parts.core))):
-        raise ValueError(
-            "`co_training` needs a network whose two passes differ: a backbone with stochastic depth, such as "
-            "drop_path=0.2 with a name. Without it both submodels are the whole network."
-        )
+    if co_training is not None:
+        stochastic_depth.require((parts.encoder, parts.core), "co_training")
 
 
 def check_known(cls: type, config: dict) -> None:

@@ -1,6 +1,7 @@
 """A copy of a network, and the dtype policy under which networks are built."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,13 +51,21 @@ def copy_layer(layer: keras.layers.Layer, inputs: Any) -> Any:
 
 
 def _made_again(layer: keras.layers.Layer) -> Any:
-    own = {type(one).__name__: type(one) for one in keras_internals.flatten_layers(layer)}
-    of_keras = {name for name, kind in own.items() if kind.__module__.startswith("keras.")}
-    with keras.saving.custom_object_scope({name: own[name] for name in own.keys() - of_keras}):
+    with classes_of(layer), warnings.catch_warnings():
+        # said of layers that build what they hold when they are called, as here they are
+        warnings.filterwarnings("ignore", r"`build\(\)` was called on layer")
         # no file's: what a `Lambda` layer runs is the caller's own already
         return keras.saving.deserialize_keras_object(
             _uncompiled(keras.saving.serialize_keras_object(layer)), safe_mode=False
         )
+
+
+def classes_of(layer: keras.layers.Layer) -> contextlib.AbstractContextManager:
+    """Lets Keras know the classes of a layer and of those within it until the block ends, registered or not."""
+    own = {type(one).__name__: type(one) for one in keras_internals.flatten_layers(layer)}
+    return keras.saving.custom_object_scope(
+        {name: kind for name, kind in own.items() if not kind.__module__.startswith("keras.")}
+    )
 
 
 def _uncompiled(config: Any) -> Any:
@@ -66,12 +75,19 @@ def _uncompiled(config: Any) -> Any:
     return [_uncompiled(value) for value in config] if isinstance(config, list) else config
 
 
+def can_be_made_again(layer: keras.layers.Layer) -> bool:
+    """Whether a layer can be made again from what its `get_config` gives."""
+    try:
+        _made_again(layer)
+    except Exception:  # whatever its own code raises
+        return False
+    return True
+
+
 def _not_made_again(network: keras.Model) -> keras.layers.Layer | None:
     for layer in keras_internals.flatten_layers(network, include_self=False):
         if isinstance(layer, (keras.Model, keras.layers.InputLayer)):
             continue
-        try:
-            _made_again(layer)
-        except Exception:
+        if not can_be_made_again(layer):
             return layer
     return None

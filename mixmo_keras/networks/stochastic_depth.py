@@ -5,6 +5,8 @@ for the rows that keep it (efficient stochastic depth; Touvron et al., CVPR 2023
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,6 +14,8 @@ from keras import ops
 from mixmo_keras import keras_internals, seeds
 from mixmo_keras.common import arguments
 from mixmo_keras.common.settings import Settings
+
+_RATES = ("rate", "drop_prob", "drop_path_rate")  # what libraries call it
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -166,3 +170,47 @@ def layers_of(network: keras.Model) -> list[keras.layers.Layer]:
     """Returns the layers of a network that leave something out in training."""
     layers = keras_internals.flatten_layers(network)
     return [layer for layer in layers if isinstance(layer, (StochasticDepth, TakeRows)) and layer.rate]
+
+
+def rate_of(layer: Any) -> float | None:
+    """Returns the rate at which a layer of another library leaves out whole rows in training.
+
+    These are layers whose class is called `StochasticDepth` or ends in `DropPath`, and `Dropout` with a noise shape
+    (None, 1, ..., 1). `None` for any other layer, and for a rate of 0.
+    """
+    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, StochasticDepth):
+        return None
+    name, shape = type(layer).__name__, getattr(layer, "noise_shape", None)
+    if isinstance(layer, keras.layers.Dropout):
+        leaves_out_rows = shape is not None and len(shape) > 1 and shape[0] is None and set(shape[1:]) == {1}
+    else:
+        leaves_out_rows = (name == "StochasticDepth" or name.endswith("DropPath")) and not layer.weights
+    if not leaves_out_rows or not getattr(layer, "scale_by_keep", True):  # ours scales the rows that keep the branch
+        return None
+    rates = [getattr(layer, key) for key in _RATES if isinstance(getattr(layer, key, None), (int, float))]
+    return float(rates[0]) if rates and 0 < rates[0] < 1 else None
+
+
+def require(networks: Sequence[keras.Model], option: str) -> None:
+    """Raises where none of a backbone's networks has stochastic depth that follows a training step's seeds.
+
+    Args:
+        networks: Encoder and core.
+        option: What needs it, for the message.
+    """
+    if any(map(layers_of, networks)):
+        return
+    within = [layer for network in networks for layer in keras_internals.flatten_layers(network)]
+    if unknown := [layer for layer in within if rate_of(layer)]:
+        raise ValueError(
+            f"`{option}` needs a network whose two passes differ, by draws that follow the training step. The stochastic "
+            f"depth of this one, {type(unknown[0]).__name__}, is another library's. It is replaced in a Keras model "
+            "that is passed whole, in layers that can be made again from their `get_config`. Pass the model in place of its "
+            "parts, or build it with mixmo_keras.StochasticDepth."
+        )
+    raise ValueError(
+        f"`{option}` needs a network whose two passes differ: a backbone with stochastic depth. This one has none; dropout "
+        'of single features does not count. Pass drop_path=0.2 with a name, such as "convnext_tiny" or "vit_small16". Or '
+        "build your network with mixmo_keras.StochasticDepth(0.2) at the end of each residual branch, or with its library's "
+        "stochastic depth, such as `drop_path` of keras_hub's Swin transformer."
+    )

@@ -10,7 +10,20 @@ from bad_inputs.test_figures import LABELS, LOGITS, MEMBERS
 
 import mixmo_keras
 from mixmo_keras import backbones, losses, masks, metrics, precision, schedules, uncertainty
-from mixmo_keras.networks.backbones import preact_resnet, resnet, split, vit, wide_resnet
+from mixmo_keras.networks.backbones import (
+    convnext,
+    deit3,
+    pit,
+    preact_resnet,
+    regnet,
+    regnety,
+    resnet,
+    split,
+    swin,
+    vit,
+    wide_resnet,
+    xcit,
+)
 
 
 def of(function, name, *arguments, **options):
@@ -24,7 +37,15 @@ NETWORKS = {
     "preact_resnet": functools.partial(preact_resnet, input_shape=(16, 16, 3)),
     "resnet": functools.partial(resnet, input_shape=(32, 32, 3)),
     "vit": functools.partial(vit, depth=1, input_shape=(8, 8, 3)),
+    "deit3": functools.partial(deit3, depth=1, patch=4, input_shape=(8, 8, 3)),
+    "convnext": functools.partial(convnext, input_shape=(32, 32, 3)),
+    "swin": functools.partial(swin, input_shape=(32, 32, 3)),
+    "regnety": functools.partial(regnety, input_shape=(8, 8, 3)),
+    "regnet": functools.partial(regnet, w0=8, wa=1.5, wm=2.0, depth=2, group_width=8, input_shape=(8, 8, 3)),
+    "pit": functools.partial(pit, input_shape=(32, 32, 3)),
+    "xcit": functools.partial(xcit, input_shape=(16, 16, 3)),
 }
+WITHOUT_DEPTH = ("convnext", "swin", "regnety", "pit")
 BACKBONES = [
     *[
         row
@@ -33,13 +54,106 @@ BACKBONES = [
             *anything_else(name, "input_shape", of(build, "input_shape"), SHAPES, "`input_shape` must be"),
             *anything_else(name, "seed", of(build, "seed"), ["x", 1.5, NAN], "`seed` must be an integer"),
             *numbers(name, "drop_path", of(build, "drop_path"), None, [-1, 1]),
-            *anything_else(
-                name,
-                "depth",
-                of(build, "depth"),
-                [0, -1, 1.5, "10", True, NAN],
-                "`depth` must be (an integer|one of|6)",
+            *(
+                []
+                if name in WITHOUT_DEPTH
+                else anything_else(
+                    name,
+                    "depth",
+                    of(build, "depth"),
+                    [0, -1, 1.5, "10", True, NAN],
+                    "`depth` must be (an integer|one of|6)",
+                )
             ),
+        ]
+    ],
+    *[
+        row
+        for name, option in (
+            *((name, "size") for name in ("deit3", "convnext", "swin", "pit", "xcit")),
+            ("regnety", "flops"),
+        )
+        for row in choices(name, option, of(NETWORKS[name], option))
+    ],
+    *[
+        row
+        for name, option, wrong in (
+            *((name, "depths", (1, 2, "x", 1)) for name in ("convnext", "swin", "pit")),
+            ("convnext", "widths", (0, 1, 1, 1)),
+            ("swin", "heads", (1, 1, 1, 0)),
+        )
+        for row in anything_else(
+            name, option, of(NETWORKS[name], option), [3, (1,), "1234", wrong], f"`{option}` must be"
+        )
+    ],
+    *[
+        row
+        for name, option in (
+            ("pit", "patch"),
+            ("pit", "stride"),
+            ("pit", "head_width"),
+            ("swin", "window"),
+            ("swin", "width"),
+        )
+        for row in anything_else(
+            name, option, of(NETWORKS[name], option), [0, 1.5, "4"], f"`{option}` must be an integer of at least 1"
+        )
+    ],
+    *numbers("convnext", "layer_scale", of(NETWORKS["convnext"], "layer_scale"), None, [0, -1], none=True),
+    *numbers("xcit", "layer_scale", of(NETWORKS["xcit"], "layer_scale"), None, [0, -1], none=True),
+    *[
+        Row(f"{name}({text})", lambda here, name=name, options=options: NETWORKS[name](**options), pattern)
+        for name, text, options, pattern in [
+            ("convnext", "images of 40", dict(input_shape=(40, 32, 3)), r"8 times `patch` \(=4\) must divide .* 40×32"),
+            (
+                "convnext",
+                "patch of 3",
+                dict(patch=3),
+                r"8 times `patch` \(=3\) must divide the images' height and width, 32×32",
+            ),
+            ("swin", "images of 30", dict(input_shape=(30, 30, 3)), r"8 times `patch` \(=4\) must divide"),
+            (
+                "swin",
+                "a map of 11",
+                dict(input_shape=(352, 352, 3), depths=(1, 1, 1, 1), width=4, heads=(1, 1, 1, 1)),
+                "no window of 2 to 7 places divides a map of 11",
+            ),
+            (
+                "swin",
+                "five heads",
+                dict(heads=(5, 6, 12, 24)),
+                r"`heads` \(=5\) must divide the 96 channels of stage 1",
+            ),
+            ("deit3", "images of 10", dict(input_shape=(10, 8, 3)), r"`patch` \(=4\) must divide"),
+            ("pit", "images of 30", dict(input_shape=(30, 30, 3)), r"plus multiples of `stride` \(=8\).*Pass another"),
+            ("pit", "images smaller than a patch", dict(input_shape=(8, 8, 3)), r"must be `patch` \(=16\) plus"),
+            ("pit", "heads that triple", dict(heads=(1, 3, 9)), "`heads` must double from stage to stage"),
+            ("xcit", "patch of 5", dict(patch=5), "`patch` must be one of 4, 8, 16, got 5"),
+            ("xcit", "images of 20", dict(input_shape=(20, 16, 3)), r"`patch` \(=16\) must divide"),
+            ("xcit", "width of 12", dict(width=12), r"`width` \(=12\) must be a multiple of 8 and of `heads` \(=8\)"),
+            (
+                "xcit",
+                "five heads, of xcit",
+                dict(heads=5),
+                r"`width` \(=384\) must be a multiple of 8 and of `heads` \(=5\)",
+            ),
+            ("regnet", "w0 of 12", dict(w0=12), "`w0` must be a multiple of 8, got 12"),
+            ("regnet", "w0 of 0", dict(w0=0), "`w0` must be an integer of at least 8"),
+            ("regnet", "wa of -1", dict(wa=-1), "`wa` must be a number of at least 0"),
+            ("regnet", "wm of 1", dict(wm=1), "`wm` must be a number greater than 1"),
+            ("regnet", "groups of 0", dict(group_width=0), "`group_width` must be an integer of at least 1"),
+        ]
+    ],
+    *[
+        Row(f"get({name})", lambda here, name=name: backbones.get(name, None, 0), pattern)
+        for name, pattern in [
+            ("convnext_huge", "`size` must be one of tiny, small, base, large, got 'huge'"),
+            ("swin_large", "`size` must be one of tiny, small, base, got 'large'"),
+            ("regnety_5gf", "`flops` must be one of 200mf, .*, 32gf, got '5gf'"),
+            ("pit_medium", "`size` must be one of tiny, extra_small, small, base, got 'medium'"),
+            ("xcit_giant12_16", "`size` must be one of nano, tiny, small, medium, large, got 'giant'"),
+            ("deit3_giant16", "`size` must be one of tiny, small, medium, base, large, huge, got 'giant'"),
+            ("xcit_small12", "Unknown backbone: 'xcit_small12'. Known names: .*xcit_<size><depth>_<patch>"),
         ]
     ],
     *anything_else(

@@ -340,7 +340,7 @@ def test_any_image_shape(shape):
         ("preact_resnet18_0", None, "`width` must be an integer of at least 1, got 0"),
         ("preact_resnet20_1", None, "`depth` must be one of 18, 34, got 20"),
         ("resnet18", None, "`depth` must be one of 50, 101, 152, got 18"),
-        ("vit_huge4", None, "`size` must be one of tiny, small, base, got 'huge'"),
+        ("vit_giant4", None, "`size` must be one of tiny, small, medium, base, large, huge, got 'giant'"),
         ("vit_tiny5", None, r"`patch` \(=5\) must divide the images' height and width, 32×32"),
         (None, None, "`backbone` must be a name, a functional Keras model or .*Backbone, got None"),
         (wide_resnet, None, "`backbone` must be a name.* got <function wide_resnet"),
@@ -373,11 +373,18 @@ def test_numpy_numbers_are_numbers():
         ("resnet50", backbones.resnet, dict(depth=50)),
         ("vit_tiny4", backbones.vit, dict(size="tiny", patch=4)),
         ("airbench64", backbones.airbench, dict(width=64)),
+        ("deit3_medium16", backbones.deit3, dict(size="medium", patch=16)),
+        ("convnext_tiny", backbones.convnext, dict(size="tiny")),
+        ("swin_base", backbones.swin, dict(size="base")),
+        ("regnety_16gf", backbones.regnety, dict(flops="16gf")),
+        ("regnety_1_6gf", backbones.regnety, dict(flops="1_6gf")),
+        ("pit_extra_small", backbones.pit, dict(size="extra_small")),
+        ("xcit_small12_16", backbones.xcit, dict(size="small", depth=12, patch=16)),
     ],
 )
 def test_names(name, function, sizes):
     assert names.parse(name) == (function, sizes)
-    assert len(set(names.FAMILIES) - {"tiny_<channels>"}) == 6, "a row above for every family"
+    assert len(set(names.FAMILIES) - {"tiny_<channels>"}) == 12, "a row above for every family"
 
 
 def test_airbench_has_the_papers_weights():

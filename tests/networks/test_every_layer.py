@@ -11,8 +11,11 @@ import mixmo_keras
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.multiplexing.seats import Answers, Seating
+from mixmo_keras.networks.backbones.cross_covariance import ClassAttention, CrossCovarianceAttention, WavePositions
+from mixmo_keras.networks.backbones.library_layers import LibraryLayer, description_of
 from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
+from mixmo_keras.networks.backbones.windows import WindowAttention
 from mixmo_keras.networks.fused_layers import FusedBatchNormalization, FusedGELU
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
@@ -46,6 +49,12 @@ def branch_of_some_rows(layer: keras.layers.Layer, case: Case) -> keras.Model:
     shortcut = keras.Input((3,))
     rows, indices = take(shortcut)
     return keras.Model(shortcut, add(keras.layers.Dense(3)(rows), shortcut, indices))
+
+
+def library_layer(**options) -> LibraryLayer:
+    """A layer of Keras as another library's, with a dense layer within."""
+    block = keras.layers.TimeDistributed(keras.layers.Dense(3, **options), **options)
+    return LibraryLayer(description_of(block), (4, 3), [], **options)
 
 
 def three_images_a_pass(layer: keras.layers.Layer, case: Case) -> keras.Model:
@@ -109,6 +118,11 @@ CASES = {
     "AverageOfViews": Case(lambda **o: AverageOfViews(2, **o), (numbers(4, 5),), (2, 5), views_and_back),
     "PositionEmbedding": Case(PositionEmbedding, (numbers(2, 4, 3),), (2, 4, 3)),
     "ClassToken": Case(ClassToken, (numbers(2, 4, 3),), (2, 5, 3)),
+    "WindowAttention": Case(lambda **o: WindowAttention(2, (2, 3), (1, 1), **o), (numbers(2, 4, 6, 12),), (2, 4, 6, 4)),
+    "CrossCovarianceAttention": Case(lambda **o: CrossCovarianceAttention(2, **o), (numbers(2, 5, 12),), (2, 5, 4)),
+    "ClassAttention": Case(lambda **o: ClassAttention(2, **o), (numbers(2, 5, 12),), (2, 1, 4)),
+    "WavePositions": Case(WavePositions, (numbers(2, 4, 6, 3),), (2, 4, 6, 3)),
+    "LibraryLayer": Case(library_layer, (numbers(2, 4, 3),), (2, 4, 3)),
     "LayerScale": Case(lambda **o: LayerScale(0.5, **o), (numbers(2, 4, 3),), (2, 4, 3)),
     "PadCropFlip": Case(lambda **o: PadCropFlip(2, **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),
     "RandomResizedCrop": Case(RandomResizedCrop, (numbers(4, 5, 7, 3),), (4, 5, 7, 3)),

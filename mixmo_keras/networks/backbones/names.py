@@ -9,11 +9,16 @@ import keras
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.airbench import airbench
 from mixmo_keras.networks.backbones.backbone import Backbone
+from mixmo_keras.networks.backbones.convnext import convnext
+from mixmo_keras.networks.backbones.pit import pit
 from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
+from mixmo_keras.networks.backbones.regnet import regnety
 from mixmo_keras.networks.backbones.resnet import resnet
 from mixmo_keras.networks.backbones.split import split
-from mixmo_keras.networks.backbones.vit import vit
+from mixmo_keras.networks.backbones.swin import swin
+from mixmo_keras.networks.backbones.vit import deit3, vit
 from mixmo_keras.networks.backbones.wide_resnet import wide_resnet
+from mixmo_keras.networks.backbones.xcit import xcit
 from mixmo_keras.networks.stochastic_depth import DropPath
 
 # how a name is written, with the function's arguments in <>: the function
@@ -23,6 +28,12 @@ FAMILIES: dict[str, Callable[..., Backbone]] = {
     "preact_resnet<depth>_<width>": preact_resnet,
     "resnet<depth>": resnet,
     "vit_<size><patch>": vit,
+    "deit3_<size><patch>": deit3,
+    "convnext_<size>": convnext,
+    "swin_<size>": swin,
+    "regnety_<flops>": regnety,
+    "pit_<size>": pit,
+    "xcit_<size><depth>_<patch>": xcit,
     "airbench<width>": airbench,
 }
 
@@ -38,9 +49,10 @@ def get(
     Args:
         backbone: A name such as `"wrn28_10"`, a `Backbone`, or a functional Keras model, which is split behind its first
             convolution (`split` cuts it elsewhere).
-        input_shape: (H, W, C) of the images. For a name, `None` means its function's default: CIFAR's (32, 32, 3), Tiny
-            ImageNet's (64, 64, 3) for `preact_resnet`, ImageNet's (224, 224, 3) for `resnet`. For anything else it is the
-            network's, and naming another raises.
+        input_shape: (H, W, C) of the images. For a name, `None` means its function's default: CIFAR's (32, 32, 3) for
+            `wide_resnet`, `vit` and `airbench`, Tiny ImageNet's (64, 64, 3) for `preact_resnet`, ImageNet's (224, 224, 3)
+            for the others.
+            For anything else it is the network's, and naming another raises.
         seed: Integer from which a named backbone's initial weights follow.
         drop_path: Stochastic depth of a named backbone. Any other brings its own.
 
@@ -90,12 +102,12 @@ def parse(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]]:
         if match := re.fullmatch(_pattern(form, parameters), name):
             return function, {key: parameters[key].annotation(value) for key, value in match.groupdict().items()}
     raise ValueError(
-        f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, preact_resnet18_2, resnet50, "
-        "vit_tiny4 and airbench64."
+        f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, resnet50, vit_tiny4, "
+        "convnext_tiny, xcit_small12_16 and airbench64."
     )
 
 
 def _pattern(form: str, parameters: Mapping[str, inspect.Parameter]) -> str:
-    """The regular expression of a family's names: digits for an integer, letters for a string."""
-    characters = {int: r"\d", str: "[a-z]"}
-    return re.sub(r"<(\w+)>", lambda name: f"(?P<{name[1]}>{characters[parameters[name[1]].annotation]}+)", form)
+    """The regular expression of a family's names: digits for an integer, the fewest letters and digits for a string."""
+    written = {int: r"\d+", str: "[a-z0-9_]+?"}
+    return re.sub(r"<(\w+)>", lambda name: f"(?P<{name[1]}>{written[parameters[name[1]].annotation]})", form)

@@ -1,6 +1,6 @@
 """What the residual networks here are made of, with initial weights that follow from one seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import layers
@@ -33,15 +33,26 @@ class Parts:
     def __init__(self, seed: int | None):
         self._seeds = InitialSeeds(seed)
 
+    def kernel(self) -> keras.Initializer:
+        """Returns the next convolution's initializer."""
+        return keras.initializers.HeNormal(self._seeds.next())
+
     def convolution(
-        self, x, filters: int, size: int, strides: int = 1, symmetric: bool = False, name: str | None = None
+        self,
+        x,
+        filters: int,
+        size: int,
+        strides: int = 1,
+        symmetric: bool = False,
+        name: str | None = None,
+        groups: int = 1,
     ):
         """A convolution of x that keeps its size but for strides.
 
         `symmetric` pads both sides alike, as PyTorch does; TensorFlow's "same" pads even sizes by one less at the top and
         left when strides are 2.
         """
-        seed = self._seeds.next()
+        kernel = self.kernel()
         if symmetric and size > 1:
             x = layers.ZeroPadding2D(size // 2, name=name and f"{name}_pad")(x)
         return layers.Conv2D(
@@ -49,8 +60,9 @@ class Parts:
             size,
             strides,
             padding="valid" if symmetric else "same",
+            groups=groups,
             use_bias=False,
-            kernel_initializer=keras.initializers.HeNormal(seed),
+            kernel_initializer=kernel,
             name=name,
         )(x)
 
@@ -102,3 +114,27 @@ def blocks_of_groups(depth: int, known: Mapping[int, tuple[int, ...]]) -> tuple[
     if depth not in known:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, known))}, got {depth}.")
     return known[depth]
+
+
+def check_divides(name: str, value: int, input_shape: tuple[int, int, int], times: int = 1) -> None:
+    """Raises where a number of pixels, or some times it, doesn't divide the images' height and width.
+
+    Args:
+        name: Of the argument that is the number.
+        value: The number of pixels.
+        input_shape: (H, W, C) of the images.
+        times: How many times the number must divide them.
+    """
+    height, width, _ = input_shape
+    if height % (times * value) or width % (times * value):
+        divisor = f"`{name}` (={value})" if times == 1 else f"{times} times `{name}` (={value})"
+        raise ValueError(f"{divisor} must divide the images' height and width, {height}×{width}.")
+
+
+def one_for_each_stage(name: str, values: Sequence[int] | None, usual: Sequence[int]) -> tuple[int, ...]:
+    """Returns the positive integers of a network's stages, `usual` where `values` is `None`."""
+    if values is None:
+        return tuple(usual)
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != len(usual):
+        raise ValueError(f"`{name}` must be {len(usual)} integers, one for each stage, or None; got {values!r}.")
+    return tuple(arguments.integer(name, value, least=1) for value in values)

@@ -5,7 +5,6 @@ that holds its convolution inside, such as a vision transformer's embedding of t
 """
 
 import copy
-import inspect
 import json
 from typing import Any
 
@@ -14,6 +13,8 @@ from keras import layers
 
 from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments
+from mixmo_keras.networks.backbones.library_layers import Replacing, description_of
+from mixmo_keras.networks.copying import classes_of
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
@@ -33,10 +34,11 @@ class BehindConvolution(layers.Layer):
 
     def __init__(self, layer: layers.Layer, parts: list[str], image_shape: tuple[int, int, int], **kwargs):
         super().__init__(**kwargs)
-        self._template = json.dumps(_description(layer))  # as text: Keras would track a dictionary
+        self._template = json.dumps(description_of(layer))  # as text: Keras would track a dictionary
         self.parts, self.image_shape = arguments.names("parts", parts), tuple(image_shape)
         self.layer = keras.saving.deserialize_keras_object(json.loads(self._template))
-        self.layer(keras.Input(self.image_shape))  # builds it, whatever it builds its own layers by
+        whole = self.layer(keras.Input(self.image_shape))  # builds it, whatever it builds its own layers by
+        self._output_shape = tuple(whole.shape[1:])
         for part in self.parts:
             keras_internals.replace_sublayer(self.layer, part, layers.Identity(dtype=self.dtype_policy))
 
@@ -45,6 +47,9 @@ class BehindConvolution(layers.Layer):
 
     def call(self, features):
         return self.layer(features)
+
+    def compute_output_shape(self, features_shape):
+        return (features_shape[0], *self._output_shape)
 
     def get_config(self):
         return {
@@ -62,18 +67,6 @@ class BehindConvolution(layers.Layer):
         return cls(**{**config, "layer": layer})
 
 
-def _description(layer: layers.Layer) -> dict:
-    """A layer's serialization, to be called before it is built.
-
-    Of its configuration only what its class takes: keras_hub's embeddings of patches give what follows from the rest too.
-    """
-    description = keras.saving.serialize_keras_object(layer)
-    description.pop("build_config", None)
-    taken = {*inspect.signature(type(layer).__init__).parameters, "name", "trainable", "dtype"}
-    config = {name: value for name, value in description["config"].items() if name in taken}
-    return {**description, "config": config}
-
-
 def convolves(operation: Any) -> bool:
     """Whether an operation is a convolution, or a layer that holds one."""
     if not isinstance(operation, layers.Layer):
@@ -83,7 +76,7 @@ def convolves(operation: Any) -> bool:
 
 
 class Opening:
-    """Opens the first operation of a graph that convolves; for `graphs.flat`.
+    """Opens the first operation of a graph that convolves, and replaces layers of other libraries; for `graphs.flat`.
 
     Args:
         activation: Whether to part the convolution from its activation too.
@@ -95,10 +88,11 @@ class Opening:
     def __init__(self, activation: bool):
         self._activation = activation
         self.convolution: layers.Layer | None = None
+        self._replacing = Replacing()
 
     def __call__(self, operation: Any, x: keras.KerasTensor) -> list[Any]:
         if self.convolution is not None or not convolves(operation):
-            return [operation]
+            return [self._replacing(operation, x)]
         chain = [operation] if isinstance(operation, CONVOLUTIONS) else _opened(operation, x)
         self.convolution = next((one for one in chain if isinstance(one, CONVOLUTIONS)), chain[0])
         if self._activation and getattr(self.convolution, "activation", None) not in (None, keras.activations.linear):
@@ -126,7 +120,8 @@ def _opened(layer: layers.Layer, x: keras.KerasTensor) -> list[layers.Layer]:
     before = [getattr(layer, name) for name in parts]
     taken = {id(weight) for one in before for weight in one.weights}
     try:
-        rest = BehindConvolution(layer, parts, x.shape[1:], dtype=layer.dtype_policy, name=f"{layer.name}_rest")
+        with classes_of(layer):
+            rest = BehindConvolution(layer, parts, x.shape[1:], dtype=layer.dtype_policy, name=f"{layer.name}_rest")
         rest.set_weights([keras.ops.convert_to_numpy(weight) for weight in layer.weights if id(weight) not in taken])
     except Exception:  # whatever its own `get_config` or `from_config` raises: not a layer that can be opened
         return [layer]

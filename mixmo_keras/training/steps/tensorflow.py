@@ -164,6 +164,8 @@ def _sum_over_replicas(replica, gradients):
 def _average_statistics(model, replica, share):
     """Gives all replicas one batch-norm moving average: Keras 3 leaves each with its own, and saves the first one's."""
     statistics = [v for v in model.non_trainable_variables if v.aggregation == "none" and v.dtype == "float32"]
+    if not statistics:  # TensorFlow can't reduce an empty list
+        return
     means = replica.all_reduce(tf.distribute.ReduceOp.SUM, [variable.value * share for variable in statistics])
     for variable, mean in zip(statistics, means, strict=True):
         variable.assign(mean)

@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> str:
         backbone=options.backbone,
         epochs=options.epochs,
         schedule="cosine",  # the papers' steps would end a short training before it began
+        dtype="float32",  # whatever the machine is
         data_dir=options.data_dir,
         output_dir=f"{options.output_dir}/{options.backbone}-{options.epochs}-epochs",
         export_dir=f"{options.output_dir}/saved_models",

@@ -57,6 +57,7 @@ PHOTOGRAPHS = Recipe(
     batch_size=64,
     learning_rate=0.025,
     schedule="cosine",
+    dtype="float32",  # as the figures that were kept
 )
 DIGITS = Recipe(
     dataset="digits",
@@ -71,6 +72,7 @@ DIGITS = Recipe(
     batch_size=64,
     learning_rate=0.05,
     schedule="cosine",
+    dtype="float32",
 )
 SETTINGS = {
     "digits": DIGITS,

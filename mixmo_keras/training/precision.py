@@ -17,8 +17,9 @@ from mixmo_keras.training import steps
 AUTO = "auto"
 # Channels of a network's products from which bfloat16 gains on a CPU; see `width`
 WIDE_ENOUGH = 40
-# flags of a CPU by the half precision that it multiplies
-_FLAGS = {"bfloat16": ("amx_bf16", "avx512_bf16"), "float16": ("amx_fp16", "avx512_fp16")}
+_AMX = "amx_bf16"
+# flags of a CPU by the half precision that it multiplies; without one it emulates it
+_FLAGS = {"bfloat16": (_AMX, "avx512_bf16"), "float16": ("amx_fp16", "avx512_fp16")}
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -39,9 +40,10 @@ def choose(backbone: str | Backbone | keras.Model) -> Precision:
     """Returns the precision in which a network trains fastest on this machine.
 
     mixed_bfloat16 computes in bfloat16 and keeps weights in float32. It is chosen on TPUs and on GPUs of compute capability
-    8 or more; on CPUs with AMX or AVX-512-BF16, by their flags, for networks that are wide enough. With AMX a step of
-    Cut-MixMo took 1.24 times less processor time for WRN-10-2, 1.58 times less for WRN-16-4, and 2.5 for WRN-16-10. A CPU
-    without such instructions emulates bfloat16, many times more slowly than it computes float32.
+    8 or more; and on CPUs with AMX, by their flags, for networks that are wide enough: a step of Cut-MixMo took 1.24 times
+    less processor time for WRN-10-2, 1.58 times less for WRN-16-4, and 2.5 for WRN-16-10. AVX-512-BF16 alone is not enough:
+    with AMX switched off, the first two took 1.4 times more than in float32. A CPU without either emulates bfloat16, many
+    times more slowly.
 
     Args:
         backbone: As in `MixMo`. What was trained before, a file or a library's network, keeps to float32.
@@ -53,15 +55,14 @@ def choose(backbone: str | Backbone | keras.Model) -> Precision:
         if steps.accelerator_multiplies_bfloat16():
             return Precision("mixed_bfloat16", "the accelerator has units for bfloat16")
         return Precision("float32", "the GPU is of a compute capability below 8, without units for bfloat16")
-    flag = cpu_flag("bfloat16")
-    if flag is None:
-        return Precision("float32", "the CPU lacks AMX and AVX-512-BF16, and would emulate bfloat16")
+    if _AMX not in _cpu_flags():
+        return Precision("float32", "the CPU lacks AMX for bfloat16, which is slower then")
     if trained.is_file(backbone) or trained.is_of_a_library(backbone):
         return Precision("float32", "the network was trained already, and keeps its precision")
     channels = width_of_name(backbone) if isinstance(backbone, str) else width(backbones.get(backbone, None, 0))
     if channels < WIDE_ENOUGH:
-        return Precision("float32", f"products of {channels:.0f} channels gain little by the CPU's {flag}")
-    return Precision("mixed_bfloat16", f"the CPU has {flag}, and products have {channels:.0f} channels")
+        return Precision("float32", f"products of {channels:.0f} channels gain little by the CPU's AMX")
+    return Precision("mixed_bfloat16", f"the CPU has AMX, and products have {channels:.0f} channels")
 
 
 def cpu_flag(dtype: str) -> str | None:

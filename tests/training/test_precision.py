@@ -44,11 +44,12 @@ def test_width_by_hand():
 @pytest.mark.parametrize(
     ("flags", "accelerator", "backbone", "policy", "reason"),
     [
-        ("avx2 amx_bf16", None, "airbench64", "mixed_bfloat16", "the CPU has amx_bf16, and products have 162 channels"),
-        ("avx512_bf16", None, "wrn10_2", "mixed_bfloat16", "the CPU has avx512_bf16, and products have 56 channels"),
-        ("amx_bf16", None, "wrn10_1", "float32", "products of 28 channels gain little by the CPU's amx_bf16"),
-        ("avx2 amx_int8", None, "wrn10_2", "float32", "the CPU lacks AMX and AVX-512-BF16"),
-        ("", None, "wrn10_2", "float32", "the CPU lacks AMX and AVX-512-BF16"),
+        ("avx2 amx_bf16", None, "airbench64", "mixed_bfloat16", "the CPU has AMX, and products have 162 channels"),
+        ("amx_bf16", None, "wrn10_2", "mixed_bfloat16", "the CPU has AMX, and products have 56 channels"),
+        ("avx512_bf16", None, "airbench64", "float32", "the CPU lacks AMX for bfloat16"),
+        ("amx_bf16", None, "wrn10_1", "float32", "products of 28 channels gain little by the CPU's AMX"),
+        ("avx2 amx_int8", None, "wrn10_2", "float32", "the CPU lacks AMX for bfloat16"),
+        ("", None, "wrn10_2", "float32", "the CPU lacks AMX for bfloat16"),
         ("amx_bf16", None, "mine.keras", "float32", "was trained already"),
         ("", True, "wrn10_1", "mixed_bfloat16", "the accelerator has units for bfloat16"),
         ("amx_bf16", False, "airbench64", "float32", "compute capability below 8"),

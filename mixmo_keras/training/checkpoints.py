@@ -87,6 +87,7 @@ class Checkpoints(keras.callbacks.Callback):
                 continue
             self._load(model, path, header, arrays)
             self.position, self._seconds = position, header["seconds"]
+            model.clock.epoch.assign(position.epoch if position.step else max(position.epoch - 1, 0))
             break
         else:
             if saved:
@@ -246,13 +247,18 @@ def warm_start(model, path: str | os.PathLike) -> None:
         variable.assign(saved[name])
 
 
+def _of_model(model) -> list:
+    """The model's variables that are kept: not the number of the epoch, which the position says."""
+    return [variable for variable in model.variables if variable is not model.clock.epoch]
+
+
 def _variables(model) -> list:
-    return [*model.variables, *model.optimizer.variables]
+    return [*_of_model(model), *model.optimizer.variables]
 
 
 def _described(model) -> list[list]:
     """Names and shapes of `_variables`. Names by place: Keras numbers layers differently from process to process."""
-    names = [f"model/{index}/{variable.name}" for index, variable in enumerate(model.variables)]
+    names = [f"model/{index}/{variable.name}" for index, variable in enumerate(_of_model(model))]
     names += [f"optimizer/{index}" for index, _ in enumerate(model.optimizer.variables)]
     return [[name, list(variable.shape)] for name, variable in zip(names, _variables(model), strict=True)]
 
@@ -261,7 +267,7 @@ def _weights(model) -> dict:
     """What training changes, weights and batch norm's averages, by the names of `_described`: no temperatures, no clock."""
     layers = (model.clock, model.incidents, model.average, model.temperature_of_multiplexed)
     others = {id(variable) for layer in layers for variable in layer.variables}
-    named = {f"model/{index}/{variable.name}": variable for index, variable in enumerate(model.variables)}
+    named = {f"model/{index}/{variable.name}": variable for index, variable in enumerate(_of_model(model))}
     return {name: variable for name, variable in named.items() if id(variable) not in others}
 
 

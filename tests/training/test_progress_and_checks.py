@@ -24,15 +24,16 @@ def dataset(x=X, y=Y, known=True):
 
 
 class Record(keras.callbacks.Callback):
-    """Progress and learning rate of every step, read before it."""
+    """Progress, learning rate and epoch of every step, read before it."""
 
     def __init__(self):
         super().__init__()
-        self.progress, self.rates = [], []
+        self.progress, self.rates, self.epochs = [], [], []
 
     def on_train_batch_begin(self, batch, logs=None):
         self.progress.append(float(self.model.clock.progress(self.model.step_counter.value)))
         self.rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        self.epochs.append(int(self.model.clock.epoch))
 
 
 def recorded(model, data=None, **options):
@@ -70,6 +71,18 @@ def test_a_second_fit_starts_over(network):
 def test_initial_epoch(network):
     record = recorded(network, epochs=3, initial_epoch=1)
     np.testing.assert_allclose(record.progress, np.arange(4, 12) / 12, atol=1e-6)
+
+
+def test_the_step_knows_the_epoch(network):
+    assert recorded(network, epochs=4, initial_epoch=2).epochs == [2] * 4 + [3] * 4
+
+
+def test_a_clock_of_an_earlier_file_counts_no_epochs():
+    clock = Clock()
+    clock.epoch.assign(7)
+    clock.load_own_variables({"0": np.array([0.5, 4, 0.125], "float32")})
+    assert float(clock.progress(4)) == 0.5
+    assert int(clock.epoch) == 7  # `fit` sets it
 
 
 def test_steps_per_epoch(network):

@@ -18,7 +18,7 @@ from mixmo_keras.networks.stochastic_depth import rate_of
 from mixmo_keras.seeds import StepSeed
 
 # what keras_hub's own constructors cause
-pytestmark = pytest.mark.filterwarnings("ignore:`build..` was called on layer")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:keras.src.layers.layer")
 
 SHAPE = (32, 32, 3)
 RANDOM = np.random.default_rng(0)

@@ -85,6 +85,7 @@ def test_what_windows_refuse():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:keras.src.layers.layer")  # what its constructor causes
 def test_keras_hubs_network_with_its_weights():
     keras_hub = pytest.importorskip("keras_hub")
     sizes = dict(depths=(2, 2, 1, 1), num_heads=(1, 2, 2, 4))

@@ -19,7 +19,7 @@ from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.experiments.recipe import checked, method_options
-from mixmo_keras.models import beginning
+from mixmo_keras.models import by_name
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 from mixmo_keras.multiplexing import wording
@@ -183,7 +183,7 @@ def _before(paths: Sequence[Path], test, info: datasets.Info) -> dict[str, Any] 
     file = Path(config.get("backbone") or "")
     if results.DIGEST not in config or not file.is_file() or files.digest(file) != config[results.DIGEST]:
         return None
-    classifier = beginning.begin("single", str(file), num_classes=info.num_classes, verbose=False)
+    classifier = by_name.model_of("single", str(file), num_classes=info.num_classes, verbose=False)
     return evaluation.evaluate(classifier, test, class_names=info.class_names, name=file.name).figures
 
 

@@ -1,6 +1,7 @@
 """The options of a run in four groups: what each is, its default, its help and its check.
 
-To add an option, add a line to a group.
+To add an option, add a line to a group. An option of the methods takes its help and its check from the dataclass of its
+settings, such as `Mixing`; its default is the method's.
 """
 
 import dataclasses
@@ -16,20 +17,26 @@ from typing import Any
 from mixmo_keras import datasets
 from mixmo_keras.common import trained
 from mixmo_keras.common.arguments import boolean, choice, instance, integer, number
+from mixmo_keras.common.settings import setting
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.metrics.pooling import AVERAGING
-from mixmo_keras.mixing import msda, policies
+from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import AREA, PADDING_MODES, PadCropFlip
+from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.masks import BINARY_MASKS
+from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import views
+from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.training import distribution
+from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.losses import CrossEntropy
+from mixmo_keras.training.objective import L2
 from mixmo_keras.training.precision import AUTO
 from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
@@ -65,10 +72,19 @@ class Default(enum.Enum):
     __repr__ = __str__
 
 
-def option(default: Any, text: str, check: Callable[..., Any] | None = None, **bounds) -> Any:
-    """A field of `Recipe` that is an option of the command line: default, help, and its check in `arguments`."""
-    check = None if check is None else functools.partial(check, **bounds)
-    return dataclasses.field(default=default, metadata={"help": text, "check": check})
+def taken_from(settings: type, name: str, more: str = "", check: Callable | None = None, default=Default.METHOD) -> Any:
+    """A field of `Recipe` for one of a dataclass of settings, where its help and its check stand.
+
+    Args:
+        settings: The dataclass, such as `Mixing`.
+        name: The field's name there.
+        more: What the help of a command line adds.
+        check: A check in place of the field's, which may take functions and layers: a recipe is saved as JSON.
+        default: The option's default. Defaults to the method's own.
+    """
+    (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
+    metadata = {**field.metadata, "help": field.metadata["help"] + more, "check": check or field.metadata["check"]}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def default_of(function: Callable, name: str) -> Any:
@@ -112,40 +128,40 @@ def parse_rates(text: str) -> dict[str, float]:
 class Data:
     """What a run learns from, and how each image is augmented."""
 
-    dataset: str = option("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
-    train_split: str = option(
+    dataset: str = setting("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
+    train_split: str = setting(
         "train",
         "images to train on: train; or train+validation, as the papers do, with none held out to choose or calibrate by",
         choice,
         known=TRAIN_SPLITS,
     )
-    crop: str = option(
+    crop: str = setting(
         "pad",
         "augmentation: pad (random crop after padding), resize (random part of each copy, enlarged), or whole (random part "
         "of the image as it is in its file, resized: the same for its copies)",
         choice,
         known=CROPS,
     )
-    padding: int = option(
+    padding: int = setting(
         default_of(PadCropFlip, "padding"),
         "augmentation: pixels of padding before the random crop",
         integer,
         least=0,
     )
-    padding_mode: str = option(
+    padding_mode: str = setting(
         default_of(PadCropFlip, "padding_mode"),
         "augmentation: what the padding shows: " + ", ".join(PADDING_MODES),
         choice,
         known=PADDING_MODES,
     )
-    smallest_area: float | None = option(
+    smallest_area: float | None = setting(
         None,
         f"augmentation: least share of the image's area in a random part (default with --crop resize or whole: {AREA[0]:g})",
         number,
         above=0,
         most=AREA[1],
     )
-    interpolation: str | None = option(
+    interpolation: str | None = setting(
         None,
         "augmentation: how a random part of a file is resized: "
         + ", ".join(INTERPOLATIONS)
@@ -153,118 +169,95 @@ class Data:
         choice,
         known=INTERPOLATIONS,
     )
-    flip: bool = option(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
-    alternating_flip: bool = option(
+    flip: bool = setting(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
+    alternating_flip: bool = setting(
         default_of(PadCropFlip, "alternating"),
         "augmentation: flip an image in every other epoch, not at random",
         boolean,
     )
-    shared_augmentation: bool | Default = option(
-        Default.METHOD, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
-    )
-    policy: str | None = option(
+    shared_augmentation: bool | Default = taken_from(Batching, "shared_augmentation")
+    policy: str | None = setting(
         None,
         "augmentation after crop and flip, of each copy on the device, from the run's seed: "
         + ", ".join(policies.BY_NAME),
         choice,
         known=policies.BY_NAME,
     )
-    erasing: float | None = option(
+    erasing: float | None = setting(
         None, "augmentation: probability, such as 0.25, that a random part is filled with grey", number, above=0, most=1
     )
-    pixel_augmentation: str | None = option(
+    pixel_augmentation: str | None = setting(
         None,
         "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS),
         choice,
         known=PIXEL_AUGMENTATIONS,
     )
-    train_images: int | None = option(
+    train_images: int | None = setting(
         None, "learn from so many images alone, chosen at random, and validate on as large a part", integer, least=1
     )
-    label_noise: float = option(
+    label_noise: float = setting(
         0.0, "rate of wrong labels among those that are learned and validated by", number, least=0, most=1
     )
-    noise_kind: str = option(
+    noise_kind: str = setting(
         LabelNoise.kind,
         "wrong labels: symmetric (drawn among all classes) or asymmetric (the class that it is confused with)",
         choice,
         known=KINDS,
     )
-    clean_validation: bool = option(False, "validate by right labels, which are unknown in practice", boolean)
-    data_seed: int = option(0, "seed of the choice of images and of wrong labels", integer, least=0)
+    clean_validation: bool = setting(False, "validate by right labels, which are unknown in practice", boolean)
+    data_seed: int = setting(0, "seed of the choice of images and of wrong labels", integer, least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """What is trained. Ranges of the options that are the method's are checked by the method."""
+    """What is trained."""
 
-    method: str = option("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
-    backbone: str = option(
+    method: str = setting("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
+    backbone: str = setting(
         default_of(MixMo, "backbone"),
         "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network, "
         "keras:MobileNetV3Small of keras.applications or hub:PRESET of keras_hub",
         _text,
     )
-    pretrained: bool = option(
+    pretrained: bool = setting(
         True, "a keras: or hub: backbone with its weights, which are downloaded once; or begun anew", boolean
     )
-    encoder_noise: float | None = option(
+    encoder_noise: float | None = setting(
         None,
         "with a trained backbone: by how much members' encoders differ to begin with (default: "
         f"{default_of(from_classifier, 'encoder_noise'):g})",
         number,
         least=0,
     )
-    num_members: int | Default = option(Default.METHOD, "M, members of the ensemble", integer)
-    weight_root: float | Default | None = option(
-        Default.METHOD, "r, root of the ratios in the loss weights; none for equal weights", number
+    num_members: int | Default = setting(Default.METHOD, "M, members of the ensemble", integer)
+    weight_root: float | Default | None = taken_from(Mixing, "weight_root")
+    alpha: float | Default | None = taken_from(Mixing, "alpha")
+    mask: str | Default = taken_from(Mixing, "mask", check=functools.partial(choice, known=BINARY_MASKS))
+    probability: float | Default = taken_from(Mixing, "probability", check=number)
+    unmixing: bool | Default = taken_from(Mixing, "unmixing", check=boolean)
+    input_repetition: float | Default = taken_from(
+        Batching, "input_repetition", f" (of members that begin as a classifier: {trained.INPUT_REPETITION:g})"
     )
-    alpha: float | Default | None = option(
-        Default.METHOD, "α, concentration of the mixing ratios; none for equal ratios", number
-    )
-    mask: str | Default = option(Default.METHOD, "binary mask: " + ", ".join(BINARY_MASKS), choice, known=BINARY_MASKS)
-    probability: float | Default = option(Default.METHOD, "p, probability of the binary mask", number)
-    unmixing: bool | Default = option(
-        Default.METHOD, "move the masks towards showing all members, for small networks", boolean
-    )
-    input_repetition: float | Default = option(
-        Default.METHOD,
-        "ρ, share of rows with the same image for all members "
-        f"(of members that begin as a classifier: {trained.INPUT_REPETITION:g})",
-        number,
-    )
-    repetition_decay: float | Default = option(
-        Default.METHOD, "share of training in which ρ falls from 1 to its value: members begin as one network", number
-    )
-    averaging: str | Default = option(
+    repetition_decay: float | Default = taken_from(Batching, "repetition_decay")
+    averaging: str | Default = setting(
         Default.METHOD, "what the ensemble averages: " + ", ".join(AVERAGING), choice, known=AVERAGING
     )
-    drop_path: float | Default = option(Default.METHOD, "rate of stochastic depth in every block", number)
-    efficient_drop_path: bool | Default = option(
-        Default.METHOD, "compute a block for the rows alone that keep it", boolean
+    drop_path: float | Default = taken_from(DropPath, "rate")
+    efficient_drop_path: bool | Default = taken_from(DropPath, "efficient")
+    co_training: float | Default | None = taken_from(CoTraining, "label_share")
+    teaching: str | Default = taken_from(CoTraining, "teaching")
+    batch_repetitions: int | Default = taken_from(Batching, "repetitions")
+    msda: str | None = taken_from(MSDA, "method", default=None)
+    msda_probability: float | None = taken_from(
+        MSDA, "probability", f" (default with --msda: {MSDA.probability:g})", default=None
     )
-    co_training: float | Default | None = option(
-        Default.METHOD, "λ, the labels' share where submodels teach each other; none for one pass", number
-    )
-    teaching: str | Default = option(Default.METHOD, "how submodels teach: softmax or sigmoid", _text)
-    batch_repetitions: int | Default = option(Default.METHOD, "b, times that a step uses each image", integer, least=1)
-    msda: str | None = option(
-        None, "mixing inside each member's image: " + ", ".join(msda.METHODS), choice, known=msda.METHODS
-    )
-    msda_probability: float | None = option(
-        None, f"probability of MSDA for each image (default with --msda: {MSDA.probability:g})", number
-    )
-    msda_alpha: float | None = option(
-        None, f"α of MSDA's Beta distribution (default with --msda: {MSDA.alpha:g})", number
-    )
-    l2: float | Default = option(Default.METHOD, "λ of L2 regularisation", number)
-    l2_normalization: bool | Default = option(
-        Default.METHOD, "L2 of the scales and shifts of normalisation layers too", boolean
-    )
-    dtype: str = option(
+    msda_alpha: float | None = taken_from(MSDA, "alpha", f" (default with --msda: {MSDA.alpha:g})", default=None)
+    l2: float | Default = taken_from(L2, "rate")
+    l2_normalization: bool | Default = taken_from(L2, "normalization")
+    dtype: str = setting(
         AUTO, "float32, mixed_bfloat16, mixed_float16, or auto: bfloat16 where the hardware makes it faster", _text
     )
-    synchronized_batch_norm: bool = option(
+    synchronized_batch_norm: bool = setting(
         default_of(MixMo, "synchronized_batch_norm"), "batch norm over the rows of all devices", boolean
     )
 
@@ -273,10 +266,10 @@ class Model:
 class Training:
     """How the model is trained, and on what devices."""
 
-    epochs: int = option(300, "epochs; warm-up and decay scale with them", integer, least=1)
-    scale: float = option(1.0, "train for this share of the epochs, such as 0.05 for a trial", number, above=0, most=1)
-    batch_size: int = option(64, "rows a step, a multiple of b: batch_size / b images", integer, least=1)
-    learning_rate: float | None = option(
+    epochs: int = setting(300, "epochs; warm-up and decay scale with them", integer, least=1)
+    scale: float = setting(1.0, "train for this share of the epochs, such as 0.05 for a trial", number, above=0, most=1)
+    batch_size: int = setting(64, "rows a step, a multiple of b: batch_size / b images", integer, least=1)
+    learning_rate: float | None = setting(
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
         + ", ".join(f"{name} {published.rate:g}" for name, published in PUBLISHED.items())
@@ -284,73 +277,73 @@ class Training:
         number,
         above=0,
     )
-    momentum: float = option(0.9, "momentum of the optimizer, SGD with Nesterov's", number, least=0, below=1)
-    rates: str | None = option(
+    momentum: float = setting(0.9, "momentum of the optimizer, SGD with Nesterov's", number, least=0, below=1)
+    rates: str | None = setting(
         None,
         "shares of the learning rate by the end of weights' names, such as beta=64,whitening/kernel=0",
         rates_by_name,
     )
-    core_rate: float | None = option(
+    core_rate: float | None = setting(
         None,
         "of a trained backbone: its core's share of the learning rate, such as 0.1; encoders and heads have all of it",
         number,
         above=0,
     )
-    freeze_epochs: int | None = option(
+    freeze_epochs: int | None = setting(
         None, "first epochs in which a trained backbone's core stays as it is", integer, least=1
     )
-    schedule: str | None = option(
+    schedule: str | None = setting(
         None,
         "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",
         choice,
         known=PUBLISHED,
     )
-    label_smoothing: float = option(
+    label_smoothing: float = setting(
         default_of(CrossEntropy, "label_smoothing"),
         "share of each label that is spread over all classes",
         number,
         least=0,
         below=1,
     )
-    clip_norm: float | None = option(None, "scale gradients down to this norm of all together", number, above=0)
-    ema: float | None = option(
+    clip_norm: float | None = setting(None, "scale gradients down to this norm of all together", number, above=0)
+    ema: float | None = setting(
         None,
         "momentum, such as 0.999, of a moving average of the weights to evaluate and keep",
         number,
         above=0,
         below=1,
     )
-    average_from: float | None = option(
+    average_from: float | None = setting(
         None,
         "share of training, such as 0.75, from which on the mean of the weights is what is evaluated and kept (SWA)",
         number,
         least=0,
         below=1,
     )
-    lookahead: int | None = option(
+    lookahead: int | None = setting(
         None, "steps, such as 5, after which weights are drawn back to a slow average of themselves", integer, least=1
     )
-    sam: float | None = option(
+    sam: float | None = setting(
         None, "radius, such as 0.05, of sharpness-aware minimisation: a step takes twice the time", number, above=0
     )
-    adaptive_sam: bool = option(SAM.adaptive, "SAM's radius in units of each weight, such as --sam 0.5", boolean)
-    accumulation: int | None = option(None, "steps whose gradients make one update", integer, least=2)
-    jit_compile: bool | None = option(None, "compile the step with XLA (default: where there is a GPU)", boolean)
-    strategy: str = option(
+    adaptive_sam: bool = setting(SAM.adaptive, "SAM's radius in units of each weight, such as --sam 0.5", boolean)
+    accumulation: int | None = setting(None, "steps whose gradients make one update", integer, least=2)
+    jit_compile: bool | None = setting(None, "compile the step with XLA (default: where there is a GPU)", boolean)
+    strategy: str = setting(
         default_of(distribution.strategy, "name"),
         "of tf.distribute: " + ", ".join(distribution.STRATEGIES),
         choice,
         known=distribution.STRATEGIES,
     )
-    devices: int | None = option(
+    devices: int | None = setting(
         None,
         "GPUs of this machine to train on, or without GPUs parts of its CPU (default: all GPUs)",
         integer,
         least=1,
     )
-    warm_start: str | None = option(None, "begin with the weights of this checkpoint or .keras file", _path)
-    seed: int = option(0, "seed of the initial weights, shuffling, augmentation and mixing", integer, least=0)
-    views: int = option(
+    warm_start: str | None = setting(None, "begin with the weights of this checkpoint or .keras file", _path)
+    seed: int = setting(0, "seed of the initial weights, shuffling, augmentation and mixing", integer, least=0)
+    views: int = setting(
         1,
         "judge by the mean answer to so many views of each test image too: 2 with its mirror image, 6 shifted too",
         _views,
@@ -361,15 +354,15 @@ class Training:
 class Folders:
     """Where a run finds and leaves things, which decides none of its figures and is not in its config.json."""
 
-    data_dir: str | None = option(
+    data_dir: str | None = setting(
         None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)", _path
     )
-    output_dir: str = option("runs", "folder of the runs", _path)
-    export_dir: str = option("saved_models", "folder of the SavedModels", _path)
-    checkpoint_steps: int = option(
+    output_dir: str = setting("runs", "folder of the runs", _path)
+    export_dir: str = setting("saved_models", "folder of the SavedModels", _path)
+    checkpoint_steps: int = setting(
         1000, "steps between checkpoints; one more is written after every epoch", integer, least=1
     )
-    fresh: bool = option(False, "start over, in place of a run of the same name", boolean)
+    fresh: bool = setting(False, "start over, in place of a run of the same name", boolean)
 
 
 GROUPS = (Data, Model, Training, Folders)

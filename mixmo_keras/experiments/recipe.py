@@ -11,8 +11,9 @@ from typing import Any
 
 from mixmo_keras import datasets
 from mixmo_keras.common import trained
+from mixmo_keras.common.settings import checked as checked_value
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
-from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training, kinds
+from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training
 from mixmo_keras.mixing.augmentation import AREA
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models import methods
@@ -194,9 +195,8 @@ def checked(settings: Data) -> dict[str, Any]:
     """The values of a recipe, or of its settings about data, after the checks of their own lines."""
     values = {}
     for field in dataclasses.fields(settings):
-        value, check = getattr(settings, field.name), field.metadata["check"]
-        left_out = value is Default.METHOD or (value is None and kinds(field)[1])
-        values[field.name] = value if check is None or left_out else check(field.name, value)
+        value = getattr(settings, field.name)
+        values[field.name] = value if value is Default.METHOD else checked_value(field, value)
     return values
 
 

@@ -36,7 +36,7 @@ from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
-from mixmo_keras.models.beginning import begin
+from mixmo_keras.models.by_name import model_of
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.serving import versions
@@ -182,7 +182,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     """The compiled model of a resolved recipe."""
     resolved: Any = recipe  # mypy can't know that its options have their values
     options = {name: getattr(recipe, name) for name in method_options()}
-    model = begin(
+    model = model_of(
         recipe.method,
         recipe.backbone,
         num_classes=info.num_classes,

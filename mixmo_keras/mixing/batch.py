@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.arguments import boolean, instance, integer, number
+from mixmo_keras.common.settings import Settings, setting
 from mixmo_keras.mixing import augmentation as augmentations
 from mixmo_keras.mixing import msda as msdas
 from mixmo_keras.mixing.mixing import Mixing, draw_masks, visible_ratios
@@ -43,27 +43,33 @@ class Batching(Settings):
         msda: CutMix or MixUp inside each member's image: `"cutmix"`, `"mixup"`, an `MSDA`, or `None` for none.
     """
 
-    repetitions: int = 4
-    already_repeated: bool = False
+    repetitions: int = setting(4, "b, times that a step uses each image", integer, keyword="batch_repetitions", least=1)
+    already_repeated: bool = setting(False, "the batches come repeated already", boolean)
     augmentation: keras.layers.Layer | str | None = "pad_crop_flip"
-    shared_augmentation: bool = False
+    shared_augmentation: bool = setting(
+        False, "augmentation: the same for all copies of an image in a step, as in MIMO's code", boolean
+    )
     mixing: Mixing | None = Mixing()
-    input_repetition: float = 0.0
-    repetition_decay: float = 0.0
+    input_repetition: float = setting(
+        0.0,
+        "ρ, share of rows with the same image for all members",
+        number,
+        least=0,
+        most=1,
+    )
+    repetition_decay: float = setting(
+        0.0,
+        "share of training in which ρ falls from 1 to its value: members begin as one network",
+        number,
+        least=0,
+        most=1,
+    )
     msda: MSDA | str | None = None
 
     def __post_init__(self):
-        checked = {
-            "repetitions": arguments.integer("batch_repetitions", self.repetitions, least=1),
-            "already_repeated": arguments.boolean("already_repeated", self.already_repeated),
-            "shared_augmentation": arguments.boolean("shared_augmentation", self.shared_augmentation),
-            "mixing": arguments.instance("mixing", self.mixing, (Mixing, type(None)), "a mixmo_keras.Mixing or None"),
-            "input_repetition": arguments.number("input_repetition", self.input_repetition, least=0, most=1),
-            "repetition_decay": arguments.number("repetition_decay", self.repetition_decay, least=0, most=1),
-            "msda": msdas.get(self.msda),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        super().__post_init__()
+        instance("mixing", self.mixing, (Mixing, type(None)), "a mixmo_keras.Mixing or None")
+        object.__setattr__(self, "msda", msdas.get(self.msda))
         augmentations.get(self.augmentation)  # raises what is wrong
         if self.already_repeated and self.repetitions == 1:
             raise ValueError("`already_repeated` says that images come several times: it needs batch_repetitions > 1.")
@@ -105,7 +111,7 @@ class Batching(Settings):
         return self.repetitions if self.already_repeated else 1
 
 
-class Data(NamedTuple):
+class StepData(NamedTuple):
     """A batch of n images as a dataset gives it."""
 
     images: Any  #          (n, H, W, C)
@@ -115,17 +121,17 @@ class Data(NamedTuple):
     partner_labels: Any  #  (n, b·M), or None
 
 
-def unpack(data) -> Data:
+def unpack(data) -> StepData:
     """The parts of what a dataset gives: (images, labels), (images, labels, weights), or with partners of MSDA a dictionary
     `{"images", "partner_images", "partner_labels"}` in place of the images, as `datasets.batches(..., partners=...)` has it.
     """
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(images, dict):
-        return Data(images["images"], labels, sample_weight, images["partner_images"], images["partner_labels"])
-    return Data(images, labels, sample_weight, None, None)
+        return StepData(images["images"], labels, sample_weight, images["partner_images"], images["partner_labels"])
+    return StepData(images, labels, sample_weight, None, None)
 
 
-def in_common_types(data: Data) -> Data:
+def in_common_types(data: StepData) -> StepData:
     """The batch with uint16 images, such as a camera's, and longer ones as int32: TensorFlow can't tile them."""
 
     def common(images):
@@ -136,7 +142,7 @@ def in_common_types(data: Data) -> Data:
     return data._replace(images=common(data.images), partner_images=common(data.partner_images))
 
 
-def check_partners(batching: Batching, data: Data, num_members: int) -> None:
+def check_partners(batching: Batching, data: StepData, num_members: int) -> None:
     """Checks that partner images come only with MSDA, and as many as it needs.
 
     Raises:
@@ -237,7 +243,7 @@ def _augmented(batching: Batching) -> str:
     return "rows" if batching.repeats_inputs else "members"
 
 
-def assemble(batching: Batching, data: Data, drawn: Draw, num_classes: int) -> Batch:
+def assemble(batching: Batching, data: StepData, drawn: Draw, num_classes: int) -> Batch:
     """Repeats, pairs, augments and mixes a batch of n images into B = n·b rows as drawn. Nothing here is random.
 
     Args:
@@ -280,7 +286,7 @@ def _member_images(batching: Batching, images, drawn: Draw):
     return _augment(batching, seen, drawn.augmentation) if augmented == "members" else seen
 
 
-def _partners(batching: Batching, data: Data, drawn: Draw):
+def _partners(batching: Batching, data: StepData, drawn: Draw):
     """The images that MSDA mixes in (B, M, H, W, C), augmented on their own, and their labels (B, M) or (B, M, K)."""
     if drawn.partners is not None:
         rows = (_repeat(data.images, batching), _repeat(data.labels, batching))

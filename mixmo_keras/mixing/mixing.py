@@ -8,11 +8,19 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.arguments import instance, number
+from mixmo_keras.common.settings import Settings, setting
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing.masks import MaskFunction
 from mixmo_keras.mixing.ratios import sample_ratios
+
+
+def _number_or_function(name: str, value, **bounds):
+    return value if callable(value) else number(name, value, **bounds)
+
+
+def _switch_or_function(name: str, value):
+    return value if callable(value) else instance(name, value, bool, "True, False or a function of progress")
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -38,12 +46,35 @@ class Mixing(Settings):
     `probability` and `decay_start` have no meaning for `mask="linear"`: values other than the defaults are refused there.
     """
 
-    mask: str | MaskFunction = "cutmix"
-    probability: float | Callable = 0.5
-    decay_start: float | None = 11 / 12
-    alpha: float | None = 2.0
-    weight_root: float | None = 3.0
-    unmixing: bool | Callable = False
+    mask: str | MaskFunction = setting("cutmix", "binary mask: " + ", ".join(mask_functions.BINARY_MASKS))
+    probability: float | Callable = setting(
+        0.5, "p, probability of the binary mask", _number_or_function, least=0, most=1
+    )
+    decay_start: float | None = setting(
+        11 / 12,
+        "share of training after which p falls to 0; none for no decay",
+        number,
+        least=0,
+        below=1,
+        otherwise=", or None for no decay",
+    )
+    alpha: float | None = setting(
+        2.0,
+        "α, concentration of the mixing ratios; none for equal ratios",
+        number,
+        above=0,
+        otherwise=", or None for equal ratios",
+    )
+    weight_root: float | None = setting(
+        3.0,
+        "r, root of the ratios in the loss weights; none for equal weights",
+        number,
+        above=0,
+        otherwise=", or None for equal weights",
+    )
+    unmixing: bool | Callable = setting(
+        False, "move the masks towards showing all members, for small networks", _switch_or_function
+    )
 
     def __post_init__(self):
         function = mask_functions.get(self.mask)
@@ -57,18 +88,9 @@ class Mixing(Settings):
                     f"`{field.name}` (={value}) chooses between a binary mask and the linear one; it has no meaning for "
                     "mask='linear'."
                 )
-        if not callable(self.probability):
-            arguments.number("probability", self.probability, least=0, most=1)
-        elif self.decay_start != Mixing.decay_start:
+        super().__post_init__()
+        if callable(self.probability) and self.decay_start != Mixing.decay_start:
             raise ValueError("`decay_start` has no meaning beside a function `probability`: the function says it all.")
-        if self.decay_start is not None:
-            arguments.number("decay_start", self.decay_start, least=0, below=1, otherwise=", or None for no decay")
-        if not callable(self.unmixing):
-            arguments.instance("unmixing", self.unmixing, bool, "True, False or a function of progress")
-        if self.alpha is not None:
-            arguments.number("alpha", self.alpha, above=0, otherwise=", or None for equal ratios")
-        if self.weight_root is not None:
-            arguments.number("weight_root", self.weight_root, above=0, otherwise=", or None for equal weights")
         if linear and self.alpha is None and self.weight_root is not None:
             warnings.warn(
                 "mask='linear' with equal ratios (alpha=None) weighs all members equally: `weight_root` changes nothing. "

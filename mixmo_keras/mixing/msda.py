@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.arguments import choice, number
+from mixmo_keras.common.settings import Settings, setting
 from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.ratios import sample_ratios
 
@@ -30,21 +30,18 @@ class MSDA(Settings):
         alpha: α of the Beta(α, α) distribution of the shares.
     """
 
-    method: str = "cutmix"
-    probability: float = 0.5
-    alpha: float = 1.0
-
-    def __post_init__(self):
-        arguments.choice("method", self.method, METHODS)
-        arguments.number("probability", self.probability, above=0, most=1, otherwise="; `msda=None` turns MSDA off")
-        arguments.number("alpha", self.alpha, above=0)
+    method: str = setting("cutmix", "mixing inside each member's image: " + ", ".join(METHODS), choice, known=METHODS)
+    probability: float = setting(
+        0.5, "probability of MSDA for each image", number, above=0, most=1, otherwise="; `msda=None` turns MSDA off"
+    )
+    alpha: float = setting(1.0, "α of MSDA's Beta distribution", number, above=0)
 
 
 def get(msda: MSDA | str | None) -> MSDA | None:
     """The `MSDA` of a method's name with the paper's settings; an `MSDA` or `None` is returned as it is."""
     if msda is None or isinstance(msda, MSDA):
         return msda
-    return MSDA(arguments.choice("msda", msda, METHODS, ", a mixmo_keras.MSDA or None"))
+    return MSDA(choice("msda", msda, METHODS, ", a mixmo_keras.MSDA or None"))
 
 
 def draw_pixel_masks(msda: MSDA, seed: seeds.StepSeed, num_rows, num_members: int, size):

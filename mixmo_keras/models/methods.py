@@ -3,6 +3,7 @@
 `defaults` says which keywords a method has and what they are by default, for command lines and tables.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import keras
 
 from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import keyword_of
 from mixmo_keras.mixing.batch import Batching
 from mixmo_keras.mixing.mixing import Mixing
 from mixmo_keras.models.mixmo import MixMo
@@ -20,26 +22,11 @@ from mixmo_keras.training import schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
 
-# keyword: the argument of MixMo that it belongs to, and what it is called there
-KEYWORDS = {
-    "batch_repetitions": ("batching", "repetitions"),
-    "already_repeated": ("batching", "already_repeated"),
-    "augmentation": ("batching", "augmentation"),
-    "shared_augmentation": ("batching", "shared_augmentation"),
-    "input_repetition": ("batching", "input_repetition"),
-    "repetition_decay": ("batching", "repetition_decay"),
-    "msda": ("batching", "msda"),
-    "drop_path": ("drop_path", "rate"),
-    "drop_path_ramp": ("drop_path", "ramp"),
-    "efficient_drop_path": ("drop_path", "efficient"),
-    "co_training": ("co_training", "label_share"),
-    "teaching": ("co_training", "teaching"),
-    "l2": ("l2", "rate"),
-    "l2_normalization": ("l2", "normalization"),
-}
-_SETTINGS = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
+_SETTINGS: dict[str, type] = {"batching": Batching, "drop_path": DropPath, "co_training": CoTraining, "l2": L2}
+_OF_MIXMO = {"mixing", "share", "batching"}  # its arguments in place of which the methods have flat keywords
+_OF_BINARY_MASKS: tuple[str, ...] = ("mask", "probability", "decay_start")
 # keywords without a meaning for one member
-_OF_SEVERAL_MEMBERS = ("num_members", "input_repetition", "repetition_decay", "averaging")
+_OF_SEVERAL_MEMBERS: tuple[str, ...] = ("num_members", "input_repetition", "repetition_decay", "averaging")
 
 AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 
@@ -62,9 +49,9 @@ def build(
             first convolution and what follows it directly; with `encoder_noise`, to the convolution alone.
         share_encoders: Whether all members use one encoder; an ablation of the paper.
         share_heads: Whether all members use one head; an ablation of the paper.
-        **options: `KEYWORDS`, and the other arguments of `MixMo`.
+        **options: The keywords of `Batching`, `DropPath`, `CoTraining` and `L2`, and the other arguments of `MixMo`.
     """
-    if reserved := options.keys() & {"mixing", "share", *_SETTINGS} - KEYWORDS.keys():
+    if reserved := options.keys() & _OF_MIXMO:
         raise ValueError(f"`{min(reserved)}` is an argument of MixMo, for experts: the methods have flat keywords.")
     if isinstance(backbone, keras.Model):
         backbone = split_for(backbone, split_at, options.get("input_shape"), options.get("encoder_noise"))
@@ -74,10 +61,7 @@ def build(
     if arguments.boolean("share_heads", share_heads) and share_encoders:
         raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
     share = "encoders" if share_encoders else "heads" if share_heads else None
-    settings: dict[str, dict[str, Any]] = {name: {} for name in _SETTINGS}
-    for keyword in options.keys() & KEYWORDS.keys():
-        argument, field = KEYWORDS[keyword]
-        settings[argument][field] = options.pop(keyword)
+    settings = {name: _taken(kind, options) for name, kind in _SETTINGS.items()}
     if settings["co_training"].get("label_share") is None:
         teaching = settings["co_training"].get("teaching", CoTraining.teaching)
         if teaching != CoTraining.teaching:
@@ -96,43 +80,41 @@ def build(
     )
 
 
-def CutMixMo(  # noqa: N802, as keras.applications names its models
-    backbone: AnyBackbone = "wrn28_10",
-    mask=Mixing.mask,
-    probability: float | Callable = Mixing.probability,
-    decay_start: float | None = Mixing.decay_start,
-    alpha: float | None = Mixing.alpha,
-    weight_root: float | None = Mixing.weight_root,
-    unmixing: bool | Callable = Mixing.unmixing,
-    **options,
-) -> MixMo:
+def fields_by_keyword(settings: type) -> dict[str, dataclasses.Field]:
+    """The fields of a dataclass of settings by the flat keywords of the methods. `mixing` is no keyword of theirs."""
+    return {keyword_of(field): field for field in dataclasses.fields(settings) if field.name != "mixing"}
+
+
+def _taken(settings: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Takes the keywords of a dataclass of settings out of options: their values by the names of its fields."""
+    fields = fields_by_keyword(settings)
+    return {field.name: options.pop(keyword) for keyword, field in fields.items() if keyword in options}
+
+
+def CutMixMo(backbone: AnyBackbone = "wrn28_10", **options) -> MixMo:  # noqa: N802, as keras.applications names its models
     """Cut-MixMo, the paper's best: patches of one member's features in the others'.
 
     Args:
         backbone: As in `MixMo`.
-        mask: As the arguments that follow, of `Mixing`.
-        probability: p of the binary mask.
-        decay_start: Share of training after which p falls to 0.
-        alpha: α of the mixing ratios.
-        weight_root: r of the loss weights; `None` for equal weights.
-        unmixing: Whether masks move towards showing all members.
-        **options: Of `Batching` (`batch_repetitions`, `already_repeated`, `augmentation`, `shared_augmentation`,
-            `input_repetition`, `repetition_decay`, `msda`), of stochastic depth (`drop_path`, `drop_path_ramp`,
-            `efficient_drop_path`), of co-training (`co_training`, `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`,
-            `share_encoders`, `share_heads`, and `MixMo`'s own.
+        **options: Of `Mixing` (`mask`, `probability`, `decay_start`, `alpha`, `weight_root`, `unmixing`), of `Batching`
+            (`batch_repetitions`, `already_repeated`, `augmentation`, `shared_augmentation`, `input_repetition`,
+            `repetition_decay`, `msda`), of stochastic depth (`drop_path`, `drop_path_ramp`, `efficient_drop_path`), of
+            co-training (`co_training`, `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`, `share_encoders`,
+            `share_heads`, and `MixMo`'s own.
     """
-    return build(backbone, Mixing(mask, probability, decay_start, alpha, weight_root, unmixing), **options)
+    return build(backbone, Mixing(**_taken(Mixing, options)), **options)
 
 
-def LinearMixMo(  # noqa: N802
-    backbone: AnyBackbone = "wrn28_10",
-    alpha: float | None = Mixing.alpha,
-    weight_root: float | None = Mixing.weight_root,
-    unmixing: bool | Callable = Mixing.unmixing,
-    **options,
-) -> MixMo:
-    """Linear-MixMo: the members' features interpolated, as in MixUp. Arguments as in `CutMixMo`."""
-    return build(backbone, Mixing("linear", alpha=alpha, weight_root=weight_root, unmixing=unmixing), **options)
+def LinearMixMo(backbone: AnyBackbone = "wrn28_10", **options) -> MixMo:  # noqa: N802
+    """Linear-MixMo: the members' features interpolated, as in MixUp.
+
+    Args:
+        backbone: As in `MixMo`.
+        **options: As in `CutMixMo`, but for `mask` and what decides when it is used.
+    """
+    if unused := sorted(options.keys() & set(_OF_BINARY_MASKS)):
+        raise ValueError(f"`{unused[0]}` has no meaning for LinearMixMo, whose mask is linear: use CutMixMo.")
+    return build(backbone, Mixing("linear", **_taken(Mixing, options)), **options)
 
 
 MIMO_SETTINGS: dict[str, dict[str, Any]] = {
@@ -223,7 +205,9 @@ def defaults(method: str) -> dict[str, Any]:
     """
     function = METHODS[arguments.choice("method", method, METHODS)]
     of_network = {name: inspect.signature(MixMo).parameters[name].default for name in ("num_members", "averaging")}
-    of_settings = {keyword: getattr(_SETTINGS[name], field) for keyword, (name, field) in KEYWORDS.items()}
+    mixed = [Mixing] if method in ("cut_mixmo", "linear_mixmo") else []
+    fields = {name: field for kind in (*mixed, *_SETTINGS.values()) for name, field in fields_by_keyword(kind).items()}
+    of_settings = {keyword: field.default for keyword, field in fields.items()}
     of_signature = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
@@ -232,5 +216,5 @@ def defaults(method: str) -> dict[str, Any]:
     found = {**of_network, **of_settings, "co_training": None, **of_signature}
     if method == "mimo":
         found |= {name: value for name, value in MIMO_SETTINGS["cifar"].items() if name != "schedule"}
-    left_out = _OF_SEVERAL_MEMBERS if method in ("single", "cosub") else ()
-    return {name: value for name, value in found.items() if name not in left_out}
+    left_out = {"linear_mixmo": _OF_BINARY_MASKS, "single": _OF_SEVERAL_MEMBERS, "cosub": _OF_SEVERAL_MEMBERS}
+    return {name: value for name, value in found.items() if name not in left_out.get(method, ())}

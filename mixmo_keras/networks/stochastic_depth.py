@@ -13,7 +13,7 @@ from keras import ops
 
 from mixmo_keras import keras_internals, seeds
 from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.settings import Settings, setting
 
 _RATES = ("rate", "drop_prob", "drop_path_rate")  # what libraries call it
 
@@ -34,16 +34,20 @@ class DropPath(Settings):
         ValueError: a value is out of range, or `ramp` or `efficient` comes without a rate.
     """
 
-    rate: float = 0.0
-    ramp: bool = False
-    efficient: bool = False
+    rate: float = setting(
+        0.0, "rate of stochastic depth in every block", arguments.number, keyword="drop_path", least=0, below=1
+    )
+    ramp: bool = setting(
+        False, "the rate rises evenly from block to block", arguments.boolean, keyword="drop_path_ramp"
+    )
+    efficient: bool = setting(
+        False, "compute a block for the rows alone that keep it", arguments.boolean, keyword="efficient_drop_path"
+    )
 
     def __post_init__(self):
-        object.__setattr__(self, "rate", arguments.number("drop_path", self.rate, least=0, below=1))
+        super().__post_init__()
         for option, keyword in (("ramp", "drop_path_ramp"), ("efficient", "efficient_drop_path")):
-            value = arguments.boolean(keyword, getattr(self, option))
-            object.__setattr__(self, option, value)
-            if value and not self.rate:
+            if getattr(self, option) and not self.rate:
                 raise ValueError(f"`{option}` (`{keyword}`) has no meaning without a rate of `drop_path`.")
 
     @classmethod

@@ -10,8 +10,8 @@ import dataclasses
 import keras
 from keras import ops
 
-from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.arguments import choice, number
+from mixmo_keras.common.settings import Settings, setting
 
 TEACHING = ("softmax", "sigmoid")
 
@@ -28,12 +28,16 @@ class CoTraining(Settings):
             `losses.SigmoidCrossEntropy`.
     """
 
-    label_share: float = 0.5
-    teaching: str = "softmax"
-
-    def __post_init__(self):
-        arguments.number("co_training", self.label_share, above=0, most=1, otherwise=", the labels' share of the loss")
-        arguments.choice("teaching", self.teaching, TEACHING)
+    label_share: float = setting(
+        0.5,
+        "λ, the labels' share where submodels teach each other; none for one pass",
+        number,
+        keyword="co_training",
+        above=0,
+        most=1,
+        otherwise=", the labels' share of the loss",
+    )
+    teaching: str = setting("softmax", "how submodels teach: " + " or ".join(TEACHING), choice, known=TEACHING)
 
     def values(self, label_values, logits):
         """The loss of every row of both passes, whose mean is L.

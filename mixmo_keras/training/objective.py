@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.arguments import boolean, number
+from mixmo_keras.common.settings import Settings, setting
 from mixmo_keras.mixing.batch import Batch
 from mixmo_keras.training import fine_tuning, losses
 from mixmo_keras.training.co_training import CoTraining
@@ -24,12 +24,10 @@ class L2(Settings):
         normalization: Whether it covers the scales and shifts of normalisation layers too, as in MixMo.
     """
 
-    rate: float = 3e-4
-    normalization: bool = True
-
-    def __post_init__(self):
-        arguments.number("l2", self.rate, least=0)
-        arguments.boolean("l2_normalization", self.normalization)
+    rate: float = setting(3e-4, "λ of L2 regularisation", number, keyword="l2", least=0)
+    normalization: bool = setting(
+        True, "L2 of the scales and shifts of normalisation layers too", boolean, keyword="l2_normalization"
+    )
 
     def covers(self, weight) -> bool:
         """Whether it regularises a weight."""

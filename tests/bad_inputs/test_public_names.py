@@ -14,6 +14,7 @@ CALLED_BY_OTHERS = {
     "calibration": {"trying"},  # takes nothing
     "checkpoints": {"Skipping"},
     "corruptions": {"numpy_batches"},
+    "datasets": {"describe"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},
     "evaluation": {"Evaluation"},
     "export": {"class_names_of"},
@@ -26,7 +27,7 @@ CALLED_BY_OTHERS = {
     "metrics": set(),
     "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
     "precision": {"Precision", "cpu_flag", "warn_if_emulated", "width", "width_of_name"},
-    "report": {"columns", "comparison_page"},
+    "report": {"comparison_page", "formatted"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},
     "uncertainty": {"information_of_members"},

@@ -163,7 +163,7 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(batch_repetitions=0), "`batch_repetitions` must be an integer of at least 1, got 0"),
         (dict(mask="linear"), "`mask` must be one of cutmix, .*, got 'linear'"),
         (dict(msda="cutout"), "`msda` must be one of cutmix, mixup, got 'cutout'"),
-        (dict(alpha=float("inf")), "`alpha` must be a finite number, got inf"),
+        (dict(alpha=float("inf")), "`alpha` must be a positive number, or None for equal ratios, got inf"),
         (dict(method="single", weight_root=None), r"`weight_root` \(=None\) has no meaning for method 'single'"),
         (dict(strategy="fast"), "`strategy` must be one of auto, none, mirrored, multi_worker, got 'fast'"),
         (dict(warm_start="nowhere.npz"), "`warm_start`: there is no file nowhere.npz"),

@@ -755,6 +755,8 @@ def method(function, **options):
         ),
         (lambda: method(CutMixMo, batching=Batching()), ValueError, "`batching` is an argument of MixMo, for experts"),
         (lambda: method(LinearMixMo, mixing=None), ValueError, "`mixing` is an argument of MixMo, for experts"),
+        (lambda: method(LinearMixMo, mask="cutmix"), ValueError, "`mask` has no meaning for LinearMixMo.*use CutMixMo"),
+        (lambda: method(CutMixMo, unmixing=0.5), ValueError, "`unmixing` must be True, False or a function.*got 0.5"),
         (
             lambda: method(CutMixMo, msda="cutmix").compile(
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)

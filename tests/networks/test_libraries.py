@@ -9,7 +9,7 @@ import pytest
 
 import mixmo_keras
 from mixmo_keras.common import trained
-from mixmo_keras.models.beginning import begin
+from mixmo_keras.models.by_name import model_of
 from mixmo_keras.models.from_classifier import parts_of
 from mixmo_keras.networks.backbones import libraries
 
@@ -77,11 +77,11 @@ def test_a_pretrained_network_becomes_members_with_heads_of_their_own(random_wei
 @pytest.mark.slow
 def test_a_network_that_begins_anew_has_encoders_of_their_own():
     options = dict(method="cut_mixmo", backbone="keras:MobileNet", pretrained=False, batch_repetitions=2, seed=0)
-    model = begin(**SMALL, normalization=(0.4, 0.2), **options)
+    model = model_of(**SMALL, normalization=(0.4, 0.2), **options)
     kernels = [encoder.get_weights()[0] for encoder in model.encoders.encoders]
     assert np.std(kernels[0] + kernels[1]) == pytest.approx(np.std(kernels[0] - kernels[1]), rel=0.2)
     with pytest.raises(ValueError, match="`encoder_noise` has no meaning for a network that begins anew"):
-        begin(**SMALL, **options, encoder_noise=0.1)
+        model_of(**SMALL, **options, encoder_noise=0.1)
 
 
 @pytest.mark.slow

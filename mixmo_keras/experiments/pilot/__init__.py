@@ -6,7 +6,8 @@ Judged is the ensemble's accuracy on validation data.
 """
 
 from mixmo_keras.experiments.pilot.figures import gains, label_noise, plot, table
-from mixmo_keras.experiments.pilot.runs import VARIANTS, check_rows, run
+from mixmo_keras.experiments.pilot.runs import VARIANTS, check_rows
+from mixmo_keras.experiments.pilot.runs import run_pilot as run
 from mixmo_keras.experiments.pilot.verdict import Advice, advice, verdict
 
 __all__ = ["VARIANTS", "Advice", "advice", "check_rows", "gains", "label_noise", "plot", "run", "table", "verdict"]

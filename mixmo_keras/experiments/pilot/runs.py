@@ -19,7 +19,7 @@ from mixmo_keras.common.console import say
 from mixmo_keras.common.durations import duration
 from mixmo_keras.datasets import manifest
 from mixmo_keras.metrics import calibration
-from mixmo_keras.models import beginning
+from mixmo_keras.models import by_name
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {  # method and options
 }
 
 
-def run(
+def run_pilot(
     backbone: Callable[[int], str | backbones.Backbone | Any],
     train,
     validation,
@@ -102,9 +102,9 @@ def run(
         if path is not None and path.exists() and not fresh:
             runs.append(_finished(path, epochs, settings, data, variant=variant, width=width, seed=seed))
             continue
-        schedule = beginning.schedule(network, images_a_step)
+        schedule = by_name.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
-        model = beginning.begin(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
+        model = by_name.model_of(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
         start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
@@ -118,7 +118,7 @@ def run(
     images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
     labels = [int(label) for _, label in validation.as_numpy_iterator()]
     most_frequent = max(map(labels.count, set(labels))) / len(labels)
-    trained = beginning.is_trained(network)
+    trained = by_name.is_trained(network)
     return {"images": images, "most_frequent": most_frequent, "epochs": epochs, "trained": trained, "runs": runs}
 
 

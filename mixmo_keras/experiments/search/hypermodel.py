@@ -11,7 +11,7 @@ from mixmo_keras import datasets
 from mixmo_keras.common import arguments
 from mixmo_keras.experiments.cost import cost
 from mixmo_keras.mixing.masks import BINARY_MASKS
-from mixmo_keras.models import beginning
+from mixmo_keras.models import by_name
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
@@ -157,7 +157,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         repetitions = choices.pop("batch_repetitions", self.batch_repetitions)
         backbone = self.backbone(width)
         if learning_rate is None:
-            learning_rate = beginning.schedule(backbone, self.rows / repetitions).base
+            learning_rate = by_name.schedule(backbone, self.rows / repetitions).base
         common = dict(
             num_classes=self.num_classes,
             input_shape=self.input_shape,
@@ -168,8 +168,8 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         )
         options = {**common, **self.options, **choices}
         if num_members == 1:
-            return beginning.begin("single", backbone, verbose=False, **options)
-        return beginning.begin("cut_mixmo", backbone, num_members=num_members, verbose=False, **options)
+            return by_name.model_of("single", backbone, verbose=False, **options)
+        return by_name.model_of("cut_mixmo", backbone, num_members=num_members, verbose=False, **options)
 
     def fit(self, hp, model, train, validation, epochs: int = 1, initial_epoch: int = 0, callbacks=(), verbose=0):
         images_a_step = self.rows // model.batching.repetitions

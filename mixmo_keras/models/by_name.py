@@ -25,7 +25,7 @@ def schedule(backbone: Any, images_a_step: float) -> schedules.ProgressSchedule:
     return published.of(images_a_step)
 
 
-def begin(
+def model_of(
     method: str,
     backbone: AnyBackbone,
     *,

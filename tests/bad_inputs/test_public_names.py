@@ -27,7 +27,7 @@ CALLED_BY_OTHERS = {
     "metrics": set(),
     "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
     "precision": {"Precision", "cpu_flag", "warn_if_emulated", "width", "width_of_name"},
-    "report": {"comparison_page", "formatted"},
+    "report": {"Run", "comparison_page", "formatted"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},
     "uncertainty": {"information_of_members"},

@@ -8,7 +8,7 @@ with start_up.quiet():
     import keras  # noqa: F401  here, so that TensorFlow prints no notes about the machine
 
 # `keras.models.load_model` finds the classes that were registered: what registers some is imported here
-from mixmo_keras import metrics
+from mixmo_keras import metrics, tasks
 from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.mixing import augmentation, masks, policies
 from mixmo_keras.mixing.batch import Batching
@@ -76,6 +76,7 @@ __all__ = [
     "save_reference_checkpoint",
     "schedules",
     "search",
+    "tasks",
     "uncertainty",
 ]
 

@@ -120,7 +120,7 @@ def is_loss_tracker(model: keras.Model, metric: keras.metrics.Metric) -> bool:
     return metric is _attribute(model, "_loss_tracker")
 
 
-def build_metrics(model: keras.Model, num_classes: int, iterator: Any = None, data_batch: Any = None) -> None:
+def build_metrics(model: keras.Model, iterator: Any = None, data_batch: Any = None) -> None:
     """Creates the metrics' variables for the labels of a batch, or of the iterator that `fit` and `evaluate` read.
 
     Keras does so within the first step, and TensorFlow traces a step that creates variables twice.
@@ -131,7 +131,7 @@ def build_metrics(model: keras.Model, num_classes: int, iterator: Any = None, da
     data = data_batch if iterator is None else _attribute(iterator, "_distributed_dataset").element_spec
     _, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     if labels is not None:
-        metrics.build(keras.KerasTensor((None, *labels.shape[1:])), keras.KerasTensor((None, num_classes)))
+        metrics.build(keras.KerasTensor((None, *labels.shape[1:])), keras.KerasTensor((None, *model.output_shape[1:])))
 
 
 def is_distributed(model: keras.Model) -> bool:

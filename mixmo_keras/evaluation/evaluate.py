@@ -117,7 +117,7 @@ def evaluate(
 
     images = {"test": len(labels), "validation": 0 if held_out is None else len(held_out[1])}
     figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
-    figures |= {"temperature": fitted, **_network_figures(model, member_logits, labels)}
+    figures |= {"temperature": fitted, **model.task.figures(model.average, member_logits, labels)}
     figures["answers"] = answers.figures(member_logits, logits, labels, class_names)
     figures["classes"] = _class_figures(class_names, logits, labels)
     if held_out is not None:
@@ -153,6 +153,8 @@ def evaluate(
 
 def _check(model, class_names, validation, temperature, coverage) -> None:
     arguments.instance("model", model, Ensemble, "a model of mixmo_keras, such as MixMo or DeepEnsemble")
+    if reason := model.task.why_only_classes():
+        raise ValueError(f"`evaluate` can't evaluate {model.name}: {reason}. `model.figures(x, y)` has its figures.")
     num_classes = len(arguments.names("class_names", class_names))
     if num_classes != model.num_classes:
         raise ValueError(
@@ -208,20 +210,6 @@ def _fit_temperatures(
 
 
 # -- figures by subject ------------------------------------------------------------------------------------------------
-
-
-def _network_figures(model: Ensemble, member_logits, labels) -> dict[str, Any]:
-    """The figures of each member, of the ensemble with and without its temperature, and of the members' diversity."""
-    logits = model.pooled(member_logits)
-    members = [metrics.network_figures(member_logits[:, member], labels) for member in range(model.num_members)]
-    return {
-        "members": members,
-        "members_mean": {key: float(np.mean([member[key] for member in members])) for key in members[0]},
-        "ensemble": metrics.network_figures(logits, labels),
-        "uncalibrated": metrics.network_figures(model.pooled(member_logits, calibrated=False), labels),
-        "nll_c": calibration.calibrated_negative_log_likelihood(logits, labels) if len(labels) > 1 else None,
-        "diversity": metrics.diversity_figures(member_logits, labels),
-    }
 
 
 def _class_figures(class_names: Sequence[str], logits, labels) -> list[dict[str, Any]]:

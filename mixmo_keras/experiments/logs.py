@@ -8,6 +8,7 @@ import keras
 
 from mixmo_keras.common import files
 from mixmo_keras.experiments.epochs import MemberAccuracy
+from mixmo_keras.tasks import Classification
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
 
 MEASURED = {"epoch", "val_accuracy", "val_loss"}  # in the log of a run that holds validation data out
@@ -52,12 +53,13 @@ def callbacks(
 
 
 def _keeping_the_best(path: Path, log: list[dict]) -> keras.callbacks.Callback:
+    monitor, mode = Classification.monitor
     return keras.callbacks.ModelCheckpoint(
         str(path),
-        monitor="val_accuracy",
-        mode="max",
+        monitor=monitor,
+        mode=mode,
         save_best_only=True,
-        initial_value_threshold=max((row["val_accuracy"] for row in log), default=None),
+        initial_value_threshold=max((row[monitor] for row in log), default=None),
     )
 
 

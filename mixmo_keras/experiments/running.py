@@ -40,7 +40,7 @@ from mixmo_keras.models.by_name import model_of
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.serving import versions
-from mixmo_keras.serving.export import class_names_of
+from mixmo_keras.tasks import Classification
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
@@ -77,7 +77,7 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     _check_size(recipe, data)
     if saved_model:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
-    class_names_of(data.info.class_names, data.info.num_classes)
+    Classification(data.info.num_classes).names(data.info.class_names)  # raises what is wrong
     with strategy.scope():
         model = build(recipe, data.info)
 

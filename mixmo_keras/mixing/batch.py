@@ -115,10 +115,10 @@ class StepData(NamedTuple):
     """A batch of n images as a dataset gives it."""
 
     images: Any  #          (n, H, W, C)
-    labels: Any  #          (n,) or (n, 1) integers, or (n, K)
+    labels: Any  #          targets of any task, (n, ...): of classes integers (n,) or (n, 1), or shares (n, K)
     sample_weight: Any  #   (n,), or None
     partner_images: Any  #  (n, b·M, H, W, C), for MSDA, from the whole of the training data; or None
-    partner_labels: Any  #  (n, b·M), or None
+    partner_labels: Any  #  (n, b·M, ...), or None
 
 
 def unpack(data) -> StepData:
@@ -181,11 +181,11 @@ class Draw(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The rows of one training step. B = n·b rows (twice as many in co-training), M members, K classes."""
+    """The rows of one training step. B = n·b rows (twice as many in co-training), M members."""
 
     images: Any  #        (B, M, H, W, C), augmented, under MSDA mixed with their partners
-    labels: Any  #        (B, M) integers or (B, M, K), as they were passed: what metrics see
-    targets: Any  #       the labels, or under MSDA soft ones (B, M, K): what the loss sees
+    labels: Any  #        (B, M, ...), as they were passed: what metrics see
+    targets: Any  #       the same, or under MSDA mixed ones (B, M, ...): what the loss sees
     sample_weight: Any  # (B, M), or None
     masks: Any  #         (B, M, h, w, 1 or c), or None
     loss_weights: Any  #  (B, M), of the members' losses
@@ -243,14 +243,15 @@ def _augmented(batching: Batching) -> str:
     return "rows" if batching.repeats_inputs else "members"
 
 
-def assemble(batching: Batching, data: StepData, drawn: Draw, num_classes: int) -> Batch:
+def assemble(batching: Batching, data: StepData, drawn: Draw, mix: Callable) -> Batch:
     """Repeats, pairs, augments and mixes a batch of n images into B = n·b rows as drawn. Nothing here is random.
 
     Args:
         batching: The settings.
-        data: The batch; integer labels (n,).
+        data: The batch.
         drawn: Of `draw`, or a test's own.
-        num_classes: K.
+        mix: What makes targets under MSDA of the own (B, M, ...), the partners' and the visible shares (B, M), such as a
+            task's `mix`.
     """
     rows_of_members = drawn.row_of_each_member
     images = _member_images(batching, data.images, drawn)
@@ -270,7 +271,7 @@ def assemble(batching: Batching, data: StepData, drawn: Draw, num_classes: int) 
         # a single network keeps the box that CutMix drew, which may be the smaller part (Yun et al., 2019)
         shares = msdas.visible_shares(pixel_masks, drawn.masks)
         images = msdas.blend(images, partner_images, pixel_masks)
-        targets = msdas.soft_targets(labels, partner_labels, shares, num_classes)
+        targets = mix(labels, partner_labels, shares)
     return Batch(images, labels, targets, sample_weight, drawn.masks, weights)
 
 
@@ -287,7 +288,7 @@ def _member_images(batching: Batching, images, drawn: Draw):
 
 
 def _partners(batching: Batching, data: StepData, drawn: Draw):
-    """The images that MSDA mixes in (B, M, H, W, C), augmented on their own, and their labels (B, M) or (B, M, K)."""
+    """The images that MSDA mixes in (B, M, H, W, C), augmented on their own, and their targets (B, M, ...)."""
     if drawn.partners is not None:
         rows = (_repeat(data.images, batching), _repeat(data.labels, batching))
         images, labels = (ops.take(values, drawn.partners, axis=0) for values in rows)

@@ -153,20 +153,3 @@ def check_sizes(image_size: tuple[int, int], feature_size: tuple[int, int]) -> N
             f"MSDA's labels follow the visible area, so the encoder's output {tuple(feature_size)} must divide the images' "
             f"size {tuple(image_size)}."
         )
-
-
-def soft_targets(labels, partner_labels, shares, num_classes: int):
-    """share·label + (1 − share)·partner's label, (B, M, K).
-
-    Args:
-        labels, partner_labels: (B, M) integers or (B, M, K).
-        shares: (B, M), of `labels`.
-        num_classes: K.
-    """
-
-    def distribution(labels):
-        if len(labels.shape) == 2:
-            return ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype=shares.dtype)
-        return ops.cast(labels, shares.dtype)
-
-    return shares[..., None] * distribution(labels) + (1 - shares[..., None]) * distribution(partner_labels)

@@ -6,8 +6,7 @@ import keras
 from keras import ops
 
 from mixmo_keras.models.ensemble import Ensemble
-from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.training import incidents, losses
+from mixmo_keras.training import incidents
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -18,8 +17,8 @@ class DeepEnsemble(Ensemble):
     networks themselves: a change of their weights is a change of the ensemble.
 
     Args:
-        models: Models of this package of the same image shape and classes. Their own temperatures are not used.
-        averaging: `"probabilities"`, as is usual between networks, or `"logits"`.
+        models: Models of this package of the same image shape and task. Their own temperatures are not used.
+        averaging: `"probabilities"`, as is usual between networks, or `"logits"`, of tasks that have them.
         temperature: As in `MixMo`.
         temperature_applies_to: As in `MixMo`.
 
@@ -46,11 +45,10 @@ class DeepEnsemble(Ensemble):
         for model in models:
             if not isinstance(model, Ensemble):
                 raise TypeError(f"`models` must be models of mixmo_keras, got {type(model).__name__}.")
-            shape = (model.image_shape, model.num_classes)
-            if shape != (models[0].image_shape, models[0].num_classes):
+            if (model.image_shape, model.task) != (models[0].image_shape, models[0].task):
                 raise ValueError(
-                    f"`models` must have the same image shape and classes; {models[0].name} has {models[0].image_shape} and "
-                    f"{models[0].num_classes}, {model.name} {model.image_shape} and {model.num_classes}."
+                    f"`models` must have the same image shape and task; {models[0].name} has {models[0].image_shape} and "
+                    f"{models[0].task}, {model.name} {model.image_shape} and {model.task}."
                 )
         if len(set(map(id, models))) < len(models):
             raise ValueError("`models` has a model twice: it would only weigh more.")
@@ -60,17 +58,17 @@ class DeepEnsemble(Ensemble):
             logits = ops.cast(model._member_logits, "float32")
             networks.append(keras.Model(model.inputs, logits, name=f"network{number}"))
         member_logits = ops.concatenate([network(images) for network in networks], axis=1)
-        average = MemberAverage(averaging, temperature, temperature_applies_to, dtype="float32", name="average")
+        average = models[0].task.pooling(averaging, temperature, temperature_applies_to)
         super().__init__(images, average(member_logits), name=name)
         self.__dict__["__networks"] = models  # past Keras' tracking and saving: twice, and with their optimizers
         self._member_logits = member_logits
         self.average = average
-        self.image_shape, self.num_classes = models[0].image_shape, models[0].num_classes
+        self.image_shape, self.task = models[0].image_shape, models[0].task
         self.expects_raw_pixels = any(model.expects_raw_pixels for model in models)
         self.incidents = incidents.Incidents(name="incidents")
         self.num_members = sum(model.num_members for model in models)
         self.trained_with_flips = all(model.trained_with_flips for model in models)
-        self.compile(loss=losses.CrossEntropy(), metrics=["accuracy"])
+        self.compile(loss=self.task.loss(), metrics=self.task.metrics())
 
     def networks(self) -> list[Ensemble]:
         """The models that it was made of."""

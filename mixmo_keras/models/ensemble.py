@@ -5,46 +5,54 @@ The checks are functions: `training.data_checks` of a user's data, `training.pre
 
 import types
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from mixmo_keras import multiplexing
-from mixmo_keras.common import arguments, class_labels
-from mixmo_keras.metrics import calibration
-from mixmo_keras.metrics.pooling import average
+from mixmo_keras.common import arguments
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
 from mixmo_keras.networks.views import averaged, views_of
 from mixmo_keras.serving import formats
+from mixmo_keras.tasks import Task
 from mixmo_keras.training import compiling, data_checks, distribution, incidents, precision, predicting
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
 
 
 class Ensemble(keras.Model):
-    """A functional model from raw pixels to an ensemble's logits, whose members can be asked too.
+    """A functional model from raw pixels to an ensemble's outputs, whose members can be asked too.
 
-    Subclasses set the attributes below, and `_member_logits`, the symbolic output of the members.
+    Of classes the outputs are logits, and so they are called; `task` says what they are. Subclasses set the attributes
+    below, and `_member_logits`, the symbolic output of the members.
 
     Attributes:
         image_shape: (H, W, C).
-        num_classes: K.
+        task: What is predicted.
         num_members: M.
         trained_with_flips: Whether training showed mirror images, as far as the augmentation says.
-        average: The `MemberAverage` that makes the output of the member logits.
+        average: The layer that makes the output of the members' outputs, such as a `MemberAverage`.
         expects_raw_pixels: Whether pixels should run from 0 to 255.
         incidents: Where steps note what is wrong with a dataset's values.
     """
 
     image_shape: tuple[int, int, int]
-    num_classes: int
+    task: Task
     num_members: int
     trained_with_flips: bool
     average: MemberAverage
     expects_raw_pixels: bool
     incidents: incidents.Incidents
+
+    @property
+    def num_classes(self) -> int:
+        """K, of a model whose task is `Classification(K)`."""
+        if (reason := self.task.why_only_classes()) is None:
+            return self.task.num_classes  # type: ignore[attr-defined]
+        raise AttributeError(f"{self.name} has no `num_classes`: {reason}.")
 
     # -- what Keras users call -------------------------------------------------------------------------------------------
 
@@ -64,10 +72,13 @@ class Ensemble(keras.Model):
         """Trains the ensemble, as `keras.Model.fit`. `batch_size` counts images; a step has `batch_repetitions` rows each.
 
         Raises:
-            ValueError: labels out of range, wrong shapes, NaN pixels, an empty dataset or one without end.
+            ValueError: targets of another task, such as labels out of range, wrong shapes, NaN pixels, an empty dataset or
+                one without end.
             FloatingPointError: the loss, or the weights, became NaN or infinite.
         """
         data_checks.check_fit(self, x, y, sample_weight, epochs, batch_size, steps_per_epoch, options)
+        self.task.check_fit(options)
+        self.task.prepare(self, x, y, steps_per_epoch)
         compiling.follow_labels(self, x, y, options.get("validation_data"))
         if data_checks.is_dataset(x) or isinstance(x, types.GeneratorType):
             options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
@@ -92,6 +103,7 @@ class Ensemble(keras.Model):
     def train_on_batch(self, x, y=None, sample_weight=None, **options):
         """One step on a batch, as `keras.Model.train_on_batch`. Data are checked as in `fit`."""
         self._check_data(x, y, sample_weight, "train_on_batch")
+        self.task.check_prepared(self)
         with incidents.watching_pixels(self):
             logs = super().train_on_batch(x, y, sample_weight, **options)
             incidents.raise_incidents(self)
@@ -109,22 +121,18 @@ class Ensemble(keras.Model):
 
     def compile(self, *arguments, **options):
         """As `keras.Model.compile`."""
-        self._metrics_see_shares = self._rank_of_labels = None  # new metrics, which have seen no labels yet
+        self._form_in_metrics = self._rank_of_labels = None  # new metrics, which have seen no labels yet
         super().compile(*arguments, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The ensemble's loss on (n, K) logits, as `evaluate` needs it. Training has `objective`."""
-        data_checks.check_shapes(x, y, self.image_shape, self.num_classes, sample_weight)
+        """The ensemble's loss on its outputs (n, ...), as `evaluate` needs it. Training has `objective`."""
+        data_checks.check_shapes(x, y, self.image_shape, self.task, sample_weight)
         incidents.note(self, 0, x, y, sample_weight)
-        return super().compute_loss(x, class_labels.squeezed(y), y_pred, sample_weight, training)
+        return super().compute_loss(x, self.task.canonical(y), y_pred, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """As `keras.Model.compute_metrics`, with labels in the form that the metrics saw first: Keras' keep to it."""
-        if self._metrics_see_shares is None:
-            self._metrics_see_shares = class_labels.are_shares(y)
-        if self._metrics_see_shares != class_labels.are_shares(y):
-            in_shares = self._metrics_see_shares
-            y = class_labels.as_shares(y, self.num_classes) if in_shares else class_labels.as_indices(y)
+        """As `keras.Model.compute_metrics`, with targets in the form that the metrics saw first: Keras' keep to it."""
+        y, self._form_in_metrics = self.task.in_form(y, self._form_in_metrics)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, views=1):
@@ -155,8 +163,8 @@ class Ensemble(keras.Model):
         return predicting.predict_step(self, super().predict_step, *state_and_data)
 
     def count_params(self) -> int:
-        """Number of parameters, as `keras.Model.count_params`, less the temperatures: settings that are kept as weights."""
-        return super().count_params() - len(self.average.weights)  # a scalar
+        """Number of parameters, as `keras.Model.count_params`, less what calibration fits, which is kept as weights."""
+        return super().count_params() - self.average.count_params()
 
     # -- members -------------------------------------------------------------------------------------------------------
 
@@ -187,12 +195,14 @@ class Ensemble(keras.Model):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits of every member (n, M, K) and labels (n,), of images and labels or of batches of them.
 
+        Of another task than classes, the members' outputs (n, M, ...) and targets.
+
         One pass over the data, so that a shuffled dataset keeps images and labels together.
 
         Args:
             x: Images (n, H, W, C); or batches of (images, labels), a dataset or any that can be iterated. Batches may have
                 sample weights too, which are about training: here all images count alike.
-            y: Labels, if x is images: (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
+            y: Targets, if x is images; of classes (n,), (n, 1) or one-hot (n, K), which may be stored as floats.
             batch_size: Of images.
             steps: Number of batches to take. Defaults to all; of data of unknown length many are warned of.
             views: As in `predict`.
@@ -213,12 +223,12 @@ class Ensemble(keras.Model):
         logits, labels = [], []
         for images, of_images in batches:
             images = data_checks.sound_images(images, self.image_shape)
-            labels.append(class_labels.integers("labels", of_images, self.num_classes, len(images)))
+            labels.append(self.task.to_evaluate(of_images, len(images)))
             logits.append(np.asarray(network.predict_on_batch(images)))
         if not logits:
             raise ValueError("The dataset is empty.")
         member_logits = np.concatenate(logits)
-        broken = ~np.isfinite(member_logits).all(axis=(1, 2))
+        broken = ~np.isfinite(member_logits).reshape(len(member_logits), -1).all(-1)
         if broken.any():
             raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
         return member_logits, np.concatenate(labels)
@@ -295,37 +305,46 @@ class Ensemble(keras.Model):
         if temperature_applies_to is None:
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
-        of_members = temperature_applies_to == "members" and self.average.averaging == "probabilities"
-        if label_noise is not None and of_members:
-            raise ValueError(
-                "A temperature under `label_noise` is the ensemble's: pass temperature_applies_to='ensemble'."
-            )
-        if of_members:
-            temperature = calibration.fit_member_temperature(member_logits, labels)
-        else:
-            temperature = calibration.fit(self.pooled(member_logits, calibrated=False), labels, label_noise)
-        self.temperature = temperature
+        self.temperature = self.task.calibrate(self.average, member_logits, labels, temperature_applies_to, label_noise)
         if temperature_applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
             self.average.temperature_applies_to = temperature_applies_to
             self.predict_function = self.test_function = self.train_function = None
         return self.temperature
 
     def pooled(self, member_logits, calibrated: bool = True) -> np.ndarray:
-        """The ensemble's logits (n, K) from its members' (n, M, K), with or without the temperature."""
+        """The ensemble's outputs (n, ...) from its members' (n, M, ...), with or without the temperature."""
         self._check_member_logits(member_logits)
         logits = ops.convert_to_tensor(member_logits, "float32")
-        return ops.convert_to_numpy(self.average(logits) if calibrated else average(logits, self.average.averaging))
+        return ops.convert_to_numpy(self.average(logits) if calibrated else self.average.pool(logits))
 
     def _check_member_logits(self, member_logits) -> None:
-        expected, shape = (self.num_members, self.num_classes), np.shape(member_logits)
-        if len(shape) != 3 or shape[1:] != expected:
-            raise ValueError(f"`member_logits` must be (n, {expected[0]}, {expected[1]}), got shape {shape}.")
+        expected, shape = tuple(self._member_logits.shape[1:]), np.shape(member_logits)
+        if len(shape) != 1 + len(expected) or shape[1:] != expected:
+            raise ValueError(f"`member_logits` must be (n, {', '.join(map(str, expected))}), got shape {shape}.")
+
+    def figures(self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None) -> dict[str, Any]:
+        """All figures of the model's task on data, by name: of the `ensemble` and of its `members`.
+
+        Args:
+            x, y, batch_size, steps: As in `predict_with_labels`.
+        """
+        return self.task.figures(self.average, *self.predict_with_labels(x, y, batch_size, steps))
 
     # -- inference and serving -------------------------------------------------------------------------------------------
 
     def fused(self, members: bool = False) -> keras.Model:
         """A copy for inference at the single network's price: encoders merged into one, and heads. See `fusing.fused`."""
         return fusing.fused(self, members)
+
+    def answers(self, x, batch_size=None) -> dict[str, np.ndarray]:
+        """What an exported model would serve of images, by name: of classes probabilities, label, confidence, ...
+
+        Args:
+            x, batch_size: As in `predict`.
+        """
+        member_outputs = ops.convert_to_tensor(self.predict_members(x, batch_size, verbose=0))
+        served = self.task.served(member_outputs, self.average)
+        return {name: ops.convert_to_numpy(values) for name, values in served.items()}
 
     def export(
         self,
@@ -347,7 +366,7 @@ class Ensemble(keras.Model):
                 formats.
             format: `"tf_saved_model"`; Keras' others (`"onnx"`, `"litert"`, ...) give the ensemble's logits, of the fused
                 network.
-            class_names: Of the K classes, for a SavedModel.
+            class_names: Of the K classes, or of what else the task predicts, for a SavedModel.
             card: Sections of a SavedModel's model card.
             overwrite: Whether an existing SavedModel, or file of the format's kind, may be replaced.
             verbose: Whether Keras prints what it writes.

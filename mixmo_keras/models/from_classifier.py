@@ -21,6 +21,7 @@ from mixmo_keras.networks import graphs
 from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.classifier import Classifier
+from mixmo_keras.tasks import Classification, Task, resolve
 from mixmo_keras.training import losses, schedules
 
 ENCODER_NOISE = 0.1
@@ -35,6 +36,7 @@ def from_classifier(
     method: str = "cut_mixmo",
     *,
     num_classes: int | None = None,
+    task: Task | None = None,
     input_shape: tuple[int, int, int] | None = None,
     normalization: tuple | None = None,
     encoder_noise: float = ENCODER_NOISE,
@@ -56,6 +58,7 @@ def from_classifier(
             is the classifier itself, to be trained further in the same way.
         num_classes: K of other classes than the classifier's: the heads begin anew, each on its own. Defaults to its own
             classes, with its head.
+        task: What else than classes to predict, such as `tasks.Regression(2)`: the heads begin anew too.
         input_shape: (H, W, C), for a classifier that takes images of any size.
         normalization: What was done to pixels *before* they came to the classifier, if anything, as (mean, standard
             deviation) of pixels in [0, 1]: (0, 1) for a division by 255. Defaults to nothing.
@@ -92,32 +95,36 @@ def from_classifier(
     if num_members is None and method not in ("single", "cosub"):
         num_members = 2
     members = {} if num_members is None else {"num_members": num_members}
+    new_heads = num_classes is not None or task is not None
+    if new_heads:
+        task = resolve(task, num_classes)
     if trained.is_of_a_library(classifier):
-        if num_classes is None:
-            raise ValueError(f"`num_classes` must be given for {classifier}: its heads begin anew.")
-        classifier = libraries.network(str(classifier), num_classes, input_shape)
+        if not new_heads:
+            raise ValueError(f"`num_classes`, or `task`, must be given for {classifier}: its heads begin anew.")
+        replaced = 2 if num_classes is None else num_classes  # the classes of a head that isn't kept
+        classifier = libraries.network(str(classifier), replaced, input_shape)
     classifier = _loaded(classifier)
     source = _network_of(classifier)
     apart = parts_of(source, input_shape)
-    if num_classes is None:
-        _check_task(source, apart.ends_in)
+    if not new_heads:
+        _check_task(classifier, source, apart.ends_in)
     of_network = dict(
-        num_classes=len(apart.bias) if num_classes is None else num_classes,
+        task=task if new_heads else Classification(len(apart.bias)),
         normalization=normalization,
         encoder_noise=encoder_noise,
     )
-    schedule = schedules.Cosine(learning_rate(isinstance(classifier, MixMo) and num_classes is None))
+    schedule = schedules.Cosine(learning_rate(isinstance(classifier, MixMo) and not new_heads))
     of_training: dict[str, Any] = dict(augmentation=None, schedule=schedule)
-    if num_classes is None and "input_repetition" in methods.defaults(method) and num_members != 1:
+    if not new_heads and "input_repetition" in methods.defaults(method) and num_members != 1:
         of_training["input_repetition"] = trained.INPUT_REPETITION
     of_training |= options
     model = methods.METHODS[method](apart.backbone, **of_network, **members, **of_training)
-    if num_classes is None:
+    if not new_heads:
         num_heads = 1 if model.heads.shared else model.num_members
         model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
         _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):
-        say(description(source.name, apart, model, method, encoder_noise, normalization, num_classes is not None))
+        say(description(source.name, apart, model, method, encoder_noise, normalization, new_heads))
     return model
 
 
@@ -163,8 +170,10 @@ def _loaded(classifier) -> keras.Model:
         return keras.models.load_model(path, compile=False)
 
 
-def _check_task(source: keras.Model, ends_in: str) -> None:
-    """Raises where a model was compiled for something else than the choice of one class."""
+def _check_task(classifier: keras.Model, source: keras.Model, ends_in: str) -> None:
+    """Raises where a model, or the network `source` of it, is for something else than the choice of one class."""
+    if isinstance(classifier, MixMo) and (reason := classifier.task.why_only_classes()):
+        raise ValueError(f"The heads of {classifier.name} can't be kept: {reason}. Pass `task` for new heads.")
     loss = getattr(source, "loss", None) if getattr(source, "compiled", False) else None
     loss = keras.losses.get(loss) if isinstance(loss, (str, keras.losses.Loss)) or callable(loss) else None
     name, num_outputs = losses.name_of(loss), source.output_shape[-1]
@@ -246,12 +255,12 @@ def description(
         ("preprocessing", _preprocessing(parts, normalization)),
         ("stem", f"{apart.convolution}, {kernel[0]}×{kernel[1]}, shared out among {members}{noise}"),
         ("core", f"{core.count_params():,} weights, copied{_frozen(frozen - statistics)}"),
-        ("head", f"{apart.kernel.shape[0]} → {model.num_classes}, new for {members}")
+        ("head", f"{apart.kernel.shape[0]} → {model.heads.num_outputs}, new for {members}")
         if new_heads
         else ("head", f"{apart.head}, {apart.kernel.shape[0]} → {apart.kernel.shape[1]}, copied for {members}"),
     ]
     gives = "" if new_heads else f", {len(apart.bias)} classes, gives {_given(apart)}"
-    said = "it has to learn its classes first." if new_heads else "it gives the same answers, as logits."
+    said = "it has to learn its task first." if new_heads else "it gives the same answers, as logits."
     lines = [f"{name}: images of {height}×{width}×{channels}{gives}", *(f"  {part:14} {what}" for part, what in rows)]
     return "\n".join([*lines, f"As {method} {said} Train it{'' if new_heads else ' further'}: model.fit(...)"])
 

@@ -18,6 +18,7 @@ from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
 from mixmo_keras.networks.backbones.split import split_for
 from mixmo_keras.networks.stochastic_depth import DropPath
+from mixmo_keras.tasks import Classification
 from mixmo_keras.training import schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
@@ -204,7 +205,8 @@ def defaults(method: str) -> dict[str, Any]:
         method: A name in `METHODS`.
     """
     function = METHODS[arguments.choice("method", method, METHODS)]
-    of_network = {name: inspect.signature(MixMo).parameters[name].default for name in ("num_members", "averaging")}
+    of_network: dict[str, Any] = {"num_members": inspect.signature(MixMo).parameters["num_members"].default}
+    of_network["averaging"] = Classification.averagings[0]
     mixed = [Mixing] if method in ("cut_mixmo", "linear_mixmo") else []
     fields = {name: field for kind in (*mixed, *_SETTINGS.values()) for name, field in fields_by_keyword(kind).items()}
     of_settings = {keyword: field.default for keyword, field in fields.items()}

@@ -1,6 +1,5 @@
 """MixMo: one network that is an ensemble of M members (Ramé, Sun, Cord, ICCV 2021)."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals, multiplexing, seeds
-from mixmo_keras.common import arguments, class_labels
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
@@ -19,11 +18,11 @@ from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.networks import backbones, network
 from mixmo_keras.networks.backbones.split import split_for
 from mixmo_keras.networks.copying import dtype_policy
-from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import checked as checked_normalization
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.networks.temperature import Temperature
-from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, schedules, steps
+from mixmo_keras.tasks import Task, resolve
+from mixmo_keras.training import compiling, data_checks, distribution, incidents, schedules, steps
 from mixmo_keras.training.checkpoints import Skipping
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.fine_tuning import FineTuning
@@ -32,22 +31,10 @@ from mixmo_keras.training.objective import L2, Objective, flatten_members
 from mixmo_keras.training.progress import Clock
 from mixmo_keras.training.sharpness import SAM
 
-_OBJECTS = ("backbone", "batching", "drop_path", "co_training", "l2", "schedule")  # settings that save themselves
-_ATTRIBUTES = (
-    "num_classes",
-    "num_members",
-    "batching",
-    "co_training",
-    "l2",
-    "schedule",
-    "seed",
-    "synchronized_batch_norm",
-)
-
 
 @keras.saving.register_keras_serializable("mixmo_keras")
 class MixMo(Ensemble):
-    """An image classifier that is an ensemble of M members in one network: M encoders, a mixing block, a core, M heads.
+    """A network for images that is an ensemble of M members: M encoders, a mixing block, a core, M heads.
 
     In training every member is shown an image of its own and predicts its label; at inference all are shown the same
     image and their predictions are averaged. Ready to `fit`: compiled with the papers' optimizer and schedule.
@@ -58,10 +45,11 @@ class MixMo(Ensemble):
         backbone: A name such as `"wrn28_10"`; or a `backbones.Backbone`, or a functional Keras model, which is split behind
             its first convolution (`backbones.split` splits elsewhere). Of these the model takes a copy: the core with its
             weights, pretrained ones too, the encoders freshly initialised.
-        num_classes: K ≥ 2.
+        num_classes: K ≥ 2, short for `task=tasks.Classification(K)`. Defaults to CIFAR-100's 100 where `task` is left out.
         input_shape: (H, W, C) of the images. Defaults to that of the named network's paper, such as CIFAR's (32, 32, 3), or
             to the `Backbone`'s own.
         num_members: M, from 1 to 1,000.
+        task: What is predicted, a task of `mixmo_keras.tasks`. Defaults to `num_classes` classes.
         share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to neither.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M, and disturbed by noise of this many times their standard deviation, such as 0.1, so that members
@@ -74,6 +62,7 @@ class MixMo(Ensemble):
         normalization: (mean, standard deviation) of pixels in [0, 1], numbers or one for each channel. Defaults to
             `"auto"`: CIFAR's for three channels, (0.5, 0.5) otherwise. `None` turns normalisation off.
         averaging: `"logits"` or `"probabilities"`, what the ensemble averages. Either way `model(images)` returns logits.
+            Defaults to the task's, of classes logits.
         temperature: T, by which the ensemble's logits are divided at inference; `calibrate` fits it.
         temperature_applies_to: Whether T divides the `"ensemble"`'s logits or the `"members"`' before they are pooled.
         multiplexed_temperature: T of `predict_multiplexed`, by which M different images are answered in a pass: heads that
@@ -105,10 +94,11 @@ class MixMo(Ensemble):
     def __init__(
         self,
         backbone: str | backbones.Backbone | keras.Model = "wrn28_10",
-        num_classes: int = 100,
+        num_classes: int | None = None,
         input_shape: tuple[int, int, int] | None = None,
         num_members: int = 2,
         *,
+        task: Task | None = None,
         share: str | None = None,
         encoder_noise: float | None = None,
         batching: Batching = Batching(),
@@ -116,7 +106,7 @@ class MixMo(Ensemble):
         co_training: CoTraining | None = None,
         l2: L2 = L2(),
         normalization: tuple | str | None = "auto",
-        averaging: str = "logits",
+        averaging: str | None = None,
         temperature: float = 1.0,
         temperature_applies_to: str = "ensemble",
         multiplexed_temperature: float = 1.0,
@@ -127,8 +117,8 @@ class MixMo(Ensemble):
         name: str | None = None,
     ):
         num_members = arguments.integer("num_members", num_members, least=1, most=1000)
-        num_classes = arguments.integer("num_classes", num_classes, least=2)
-        settings.check(batching, co_training, l2, schedule, num_members)
+        task = resolve(task, num_classes, default=100)
+        settings.check(batching, co_training, l2, schedule, num_members, task)
         if isinstance(backbone, keras.Model):
             backbone = split_for(backbone, None, input_shape, encoder_noise)
         seed, drop_path = seeds.resolve(seed), DropPath.of(drop_path)
@@ -141,15 +131,15 @@ class MixMo(Ensemble):
             of_training: dict[str, Any] = dict(
                 synchronized_batch_norm=synchronized_batch_norm, seed=seed, copy_core=parts is backbone
             )
-            layers = network.build(parts, num_members, num_classes, **of_network, **of_training)
-            average = MemberAverage(averaging, temperature, temperature_applies_to, dtype="float32", name="average")
-            super().__init__(inputs=layers.images, outputs=average(layers.member_logits), name=name)
+            layers = network.build(parts, num_members, task.heads, **of_network, **of_training)
+            average = task.pooling(averaging, temperature, temperature_applies_to)
+            super().__init__(inputs=layers.images, outputs=average(layers.member_outputs), name=name)
             self.clock, self.incidents = Clock(name="clock"), incidents.Incidents(name="incidents")
             self.temperature_of_multiplexed = Temperature(multiplexed_temperature, name="multiplexed_temperature")
         self.normalize, self.encoders, self.mixing_block = layers.normalize, layers.encoders, layers.mixing_block
         self.core, self.heads, self.average = layers.core, layers.heads, average
-        self._member_logits = layers.member_logits
-        self.num_members, self.num_classes, self.image_shape = num_members, num_classes, parts.input_shape
+        self._member_logits = layers.member_outputs
+        self.num_members, self.task, self.image_shape = num_members, task, parts.input_shape
         self.batching, self.co_training, self.l2 = batching, co_training, l2
         self.augment = batching.augment  # Keras finds layers among attributes
         self.trained_with_flips = augmentation.flips(self.augment)
@@ -159,7 +149,7 @@ class MixMo(Ensemble):
         self.steps_to_skip = 0  # of an epoch that goes on in its middle
         self.core_frozen = False  # in the first epochs, where `fine_tuning` says so
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
-        self._network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
+        self.network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
         self.compile()
 
     # -- compiling, saving ---------------------------------------------------------------------------------------------
@@ -168,7 +158,7 @@ class MixMo(Ensemble):
         self,
         optimizer=None,
         loss=None,
-        metrics=("accuracy",),
+        metrics="auto",
         *,
         sharpness: SAM | None = None,
         average_from: float | None = None,
@@ -182,8 +172,8 @@ class MixMo(Ensemble):
         Args:
             optimizer: Defaults to SGD with Nesterov momentum 0.9 and the model's `schedule`: the papers' warm-up and step
                 decay over `fit`'s epochs.
-            loss: A Keras loss that returns one value a row. Defaults to `losses.CrossEntropy()`.
-            metrics: In training of each member on its own image, in validation of the ensemble.
+            loss: A Keras loss that returns one value a row. Defaults to the task's, of classes `losses.CrossEntropy()`.
+            metrics: In training of each member on its own image, in validation of the ensemble. `"auto"` is the task's.
             sharpness: Whether a step looks uphill for its gradient, a `SAM`. Defaults to a plain step.
             average_from: Share of training after which an optimizer with `use_ema=True` averages the weights of all steps
                 alike (stochastic weight averaging), such as 0.75, in place of its `ema_momentum`. Defaults to that.
@@ -199,8 +189,10 @@ class MixMo(Ensemble):
         if optimizer is None:
             optimizer = compiling.default_optimizer(self.schedule)
         if loss is None:
-            loss = losses.default(None if self.co_training is None else self.co_training.teaching)
-        loss = losses.get(loss, soft_targets=self.batching.msda is not None)
+            loss = self.task.loss(None if self.co_training is None else self.co_training.teaching)
+        loss = self.task.checked_loss(loss, self)
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = self.task.metrics()
         compiling.set_own(self, optimizer, sharpness, average_from, fine_tuning, rates, lookahead)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)
@@ -235,23 +227,11 @@ class MixMo(Ensemble):
         super().load_weights(filepath, **options)
 
     def get_config(self):
-        config = self._network_settings | {name: getattr(self, name) for name in _ATTRIBUTES}
-        config |= {key: keras.saving.serialize_keras_object(config[key]) for key in _OBJECTS}
-        policy = keras.dtype_policies.serialize(self.dtype_policy)
-        average = {name: getattr(self.average, name) for name in ("averaging", "temperature", "temperature_applies_to")}
-        average["multiplexed_temperature"] = self.multiplexed_temperature
-        return {**config, **average, "dtype": policy, "name": self.name}
+        return settings.config_of(self)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        settings.check_known(cls, config)
-        config = copy.deepcopy(config)  # Keras empties what it deserializes
-        for key in config.keys() & {*_OBJECTS, "dtype"}:
-            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
-        model = cls(**config)
-        # not compiled, as any Keras model of a configuration: load_model(..., compile=False) couldn't load it otherwise
-        model.optimizer, model.compiled = None, False
-        return model
+        return settings.model_of(cls, config, custom_objects)
 
     # -- the training step: what `training.steps` asks of a model, in this order -----------------------------------------
 
@@ -264,19 +244,19 @@ class MixMo(Ensemble):
         """What a step shows to whom: repeats, augments, pairs and mixes a batch of n images into B = n·b rows.
 
         Args:
-            data: (images, labels) or (images, labels, sample weights) of n images: (n, H, W, C); (n,) or (n, 1) integers or
-                (n, K); (n,). Or with a dictionary in place of the images, see `mixing.batch.unpack`.
+            data: (images, targets) or (images, targets, sample weights) of n images: (n, H, W, C); (n, ...), of classes (n,)
+                or (n, 1) integers or (n, K); (n,). Or with a dictionary in place of the images, see `mixing.batch.unpack`.
             seed: The step's seeds.
             drawn: What is random, if it shall not follow from `seed`: a test's own.
         """
         data = batches.unpack(data)
-        data_checks.check_shapes(data.images, data.labels, self.image_shape, self.num_classes, data.sample_weight)
+        data_checks.check_shapes(data.images, data.labels, self.image_shape, self.task, data.sample_weight)
         batches.check_partners(self.batching, data, self.num_members)
         if drawn is None:
             progress = self.clock.progress(seed.step)
             drawn = self.draw(ops.shape(data.images)[0], seed, progress, data.partner_images is not None)
-        data = batches.in_common_types(data._replace(labels=class_labels.squeezed(data.labels)))
-        batch = batches.assemble(self.batching, data, drawn, self.num_classes)
+        data = batches.in_common_types(data._replace(labels=self.task.canonical(data.labels)))
+        batch = batches.assemble(self.batching, data, drawn, self.task.mix)
         return batch if self.co_training is None else batch.twice()
 
     def draw(self, num_images, seed: seeds.StepSeed, progress=0.0, with_partners: bool = False) -> Draw:
@@ -286,7 +266,7 @@ class MixMo(Ensemble):
         return batches.draw(self.batching, seed, num_images, *shapes, progress, with_partners)
 
     def member_logits(self, images, masks=None, training=False):
-        """Logits of every member (B, M, K), float32.
+        """Outputs of every member (B, M, ...), float32: of classes logits (B, M, K).
 
         Args:
             images: (B, M, H, W, C), an image for each member, or (B, H, W, C), the same for all.
@@ -337,7 +317,7 @@ class MixMo(Ensemble):
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if not keras_internals.is_distributed(self):
-            keras_internals.build_metrics(self, self.num_classes, iterator, data_batch)
+            keras_internals.build_metrics(self, iterator, data_batch)
         elif iterator is not None:
             data_batch = steps.one_batch(self, iterator)
             with self.distribute_strategy.scope():

@@ -1,7 +1,11 @@
-"""What of a MixMo's settings can't be combined, and what is degenerate."""
+"""The settings of a MixMo: what can't be combined, what is degenerate, and how they are saved."""
 
+import copy
 import inspect
 import warnings
+from typing import Any
+
+import keras
 
 from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation, msda
@@ -11,14 +15,40 @@ from mixmo_keras.training import schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
 
+_OBJECTS = ("backbone", "task", "batching", "drop_path", "co_training", "l2", "schedule")  # they save themselves
+_ATTRIBUTES = ("task", "num_members", "batching", "co_training", "l2", "schedule", "seed", "synchronized_batch_norm")
+_OF_AVERAGE = ("averaging", "temperature", "temperature_applies_to")
 
-def check(batching, co_training, l2, schedule, num_members: int) -> None:
+
+def config_of(model) -> dict[str, Any]:
+    """The configuration of a model, from which `model_of` makes one again."""
+    config = model.network_settings | {name: getattr(model, name) for name in _ATTRIBUTES}
+    config |= {name: keras.saving.serialize_keras_object(config[name]) for name in _OBJECTS}
+    config |= {name: getattr(model.average, name) for name in _OF_AVERAGE}
+    config |= {"multiplexed_temperature": model.multiplexed_temperature, "name": model.name}
+    return config | {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
+
+
+def model_of(kind: type, config: dict[str, Any], custom_objects=None):
+    """A model of a configuration, not compiled; those of earlier versions have `num_classes` in place of `task`."""
+    check_known(kind, config)
+    config = copy.deepcopy(config)  # Keras empties what it deserializes
+    for name in config.keys() & {*_OBJECTS, "dtype"}:
+        config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+    model = kind(**config)
+    # not compiled, as any Keras model of a configuration: load_model(..., compile=False) couldn't load it otherwise
+    model.optimizer, model.compiled = None, False
+    return model
+
+
+def check(batching, co_training, l2, schedule, num_members: int, task) -> None:
     """Raises for what can't be combined, and warns of what is degenerate."""
     arguments.instance("batching", batching, Batching, "a mixmo_keras.Batching")
     arguments.instance("co_training", co_training, (CoTraining, type(None)), "a mixmo_keras.CoTraining or None")
     arguments.instance("l2", l2, L2, "a mixmo_keras.L2")
     expected = "a schedule of mixmo_keras.schedules, or None"
     arguments.instance("schedule", schedule, (schedules.ProgressSchedule, type(None)), expected)
+    task.check_settings(batching.msda, co_training)
     for name in ("input_repetition", "repetition_decay"):
         if num_members == 1 and getattr(batching, name):
             raise ValueError(f"`{name}` says what several members have in common; num_members=1 has no use for it.")

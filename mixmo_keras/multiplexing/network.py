@@ -16,6 +16,8 @@ MUCH_REPETITION = 0.5  # ρ from which on this mode lost 28 points on digits, at
 
 def why_not(model) -> str | None:
     """Why an ensemble can't answer several images in one pass; `None` if it can."""
+    if reason := model.task.why_only_classes():
+        return reason
     if hasattr(model, "networks"):
         return "it is several networks, each of which needs its own pass: multiplex one of them"
     if model.num_members == 1:

@@ -86,15 +86,14 @@ def _fused_encoder(model) -> keras.layers.Layer:
 
 def _merged_heads(model, features):
     """The ensemble's logits by one dense layer: the mean of the members' kernels and biases, divided by the temperature."""
-    dense = keras.layers.Dense(model.num_classes, name="head")
+    num_outputs = model.heads.num_outputs
+    dense = keras.layers.Dense(num_outputs, name="head")
     logits = dense(features)
     temperature = float(model.temperature)
-    dense.set_weights(
-        [_mean_of_members(weight / temperature, model.num_classes) for weight in model.heads.get_weights()]
-    )
+    dense.set_weights([_mean_of_members(weight / temperature, num_outputs) for weight in model.heads.get_weights()])
     return logits
 
 
-def _mean_of_members(weight: np.ndarray, num_classes: int) -> np.ndarray:
+def _mean_of_members(weight: np.ndarray, num_outputs: int) -> np.ndarray:
     """(..., M·K) to (..., K)."""
-    return weight.reshape(*weight.shape[:-1], -1, num_classes).mean(-2)
+    return weight.reshape(*weight.shape[:-1], -1, num_outputs).mean(-2)

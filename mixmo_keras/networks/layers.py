@@ -148,7 +148,7 @@ class MultiHead(keras.layers.Layer):
 
     Args:
         num_members: M ≥ 1.
-        num_classes: K ≥ 2.
+        num_outputs: K ≥ 1 of each head: of K classes, their logits.
         shared: Whether all members use one head (an ablation of the paper).
         kernel_initializer: Of the heads' common (F, M·K) kernel; fan-in initializers see F whatever M. Defaults to He's.
 
@@ -160,15 +160,15 @@ class MultiHead(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_members: int, num_classes: int, shared: bool = False, kernel_initializer="he_normal", **kwargs
+        self, num_members: int, num_outputs: int, shared: bool = False, kernel_initializer="he_normal", **kwargs
     ):
         super().__init__(**kwargs)
         self.num_members = arguments.integer("num_members", num_members, least=1)
-        self.num_classes = arguments.integer("num_classes", num_classes, least=2)
+        self.num_outputs = arguments.integer("num_outputs", num_outputs, least=1)
         self.shared = arguments.boolean("shared", shared)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dense = keras.layers.Dense(
-            self.num_classes if self.shared else self.num_members * self.num_classes,
+            self.num_outputs if self.shared else self.num_members * self.num_outputs,
             kernel_initializer=self.kernel_initializer,
             dtype=self.dtype_policy,
             name="dense",
@@ -180,17 +180,22 @@ class MultiHead(keras.layers.Layer):
         self.dense.build(input_shape)
 
     def call(self, features):
-        logits = ops.reshape(self.dense(features), (-1, 1 if self.shared else self.num_members, self.num_classes))
+        logits = ops.reshape(self.dense(features), (-1, 1 if self.shared else self.num_members, self.num_outputs))
         return ops.repeat(logits, self.num_members, axis=1) if self.shared else logits
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.num_members, self.num_classes)
+        return (input_shape[0], self.num_members, self.num_outputs)
 
     def get_config(self):
         return {
             **super().get_config(),
             "num_members": self.num_members,
-            "num_classes": self.num_classes,
+            "num_outputs": self.num_outputs,
             "shared": self.shared,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        known_before = {"num_outputs": config["num_classes"]} if "num_classes" in config else {}  # in earlier files
+        return cls(**{name: value for name, value in config.items() if name != "num_classes"} | known_before)

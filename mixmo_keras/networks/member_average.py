@@ -35,10 +35,14 @@ class MemberAverage(Temperature):
             "temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO
         )
 
+    def pool(self, logits):
+        """The ensemble's logits (B, K) of its members' (B, M, K), without temperature."""
+        return average(logits, self.averaging)
+
     def call(self, logits):
         if self.averaging == "probabilities" and self.temperature_applies_to == "members":
-            return average(super().call(logits), self.averaging)
-        return super().call(average(logits, self.averaging))  # where logits are averaged, both are the same
+            return self.pool(super().call(logits))
+        return super().call(self.pool(logits))  # where logits are averaged, both are the same
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[2])

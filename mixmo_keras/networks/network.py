@@ -1,7 +1,8 @@
-"""Encoders, mixing block, core and heads as one functional graph: images to the members' logits."""
+"""Encoders, mixing block, core and heads as one functional graph: images to what the members predict."""
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -12,27 +13,27 @@ from mixmo_keras.common import arguments
 from mixmo_keras.networks import normalization as normalizations
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.copying import copy_network
-from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead, is_linear
+from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, is_linear
 
 SHARE = ("encoders", "heads")  # what members may have in common
 
 
 class Network(NamedTuple):
-    """The layers of a multi-input multi-output network, and its graph from `images` to `member_logits`."""
+    """The layers of a multi-input multi-output network, and its graph from `images` to `member_outputs`."""
 
     images: keras.KerasTensor  # (n, H, W, C), raw pixels from 0 to 255
     normalize: keras.layers.Layer
     encoders: MultiEncoder
     mixing_block: MixingBlock
     core: keras.Model
-    heads: MultiHead
-    member_logits: keras.KerasTensor  # (n, M, K)
+    heads: keras.layers.Layer
+    member_outputs: keras.KerasTensor  # (n, M, ...), of classes logits (n, M, K)
 
 
 def build(
     parts: Backbone,
     num_members: int,
-    num_classes: int,
+    make_heads: Callable[..., keras.layers.Layer],
     *,
     share: str | None = None,
     encoder_noise: float | None = None,
@@ -46,7 +47,7 @@ def build(
     Args:
         parts: Encoder and core.
         num_members: M ≥ 1.
-        num_classes: K ≥ 2.
+        make_heads: What makes the layer of all heads of `num_members`, `shared` and `kernel_initializer`.
         share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to nothing.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M so that the core sees features of the size it knows, and disturbed by noise of this many times
@@ -77,11 +78,11 @@ def build(
         _start_from_pretrained(encoders, parts.encoder, encoder_noise, seed)
     mixing_block = MixingBlock(name="mixing_block")
     kernel = _heads_initializer(parts.head_stddev, seed)
-    heads = MultiHead(num_members, num_classes, share == "heads", kernel_initializer=kernel, name="heads")
-    member_logits = heads(core(mixing_block(encoders(normalize(images)))))
+    heads = make_heads(num_members, shared=share == "heads", kernel_initializer=kernel)
+    member_outputs = heads(core(mixing_block(encoders(normalize(images)))))
     if arguments.boolean("synchronized_batch_norm", synchronized_batch_norm):
         _synchronize_batch_norm([*encoders.encoders, core])
-    return Network(images, normalize, encoders, mixing_block, core, heads, member_logits)
+    return Network(images, normalize, encoders, mixing_block, core, heads, member_outputs)
 
 
 def _check_share(share: str | None, num_members: int) -> None:

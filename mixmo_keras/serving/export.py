@@ -53,7 +53,8 @@ def export(
     Args:
         model: A `MixMo` or a `DeepEnsemble`.
         path: A version, such as `saved_models/cifar100/1`; or a name, such as `saved_models/cifar100`, for its next version.
-        class_names: The names of the K classes, in the labels' order. Defaults to their numbers.
+        class_names: The names of the K classes, or of what else the task predicts, in their order. Defaults to their
+            numbers, or to the task's own.
         card: What the model card should say: headings to texts or to mappings of names to values.
         overwrite: Whether an existing version may be replaced, if it is a SavedModel. Defaults to False.
         verbose: Whether Keras prints what it writes. Defaults to False.
@@ -70,19 +71,20 @@ def export(
         OSError: it can't be written, as on a full disk.
         ValueError: what exists is no SavedModel; names that are not K texts.
     """
-    if not all(hasattr(model, name) for name in ("num_classes", "image_shape", "average")):
+    if not all(hasattr(model, name) for name in ("task", "image_shape", "average")):
         raise ValueError(f"`model` must be a MixMo or a DeepEnsemble, got {model!r}.")
     arguments.instance("path", path, (str, os.PathLike), "the path of a folder")
     overwrite, verbose = arguments.boolean("overwrite", overwrite), arguments.boolean("verbose", verbose)
     max_pixels = arguments.integer("max_pixels", max_pixels, least=1, most=decoding.COUNTED)
     card = arguments.instance("card", {} if card is None else card, Mapping, "a mapping of headings, or None")
-    names = class_names_of(class_names, model.num_classes)
+    names = model.task.names(class_names)
 
     try:
         with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
             network = folder.parent / "network"  # which a kill leaves in one place with the rest
             write_network(model, network, verbose, checked(views))
-            served = Served(tf.saved_model.load(files.pattern_free(network)), model.image_shape, names, max_pixels)
+            loaded = tf.saved_model.load(files.pattern_free(network))
+            served = Served(loaded, model.image_shape, model.task.named_output, names, max_pixels)
             tf.saved_model.save(served, files.pattern_free(folder), signatures=served.signatures())
             _write_warm_up(folder, version.parent.name, model)
             card_text = model_card(model, names, card, max_pixels, views)
@@ -90,22 +92,6 @@ def export(
     except tf.errors.OpError as error:  # TensorFlow's own, of a disk that is full
         raise OSError(f"The SavedModel could not be written to {path}: {error.message.splitlines()[0]}") from error
     return version
-
-
-def class_names_of(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
-    """The names of K classes; their numbers where there are none."""
-    if class_names is None:
-        return [str(label) for label in range(num_classes)]
-    names = arguments.names("class_names", class_names)
-    if len(names) != num_classes:
-        raise ValueError(f"`class_names` has {len(names)} names for {num_classes} classes.")
-    arguments.different("class_names", names)
-    for name in names:
-        if not name.strip() or any("\ud800" <= letter <= "\udfff" for letter in name):  # of bytes that are no UTF-8
-            raise ValueError(
-                f"`class_names` must be texts that can be written in UTF-8 and aren't empty, got {name!r}."
-            )
-    return names
 
 
 def _write_warm_up(folder: Path, name: str, model) -> None:

@@ -10,8 +10,6 @@ from mixmo_keras import multiplexing
 from mixmo_keras.version import __version__, commit
 
 LIMITS = (
-    "- It knows its classes and no others: an image of anything else gets one of them too. On such images confidence is "
-    "lower and entropy and mutual information are higher, on average only.\n"
     "- Its figures hold for images like those it was tested on.\n"
     "- Of encoded images that have another aspect ratio the middle is taken.\n"
     "- Encoded images of more than {max_pixels:,} pixels are refused before they are decoded."
@@ -23,7 +21,7 @@ def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], m
 
     Args:
         model: A `MixMo` or a `DeepEnsemble`.
-        class_names: The names of the K classes, in the labels' order.
+        class_names: The names of the classes, or of what else the task predicts, in their order.
         sections: Headings to texts, or to mappings of names to values.
         max_pixels: Number of pixels of an encoded image, at most.
         views: Of each image, whose mean answer is given.
@@ -31,26 +29,24 @@ def model_card(model, class_names: Sequence[str], sections: Mapping[str, Any], m
     parts = [f"# {model.name}", _summary(model, class_names), _properties(model, views)]
     for heading, content in sections.items():
         parts += [f"## {heading}", _table(content) if isinstance(content, Mapping) else str(content)]
-    limits = LIMITS.format(max_pixels=max_pixels) + multiplexing.serving.limits(model)
+    of_task = "".join(f"- {limit}\n" for limit in model.task.limits())
+    limits = of_task + LIMITS.format(max_pixels=max_pixels) + multiplexing.serving.limits(model)
     parts += ["## Limits", limits, "## Versions", _versions()]
     return "\n\n".join(parts) + "\n"
 
 
 def _summary(model, class_names: Sequence[str]) -> str:
     height, width, channels = model.image_shape
-    shown = ", ".join(class_names[:20]) + (f", … ({len(class_names)} in all)" if len(class_names) > 20 else "")
     members = f"an ensemble of {model.num_members} members" if model.num_members > 1 else "a single network"
-    return (
-        f"Classifies images of {height}×{width} pixels and {channels} channel{'s' if channels > 1 else ''} into "
-        f"{model.num_classes} classes: {shown}. It is {members} with {model.count_params():,} parameters."
-    )
+    images = f"images of {height}×{width} pixels and {channels} channel{'s' if channels > 1 else ''}"
+    return f"{model.task.summary(images, class_names)} It is {members} with {model.count_params():,} parameters."
 
 
 def _properties(model, views: int) -> str:
     shape = ", ".join(map(str, model.image_shape))
     properties = {
         "input": f"raw pixels, 0 to 255, ({shape}); or image files of any size (`serving_bytes`)",
-        "output": "probabilities, label, class name, confidence, predictive entropy, mutual information (nats)",
+        "output": model.task.outputs_in_words,
         "averaging": model.average.averaging,
         "temperature": _temperature(model.temperature),
     }

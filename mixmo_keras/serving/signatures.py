@@ -8,12 +8,10 @@ from keras import ops
 
 from mixmo_keras import keras_internals, multiplexing
 from mixmo_keras.datasets import decoding, resizing
-from mixmo_keras.metrics import uncertainty
 from mixmo_keras.networks.views import averaged
 
 FILE_CHANNELS = (1, 3, 4)  # what image files can be decoded to
-OF_ENSEMBLE = ("probabilities", "label", "confidence", "predictive_entropy", "mutual_information")
-OF_MEMBERS = ("member_probabilities", "member_logits")
+OF_MEMBERS = "member_"  # how the names of outputs begin that the signature for members serves, and no other
 
 
 def write_network(model, path: Path, verbose: bool, views: int) -> None:
@@ -22,38 +20,32 @@ def write_network(model, path: Path, verbose: bool, views: int) -> None:
     network = averaged(one_view, views)
 
     def numbers(images):
-        member_logits = ops.cast(network(images, training=False), "float32")
-        return {
-            **_of_logits(model.average(member_logits)),
-            "mutual_information": uncertainty.mutual_information(member_logits),
-            "member_logits": member_logits,
-            "member_probabilities": ops.softmax(member_logits, axis=-1),
-        }
+        member_outputs = ops.cast(network(images, training=False), "float32")
+        return model.task.served(member_outputs, model.average)
 
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.track(model.average)
     signature = keras.InputSpec(shape=(None, *model.image_shape), dtype="float32", name="images")
     archive.add_endpoint("numbers", numbers, input_signature=[signature])
-    multiplexing.serving.add_endpoint(archive, model, one_view, _of_logits, signature)
+    multiplexing.serving.add_endpoint(archive, model, one_view, signature)
     archive.write_out(str(path), verbose=verbose)
 
 
-def _of_logits(logits) -> dict:
-    """The outputs that follow from the logits (n, K) alone."""
-    probabilities = ops.softmax(logits, axis=-1)
-    return {
-        "probabilities": probabilities,
-        "label": ops.argmax(probabilities, axis=-1),
-        "confidence": ops.max(probabilities, axis=-1),
-        "predictive_entropy": uncertainty.predictive_entropy(logits),
-    }
-
-
 class Served(tf.Module):
-    """What is served: a network that `write_network` wrote, with decoding before it and class names after it."""
+    """What is served: a network that `write_network` wrote, with decoding before it and names after it.
 
-    def __init__(self, loaded, image_shape: tuple[int, int, int], class_names: list[str], max_pixels: int):
+    Args:
+        loaded: The network.
+        image_shape: (H, W, C).
+        named_output: The output that is an index of a name, beside which the name is served; `None` for none.
+        names: The names, such as of classes.
+        max_pixels: Of an encoded image, at most.
+    """
+
+    def __init__(
+        self, loaded, image_shape: tuple[int, int, int], named_output: str | None, names: list[str], max_pixels: int
+    ):
         super().__init__()
         self.numbers = loaded.numbers
         self.multiplexed_numbers = getattr(loaded, multiplexing.serving.ENDPOINT, None)
@@ -62,7 +54,9 @@ class Served(tf.Module):
         every = keras_internals.exported_variables(loaded)
         self.weights = [variable for variable in every if id(variable.handle) in captured]
         self.image_shape, self.max_pixels = image_shape, max_pixels
-        self.class_names = tf.constant(class_names)
+        self.named_output = named_output
+        if named_output is not None:
+            self.class_names = tf.constant(names)
 
     def signatures(self) -> dict:
         """The signatures by name; `export` says what each takes and gives."""
@@ -105,15 +99,17 @@ class Served(tf.Module):
             return dict(endpoint(tf.identity(images)))
 
     def _ensemble(self, images) -> dict:
-        return self._named(self._numbers(self.numbers, images), OF_ENSEMBLE)
+        numbers = self._numbers(self.numbers, images)
+        return self._named({name: value for name, value in numbers.items() if not name.startswith(OF_MEMBERS)})
 
     def _multiplexed(self, images) -> dict:
-        return self._named(self._numbers(self.multiplexed_numbers, images), multiplexing.serving.OUTPUTS)
+        return self._named(self._numbers(self.multiplexed_numbers, images))
 
-    def _named(self, numbers: dict, names: tuple[str, ...]) -> dict:
-        outputs = {name: numbers[name] for name in names}
-        outputs["label"] = tf.cast(outputs["label"], tf.int64)
-        return {**outputs, "class_name": tf.gather(self.class_names, outputs["label"])}
+    def _named(self, outputs: dict) -> dict:
+        if self.named_output is None:
+            return outputs
+        index = tf.cast(outputs[self.named_output], tf.int64)
+        return {**outputs, self.named_output: index, "class_name": tf.gather(self.class_names, index)}
 
     def _decoded(self, image_bytes):
         """Files (n,) as images (n, H, W, C), float32."""
@@ -127,4 +123,4 @@ class Served(tf.Module):
 
     def _members(self, images) -> dict:
         numbers = self._numbers(self.numbers, images)
-        return {name: numbers[name] for name in OF_MEMBERS}
+        return {name: value for name, value in numbers.items() if name.startswith(OF_MEMBERS)}

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras.common import arguments, class_labels
+from mixmo_keras.common import arguments
 from mixmo_keras.mixing.batch import unpack
 
 BROKEN_PIXELS = "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
@@ -27,7 +27,7 @@ def check(
     """The checks that `verb`, such as "fit", can make of its arguments before the first step.
 
     Args:
-        model: Whose `image_shape` (H, W, C) and `num_classes` they must fit.
+        model: Whose `image_shape` (H, W, C) and `task` they must fit.
         x, y, sample_weight: As the verb takes them.
         verb: Whose arguments they are.
         kind: Of the dataset, such as "validation ".
@@ -37,12 +37,12 @@ def check(
     Raises:
         ValueError: no data, data without end, values or shapes that the model can't take.
     """
-    image_shape, num_classes = model.image_shape, model.num_classes
+    image_shape, task = model.image_shape, model.task
     if is_dataset(x):
         check_ends(x, verb, kind, steps, steps_name)
         images, labels, sample_weight, *_ = unpack(x.element_spec)
         if all(getattr(part.shape, "rank", 0) is not None for part in (images, labels) if part is not None):
-            check_shapes(images, labels, image_shape, num_classes, sample_weight)  # else when a step is traced
+            check_shapes(images, labels, image_shape, task, sample_weight)  # else when a step is traced
         return
     check_is_data(x, image_shape, ", or a dataset of batches of (images, labels)")
     if not hasattr(x, "shape"):
@@ -50,11 +50,11 @@ def check(
         return  # batches from Python, whose shapes will be known when a step is traced
     if len(x.shape) and x.shape[0] == 0:
         raise ValueError(f"The {kind}dataset is empty: `{verb}` got images of shape {tuple(x.shape)}.")
-    check_shapes(x, y, image_shape, num_classes, sample_weight)
+    check_shapes(x, y, image_shape, task, sample_weight)
     check_pixels(x)
     if len(y) != len(x):
         raise ValueError(f"There are {len(y)} labels for {len(x)} images.")
-    class_labels.check(ops.convert_to_numpy(y), num_classes)
+    task.check(ops.convert_to_numpy(y))
     if sample_weight is not None:
         check_weights(sample_weight, len(x))
 
@@ -200,7 +200,7 @@ def _num_batches(data) -> float | None:
     return None
 
 
-def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_weight=None) -> None:
+def check_shapes(images, labels, image_shape: tuple, task, sample_weight=None) -> None:
     """Raises on wrong ranks, sizes and types, which are known when a step is traced.
 
     Raises:
@@ -209,7 +209,7 @@ def check_shapes(images, labels, image_shape: tuple, num_classes: int, sample_we
     if labels is None:
         raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
     check_image_shape(images, image_shape)
-    class_labels.check_shape(labels, num_classes)
+    task.check_shape(labels)
     _check_numbers("Labels", labels)
     if sample_weight is not None:
         if tuple(sample_weight.shape[1:]) not in ((), (1,)):

@@ -12,12 +12,11 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals
-from mixmo_keras.common import class_labels
 from mixmo_keras.training import data_checks, distribution
 
 _LOSS, _LABEL, _IMAGE = range(3)  # rows of `noted`
-# in place of the lowest label: not labels (n,), but these, are wrong
-_SHARES, _WEIGHTS, _COPIES = float("inf"), float("-inf"), float(np.finfo("float32").min)
+# in place of the first number about targets: not these, but weights or copies, are wrong
+_WEIGHTS, _COPIES = float("-inf"), float(np.finfo("float32").min)
 _CHECK_EVERY = 50  # executions: reading a variable waits for the device
 
 
@@ -49,7 +48,7 @@ class Incidents(keras.layers.Layer):
     def note(
         self,
         step,
-        num_classes: int,
+        task,
         loss=None,
         labels=None,
         images=None,
@@ -61,9 +60,9 @@ class Incidents(keras.layers.Layer):
 
         Args:
             step: The number of the training step.
-            num_classes: K.
+            task: What the targets are of: it says whether they are wrong.
             loss: Scalar, or `None`.
-            labels: (n,), (n, 1) or (n, K), or `None`.
+            labels: Targets (n, ...), or `None`.
             images: (n, ...), or `None`.
             weights: Of the images, or `None`.
             raw_pixels: Whether pixels should run from 0 to 255.
@@ -84,7 +83,7 @@ class Incidents(keras.layers.Layer):
         if labels is not None:
             if copies > 1:
                 rows[_LABEL] = row(_differ_between_copies(labels, copies), _COPIES)
-            bad, low, high = _bad_labels(labels, num_classes)
+            bad, low, high = task.wrong(labels)
             rows[_LABEL] = ops.where(bad, row(bad, low, high), rows[_LABEL])
         if images is not None:
             odd, low, high = _range_of_pixels(images)
@@ -123,15 +122,6 @@ def _range_of_pixels(images):
     return (low < -0.5) | (high > 255.5) | ((high > 0) & (high <= 1)), low, high
 
 
-def _bad_labels(labels, num_classes: int):
-    """Whether labels are wrong, and the lowest and the highest of them, or `_SHARES`."""
-    wrong = ops.any(class_labels.are_wrong(labels, num_classes))
-    if class_labels.are_shares(labels):
-        return wrong, _SHARES, 0.0
-    labels = ops.cast(labels, "float32")
-    return wrong, ops.min(labels), ops.max(labels)
-
-
 def _differ_between_copies(labels, copies: int):
     """Whether a batch that should have all images, then all again, has not: by the labels (n, ...)."""
     count = ops.shape(labels)[0]
@@ -144,7 +134,7 @@ def note(model, step, images, labels, weights=None, loss=None, copies: int = 1) 
     """Notes what is wrong with a batch of a model's data (n, ...), or with its loss."""
     if distribution.num_replicas(model) > 1:  # each has a part of the batch, which need not hold every copy
         copies = 1
-    model.incidents.note(step, model.num_classes, loss, labels, images, weights, model.expects_raw_pixels, copies)
+    model.incidents.note(step, model.task, loss, labels, images, weights, model.expects_raw_pixels, copies)
 
 
 def sound_loss(model, loss, gradients):
@@ -270,12 +260,10 @@ def raise_incidents(model) -> None:
         incidents.clear()
         if labels[0] == _WEIGHTS:
             error = data_checks.weight_error(" others")
-        elif labels[0] == _SHARES:
-            error = class_labels.shares_error(model.num_classes)
         elif labels[0] == _COPIES:
             error = data_checks.copies_error(model.batching.repetitions)
         else:
-            error = class_labels.index_error(model.num_classes, *labels)
+            error = model.task.error(*labels)
         raise ValueError(f"{error}{_if_spoiled(model)}")
     if (images := incidents.incident(_IMAGE)) and np.isnan(images[0]):
         incidents.clear()

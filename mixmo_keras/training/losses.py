@@ -139,6 +139,11 @@ def get(loss, soft_targets: bool = False):
             "class of K, by a softmax. Leave `loss` out for its cross-entropy.",
             stacklevel=4,
         )
+    return checked_reduction(loss)
+
+
+def checked_reduction(loss):
+    """A loss, after a check that Keras would take its mean over rows."""
     reduction = getattr(loss, "reduction", "sum_over_batch_size")
     if reduction not in ("sum_over_batch_size", "mean"):
         raise ValueError(f"The loss must have reduction='sum_over_batch_size', the mean over rows, got {reduction!r}.")

@@ -44,7 +44,7 @@ class Objective(NamedTuple):
 
     minimised: Any  # scalar: the loss and L2
     loss: Any  #      scalar: what is logged
-    logits: Any  #    (B, M, K), of the members on their own images
+    logits: Any  #    the outputs (B, M, ...) of the members on their own images: logits (B, M, K), of classes
 
 
 def objective(model, batch: Batch, seed: seeds.StepSeed) -> Objective:
@@ -67,7 +67,7 @@ def members_loss(loss, batch: Batch, logits, co_training: CoTraining | None = No
     Args:
         loss: ℓ, a Keras loss (object or function).
         batch: Targets and weights of B rows.
-        logits: (B, M, K).
+        logits: Outputs (B, M, ...).
         co_training: How the two halves of the rows, which are the same but for stochastic depth, teach each other.
     """
     targets, member_logits = flatten_members(batch.targets, logits)
@@ -80,5 +80,5 @@ def members_loss(loss, batch: Batch, logits, co_training: CoTraining | None = No
 
 
 def flatten_members(targets, logits):
-    """Targets (B, M, ...) and logits (B, M, K) as B·M rows."""
-    return ops.reshape(targets, (-1, *targets.shape[2:])), ops.reshape(logits, (-1, logits.shape[-1]))
+    """Targets (B, M, ...) and outputs (B, M, ...) as B·M rows."""
+    return ops.reshape(targets, (-1, *targets.shape[2:])), ops.reshape(logits, (-1, *logits.shape[2:]))

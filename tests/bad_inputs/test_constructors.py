@@ -35,7 +35,7 @@ def named(here, value):
 CUT = "CutMixMo"
 MODEL = [
     *integers(CUT, "num_members", model("num_members"), 2, below=0),
-    *integers(CUT, "num_classes", model("num_classes"), 5, below=1),
+    *integers(CUT, "num_classes", model("num_classes"), 5, below=1, none=True),
     *integers(CUT, "batch_repetitions", model("batch_repetitions"), 2, below=0),
     *integers(CUT, "seed", model("seed"), 3, none=True),
     *anything_else(CUT, "seed", model("seed"), ["abc"], "`seed` must be an integer, got 'abc'"),
@@ -60,7 +60,7 @@ MODEL = [
     *booleans(CUT, "unmixing", model("unmixing"), "`unmixing` must be True, False or"),
     *booleans(CUT, "share_encoders", model("share_encoders")),
     *booleans(CUT, "share_heads", model("share_heads")),
-    *choices(CUT, "averaging", model("averaging")),
+    *choices(CUT, "averaging", model("averaging"), none=True),
     *choices(CUT, "temperature_applies_to", model("temperature_applies_to")),
     *choices(CUT, "mask", model("mask")),
     *choices(CUT, "msda", model("msda"), none=True),
@@ -143,7 +143,7 @@ def test_settings(row, here, record_property):
 
 
 PAD, CROP = augmentation.PadCropFlip, augmentation.RandomResizedCrop
-HEAD = functools.partial(layers.MultiHead, num_members=2, num_classes=5)
+HEAD = functools.partial(layers.MultiHead, num_members=2, num_outputs=5)
 LAYERS = [
     *integers("PadCropFlip", "padding", of(PAD, "padding"), 2, below=-1),
     *booleans("PadCropFlip", "flip", of(PAD, "flip")),
@@ -159,7 +159,7 @@ LAYERS = [
     ),
     *anything_else("RandomResizedCrop", "ratio", of(CROP, "ratio"), [1.0, (2, 1), (0, 1), None], "`ratio` must be"),
     *integers("MultiHead", "num_members", of(HEAD, "num_members"), 2, below=0),
-    *integers("MultiHead", "num_classes", of(HEAD, "num_classes"), 5, below=1),
+    *integers("MultiHead", "num_outputs", of(HEAD, "num_outputs"), 5, below=0),
     *booleans("MultiHead", "shared", of(HEAD, "shared")),
     *anything_else(
         "MultiEncoder",

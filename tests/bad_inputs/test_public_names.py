@@ -17,7 +17,6 @@ CALLED_BY_OTHERS = {
     "datasets": {"describe"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},
     "evaluation": {"Evaluation"},
-    "export": {"class_names_of"},
     "losses": {"default", "get", "is_of_another_task", "name_of", "per_row"},
     # mask functions are called by a step; the others are parts of theirs
     "masks": {

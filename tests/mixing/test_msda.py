@@ -178,17 +178,6 @@ def test_sizes_that_do_not_divide():
         msda.visible_shares(ops.ones((1, 1, 8, 8, 1)), ops.ones((1, 1, 3, 3, 1)))
 
 
-@pytest.mark.parametrize("form", ["integer", "one-hot"])
-def test_soft_targets(form):
-    labels, partners = np.array([[0, 2]]), np.array([[1, 2]])
-    if form == "one-hot":
-        labels, partners = np.eye(3)[labels], np.eye(3)[partners]
-    targets = msda.soft_targets(
-        ops.convert_to_tensor(labels), ops.convert_to_tensor(partners), ops.convert_to_tensor([[0.75, 0.6]]), 3
-    )
-    np.testing.assert_allclose(targets, [[[0.75, 0.25, 0], [0, 0, 1]]], atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -213,7 +213,7 @@ def test_bad_number_of_members(make, wrong):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MultiHead(2, 1), "`num_classes` must be an integer of at least 2, got 1"),
+        (lambda: MultiHead(2, 0), "`num_outputs` must be an integer of at least 1, got 0"),
         (lambda: MultiHead(2, 3)(np.zeros((1, 4, 4, 3))), r"pool the core's output first. Got \(1, 4, 4, 3\)"),
         (lambda: MultiHead(2, 3, shared=1), "`shared` must be True or False, got 1"),
         (lambda: MultiEncoder(encoder(), 2, shared=None), "`shared` must be True or False, got None"),

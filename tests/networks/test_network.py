@@ -12,24 +12,26 @@ import mixmo_keras
 from mixmo_keras import backbones, seeds
 from mixmo_keras.networks import network
 from mixmo_keras.networks.copying import copy_network, dtype_policy
+from mixmo_keras.tasks import Classification
 
 X, _ = tiny.data(2)
 
 
 def build(parts=None, num_members=2, **options) -> network.Network:
     parts = tiny.backbone() if parts is None else parts
-    return network.build(parts, num_members, tiny.NUM_CLASSES, **{"seed": 3, "copy_core": True, **options})
+    heads = Classification(tiny.NUM_CLASSES).heads
+    return network.build(parts, num_members, heads, **{"seed": 3, "copy_core": True, **options})
 
 
 def answers(built: network.Network, images=X) -> np.ndarray:
-    return keras.Model(built.images, built.member_logits).predict(images, verbose=0)
+    return keras.Model(built.images, built.member_outputs).predict(images, verbose=0)
 
 
 @pytest.mark.parametrize("num_members", [1, 3])
 def test_the_graph_is_its_layers_one_after_the_other(num_members):
     built = build(num_members=num_members)
     assert built.images.shape == (None, *tiny.SHAPE)
-    assert built.member_logits.shape == (None, num_members, tiny.NUM_CLASSES)
+    assert built.member_outputs.shape == (None, num_members, tiny.NUM_CLASSES)
     features = built.mixing_block(built.encoders(built.normalize(X)))
     np.testing.assert_allclose(answers(built), built.heads(built.core(features)), rtol=1e-5, atol=1e-6)
 

@@ -10,6 +10,7 @@ import tiny
 from keras import ops
 
 from mixmo_keras import schedules
+from mixmo_keras.tasks import Classification
 from mixmo_keras.training.incidents import _IMAGE, _LABEL, _LOSS, Incidents
 from mixmo_keras.training.progress import Clock
 
@@ -162,8 +163,8 @@ def test_before_any_fit_there_is_no_warmup_and_the_mask_has_its_probability():
 def test_notes(noted, kind, expected):
     incidents = Incidents()
     noted = {name: ops.convert_to_tensor(np.asarray(value)) for name, value in noted.items()}
-    incidents.note(7, num_classes=5, **noted)
-    incidents.note(8, 5, loss=ops.convert_to_tensor(np.float32(1)))  # what was noted stays
+    incidents.note(7, Classification(5), **noted)
+    incidents.note(8, Classification(5), loss=ops.convert_to_tensor(np.float32(1)))  # what was noted stays
     if expected is None:
         assert incidents.incident(kind) is None
     else:
@@ -176,7 +177,7 @@ def test_notes(noted, kind, expected):
 def test_the_first_incident_stays():
     incidents = Incidents()
     for step in (3, 4):
-        incidents.note(step, 5, loss=ops.convert_to_tensor(np.nan))
+        incidents.note(step, Classification(5), loss=ops.convert_to_tensor(np.nan))
     assert incidents.incident(_LOSS) == (3, 0)
 
 

@@ -1,0 +1,205 @@
+"""What every task decides: from the head of a member to what a SavedModel serves. Models, training and serving ask it.
+
+A new task is one class with these methods, in a file of its own, and a line in `tasks/__init__.py`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from mixmo_keras.common import arguments
+from mixmo_keras.common.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Settings):
+    """What is predicted of an image: frozen, compared by its fields, and saved with the model.
+
+    Members give outputs (B, M, ...), and an ensemble pools them to (B, ...). A target belongs to an image, and is (n,) or
+    (n, ...). A subclass is a frozen dataclass, registered with Keras, whose fields are what `get_config` returns.
+
+    Attributes:
+        averagings: The ways in which members can be pooled (`averaging` of a model); the first is the default.
+        monitor: The log of validation by which the best epoch is chosen, and whether its `"max"` or `"min"` is the best.
+        kind: What is named in an export: "class", "label" or "target".
+        named_output: The served output that is an index of a name, beside which the name itself is served.
+        outputs_in_words: What is served, for a model's card.
+    """
+
+    averagings: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
+    monitor: ClassVar[tuple[str, str]] = ("val_loss", "min")
+    kind: ClassVar[str] = "class"
+    named_output: ClassVar[str | None] = None
+    outputs_in_words: ClassVar[str]
+
+    # -- the network -----------------------------------------------------------------------------------------------------
+
+    def heads(self, num_members: int, shared: bool, kernel_initializer) -> keras.layers.Layer:
+        """The layer of all members' heads, named "heads": features (B, F) of the core to outputs (B, M, ...)."""
+        raise NotImplementedError
+
+    def pooling(self, averaging: str | None, temperature: float, applies_to: str) -> keras.layers.Layer:
+        """The layer that makes the ensemble's outputs of its members': a `networks.member_average.Pooling`.
+
+        Args:
+            averaging: One of `averagings`; `None` for the first.
+            temperature: Of the calibration; 1 for none.
+            applies_to: What the temperature is about, `"ensemble"` or `"members"`.
+        """
+        raise NotImplementedError
+
+    def averaging_of(self, averaging: str | None) -> str:
+        """How members are pooled, checked."""
+        return self.averagings[0] if averaging is None else arguments.choice("averaging", averaging, self.averagings)
+
+    # -- targets: the one place where they are checked --------------------------------------------------------------------
+
+    def check_shape(self, targets) -> None:
+        """Raises `ValueError` for targets of another shape, as far as it is known when a step is traced."""
+        raise NotImplementedError
+
+    def check(self, targets: np.ndarray) -> None:
+        """Raises `ValueError` where an array, of a shape that is right, holds targets that are wrong."""
+        raise NotImplementedError
+
+    def wrong(self, targets) -> tuple[Any, Any, Any]:
+        """Whether a step's targets are wrong, a boolean, and two numbers about them for `error`."""
+        raise NotImplementedError
+
+    def error(self, first: float, second: float) -> ValueError:
+        """The error to raise for targets that a step found to be wrong, of the two numbers that `wrong` gave."""
+        raise NotImplementedError
+
+    def canonical(self, targets):
+        """Targets of a step in one form, such as (n,) for (n, 1)."""
+        return targets
+
+    def to_evaluate(self, targets, count: int) -> np.ndarray:
+        """Targets of so many images as an array that `figures` and `calibrate` take, checked."""
+        raise NotImplementedError
+
+    def in_form(self, targets, form: Any) -> tuple[Any, Any]:
+        """Targets in the form that metrics saw first, and this form; `form` is `None` at first."""
+        return targets, form
+
+    # -- training ----------------------------------------------------------------------------------------------------------
+
+    def check_settings(self, msda, co_training) -> None:
+        """Raises `ValueError` for settings of training that can't be combined with the task.
+
+        Args:
+            msda: An `MSDA`, or `None`.
+            co_training: A `CoTraining`, or `None`.
+        """
+
+    def check_fit(self, options: dict) -> None:
+        """Raises `ValueError` for options of `fit` that can't be combined with the task."""
+
+    def prepare(self, model, x, y, steps: int | None) -> None:
+        """Takes from `fit`'s data what a model needs before its first step. Nothing, for most tasks."""
+
+    def check_prepared(self, model) -> None:
+        """Raises `ValueError` where a step outside of `fit` would lack what `prepare` takes from the data."""
+
+    def mix(self, targets, partners, shares):
+        """Targets (B, M, ...) of images that are mixed with partners', where `shares` (B, M) of the own image are seen.
+
+        By default share·target + (1 − share)·partner's target.
+        """
+        for _ in range(len(targets.shape) - 2):
+            shares = shares[..., None]
+        own, others = (ops.cast(values, shares.dtype) for values in (targets, partners))
+        return shares * own + (1 - shares) * others
+
+    def loss(self, teaching: str | None = None):
+        """The loss by default: of targets (n, ...) and outputs (n, ...), of a member or of the ensemble, to (n,).
+
+        Args:
+            teaching: How submodels teach each other, if they do, as in `CoTraining`.
+        """
+        raise NotImplementedError
+
+    def checked_loss(self, loss, model):
+        """A loss for `compile`, which may be a name, after a check that it suits the task."""
+        raise NotImplementedError
+
+    def metrics(self) -> list:
+        """The metrics that are shown by default."""
+        raise NotImplementedError
+
+    # -- after training ----------------------------------------------------------------------------------------------------
+
+    def calibrate(self, average, member_outputs, targets, applies_to: str, label_noise: float | str | None) -> float:
+        """Fits on held-out images what the pooling layer holds for it, and returns the temperature.
+
+        Args:
+            average: The model's pooling layer.
+            member_outputs: Of the images, (n, M, ...).
+            targets: As `to_evaluate` gives them.
+            applies_to: What the temperature is about.
+            label_noise: Rate of wrong targets, `"estimate"`, or `None`.
+        """
+        raise NotImplementedError
+
+    def figures(self, average, member_outputs, targets) -> dict[str, Any]:
+        """All figures of predictions, by name: of the `ensemble`, of its `members`, and of what else there is."""
+        raise NotImplementedError
+
+    def why_only_classes(self) -> str | None:
+        """Why what is written for one class an image can't take this task; `None` if it can."""
+        return f"it is written for one class an image (tasks.Classification) so far, and the task is {self}"
+
+    # -- serving ---------------------------------------------------------------------------------------------------------
+
+    def served(self, member_outputs, average) -> dict[str, Any]:
+        """What is served of images, by name, each (n, ...), from the members' outputs (n, M, ...).
+
+        Names that begin with `member_` are served by the signature for members, all others by the one for the ensemble.
+        """
+        raise NotImplementedError
+
+    def names(self, names: Sequence[str] | None) -> list[str]:
+        """The names of the classes, labels or targets, checked; by default numbers, or the task's own."""
+        raise NotImplementedError
+
+    def summary(self, images: str, names: Sequence[str]) -> str:
+        """A sentence for a model's card, such as "Classifies images of 8×8 pixels into 3 classes: a, b, c."
+
+        Args:
+            images: What the images are: "images of 8×8 pixels".
+            names: Of the classes, labels or targets.
+        """
+        raise NotImplementedError
+
+    def limits(self) -> list[str]:
+        """Sentences for the limits in a model's card."""
+        return []
+
+
+def number_or_names(argument: str, value: Any) -> int | tuple[str, ...]:
+    """How many there are of something, or a tuple of their different names."""
+    if isinstance(value, (str, bool)) or not isinstance(value, (Sequence, np.ndarray)):
+        return arguments.integer(argument, value, least=1)
+    names = tuple(arguments.names(argument, value))
+    return tuple(checked_names(argument, names, max(len(names), 1), "name"))
+
+
+def checked_names(argument: str, names: Sequence[str], count: int, kind: str) -> list[str]:
+    """So many different names, which are texts.
+
+    Raises:
+        ValueError: another number of names, one twice, or what is no text.
+    """
+    found = arguments.names(argument, names)
+    if len(found) != count:
+        plural = "classes" if kind == "class" else f"{kind}s"
+        raise ValueError(f"`{argument}` has {len(found)} names for {count} {plural}.")
+    arguments.different(argument, found)
+    for name in found:
+        if not name.strip() or any("\ud800" <= letter <= "\udfff" for letter in name):  # of bytes that are no UTF-8
+            raise ValueError(f"`{argument}` must be texts that can be written in UTF-8 and aren't empty, got {name!r}.")
+    return found

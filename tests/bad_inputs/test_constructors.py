@@ -6,7 +6,18 @@ import keras
 from bad_inputs.harness import INF, NAN, Row, anything_else, booleans, check, choices, each, integers, numbers
 
 import mixmo_keras
-from mixmo_keras import Batching, CoTraining, DropPath, Mixing, augmentation, checkpoints, losses, metrics, schedules
+from mixmo_keras import (
+    Batching,
+    CoTraining,
+    DropPath,
+    Mixing,
+    augmentation,
+    checkpoints,
+    losses,
+    metrics,
+    schedules,
+    tasks,
+)
 from mixmo_keras.networks import layers
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.temperature import Temperature
@@ -158,6 +169,7 @@ LAYERS = [
         "`scale` must be",
     ),
     *anything_else("RandomResizedCrop", "ratio", of(CROP, "ratio"), [1.0, (2, 1), (0, 1), None], "`ratio` must be"),
+    *integers("Classification", "num_classes", of(tasks.Classification, "num_classes"), 5, below=1),
     *integers("MultiHead", "num_members", of(HEAD, "num_members"), 2, below=0),
     *integers("MultiHead", "num_outputs", of(HEAD, "num_outputs"), 5, below=0),
     *booleans("MultiHead", "shared", of(HEAD, "shared")),

@@ -17,7 +17,7 @@ CALLED_BY_OTHERS = {
     "datasets": {"describe"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},
     "evaluation": {"Evaluation"},
-    "losses": {"default", "get", "is_of_another_task", "name_of", "per_row"},
+    "losses": {"checked_reduction", "default", "get", "is_of_another_task", "name_of", "per_row"},
     # mask functions are called by a step; the others are parts of theirs
     "masks": {
         *("blurred_noise", "box", "channel_concat", "fmix", "fourier_noise", "horizontal", "largest", "patch_side"),
@@ -29,6 +29,7 @@ CALLED_BY_OTHERS = {
     "report": {"Run", "comparison_page", "formatted"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},
+    "tasks": {"Task", "resolve"},
     "uncertainty": {"information_of_members"},
 }
 TABLES = "\n".join(path.read_text() for path in Path(__file__).parent.glob("*.py") if path.name != Path(__file__).name)

@@ -229,6 +229,17 @@ def test_exported_variables_have_those_that_are_used(tmp_path):
     assert captured <= handles
 
 
+def test_trials_are_found_in_a_folder_whose_name_looks_like_a_pattern(tmp_path):
+    from keras_tuner.src import backend
+
+    before, folder = backend.io.glob, tmp_path / "search [b] *"
+    (folder / "trial_0").mkdir(parents=True)
+    (folder / "trial_0" / "trial.json").touch()
+    with keras_internals.trials_found_literally():
+        assert backend.io.glob(f"{folder}/trial_*/trial.json") == [str(folder / "trial_0" / "trial.json")]
+    assert backend.io.glob is before
+
+
 def test_a_name_that_is_gone_is_one_sentence():
     class Other:
         pass

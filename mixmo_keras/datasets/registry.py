@@ -307,6 +307,11 @@ def _prepared(name: str, archive: str | None, data_dir: str | None):
 
     from mixmo_keras.datasets import tiny_imagenet  # noqa: F401  registers it
 
+    if data_dir is None and os.path.expanduser("~") == "~" and str(tfds.core.constants.DATA_DIR).startswith("~"):
+        raise FileNotFoundError(
+            f"Dataset {name!r} lies in TFDS' folder in the home directory unless another is named, and there is no home "
+            "directory: pass the folder that holds it with --data-dir or MIXMO_DATA_DIR, or set HOME."
+        )
     builder = tfds.builder(name, data_dir=data_dir)
     if builder.data_path.exists():
         return builder

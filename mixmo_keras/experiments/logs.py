@@ -55,7 +55,7 @@ def callbacks(
 def _keeping_the_best(path: Path, log: list[dict]) -> keras.callbacks.Callback:
     monitor, mode = Classification.monitor
     return keras.callbacks.ModelCheckpoint(
-        str(path),
+        str(path).replace("{", "{{").replace("}", "}}"),  # Keras takes it for a template
         monitor=monitor,
         mode=mode,
         save_best_only=True,

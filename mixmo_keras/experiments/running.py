@@ -12,6 +12,7 @@ and a SavedModel into `<export_dir>/<name>/1`.
 The same command with more `--epochs` trains a finished run further.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -120,8 +121,8 @@ def _train(
         if epochs_before and 0 < position.epoch <= epochs_before[-1]:
             say(_of_longer_schedule(recipe, epochs_before[-1], position))
 
-    with tempfile.TemporaryDirectory() as elsewhere:
-        folder = recipe.folder if chief else Path(elsewhere)
+    with contextlib.nullcontext(recipe.folder) if chief else tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
         fit(recipe, model, data, checkpoints, folder, callbacks, chief)
         with files.replacing(folder / "last.keras") as part:
             model.save(part)

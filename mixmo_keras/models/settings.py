@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+import keras
+
 from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing.batch import Batching
@@ -43,6 +45,12 @@ def model_of(kind: type, config: dict[str, Any], custom_objects=None):
 
 def check(batching, co_training, l2, schedule, num_members: int, task) -> None:
     """Raises for what can't be combined, and warns of what is degenerate."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "Images must be (H, W, C), channels last; Keras is set to channels_first, in ~/.keras/keras.json or by "
+            "keras.config.set_image_data_format. Call keras.config.set_image_data_format('channels_last') before the model "
+            "is built or loaded."
+        )
     arguments.instance("batching", batching, Batching, "a mixmo_keras.Batching")
     arguments.instance("co_training", co_training, (CoTraining, type(None)), "a mixmo_keras.CoTraining or None")
     arguments.instance("l2", l2, L2, "a mixmo_keras.L2")

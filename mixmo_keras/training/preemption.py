@@ -1,6 +1,7 @@
 """Making room when a cluster asks for it: SIGTERM saves a checkpoint and ends the process."""
 
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -16,7 +17,8 @@ class Preemption(keras.callbacks.Callback):
     """Ends a run that gets SIGTERM, as clusters send it to what must make room: saves a checkpoint and exits with 0.
 
     A context that installs the signal's handler, and a callback to put first: see `Checkpoints.on_sigterm`. One process
-    stops after the step at hand; several workers ask each other every 50 steps.
+    stops after the step at hand; several workers ask each other every 50 steps. In another thread than the main one the
+    signal is not handled: the process ends as it does without this.
 
     Args:
         checkpoints: The `Checkpoints` that saves.
@@ -30,11 +32,13 @@ class Preemption(keras.callbacks.Callback):
         self._metrics: list[np.ndarray] | None = None
 
     def __enter__(self) -> "Preemption":
-        self._before = signal.signal(signal.SIGTERM, self._receive)
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+            self._before = signal.signal(signal.SIGTERM, self._receive)
         return self
 
     def __exit__(self, *exception) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
 
     def _receive(self, number, frame) -> None:
         self._received = True

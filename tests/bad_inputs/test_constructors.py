@@ -43,8 +43,21 @@ def named(here, value):
     return mixmo_keras.CutMixMo("tiny_4", num_classes=5, input_shape=value)
 
 
+def channels_first(here):
+    """What Keras does all the time where an old keras.json says so."""
+    backbone = here.backbone
+    keras.config.set_image_data_format("channels_first")
+    try:
+        return mixmo_keras.CutMixMo(backbone, num_classes=5)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 CUT = "CutMixMo"
 MODEL = [
+    Row(
+        "CutMixMo where Keras is set to channels_first", channels_first, "channels last; Keras is set to channels_first"
+    ),
     *integers(CUT, "num_members", model("num_members"), 2, below=0),
     *integers(CUT, "num_classes", model("num_classes"), 5, below=1, none=True),
     *integers(CUT, "batch_repetitions", model("batch_repetitions"), 2, below=0),

@@ -43,6 +43,15 @@ def test_where_tensorflow_is_imported_nothing_is_left_out_or_set(monkeypatch, ca
     assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ
 
 
+def test_without_a_folder_for_temporary_files_nothing_is_left_out(monkeypatch, capfd):
+    def no_folder():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(start_up.tempfile, "TemporaryFile", no_folder)
+    assert said_within_quiet(capfd) == list(NOTES.values())
+
+
 SCRIPT = """
 import mixmo_keras, sys
 print("tensorflow" in sys.modules, *(name in sys.modules for name in ("keras_tuner", "tensorflow_datasets")))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from bad_inputs.test_data_and_folders import photos, picture
 
 from mixmo_keras import datasets
@@ -52,6 +53,41 @@ def test_a_damaged_memory_is_made_anew(folder, content, tmp_path):
     cache.write_text(content)
     assert greys(folder) == [False] * 12
     assert len(json.loads(cache.read_text())["files"]) == 12
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """As in a container whose user has no HOME and no entry in the system's list of users."""
+
+    def nobody(user):
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR", "MIXMO_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+
+
+def test_without_a_home_directory_nothing_is_remembered(folder, no_home, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    for _ in range(2):
+        assert len(file_checks.check(folder, paths(folder))) == 12
+    assert datasets.info(f"{folder}@8").class_names
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("cache", ["file", "read-only"])
+def test_a_cache_that_cant_be_written_stops_nothing(folder, cache, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" if cache == "file" else Path("/proc/none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    assert len(file_checks.check(folder, paths(folder))) == 12
+
+
+def test_without_a_home_directory_tfds_folder_must_be_named(no_home, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", "~/tensorflow_datasets")
+    with pytest.raises(FileNotFoundError, match=r"no home directory: pass the folder .* --data-dir or MIXMO_DATA_DIR"):
+        datasets.info("cifar10")
 
 
 def test_many_broken_files_are_counted(folder):

@@ -37,6 +37,14 @@ TINY = dict(backbone="tiny_4", epochs=2)
 IN_FEW_STEPS = dict(batch_size=256, epochs=1)
 
 
+def test_the_best_model_is_kept_in_a_folder_whose_name_looks_like_a_template(tmp_path):
+    folder = tmp_path / "{epoch} {x} %s [b]"
+    keeping = logs.callbacks(folder, [])[-1]
+    keeping.set_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    keeping.on_epoch_end(0, {"val_accuracy": 0.5})
+    assert [path.name for path in folder.iterdir()] == ["best.keras"]
+
+
 @pytest.mark.parametrize("module", [digits, cifar10, cifar100])
 def test_help_names_every_option(module, capsys):
     with pytest.raises(SystemExit, match="0"):

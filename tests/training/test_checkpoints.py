@@ -1,5 +1,6 @@
 """Checkpoints: a run that was killed anywhere ends as the one that was not."""
 
+import concurrent.futures
 import errno
 import functools
 import os
@@ -112,6 +113,19 @@ def assert_same(resumed, whole):
     assert tiny.equal_weights(resumed.optimizer, whole.optimizer)
     assert resumed.logs == {epoch: whole.logs[epoch] for epoch in resumed.logs}
     assert EPOCHS - 1 in resumed.logs
+
+
+def test_sigterm_is_left_alone_in_another_thread(tmp_path):
+    """Python lets the main thread alone handle signals; a notebook's or server's threads train all the same."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def enter() -> bool:
+        with Checkpoints(tmp_path).on_sigterm():
+            return signal.getsignal(signal.SIGTERM) is before
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert pool.submit(enter).result()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.fixture(scope="module")

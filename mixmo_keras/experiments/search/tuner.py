@@ -10,6 +10,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
+from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments, files
 from mixmo_keras.common.console import say
 from mixmo_keras.experiments.search.hypermodel import MixMoHyperModel
@@ -76,7 +77,8 @@ def tuner(
     folder, fresh = Path(files.pattern_free(folder)), arguments.boolean("fresh", fresh)
     check_cluster()
     (_check_removable if fresh else _check_project)(folder)
-    with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
+    # it would say "Reloading Tuner from"
+    with contextlib.redirect_stdout(io.StringIO()), keras_internals.trials_found_literally():
         made = _reporting(TUNERS[kind])(
             hypermodel,
             objective=keras_tuner.Objective(*OBJECTIVES[objective]),

@@ -80,6 +80,11 @@ def _of_hub(name: str, num_classes: int, input_shape, pretrained: bool) -> keras
         import keras_hub
     except ImportError as error:
         raise ValueError(f"`backbone` (={name!r}) needs keras_hub: pip install keras-hub") from error
+    except (RuntimeError, OSError) as error:  # it looks for its cache while it is imported
+        raise ValueError(
+            f"`backbone` (={name!r}) needs keras_hub, which can't be imported here ({error}): set HOME to a folder that can "
+            "be written into."
+        ) from error
     options = dict(load_weights=pretrained, num_classes=num_classes, dtype=keras.config.dtype_policy().name)
     try:
         return keras_hub.models.ImageClassifier.from_preset(preset, **options)

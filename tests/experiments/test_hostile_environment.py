@@ -1,0 +1,38 @@
+"""Recipes run to the end where text is not UTF-8, there is no home, and names are full of characters that mean something."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+FOLDER = "a [b] ü {c} %s"
+
+
+def run_recipes(folder, *names: str) -> str:
+    """What recipes print in a console of the encoding cp1252, in a folder and with a user that has no home."""
+    environment = tiny.environment_with(LANG="C", PYTHONUTF8="0", PYTHONIOENCODING="cp1252", KERAS_BACKEND="tensorflow")
+    for name in ("HOME", "LC_ALL", "LC_CTYPE", "XDG_CACHE_HOME", "MIXMO_DATA_DIR"):
+        environment.pop(name, None)
+    folder.mkdir()
+    command = [sys.executable, str(tiny.SCRIPTS / "all_recipes.py"), *names]
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="cp1252", errors="replace"
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    counted = ended.stdout.splitlines()[-1].split()
+    assert counted[0] == counted[2] != "0", ended.stderr[-4000:]
+    return ended.stdout
+
+
+def test_digits(tmp_path):
+    printed = run_recipes(tmp_path / FOLDER, "digits")
+    assert "mixing block" in printed
+    (run,) = (tmp_path / FOLDER / "runs {0} [b] %s").iterdir()
+    assert {"metrics.json", "best.keras", "last.keras", "log.csv"} <= set(os.listdir(run))
+
+
+@pytest.mark.slow
+def test_all_recipes(tmp_path):
+    run_recipes(tmp_path / FOLDER)

@@ -20,6 +20,7 @@ import os
 import queue
 import re
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -217,6 +218,18 @@ def _quietly():
         os.close(stderr)
 
 
+@contextlib.contextmanager
+def _pattern_free(path: Path):
+    """A path by which TensorFlow reads a SavedModel: of a folder in whose name it would see a pattern, a link."""
+    if not set(path.as_posix()) & set("*?[\\"):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "model"
+        link.symlink_to(path.absolute(), target_is_directory=True)
+        yield str(link)
+
+
 def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
     """Predictions of a SavedModel on this machine; the newest version if it has several."""
     with _quietly():
@@ -228,9 +241,8 @@ def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEM
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
     try:
-        # TensorFlow takes brackets for a pattern: a path that has fewer of them may do
-        names = sorted((str(path), os.path.relpath(path)), key=lambda name: sum(name.count(sign) for sign in "[*?"))
-        signatures = tf.saved_model.load(names[0]).signatures
+        with _pattern_free(path) as readable:
+            signatures = tf.saved_model.load(readable).signatures
     except Exception as error:  # TensorFlow raises many kinds, parsing what was cut off
         text = reason(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no SavedModel that can be loaded ({text}): export it anew.") from error
@@ -263,6 +275,8 @@ def _rows(columns: dict) -> list[dict]:
 
 def main(arguments: list[str] | None = None) -> list[dict]:
     """Prints a line for each image, or JSON."""
+    with contextlib.suppress(AttributeError, ValueError):  # of a console that lacks a name's letters, or of none
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, help="files in JPEG, PNG, GIF, BMP or WebP format")
     source = parser.add_mutually_exclusive_group(required=True)

@@ -164,21 +164,21 @@ def _refuse(constant: str) -> None:
 # -- kinds of what is read ---------------------------------------------------------------------------------------------
 
 
-def pattern_free(path: str | os.PathLike) -> str:
-    """A path, or the same relative to the process' folder, in which TensorFlow finds no pattern.
+def is_pattern(path: str | os.PathLike) -> bool:
+    """Whether TensorFlow takes a path for a pattern, by which it then finds none of a SavedModel's files."""
+    return bool(set(os.fspath(path).replace(os.sep, "/")) & set("*?[\\"))
 
-    TensorFlow and KerasTuner look files up by patterns, and take brackets, asterisks and question marks for such.
 
-    Raises:
-        ValueError: both have such characters.
-    """
-    for text in (os.fspath(path), os.path.relpath(path)):
-        if not set(text) & set("*?[\\"):
-            return text
-    raise ValueError(
-        f"TensorFlow takes the characters * ? [ \\ in a path for a pattern, and could not load what is written to {path}: "
-        "pass a folder whose name has none of them."
-    )
+@contextlib.contextmanager
+def pattern_free(path: str | os.PathLike) -> Iterator[str]:
+    """A path by which TensorFlow reads the SavedModel in a folder: that of the folder, or of a link to it."""
+    if not is_pattern(path):
+        yield os.fspath(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "model"
+        link.symlink_to(Path(path).absolute(), target_is_directory=True)
+        yield str(link)
 
 
 def digest(path: str | os.PathLike) -> str:

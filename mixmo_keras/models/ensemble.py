@@ -18,7 +18,7 @@ from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAv
 from mixmo_keras.networks.views import averaged, views_of
 from mixmo_keras.serving import formats
 from mixmo_keras.tasks import Task
-from mixmo_keras.training import compiling, data_checks, distribution, incidents, precision, predicting
+from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, precision, predicting
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
 
@@ -127,6 +127,7 @@ class Ensemble(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The ensemble's loss on its outputs (n, ...), as `evaluate` needs it. Training has `objective`."""
         data_checks.check_shapes(x, y, self.image_shape, self.task, sample_weight)
+        losses.check_labels(self.loss, y, y_pred.shape[-1])
         incidents.note(self, 0, x, y, sample_weight)
         return super().compute_loss(x, self.task.canonical(y), y_pred, sample_weight, training)
 

@@ -196,7 +196,7 @@ class MixMo(Ensemble):
         compiling.set_own(self, optimizer, sharpness, average_from, fine_tuning, rates, lookahead)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)
-        super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics) if metrics else metrics, **options)
+        super().compile(optimizer=optimizer, loss=loss, metrics=compiling.listed(metrics), **options)
         compiling.prepare(self, options)
 
     def get_compile_config(self):

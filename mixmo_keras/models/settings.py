@@ -7,8 +7,6 @@ from typing import Any
 
 import keras
 
-import keras
-
 from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing.batch import Batching

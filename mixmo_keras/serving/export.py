@@ -1,6 +1,7 @@
 """Exporting an ensemble as a SavedModel that serves raw pixels and encoded images without this package."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,21 @@ def export(
         with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
             network = folder.parent / "network"  # which a kill leaves in one place with the rest
             write_network(model, network, verbose, checked(views))
-            loaded = tf.saved_model.load(files.pattern_free(network))
+            with files.pattern_free(network) as readable:
+                loaded = tf.saved_model.load(readable)
             served = Served(loaded, model.image_shape, model.task.named_output, names, max_pixels)
-            tf.saved_model.save(served, files.pattern_free(folder), signatures=served.signatures())
+            tf.saved_model.save(served, str(folder), signatures=served.signatures())
             _write_warm_up(folder, version.parent.name, model)
             card_text = model_card(model, names, card, max_pixels, views)
             (folder / "model_card.md").write_text(card_text, encoding="utf-8")
     except tf.errors.OpError as error:  # TensorFlow's own, of a disk that is full
         raise OSError(f"The SavedModel could not be written to {path}: {error.message.splitlines()[0]}") from error
+    if files.is_pattern(version):
+        warnings.warn(
+            f"TensorFlow takes the characters * ? [ \\ in a path for a pattern, and can't load a SavedModel as {version}: "
+            "load it by a path without them, such as that of a link to the folder.",
+            stacklevel=2,
+        )
     return version
 
 

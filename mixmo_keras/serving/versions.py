@@ -73,9 +73,8 @@ def check(path: Path, overwrite: bool) -> None:
 
     Raises:
         OSError: it exists and may not be replaced, or its folder can't be written into.
-        ValueError: what exists is no SavedModel; a path that TensorFlow takes for a pattern.
+        ValueError: what exists is no SavedModel.
     """
-    files.pattern_free(path)
     if path.name.isdecimal() and path.exists():
         if not overwrite:
             raise FileExistsError(f"{path} exists. Choose another version, or pass overwrite=True to replace it.")

@@ -49,6 +49,18 @@ def set_own(
     model.lookahead = arguments.instance("lookahead", lookahead, (Lookahead, type(None)), expected)
 
 
+def listed(metrics) -> list | None:
+    """The metrics of `compile` as a list, as Keras expects them; one may come alone, such as "accuracy"."""
+    if isinstance(metrics, Mapping):
+        raise ValueError(
+            "`metrics` must be a list, such as ['accuracy'], for the model's one output; got a dictionary for "
+            f"{', '.join(map(str, metrics))}."
+        )
+    if isinstance(metrics, str) or callable(metrics):
+        return [metrics]
+    return list(metrics) if metrics else None
+
+
 def build_averages(model) -> None:
     """Creates the averages of weights and statistics in a built optimizer, once."""
     weight_averaging.build(model)

@@ -45,6 +45,8 @@ def check(
             check_shapes(images, labels, image_shape, task, sample_weight)  # else when a step is traced
         return
     check_is_data(x, image_shape, ", or a dataset of batches of (images, labels)")
+    if isinstance(y, (list, tuple)):
+        raise ValueError(f"Labels must be one array, got a {type(y).__name__} of {len(y)}: pass np.array(y).")
     if not hasattr(x, "shape"):
         check_ends(x, verb, kind, steps, steps_name)
         return  # batches from Python, whose shapes will be known when a step is traced
@@ -69,6 +71,9 @@ def check_fit(model, x, y, sample_weight, epochs, batch_size, steps_per_epoch, o
     arguments.integer("initial_epoch", options.get("initial_epoch", 0), least=0)
     check_count("batch_size", batch_size)
     check_count("steps_per_epoch", steps_per_epoch)
+    arguments.number("validation_split", options.get("validation_split", 0.0), least=0, below=1)
+    if (class_weight := options.get("class_weight")) is not None and model.task.why_only_classes() is None:
+        check_class_weight(class_weight, model.num_classes)
     check(model, x, y, sample_weight, "fit", "", steps_per_epoch, "steps_per_epoch")
     if (validation := options.get("validation_data")) is not None:
         if not isinstance(validation, (tuple, list)):
@@ -101,9 +106,14 @@ def check_images_given(x, image_shape: tuple, verb: str, steps: int | None = Non
 
 
 def check_is_data(x, image_shape: tuple, otherwise: str) -> None:
-    """Raises `ValueError` where x is nothing, or a text."""
+    """Raises `ValueError` where x is nothing, a text, or a list of images."""
     if x is None or isinstance(x, (str, bytes, int, float)):
         raise ValueError(f"`x` must be images {_shape(image_shape)}{otherwise}, got {x!r}.")
+    if isinstance(x, (list, tuple)) and not (len(x) == 1 and len(getattr(x[0], "shape", ())) == 4):
+        raise ValueError(
+            f"`x` must be one array {_shape(image_shape)}{otherwise}, got a {type(x).__name__} of {len(x)}: for a list of "
+            "images pass np.stack(x)."
+        )
 
 
 def is_dataset(x) -> bool:
@@ -244,6 +254,16 @@ def check_weights(weights, num_images: int) -> None:
     broken = ~(np.isfinite(weights) & (weights >= 0))
     if broken.any():
         raise weight_error(f" {weights[broken.argmax()]} at {broken.argmax()}")
+
+
+def check_class_weight(class_weight: Any, num_classes: int) -> None:
+    """Raises `ValueError` for weights of classes in another form than Keras takes, which leaves out unknown classes."""
+    arguments.instance(
+        "class_weight", class_weight, dict, "a dictionary from a class' index to its weight, such as {0: 1.0}"
+    )
+    for label, weight in class_weight.items():
+        arguments.integer("class_weight's keys", label, least=0, most=num_classes - 1)
+        arguments.number(f"class_weight[{label}]", weight, least=0)
 
 
 def check_count(name: str, value: Any) -> None:

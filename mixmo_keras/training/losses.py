@@ -74,6 +74,12 @@ _WITHOUT_MEANING = {
     "circle": "compares embeddings, not classes",
     "ctc": "is of sequences",
 }
+_OF_SHARES = (
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "categorical_hinge",
+)
 _OF_PROBABILITIES = (
     "categorical_crossentropy",
     "sparse_categorical_crossentropy",
@@ -150,8 +156,25 @@ def checked_reduction(loss):
     return loss
 
 
+def check_labels(loss, labels, num_classes: int) -> None:
+    """Raises `ValueError` for labels in another form than a Keras loss takes: indices (n,), or rows (n, K)."""
+    name, are_shares = name_of(loss), class_labels.are_shares(labels)
+    if name == "sparse_categorical_crossentropy" and are_shares:
+        raise ValueError(
+            f"{name} expects integer labels (n,), got one-hot labels (n, {num_classes}). Leave `loss` out, the default "
+            "takes both; or pass keras.losses.CategoricalCrossentropy(from_logits=True)."
+        )
+    if name in _OF_SHARES and not are_shares:
+        raise ValueError(
+            f"{name} expects one-hot labels (n, {num_classes}), got integer labels (n,). Leave `loss` out, the default "
+            "takes both, as does mixmo_keras.losses.CrossEntropy(label_smoothing=0.1); or pass labels as "
+            f"keras.utils.to_categorical(y, {num_classes})."
+        )
+
+
 def per_row(loss, targets, logits):
     """The value of a Keras loss (object or function) for each row: targets (n, ...) and logits (n, K) to (n,)."""
+    check_labels(loss, targets, logits.shape[-1])
     values = loss.call(targets, logits) if isinstance(loss, keras.losses.Loss) else loss(targets, logits)
     if len(values.shape) != 1:
         name = getattr(loss, "name", getattr(loss, "__name__", loss))

@@ -161,3 +161,18 @@ assert not {{"tensorflow", "mixmo_keras", "numpy"}} & set(sys.modules)
         done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "confidence" in done.stdout
+
+
+def test_a_saved_model_in_a_folder_whose_name_looks_like_a_pattern(tmp_path, monkeypatch):
+    """TensorFlow itself can't load it by that path; a relative path has the brackets too."""
+    monkeypatch.chdir(tmp_path)
+    model = mixmo_keras.CutMixMo("tiny_4", num_classes=4, input_shape=(8, 8, 3), seed=0)
+    with pytest.warns(
+        UserWarning, match=r"TensorFlow takes the characters .* can't load a SavedModel as a \[b\] {c}/1"
+    ):
+        version = model.export("a [b] {c}")
+    image = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 100, "uint8")).save(image, "png")
+    for path in (version.parent, version.absolute()):
+        (answer,) = predict.from_saved_model(path, [image.getvalue()])
+        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)

@@ -74,7 +74,7 @@ def tuner(
     else:
         limit = {"max_trials": 20 if max_trials is None else arguments.integer("max_trials", max_trials, least=1)}
     arguments.instance("hypermodel", hypermodel, MixMoHyperModel, "a search.MixMoHyperModel")
-    folder, fresh = Path(files.pattern_free(folder)), arguments.boolean("fresh", fresh)
+    folder, fresh = Path(folder), arguments.boolean("fresh", fresh)
     check_cluster()
     (_check_removable if fresh else _check_project)(folder)
     # it would say "Reloading Tuner from"

@@ -34,7 +34,7 @@ def cells(runs: list[dict]) -> list[str]:
     tests = [figures["test"] for figures in runs]
     members = zip(*[[member["accuracy"] * 100 for member in test["members"]] for test in tests], strict=True)
     ensembles = [test["ensemble"] for test in tests]
-    ratios = [ratio for test in tests if (ratio := test.get("ratio_of_errors")) is not None]
+    ratios = [ratio for test in tests if (ratio := test["diversity"]["ratio_of_errors"]) is not None]
     return [
         " / ".join(tables.cell(accuracies, "{:.2f}") for accuracies in members),
         tables.cell([score["accuracy"] * 100 for score in ensembles], "{:.2f}"),

@@ -134,7 +134,7 @@ def evaluate(
     if issues is not None:
         figures["label_issues"] = _label_figures(issues, right_labels)
     return Evaluation(
-        _for_json(figures),
+        for_json(figures),
         member_logits,
         logits,
         labels,
@@ -318,10 +318,10 @@ def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return indices, np.stack(pixels) if pixels else np.zeros((0, 1, 1, 1), "uint8")
 
 
-def _for_json(values):
+def for_json(values):
     """The values with `None` in place of NaN and infinite numbers, which JSON can't hold."""
     if isinstance(values, dict):
-        return {key: _for_json(value) for key, value in values.items()}
+        return {key: for_json(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
-        return [_for_json(value) for value in values]
+        return [for_json(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values

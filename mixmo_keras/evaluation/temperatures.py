@@ -70,8 +70,10 @@ def _fit(model, attribute: str, calibrate: Callable, nll: Callable, count: int, 
         label_noise: Of the labels; where some are wrong, halves tell nothing.
     """
     figures = _as_it_is(getattr(model, attribute))
-    reason = _too_few(count)
-    if reason is None and label_noise is None:
+    reason = None
+    if count < LEAST_IMAGES:
+        reason = f"{count} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
+    elif label_noise is None:
         reason = _worse_on_halves(calibrate, nll, count)
         setattr(model, attribute, figures["before"])
     calibrate(np.arange(count))
@@ -80,12 +82,6 @@ def _fit(model, attribute: str, calibrate: Callable, nll: Callable, count: int, 
         setattr(model, attribute, figures["before"])
         return figures | {"not_applied": {"value": value, "why": reason}}
     return figures | {"value": value, "fitted_on": count}
-
-
-def _too_few(count: int) -> str | None:
-    if count >= LEAST_IMAGES:
-        return None
-    return f"{count} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
 
 
 def _worse_on_halves(calibrate: Callable, nll: Callable, count: int) -> str | None:

@@ -4,8 +4,6 @@ A difference is called one beyond two standard errors. The error of a difference
 evaluations are of the same images and say which answers are right, and over seeds where there are several.
 """
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from matplotlib.figure import Figure
 from mixmo_keras.common import arguments, files
 from mixmo_keras.common.console import say
 from mixmo_keras.evaluation import report, summary
-from mixmo_keras.evaluation.report import charts
+from mixmo_keras.evaluation.report import charts, sentences
 from mixmo_keras.experiments import tables
 from mixmo_keras.experiments.evaluating import without_seed
 from mixmo_keras.metrics import differences
@@ -50,7 +48,7 @@ NEEDED_OF_PARTS: dict[str, Callable[[Any], bool]] = {
 
 
 def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
-    """The table of several evaluations in Markdown; also written as comparison.md, .csv and .json, and as a page, .html."""
+    """The table of several evaluations in Markdown; also written as comparison.md and .json, and as a page, .html."""
     arguments.different("paths", [folder.resolve() for folder in folders])
     groups: dict[str, list[dict]] = {}
     for figures in map(_read, folders):
@@ -77,11 +75,6 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     text = tables.markdown(["model", *columns, "runs"], lines)
     files.write_text(output_dir / "comparison.md", text + "\n")
     files.write_json(output_dir / "comparison.json", rows)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(output_dir / "comparison.csv", table.getvalue())
     short, common = told_apart(list(groups))
     groups = {short[name]: group for name, group in groups.items()}
     said = verdicts(groups) + ([f"All: {common}."] if common else [])
@@ -113,15 +106,8 @@ def verdicts(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     low, high = accuracy_interval(groups[best])
     said = [f"Most accurate: {best}, {means[best]:.1%} ({low:.1%} to {high:.1%})."]
     for name, group in groups.items():
-        if name == best:
-            continue
-        gain = summary.accuracy_gain(groups[best], group)
-        points = f"{gain.size_in_points()} points"
-        said.append(
-            f"{points} more accurate than {name}."
-            if gain.mean > 0 and gain.is_sure
-            else f"It can't be told from {name}: {points}, maybe chance."
-        )
+        if name != best:
+            said.append(sentences.other_network(summary.accuracy_gain(groups[best], group), name))
     if min(map(len, groups.values())) < 2 and len(groups) > 1:
         said.append("Of models with one run, the errors hold for these trained networks; another seed may differ more.")
     return said

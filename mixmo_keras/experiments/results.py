@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from mixmo_keras import datasets, metrics
+from mixmo_keras import datasets
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say
+from mixmo_keras.evaluation import report
+from mixmo_keras.evaluation.evaluate import for_json
 from mixmo_keras.experiments import logs
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.models.ensemble import Ensemble
@@ -21,7 +22,6 @@ from mixmo_keras.version import __version__, commit
 
 DIGEST = "backbone_sha256"  # in config.json, where the backbone is a classifier's file
 OF_RUN = {"config.json", "log.csv", "checkpoints", "last.keras", "metrics.json"}  # one of which each run's folder has
-FIGURES = ("accuracy", "nll", "ece")  # of `metrics.network_figures`; recipes/evaluate.py gives them all
 OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what every metrics.json has, and whether it is of its kind
     "test/ensemble/accuracy": files.is_share,
     "test/ensemble/nll": files.is_number,
@@ -42,27 +42,9 @@ def validation_figures(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def test_figures(model: Ensemble, test: tf.data.Dataset, views: int) -> dict[str, Any]:
-    """Accuracy, NLL (nats) and calibration error of each member, their mean and the ensemble; the members' diversity."""
+    """The figures of each member, their mean and the ensemble, and the members' diversity, as in an evaluation."""
     member_logits, labels = model.predict_with_labels(test, views=views)
-
-    def figures_of(logits) -> dict[str, float]:
-        figures = metrics.network_figures(logits, labels)
-        return {name: figures[name] for name in FIGURES}
-
-    members = [figures_of(member_logits[:, member]) for member in range(model.num_members)]
-    figures: dict[str, Any] = {
-        "images": len(labels),
-        "members": members,
-        "members_mean": {name: float(np.mean([member[name] for member in members])) for name in FIGURES},
-        "ensemble": figures_of(model.pooled(member_logits)),
-    }
-    if len(members) > 1:
-        ratio = metrics.diversity_figures(member_logits, labels)["ratio_of_errors"]
-        figures["ratio_of_errors"] = ratio if np.isfinite(ratio) else None  # no image is wrong for both
-    return figures
-
-
-test_figures.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+    return {"images": len(labels), **for_json(model.task.figures(model.average, member_logits, labels))}
 
 
 def origin(recipe: Recipe) -> dict[str, Any]:
@@ -85,18 +67,13 @@ def versions() -> dict[str, str | None]:
 
 
 def print_table(figures: Mapping[str, Any]) -> None:
-    """Prints the figures of each member, their mean and the ensemble."""
+    """Prints the figures of each member, their mean and the ensemble; recipes/evaluate.py shows more of them."""
     test, validation = figures["test"], figures["validation"]
-    several = len(test["members"]) > 1
-    rows = [(f"member {member}", score) for member, score in enumerate(test["members"])] if several else []
-    rows += [("members' mean", test["members_mean"])] if several else []
-    rows += [("ensemble" if several else "network", test["ensemble"])]
+    networks = report.rows({**test, "temperature": {"value": 1.0}})  # a run fits none
     say(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
-    say(f"{'':<15}{'accuracy':>10}{'NLL':>9}{'ECE':>9}")
-    for name, score in rows:
-        say(f"{name:<15}{score['accuracy']:>10.2%}{score['nll']:>9.4f}{score['ece']:>9.4f}")
-    if test.get("ratio_of_errors") is not None:
-        say(f"diversity: {test['ratio_of_errors']:.2f} errors of one member alone to one of both (ratio of errors)")
+    say("\n".join(report.in_columns(networks, {name: report.COLUMNS[name] for name in ("accuracy", "nll", "ece")})))
+    if (ratio := test["diversity"]["ratio_of_errors"]) is not None:  # None where no image is wrong for both
+        say(f"diversity: {ratio:.2f} errors of one member alone to one of both (ratio of errors)")
     if validation is None:
         say("validation: none, its images were trained on")
     else:

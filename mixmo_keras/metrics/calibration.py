@@ -6,27 +6,20 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
-from mixmo_keras.common import arguments, class_labels
+from mixmo_keras.common import arguments, class_labels, logs
 from mixmo_keras.metrics.correctness import negative_log_likelihood
 
 _logger = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def trying() -> Iterator[None]:
+def trying() -> contextlib.AbstractContextManager[None]:
     """Silences the warnings of fits whose temperature is not kept."""
-    level = _logger.level
-    _logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        _logger.setLevel(level)
+    return logs.only_errors(_logger)
 
 
 TEMPERATURES = (0.01, 100.0)  # the least and the greatest that is fitted

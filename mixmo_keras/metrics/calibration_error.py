@@ -55,14 +55,12 @@ class ExpectedCalibrationError(NetworkMetric):
 
     Args:
         num_bins: As in `expected_calibration_error`. Defaults to 15.
-        of, averaging: As in `NetworkMetric`.
+        **options: `of`, `averaging`, `name` and `dtype`, as in `NetworkMetric`.
     """
 
-    def __init__(
-        self, num_bins: int = 15, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None
-    ):
+    def __init__(self, num_bins: int = 15, **options):
         self.definition = _ExpectedCalibrationError(num_bins)
-        super().__init__(of, averaging, name, dtype)
+        super().__init__(**options)
 
 
 def reliability(logits, labels, num_bins: int = 15) -> np.ndarray:
@@ -107,21 +105,13 @@ class ClasswiseCalibrationError(NetworkMetric):
     Args:
         num_classes: K.
         num_bins: As in `classwise_calibration_error`. Defaults to 15.
-        of, averaging: As in `NetworkMetric`.
+        **options: `of`, `averaging`, `name` and `dtype`, as in `NetworkMetric`.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        num_bins: int = 15,
-        of: str | int = "ensemble",
-        averaging: str = "logits",
-        name=None,
-        dtype=None,
-    ):
+    def __init__(self, num_classes: int, num_bins: int = 15, **options):
         self.definition = _ClasswiseCalibrationError(num_bins)
         self.num_classes = arguments.integer("num_classes", num_classes, least=1)
-        super().__init__(of, averaging, name, dtype)
+        super().__init__(**options)
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
@@ -159,17 +149,9 @@ class AdaptiveCalibrationError(RankedMetric):
 
     Args:
         num_bins: As in `adaptive_calibration_error`. Defaults to 15.
-        capacity: As in `keras_metrics.RankedMetric`, as `of` and `averaging`. Defaults to 50,000.
+        **options: `capacity`, `of`, `averaging`, `name` and `dtype`, as in `keras_metrics.RankedMetric`.
     """
 
-    def __init__(
-        self,
-        num_bins: int = 15,
-        capacity: int = 50_000,
-        of: str | int = "ensemble",
-        averaging: str = "logits",
-        name=None,
-        dtype=None,
-    ):
+    def __init__(self, num_bins: int = 15, **options):
         self.definition = _AdaptiveCalibrationError(num_bins)
-        super().__init__(capacity, of, averaging, name, dtype)
+        super().__init__(**options)

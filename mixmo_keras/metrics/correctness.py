@@ -46,12 +46,12 @@ class TopKAccuracy(NetworkMetric):
 
     Args:
         k: As in `top_k_accuracy`. Defaults to 5.
-        of, averaging: As in `NetworkMetric`.
+        **options: `of`, `averaging`, `name` and `dtype`, as in `NetworkMetric`.
     """
 
-    def __init__(self, k: int = 5, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None):
+    def __init__(self, k: int = 5, **options):
         self.definition = _TopKAccuracy(k)
-        super().__init__(of, averaging, name, dtype)
+        super().__init__(**options)
 
 
 class _NegativeLogLikelihood(MeanOverImages):

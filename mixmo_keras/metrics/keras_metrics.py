@@ -130,14 +130,12 @@ class RankedMetric(NetworkMetric):
     Args:
         capacity: The number of images that are kept, over all replicas. With more images the result is NaN. At most ten
             million, 40 MB for each statistic. Defaults to 50,000.
-        of, averaging: As in `NetworkMetric`.
+        **options: `of`, `averaging`, `name` and `dtype`, as in `NetworkMetric`.
     """
 
-    def __init__(
-        self, capacity: int = 50_000, of: str | int = "ensemble", averaging: str = "logits", name=None, dtype=None
-    ):
+    def __init__(self, capacity: int = 50_000, **options):
         self.capacity = arguments.integer("capacity", capacity, least=1, most=MOST_KEPT)
-        super().__init__(of, averaging, name, dtype)
+        super().__init__(**options)
 
     def _add_variables(self):
         # the last row takes what does not fit

@@ -80,7 +80,8 @@ class KerasAugmentation:
     @property
     def supports_jit(self) -> bool:
         """Whether XLA can compile all of them on TensorFlow; it has no kernel for what turns, shifts and zooms."""
-        return all(_supports_jit(layer) for layer in self.layers)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        return not (on_tensorflow and any(type(layer).__name__ in NOT_COMPILED for layer in self.layers))
 
     def __call__(self, images, seed):
         """Images (B, H, W, C) augmented; of the same shape and dtype."""
@@ -102,11 +103,8 @@ def is_keras(layer) -> bool:
     """Whether this is a layer of Keras' preprocessing of images, or a sequence, for `KerasAugmentation`."""
     sequences = (keras.Sequential, keras.layers.Pipeline)
     refused = type(layer) in [getattr(keras.layers, name) for name in REFUSED]
-    return isinstance(layer, sequences) or refused or _is_preprocessing(layer)
-
-
-def _is_preprocessing(layer) -> bool:
-    return hasattr(layer, "get_random_transformation") and hasattr(layer, "transform_images")
+    preprocesses = hasattr(layer, "get_random_transformation") and hasattr(layer, "transform_images")
+    return isinstance(layer, sequences) or refused or preprocesses
 
 
 def _flat(layer) -> Iterator[keras.layers.Layer]:
@@ -170,7 +168,3 @@ def equalized(images, bins: int = 256):
     spread = ops.reshape(ops.take(ops.reshape(table, (-1,)), places), ops.shape(images))
     constant = ops.reshape(least == num_pixels, (-1, 1, 1, channels))
     return ops.where(constant, images, spread)
-
-
-def _supports_jit(layer: keras.layers.Layer) -> bool:
-    return keras.backend.backend() != "tensorflow" or type(layer).__name__ not in NOT_COMPILED

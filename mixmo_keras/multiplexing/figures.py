@@ -39,19 +39,18 @@ def figures(model, logits, ensemble_logits, labels, images, image_labels) -> dic
     }
 
 
-def _images_per_second(model, images, rounds: int = 7) -> dict[str, Any]:
+def _images_per_second(model, images) -> dict[str, Any]:
     """Images per second of the fused ensemble and of M images a pass.
 
     Args:
         model: A `MixMo` that can be multiplexed.
         images: A batch.
-        rounds: As in `speed.seconds_in_turn`.
 
     Returns:
         `batch`, its size; `ensemble` and `multiplexed`; `ratio`, the median of the rounds' ratios; `device`.
     """
     networks = {"ensemble": model.fused(), "multiplexed": model.multiplexed()}
-    seconds = speed.seconds_in_turn(networks, images, rounds)
+    seconds = speed.seconds_in_turn(networks, images, rounds=7)
     return {
         "batch": len(images),
         **{mode: len(images) / statistics.median(map(float, values)) for mode, values in seconds.items()},

@@ -18,7 +18,7 @@ from mixmo_keras import (
     schedules,
     tasks,
 )
-from mixmo_keras.networks import layers
+from mixmo_keras.networks import layers, stochastic_depth
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.temperature import Temperature
 
@@ -168,6 +168,12 @@ def test_settings(row, here, record_property):
 
 PAD, CROP = augmentation.PadCropFlip, augmentation.RandomResizedCrop
 HEAD = functools.partial(layers.MultiHead, num_members=2, num_outputs=5)
+
+
+def encoders(name):
+    return lambda here, value: layers.MultiEncoder(**{"encoder": here.backbone.encoder, "num_members": 2, name: value})
+
+
 LAYERS = [
     *integers("PadCropFlip", "padding", of(PAD, "padding"), 2, below=-1),
     *booleans("PadCropFlip", "flip", of(PAD, "flip")),
@@ -186,14 +192,12 @@ LAYERS = [
     *integers("MultiHead", "num_members", of(HEAD, "num_members"), 2, below=0),
     *integers("MultiHead", "num_outputs", of(HEAD, "num_outputs"), 5, below=0),
     *booleans("MultiHead", "shared", of(HEAD, "shared")),
-    *anything_else(
-        "MultiEncoder",
-        "encoder",
-        of(layers.MultiEncoder, "encoder", num_members=2),
-        [3, None, "wrn"],
-        "`encoder` must be",
-    ),
+    *integers("MultiEncoder", "num_members", encoders("num_members"), 2, below=0),
+    *booleans("MultiEncoder", "shared", encoders("shared")),
+    *anything_else("MultiEncoder", "seed", encoders("seed"), [0.5], "`seed` must be an integer"),
+    *anything_else("MultiEncoder", "encoder", encoders("encoder"), [3, None, "wrn"], "`encoder` must be"),
     *numbers("StochasticDepth", "rate", of(mixmo_keras.StochasticDepth, "rate"), 0.5, [-1, 1]),
+    *numbers("TakeRows", "rate", of(stochastic_depth.TakeRows, "rate"), 0.5, [-1, 1]),
     *numbers("Temperature", "temperature", of(Temperature, "temperature"), 0.5, [-1, 0]),
     *choices("MemberAverage", "averaging", of(MemberAverage, "averaging")),
     *numbers("CrossEntropy", "label_smoothing", of(losses.CrossEntropy, "label_smoothing"), 0.5, [-1, 1]),

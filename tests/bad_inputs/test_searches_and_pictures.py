@@ -98,7 +98,6 @@ SEARCHES = [
         for name in ("table", "pareto")
         for row in choices(name, "objective", of(getattr(search, name), "objective", []))
     ],
-    *choices("pareto", "by", of(search.pareto, "by", [])),
 ]
 
 

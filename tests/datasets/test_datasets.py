@@ -39,36 +39,6 @@ def test_info_says_what_a_model_needs():
     assert (info.num_classes, info.image_shape, info.class_names[3]) == (10, (8, 8, 1), "3")
 
 
-@pytest.mark.parametrize(
-    ("name", "split", "message"),
-    [
-        (
-            "cifar11",
-            "train",
-            r"`dataset` must be one of digits, cifar10, .*, or the path of a folder .*, got 'cifar11'",
-        ),
-        ("digits", "trane", r"`split` must be one of train, validation, test, train\+validation, got 'trane'"),
-    ],
-)
-def test_unknown_names(name, split, message):
-    with pytest.raises(ValueError, match=message):
-        datasets.load(name, split)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: datasets.info(3), "`dataset` must be one of .*, got 3"),
-        (lambda: datasets.load("digits", 3), "`split` must be one of .*, got 3"),
-        (lambda: datasets.load("digits", "train", 3), "`data_dir` must be the path of a folder, or None, got 3"),
-        (lambda: datasets.load("digits", "train", whole=1), "`whole` must be True or False, got 1"),
-    ],
-)
-def test_wrong_types(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 @pytest.mark.usefixtures("no_network")
 def test_missing_data_without_network_is_one_line(tmp_path):
     with pytest.raises(

@@ -56,20 +56,6 @@ def test_labels_follow_from_seed_and_split_and_rates_are_nested():
     assert LabelNoise(0.4).labels(np.arange(16) % 10, TEN).tolist() == [0, 1, 2, 3, 4, 5, 0, 7, 8, 9, 9, 1, 2, 3, 4, 1]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(rate=1.2), "`rate` must be"),
-        (dict(rate=np.nan), "`rate` must be"),
-        (dict(rate=0.1, kind="human"), "`kind` must be"),
-        (dict(rate=0.1, seed=-1), "`seed` must be"),
-    ],
-)
-def test_what_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        LabelNoise(**options)
-
-
 def test_a_dataset_gets_other_labels_in_its_order():
     dataset = datasets.load("digits", "validation")
     right = views.labels_of(dataset)

@@ -105,29 +105,6 @@ def test_streamed_epochs_are_permutations_that_follow_from_the_seed():
     assert whole == list(range(10))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(dataset=[1, 2]), r"`dataset` must be a tf.data.Dataset, got \[1, 2\]"),
-        (dict(batch_size=0), "`batch_size` must be an integer of at least 1, got 0"),
-        (dict(batch_size=2.0), "`batch_size` must be an integer of at least 1, got 2.0"),
-        (dict(training=1), "`training` must be True or False, got 1"),
-        (dict(seed="1"), "`seed` must be an integer, got '1'"),
-        (dict(repetitions=0), "`repetitions` must be an integer of at least 1, got 0"),
-        (dict(transform="flip"), "`transform` must be a function of images, or None, got 'flip'"),
-        (dict(training=True, first_epoch=-1), "`first_epoch` must be an integer of at least 0, got -1"),
-        (
-            dict(training=True, random_part=(6, 5, 3)),
-            r"`random_part` must be \(height, width\), integers of at least 1",
-        ),
-        (dict(memory=float("nan")), "`memory` must be an integer of at least 0, got nan"),
-    ],
-)
-def test_wrong_arguments(change, message):
-    with pytest.raises(ValueError, match=message):
-        datasets.batches(**{"dataset": tf.data.Dataset.range(10), "batch_size": 2, **change})
-
-
 def test_numpys_numbers_are_numbers():
     dataset = tf.data.Dataset.range(10)
     batches = datasets.batches(dataset, np.int64(4), np.bool_(True), np.int32(1), first_epoch=np.int64(2))

@@ -50,25 +50,6 @@ def test_images_of_another_dataset_become_what_a_model_takes(shape, target):
     np.testing.assert_allclose(resizing.to_shape((5, 5, 1))(colour), 30, atol=1e-4)  # their mean
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: resizing.center_crop(8), r"`size` must be \(height, width\), integers of at least 1, got 8"),
-        (lambda: resizing.center_crop((8, 8), -1), "`border` must be an integer of at least 0, got -1"),
-        (lambda: resizing.random_crop((8, 0.5)), r"`size` must be \(height, width\), .* got \(8, 0.5\)"),
-        (lambda: resizing.random_crop((8, 8), 0.0), r"`smallest_area` must be a number within \(0, 1.*\], got 0"),
-        (
-            lambda: resizing.random_crop((8, 8), 0.1, "area"),
-            "`interpolation` must be one of bilinear, bicubic, got 'area'",
-        ),
-        (lambda: resizing.to_shape((8, 8)), r"`shape` must be \(height, width, channels\)"),
-    ],
-)
-def test_wrong_sizes(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 def test_random_parts_keep_to_their_bounds_and_follow_from_the_seed():
     crop = resizing.random_crop((16, 16))
     image = gradient(200, 120)

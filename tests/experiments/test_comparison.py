@@ -58,7 +58,7 @@ def test_a_verdict_on_the_same_images_counts_those_that_differ():
     ]
     # of other, or unknown, answers the same difference may be chance
     said = comparison.verdicts({"ours": [evaluation_of(0.8)], "theirs": [evaluation_of(0.75)]})
-    assert said[1] == "It can't be told from theirs: 5.0 ± 5.9 points, maybe chance."
+    assert said[1] == "It can't be told from theirs: 5.0 ± 5.9 points more accurate, which may be chance."
 
 
 def test_a_verdict_over_seeds_counts_their_spread():

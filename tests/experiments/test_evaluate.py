@@ -126,8 +126,8 @@ def test_a_deep_ensemble_and_the_comparison(runs, tmp_path, capsys):
     single = [json.loads((run / "evaluation/metrics.json").read_text())["ensemble"]["accuracy"] for run in runs]
     assert f"| {np.mean(single):.2%} ± {np.std(single, ddof=1):.2%} |" in lines[2]
     assert lines[2].endswith("| 2 |")
-    rows = list(csv.DictReader((tmp_path / "comparison/comparison.csv").read_text().splitlines()))
-    assert float(rows[0]["accuracy"]) == pytest.approx(np.mean(single))
+    rows = json.loads((tmp_path / "comparison/comparison.json").read_text())
+    assert rows[0]["accuracy"] == pytest.approx(np.mean(single))
     other = tmp_path / "other"
     other.mkdir()
     content = json.loads((runs[0] / "evaluation/metrics.json").read_text())

@@ -141,28 +141,10 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(method="mixno"), "`method` must be one of cut_mixmo, linear_mixmo, mimo, single, cosub, got 'mixno'"),
-        (
-            dict(schedule="line"),
-            "`schedule` must be one of mixmo, tiny_imagenet, mimo, mimo_paper_text, .*, cosine, got 'line'",
-        ),
-        (dict(dataset="mnust"), "`dataset` must be one of digits, .*, got 'mnust'"),
-        (
-            dict(batch_size=64, batch_repetitions=3),
-            r"`batch_size` \(=64\) must be divisible by `batch_repetitions` \(=3\)",
-        ),
         (dict(method="single", num_members=2), r"`num_members` \(=2\) has no meaning for method 'single'"),
         (dict(method="linear_mixmo", probability=0.5), "`probability` .* has no meaning for method 'linear_mixmo'"),
-        (dict(msda_alpha=0.5), r"`msda_alpha` \(=0.5\) has no meaning without `msda`"),
         (dict(method="cosub", averaging="logits"), r"`averaging` \(=logits\) has no meaning for method 'cosub'"),
-        (dict(averaging="votes"), "`averaging` must be one of logits, probabilities, got 'votes'"),
-        (dict(train_split="test"), r"`train_split` must be one of train, train\+validation, got 'test'"),
         (dict(method="mimo", mask="cow"), r"`mask` \(=cow\) has no meaning for method 'mimo'"),
-        (dict(epochs=0), "`epochs` must be an integer of at least 1, got 0"),
-        (dict(epochs="3"), "`epochs` must be an integer of at least 1, got '3'"),
-        (dict(learning_rate=float("nan")), "`learning_rate` must be a positive number, got nan"),
-        (dict(clip_norm=0), "`clip_norm` must be a positive number, got 0"),
-        (dict(flip=1), "`flip` must be True or False, got 1"),
         (dict(adaptive_sam=True), "`adaptive_sam` has no meaning without `sam`"),
         (dict(sam=0.0), "`sam` must be a positive number, got 0"),
         (dict(average_from=1.0), r"`average_from` must be a number within \[0, 1\), got 1"),
@@ -170,11 +152,8 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(ema=1.5), r"`ema` must be a number within \(0, 1\), got 1.5"),
         (dict(batch_repetitions=0), "`batch_repetitions` must be an integer of at least 1, got 0"),
         (dict(mask="linear"), "`mask` must be one of cutmix, .*, got 'linear'"),
-        (dict(msda="cutout"), "`msda` must be one of cutmix, mixup, got 'cutout'"),
         (dict(alpha=float("inf")), "`alpha` must be a positive number, or None for equal ratios, got inf"),
         (dict(method="single", weight_root=None), r"`weight_root` \(=None\) has no meaning for method 'single'"),
-        (dict(strategy="fast"), "`strategy` must be one of auto, none, mirrored, multi_worker, got 'fast'"),
-        (dict(warm_start="nowhere.npz"), "`warm_start`: there is no file nowhere.npz"),
     ],
 )
 def test_bad_settings(changes, message):
@@ -240,7 +219,8 @@ def test_a_whole_run_of_other_methods(tmp_path, capsys, method):
 
 def check_run(small, figures, printed):
     folder = Path(small.output_dir) / small.name
-    files = {"config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "best.keras", "checkpoints"}
+    files = {"config.json", "manifest.json", "metrics.json", "log.csv", "tensorboard", "last.keras"}
+    files |= {"best.keras", "checkpoints"}
     assert files == {path.name for path in folder.iterdir()}
     config = json.loads((folder / "config.json").read_text())
     assert config["method"] == small.method
@@ -414,7 +394,7 @@ def test_a_run_on_all_images_chooses_and_calibrates_nothing(tmp_path, capsys):
     assert "validation: none, its images were trained on" in printed
     assert "partners of" not in printed  # they come from all training images
     assert {path.name for path in whole.folder.iterdir()} == {
-        "config.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "checkpoints"
+        "config.json", "manifest.json", "metrics.json", "log.csv", "tensorboard", "last.keras", "checkpoints"
     }  # fmt: skip
     assert (figures["train_split"], figures["validation"]) == ("train+validation", None)
     assert json.loads((whole.folder / "config.json").read_text())["train_split"] == "train+validation"

@@ -178,21 +178,6 @@ def test_sizes_that_do_not_divide():
         msda.visible_shares(ops.ones((1, 1, 8, 8, 1)), ops.ones((1, 1, 3, 3, 1)))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(method="cutout"), "`method` must be one of cutmix, mixup, got 'cutout'"),
-        (dict(probability=0.0), r"`probability` must be a number within \(0, 1\]; `msda=None` turns MSDA off, got 0.0"),
-        (dict(alpha=0.0), "`alpha` must be a positive number, got 0.0"),
-    ],
-)
-def test_bad_choices(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        msda.MSDA(**arguments)
-
-
 def test_get():
     assert msda.get("mixup") == msda.MSDA("mixup", 0.5, 1.0)
     assert msda.get(None) is None
-    with pytest.raises(ValueError, match=r"`msda` must be one of cutmix, mixup, a mixmo_keras\.MSDA or None, got 3"):
-        msda.get(3)

@@ -81,37 +81,7 @@ def test_every_member_sees_every_row_once_in_its_own_order(num_members, repetiti
         np.testing.assert_allclose(batch.loss_weights, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_copy_of_an_image_is_augmented_on_its_own():
-    model = tiny.model(num_members=1, batch_repetitions=16, augmentation=PadCropFlip(2))
-    images = make_batch(model, X[:1], Y[:1]).images[:, 0]
-    assert len(images) == 16
-    assert len({image.tobytes() for image in images}) > 10  # of 50 possible ones
-    assert images.dtype == "uint8"
-
-
-def test_no_mixing_sums_and_weighs_equally():
-    model = tiny.model(mixing=None, num_members=3)
-    batch = make_batch(model)
-    assert batch.masks is None
-    np.testing.assert_array_equal(batch.loss_weights, np.ones((16, 3)))
-    features = [encoder(model.normalize(batch.images[:, m])) for m, encoder in enumerate(model.encoders.encoders)]
-    logits = model.heads(model.core(sum(features)))
-    np.testing.assert_allclose(model.member_logits(batch.images), logits, rtol=1e-4, atol=1e-5)
-
-
 # -- its loss ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("num_members", MEMBERS)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_loss_of_a_batch(num_members, weighted):
-    model = tiny.model(num_members=num_members)
-    batch = make_batch(model, sample_weight=np.linspace(0, 2, 8, dtype="float32") if weighted else None)
-    logits = model.member_logits(batch.images, batch.masks, training=True)
-    assert logits.shape == (16, num_members, tiny.NUM_CLASSES)
-    assert float(members_loss(model.loss, tensors(batch), logits)) == pytest.approx(
-        loss_oracle(batch, logits), rel=1e-5
-    )
 
 
 def test_the_loss_by_hand():
@@ -263,12 +233,6 @@ def test_normalization(normalization, mean, std):
     np.testing.assert_allclose(model.normalize(X), (X / 255 - np.array(mean)) / np.array(std), rtol=1e-4, atol=1e-5)
     again = mixmo_keras.MixMo.from_config(json.loads(json.dumps(keras.saving.serialize_keras_object(model)))["config"])
     np.testing.assert_array_equal(again.normalize(X), model.normalize(X))
-
-
-def test_normalization_of_other_channels_and_none():
-    grey = tiny.data(shape=(8, 8, 1))[0]
-    np.testing.assert_allclose(tiny.model(input_shape=(8, 8, 1)).normalize(grey), (grey / 255 - 0.5) / 0.5, atol=1e-5)
-    np.testing.assert_array_equal(tiny.model(normalization=None).normalize(X), X)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "float16"])

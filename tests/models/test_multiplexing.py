@@ -185,24 +185,3 @@ def test_networks_that_learned_little_of_it(options, message):
 
 def test_networks_that_learned_enough_of_it():
     tiny.model(input_repetition=0.4).predict_multiplexed(X[:2])  # warnings are errors
-
-
-@pytest.mark.parametrize(
-    ("x", "options", "message"),
-    [
-        (X[:0], {}, "The dataset is empty"),
-        ([], {}, "The dataset is empty"),
-        (X[:, :4], {}, r"Images must be \(n, 8, 8, 3\), got \(7, 4, 8, 3\)"),
-        (np.where(X[2, 3, 3, 1] == X, np.nan, X), {}, "Images hold NaN or infinite pixels"),
-        (X, dict(batch_size=0), "`batch_size` must be an integer of at least 1, got 0"),
-        (X, dict(seed=-1), "`seed` must be an integer of at least 0, got -1"),
-    ],
-)
-def test_bad_data(two, x, options, message):
-    with pytest.raises(ValueError, match=message):
-        two.predict_multiplexed(x, **options)
-
-
-def test_a_bad_temperature(two):
-    with pytest.raises(ValueError, match="`temperature` must be a positive number, got 0"):
-        two.multiplexed_temperature = 0

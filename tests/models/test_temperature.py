@@ -7,7 +7,6 @@ import tiny
 from scipy.special import softmax
 
 from mixmo_keras.metrics import calibration
-from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 
 X, Y = tiny.data(40)
@@ -84,23 +83,6 @@ def test_training_leaves_it_alone():
     assert model.temperature == 3
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (dict(temperature=0.0), "`temperature` must be a positive number, got 0"),
-        (dict(temperature=float("nan")), "`temperature` must be a positive number, got nan"),
-        (dict(temperature_applies_to="all"), "`temperature_applies_to` must be one of ensemble, members, got 'all'"),
-    ],
-)
-def test_bad_temperatures(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        MemberAverage(**wrong)
-    model = tiny.model()
-    with pytest.raises(ValueError, match=message):
-        setattr(model, *next(iter(wrong.items()))) if "temperature" in wrong else model.calibrate(X, Y, **wrong)
-    assert model.temperature == 1
-
-
 def test_calibrated_on_a_dataset_that_shuffles():
     import tensorflow as tf
 
@@ -108,23 +90,6 @@ def test_calibrated_on_a_dataset_that_shuffles():
     expected = model.calibrate(X, Y)
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40).batch(7)
     assert model.calibrate(dataset) == pytest.approx(expected, rel=1e-3)
-
-
-NAN = np.where(np.arange(40)[:, None, None, None] == 3, np.nan, X)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (X, Y + 1, "`labels` must be integers from 0 to 4, got 5 at"),
-        (X[:, :4], Y, r"Images must be \(n, 8, 8, 3\), got \(40, 4, 8, 3\)"),
-        (X[:0], Y[:0], "The dataset is empty"),
-        (NAN, Y, "Images hold NaN or infinite pixels"),
-    ],
-)
-def test_bad_data(x, y, message):
-    with pytest.raises(ValueError, match=message):
-        tiny.model().calibrate(x, y)
 
 
 def test_a_broken_model():

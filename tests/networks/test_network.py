@@ -153,12 +153,6 @@ def test_bad_input(options, message):
         build(**options)
 
 
-def test_synchronized_batch_norm():
-    built = build(synchronized_batch_norm=True)
-    norms = [layer for layer in built.core.layers if isinstance(layer, layers.BatchNormalization)]
-    assert [layer.synchronized for layer in norms] == [True]
-
-
 def test_a_dtype_policy_for_a_while():
     with dtype_policy("mixed_bfloat16"):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"

@@ -150,7 +150,10 @@ def test_runs_are_made_evaluated_kept_and_read_back(tmp_path, monkeypatch):
 def test_cells_of_the_methods_side_by_side():
     scores = [dict(accuracy=value, nll=0.9, ece=0.05) for value in (0.5, 0.6)]
     runs = [
-        {"training_seconds": 60.0, "test": {"members": [score, score], "ensemble": score, "ratio_of_errors": None}}
+        {
+            "training_seconds": 60.0,
+            "test": {"members": [score, score], "ensemble": score, "diversity": {"ratio_of_errors": None}},
+        }
         for score in scores
     ]
     # the deviation of 50 and 60 with one degree of freedom is √50

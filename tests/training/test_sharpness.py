@@ -165,12 +165,3 @@ def test_it_is_saved_and_left_out_anew(tmp_path):
         same.compile(keras.optimizers.SGD(RATE), sharpness=same.sharpness, run_eagerly=True)
         same.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
     assert tiny.equal_weights(model, same)
-
-
-def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match=r"`radius` must be a positive number, got 0"):
-        SAM(0)
-    with pytest.raises(ValueError, match="`adaptive` must be True or False, got 'yes'"):
-        SAM(adaptive="yes")
-    with pytest.raises(ValueError, match=r"`sharpness` must be a mixmo_keras.SAM or None, got 0\.05"):
-        tiny.model().compile(sharpness=0.05)

@@ -232,12 +232,3 @@ def test_the_mean_is_of_the_steps_that_this_optimizer_averaged():
     model.compile(keras.optimizers.SGD(0.1, 0.9, use_ema=True), average_from=0.5)
     model.fit(unknown, epochs=1, verbose=0, callbacks=[swap, again])
     assert_close(again.ended[0], [np.mean(values, axis=0) for values in zip(*again.steps, strict=True)])
-
-
-def test_a_mean_needs_an_optimizer_that_averages():
-    with pytest.raises(
-        ValueError, match=r"`average_from` \(=0\.75\) needs an optimizer that averages weights, such as"
-    ):
-        tiny.model().compile(keras.optimizers.SGD(0.1), average_from=0.75)
-    with pytest.raises(ValueError, match=r"`average_from` must be a number .*, or None, got 1"):
-        tiny.model().compile(keras.optimizers.SGD(0.1, use_ema=True), average_from=1)

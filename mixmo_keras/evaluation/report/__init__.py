@@ -6,6 +6,7 @@ The page begins with the main results in sentences and with advice, and explains
 import csv
 import io
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixmo_keras.common import arguments, files
@@ -13,11 +14,11 @@ from mixmo_keras.evaluation import label_issues
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.report import details, sentences
 from mixmo_keras.evaluation.report.pages import comparison_page, page
-from mixmo_keras.evaluation.report.results_table import COLUMNS, columns, rows
+from mixmo_keras.evaluation.report.results_table import COLUMNS, Column, columns, rows
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.metrics.summaries import formatted
 
-__all__ = ["COLUMNS", "Run", "comparison_page", "formatted", "page", "table", "write"]
+__all__ = ["COLUMNS", "Run", "comparison_page", "formatted", "in_columns", "page", "rows", "table", "write"]
 
 IN_TERMINAL = ("accuracy", "top5", "nll", "brier", "ece", "adaptive_ece", "errors_auroc", "aurc")
 
@@ -25,13 +26,19 @@ IN_TERMINAL = ("accuracy", "top5", "nll", "brier", "ece", "adaptive_ece", "error
 def table(figures: dict, run: Run | None = None) -> str:
     """The figures as the terminal shows them, with the main results and advice in sentences."""
     shown = {name: column for name, column in columns(figures).items() if name in IN_TERMINAL}
-    lines = [f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"]
-    lines.append(f"{'':<28}" + "".join(f"{column.title:>14}" for column in shown.values()))
-    for network, values in rows(figures):
-        cells = [f"{formatted(values[name], column.form):>14}" for name, column in shown.items()]
-        lines.append(f"{network:<28}" + "".join(cells))
+    title = f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"
+    lines = [title, *in_columns(rows(figures), shown)]
     advice = [f"→ {sentence}" for sentence in sentences.advice(figures, run)]
     return "\n".join([*lines, *details.lines(figures), "", *sentences.headline(figures, run), *advice])
+
+
+def in_columns(networks: Sequence[tuple[str, Mapping]], shown: Mapping[str, Column]) -> list[str]:
+    """The lines of a table for the terminal: titles of columns, and the figures of each network, by its name."""
+    lines = [f"{'':<28}" + "".join(f"{column.title:>14}" for column in shown.values())]
+    for network, values in networks:
+        cells = [f"{formatted(values[name], column.form):>14}" for name, column in shown.items()]
+        lines.append(f"{network:<28}" + "".join(cells))
+    return lines
 
 
 def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:

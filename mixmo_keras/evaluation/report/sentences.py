@@ -18,7 +18,7 @@ def headline(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
     summary, run = summarize(figures, run), run or Run()
     sentences = [_accuracy(summary), _calibration(summary), _worst_class(summary), _members(summary)]
     sentences += [
-        _other_network(gain, f"{name} ({other['ensemble']['accuracy']:.1%})")
+        other_network(gain, f"{name} ({other['ensemble']['accuracy']:.1%})")
         for name, gain, other in (
             ("the classifier that it began as", summary.gain_over_before, run.before),
             ("the single network that was trained alike", summary.gain_over_single, run.single),
@@ -93,7 +93,8 @@ def _members(summary: Summary) -> str | None:
     return f"The ensemble {'helps' if gain.mean > 0 else 'does harm'}: {points}."
 
 
-def _other_network(gain: Difference, other: str) -> str:
+def other_network(gain: Difference, other: str) -> str:
+    """How much more accurate a model is than another, and whether that may be chance."""
     points = f"{gain.size_in_points()} points {'more' if gain.mean > 0 else 'less'} accurate"
     return (
         f"{points} than {other}." if gain.is_sure else f"It can't be told from {other}: {points}, which may be chance."

@@ -1,9 +1,11 @@
 """The runs of a pilot: one member, and two at two rates of input repetition, at every width and seed."""
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
+import operator
 import os
 import re
 import time
@@ -171,20 +173,17 @@ def check_rows(train, rows: int, batch_repetitions: int) -> None:
 
 def _finished(path: Path, epochs: int, settings: str, data: str, **expected) -> dict[str, Any]:
     """A finished run as its file has it, which must be as expected, of these settings and of these data."""
+
+    def is_curve(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == epochs and all(map(files.is_number, value))
+
     advice = "remove it, or start over with --fresh"
-    found = files.read_json_object(path, advice)
-    wrong = [name for name, value in expected.items() if found.get(name) != value]
-    for name in ("accuracy", "nll"):
-        curve = found.get(name)
-        if not isinstance(curve, list) or len(curve) != epochs or not all(isinstance(one, float) for one in curve):
-            wrong.append(name)
-    if not isinstance(found.get("seconds", 0.0), (int, float)):
-        wrong.append("seconds")
-    rate = found.get("label_noise")  # older versions did not estimate it
-    if rate is not None and not (isinstance(rate, float) and 0 <= rate < 1):
-        wrong.append("label_noise")
-    if wrong:
-        raise ValueError(f"{path} is damaged, it lacks {', '.join(wrong)} of such a run: {advice}.")
+    needed: dict[str, Callable[[Any], bool]] = {
+        name: functools.partial(operator.eq, value) for name, value in expected.items()
+    }
+    needed |= {"accuracy": is_curve, "nll": is_curve, "seconds": files.is_number_or_none}
+    needed["label_noise"] = lambda rate: rate is None or files.is_share(rate)  # older versions did not estimate it
+    found = files.read_json_object(path, advice, needed)
     if found.pop("settings", None) != settings:
         raise ValueError(
             f"{path} is of another network, other arguments of the models or an older version: {advice}, or pass "

@@ -49,13 +49,12 @@ def table(rows: Sequence[Mapping[str, Any]], objective: str = "nll") -> str:
     )
 
 
-def pareto(rows: Sequence[Mapping[str, Any]], objective: str = "nll", by: str = "flops") -> list[Mapping[str, Any]]:
-    """The results that none is better than at the same cost or less, by rising cost."""
+def pareto(rows: Sequence[Mapping[str, Any]], objective: str = "nll") -> list[Mapping[str, Any]]:
+    """The results that none is better than at the same FLOPs or less, by rising FLOPs."""
     sign = _sign(objective)
-    arguments.choice("by", by, ("flops", "parameters"))
     scored = [row for row in rows if row["score"] is not None]
     front: list[Mapping[str, Any]] = []
-    for row in sorted(scored, key=lambda row: (row[by], sign * row["score"])):
+    for row in sorted(scored, key=lambda row: (row["flops"], sign * row["score"])):
         if not front or sign * row["score"] < sign * front[-1]["score"]:
             front.append(row)
     return front

@@ -16,7 +16,7 @@ from mixmo_keras.training import steps
 
 AUTO = "auto"
 # Channels of a network's products from which bfloat16 gains on a CPU; see `width`
-WIDE_ENOUGH = 40
+WIDE_ENOUGH = 24
 _AMX = "amx_bf16"
 # flags of a CPU by the half precision that it multiplies; without one it emulates it
 _FLAGS = {"bfloat16": (_AMX, "avx512_bf16"), "float16": ("amx_fp16", "avx512_fp16")}
@@ -40,10 +40,10 @@ def choose(backbone: str | Backbone | keras.Model) -> Precision:
     """Returns the precision in which a network trains fastest on this machine.
 
     mixed_bfloat16 computes in bfloat16 and keeps weights in float32. It is chosen on TPUs and on GPUs of compute capability
-    8 or more; and on CPUs with AMX, by their flags, for networks that are wide enough: a step of Cut-MixMo took 1.24 times
-    less processor time for WRN-10-2, 1.58 times less for WRN-16-4, and 2.5 for WRN-16-10. AVX-512-BF16 alone is not enough:
-    with AMX switched off, the first two took 1.4 times more than in float32. A CPU without either emulates bfloat16, many
-    times more slowly.
+    8 or more; and on CPUs with AMX, by their flags, for networks that are wide enough: a step of Cut-MixMo (64 rows of 16×16
+    pixels, one thread) took 1.6 times less processor time for WRN-10-1, 2.0 times less for WRN-10-2 and 2.5 times less for
+    WRN-16-4. AVX-512-BF16 alone is not enough: with AMX switched off, the last two took as much as in float32, or more. A
+    CPU without either emulates bfloat16, many times more slowly.
 
     Args:
         backbone: As in `MixMo`. What was trained before, a file or a library's network, keeps to float32.

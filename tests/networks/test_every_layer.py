@@ -16,7 +16,7 @@ from mixmo_keras.networks.backbones.library_layers import LibraryLayer, descript
 from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.backbones.windows import WindowAttention
-from mixmo_keras.networks.fused_layers import FusedBatchNormalization, FusedGELU
+from mixmo_keras.networks.fused_layers import BatchNormalization, FusedGELU
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import Preprocessing
@@ -112,7 +112,7 @@ CASES = {
         (4, 3),
         branch_of_some_rows,
     ),
-    "FusedBatchNormalization": Case(FusedBatchNormalization, (numbers(4, 3, 5, 2),), (4, 3, 5, 2)),
+    "BatchNormalization": Case(BatchNormalization, (numbers(4, 3, 5, 2),), (4, 3, 5, 2)),
     "FusedGELU": Case(FusedGELU, (numbers(4, 3),), (4, 3)),
     "Views": Case(lambda **o: Views(2, **o), (IMAGES,), (4, 4, 6, 3), views_and_back),
     "AverageOfViews": Case(lambda **o: AverageOfViews(2, **o), (numbers(4, 5),), (2, 5), views_and_back),

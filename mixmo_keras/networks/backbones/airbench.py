@@ -10,7 +10,7 @@ from mixmo_keras import seeds
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.parts import InitialSeeds
-from mixmo_keras.networks.fused_layers import FusedBatchNormalization, FusedGELU
+from mixmo_keras.networks.fused_layers import BatchNormalization, FusedGELU
 from mixmo_keras.networks.stochastic_depth import DropPath
 
 # Variance of CIFAR-10's normalised 2×2 patches along each direction of `whitening_filters`: of grey, red − blue and
@@ -132,7 +132,7 @@ def airbench(
         return layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=kernel, name=name)(x)
 
     def norm_gelu(x, name: str):
-        x = FusedBatchNormalization(momentum=0.6, epsilon=1e-5, scale=False, name=f"{name}_bn")(x)
+        x = BatchNormalization(momentum=0.6, epsilon=1e-5, scale=False, name=f"{name}_bn")(x)
         return FusedGELU(name=f"{name}_gelu")(x)
 
     features = keras.Input(encoder.output_shape[1:], name="features")

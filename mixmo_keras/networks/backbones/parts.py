@@ -7,6 +7,7 @@ from keras import layers
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
+from mixmo_keras.networks.fused_layers import BatchNormalization
 from mixmo_keras.networks.stochastic_depth import AddRows, DropPath, StochasticDepth, TakeRows
 
 
@@ -69,7 +70,7 @@ class Parts:
     @staticmethod
     def norm(x, name: str):
         """Batch norm; PyTorch's momentum 0.1 is 0.9 here."""
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+        return BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
 
     @staticmethod
     def norm_relu(x, name: str):

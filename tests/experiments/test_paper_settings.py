@@ -191,7 +191,7 @@ def two_steps(given: Recipe, info: datasets.Info, train) -> None:
     given = given.resolved()
     given = dataclasses.replace(given, batch_size=2 * given.batch_repetitions)
     model = build(given, info)
-    data = training_batches(given, Splits(info, train.take(4), None, None))
+    data = training_batches(given, Splits(info, None, train.take(4), None, None))
     losses = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert int(model.step_counter.numpy()) == 2

@@ -329,7 +329,7 @@ def test_what_the_ensemble_averages_is_a_setting():
 
 
 def data_of(train) -> Splits:
-    return Splits(datasets.info("digits"), train, None, None)
+    return Splits(datasets.info("digits"), None, train, None, None)
 
 
 @pytest.mark.parametrize(("method", "members"), [("cut_mixmo", 2), ("mimo", 3), ("single", 1)])

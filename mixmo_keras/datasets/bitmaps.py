@@ -6,6 +6,8 @@ no colour. Others are refused.
 
 import tensorflow as tf
 
+from mixmo_keras.datasets import file_bytes
+
 FILE_HEADER = 14  # bytes; the other header follows, and begins with its own length
 OLD_HEADER = 12  # the length of OS/2's, whose sizes have two bytes, and whose palette three a colour
 _UNREAD = "The BMP file is compressed, or has another number of bits a pixel than 1, 4, 8, 24 and 32: save it as PNG."
@@ -31,18 +33,17 @@ def decode(encoded):
     bits = tf.where(is_old, _number(encoded, 24, 2), _number(encoded, 28, 2))
     compression = tf.where(is_old, tf.constant(0, tf.int64), _number(encoded, 30, 4))
     # "bit fields" (3) of 32 bits, in the order in which they usually are, are no compression
-    usual = tf.equal(_padded(encoded, 54, 12), b"\0\0\xff\0\0\xff\0\0\xff\0\0\0")
+    usual = tf.equal(file_bytes.padded(encoded, 54, 12), b"\0\0\xff\0\0\xff\0\0\xff\0\0\0")
     plain = tf.equal(compression, 0) | (tf.equal(compression, 3) & tf.equal(bits, 32) & usual)
     known = tf.reduce_any(tf.equal(bits, tf.constant([1, 4, 8, 24, 32], tf.int64)))
     bytes_of_row = (bits * width + 31) // 32 * 4
     start, rows = _number(encoded, 10, 4), tf.abs(height)
+    is_whole = start + bytes_of_row * rows <= tf.cast(tf.strings.length(encoded), tf.int64)
     checks = [
         tf.debugging.Assert(plain & known, [_UNREAD]),
-        tf.debugging.Assert(
-            start + bytes_of_row * rows <= tf.cast(tf.strings.length(encoded), tf.int64), ["The BMP file is cut off."]
-        ),
+        tf.debugging.Assert(is_whole, ["The BMP file is cut off."]),
     ]
-    with tf.control_dependencies([check for check in checks if check is not None]):
+    with tf.control_dependencies(checks):
         content = tf.strings.substr(encoded, tf.cast(start, tf.int32), tf.cast(bytes_of_row * rows, tf.int32))
     content = tf.reshape(tf.io.decode_raw(content, tf.uint8), tf.stack([rows, bytes_of_row]))
 
@@ -72,16 +73,8 @@ def decode(encoded):
     return tf.ensure_shape(tf.reverse(pixels, (2,)), (None, None, 3))  # stored as blue, green, red
 
 
-def _padded(encoded, at: int, count: int):
-    """So many bytes of the header, with zeros behind the end of the file."""
-    header = tf.strings.substr(encoded, 0, at + count)
-    return tf.strings.substr(tf.strings.join([header, b"\0" * (at + count)]), at, count)
-
-
-def _number(encoded, at: int, count: int):
-    """A number of so many bytes, the least significant first, int64."""
-    digits = tf.cast(tf.io.decode_raw(_padded(encoded, at, count), tf.uint8), tf.int64)
-    return tf.reduce_sum(digits * tf.constant([256**power for power in range(count)], tf.int64))
+def _number(encoded, at: int, size: int):
+    return file_bytes.number(encoded, at, size, little_endian=True)
 
 
 def _signed(number):

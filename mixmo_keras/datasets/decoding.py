@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.datasets import bitmaps, orientation
+from mixmo_keras.datasets.file_bytes import has, number, text
 
 FORMATS = "JPEG, PNG, GIF, BMP and WebP"
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
 COUNTED = 2**63 - 1  # a limit on pixels is at most this
-HEADER = 32  # bytes, within which PNG and WebP have their sizes
 
 PNG, JPEG, GIF, BMP, RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF"
 GIF_EXTENSION, GIF_FRAME = 0x21, 0x2C
@@ -61,7 +61,7 @@ def _decoder(channels: int, max_pixels: int):
         few = tf.debugging.Assert(
             pixels <= max_pixels, [f"The image has more pixels than the {max_pixels:,} that are allowed", pixels]
         )
-        with tf.control_dependencies([check for check in (known, few) if check is not None]):
+        with tf.control_dependencies([known, few]):
             first_image = tf.identity(first_image)
         image = _pixels(first_image, 4 if channels == 4 else 3)
         return _grey(image) if channels == 1 else image
@@ -85,10 +85,10 @@ def _pixels(encoded, channels: int):
 
     image = tf.case(
         [
-            (_begins(encoded, JPEG), lambda: orientation.turned_upright(plain(), orientation.of_jpeg(encoded))),
-            (_begins(encoded, PNG), of_png),
-            (_begins(encoded, BMP), lambda: _opaque(bitmaps.decode(encoded), channels)),
-            (_begins(encoded, RIFF), lambda: orientation.turned_upright(plain(), orientation.of_webp(encoded))),
+            (has(encoded, JPEG), lambda: orientation.turned_upright(plain(), orientation.of_jpeg(encoded))),
+            (has(encoded, PNG), of_png),
+            (has(encoded, BMP), lambda: _opaque(bitmaps.decode(encoded), channels)),
+            (has(encoded, RIFF), lambda: orientation.turned_upright(plain(), orientation.of_webp(encoded))),
         ],
         default=plain,
     )
@@ -116,50 +116,40 @@ def _grey(image):
     return tf.cast(tf.bitwise.right_shift(weighted + 2**15, 16), tf.uint8)
 
 
-def _begins(encoded, text: bytes):
-    return tf.equal(tf.strings.substr(encoded, 0, len(text)), text)
-
-
 def inspect(encoded):
     """The number of pixels, int64, that a file says it has, and the file without an animation's further frames.
 
     The number is 0 where the format is none that is read.
     """
-    header = tf.strings.substr(tf.strings.join([tf.strings.substr(encoded, 0, HEADER), b"\0" * HEADER]), 0, HEADER)
 
-    def has(text: bytes, position: int = 0):
-        return tf.equal(tf.strings.substr(header, position, len(text)), text)
+    def area(height, width):
+        # the height of a BMP file may be negative
+        return tf.abs(tf.cast(height, tf.int64)) * tf.abs(tf.cast(width, tf.int64)), encoded
 
-    def area(size):
-        return tf.reduce_prod(tf.abs(tf.cast(size, tf.int64)))  # the height of a BMP file may be negative
-
-    def png_size():
-        return tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
-
+    is_png = has(encoded, PNG) & has(encoded, b"IHDR", 12)
     return tf.case(
         [
-            (has(PNG) & has(b"IHDR", 12), lambda: (area(png_size()), encoded)),
-            (has(JPEG), lambda: (area(tf.image.extract_jpeg_shape(encoded)[:2]), encoded)),
-            (has(GIF), lambda: _first_frame(encoded)),
-            (has(BMP), lambda: (area(tf.stack(bitmaps.size(encoded))), encoded)),
-            (has(RIFF) & has(b"WEBP", 8), lambda: (_webp_area(header), encoded)),
+            (is_png, lambda: area(number(encoded, 20, 4), number(encoded, 16, 4))),
+            (has(encoded, JPEG), lambda: area(*tf.unstack(tf.image.extract_jpeg_shape(encoded)[:2]))),
+            (has(encoded, GIF), lambda: _first_frame(encoded)),
+            (has(encoded, BMP), lambda: area(*bitmaps.size(encoded))),
+            (has(encoded, RIFF) & has(encoded, b"WEBP", 8), lambda: (_webp_area(encoded), encoded)),
         ],
         default=lambda: (tf.constant(0, tf.int64), encoded),
     )
 
 
-def _webp_area(header):
+def _webp_area(encoded):
     """The number of pixels of a WebP file, in each of its three kinds; 0 of an animation."""
-    content = tf.cast(tf.io.decode_raw(header, tf.uint8), tf.int64)
-    kind = tf.strings.substr(header, 12, 4)
+    kind = text(encoded, 12, 4)
 
-    def number(position: int, size: int):
-        return sum(content[position + place] * 256**place for place in range(size))
+    def field(at: int, size: int):
+        return number(encoded, at, size, little_endian=True)
 
-    lossy = (number(26, 2) % 2**14) * (number(28, 2) % 2**14)
-    lossless = (number(21, 4) % 2**14 + 1) * (number(21, 4) // 2**14 % 2**14 + 1)
-    extended = (number(24, 3) + 1) * (number(27, 3) + 1)
-    is_still = tf.equal(number(20, 1) // WEBP_ANIMATION % 2, 0)
+    lossy = (field(26, 2) % 2**14) * (field(28, 2) % 2**14)
+    lossless = (field(21, 4) % 2**14 + 1) * (field(21, 4) // 2**14 % 2**14 + 1)
+    extended = (field(24, 3) + 1) * (field(27, 3) + 1)
+    is_still = tf.equal(field(20, 1) // WEBP_ANIMATION % 2, 0)
     return tf.case(
         [
             (tf.equal(kind, b"VP8 "), lambda: lossy),

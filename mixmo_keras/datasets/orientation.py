@@ -6,6 +6,8 @@ small TIFF directory inside a JPEG, PNG or WebP file. What comes out is what `PI
 
 import tensorflow as tf
 
+from mixmo_keras.datasets.file_bytes import has, number, text
+
 TAG = 0x0112
 BYTE, SHORT, LONG = 1, 3, 4  # the types of a TIFF value, 1, 2 and 4 bytes wide
 MOST_ENTRIES = 4096  # of a directory
@@ -22,21 +24,21 @@ def of_jpeg(encoded):
     """
 
     def is_exif(at):
-        return tf.equal(_number(encoded, at, 2), 0xFFE1) & tf.equal(_text(encoded, at + 4, 6), b"Exif\0\0")
+        return tf.equal(number(encoded, at, 2), 0xFFE1) & has(encoded, b"Exif\0\0", at + 4)
 
     def may_follow(at):
-        marker = _number(encoded, at + 1, 1)
+        marker = number(encoded, at + 1, 1)
         first, last = _START_OF_FRAMES
         # Huffman tables share the range
         is_frame = (marker >= first) & (marker <= last) & (marker != 0xC4)
-        return tf.equal(_number(encoded, at, 1), 0xFF) & ~is_frame & (marker != 0xDA) & (marker != 0xD9)
+        return tf.equal(number(encoded, at, 1), 0xFF) & ~is_frame & (marker != 0xDA) & (marker != 0xD9)
 
     def after(at):
-        is_fill = tf.equal(_number(encoded, at + 1, 1), 0xFF)
-        return tf.where(is_fill, at + 1, at + 2 + _number(encoded, at + 2, 2))
+        is_fill = tf.equal(number(encoded, at + 1, 1), 0xFF)
+        return tf.where(is_fill, at + 1, at + 2 + number(encoded, at + 2, 2))
 
     at, exists = _search(2, is_exif, may_follow, after)
-    return tf.cond(exists, lambda: _of_tiff(_text(encoded, at + 10, _EXIF_BYTES)), _upright)
+    return tf.cond(exists, lambda: _of_tiff(text(encoded, at + 10, _EXIF_BYTES)), _upright)
 
 
 def of_png(encoded):
@@ -46,11 +48,11 @@ def of_png(encoded):
     def search():
         at, exists = _search(
             8,
-            lambda at: tf.equal(_text(encoded, at + 4, 4), b"eXIf"),
+            lambda at: has(encoded, b"eXIf", at + 4),
             lambda at: at < length,
-            lambda at: at + 12 + _number(encoded, at, 4),
+            lambda at: at + 12 + number(encoded, at, 4),
         )
-        return tf.cond(exists, lambda: _of_tiff(_text(encoded, at + 8, _EXIF_BYTES)), _upright)
+        return tf.cond(exists, lambda: _of_tiff(text(encoded, at + 8, _EXIF_BYTES)), _upright)
 
     # most files have no such chunk, which is quickly known
     return tf.cond(tf.strings.regex_full_match(encoded, rb"\C*eXIf\C*"), search, _upright)
@@ -63,18 +65,18 @@ def of_webp(encoded):
     def search():
         at, exists = _search(
             12,
-            lambda at: tf.equal(_text(encoded, at, 4), b"EXIF"),
+            lambda at: has(encoded, b"EXIF", at),
             lambda at: at < length,
-            lambda at: at + 8 + (_number(encoded, at + 4, 4, little_endian=True) + 1) // 2 * 2,
+            lambda at: at + 8 + (number(encoded, at + 4, 4, little_endian=True) + 1) // 2 * 2,
         )
 
         def read():
-            has_prefix = tf.equal(_text(encoded, at + 8, 6), b"Exif\0\0")  # which some programs leave out
-            return _of_tiff(_text(encoded, tf.where(has_prefix, at + 14, at + 8), _EXIF_BYTES))
+            has_prefix = has(encoded, b"Exif\0\0", at + 8)  # which some programs leave out
+            return _of_tiff(text(encoded, tf.where(has_prefix, at + 14, at + 8), _EXIF_BYTES))
 
         return tf.cond(exists, read, _upright)
 
-    return tf.cond(tf.equal(_text(encoded, 12, 4), b"VP8X"), search, _upright)  # others have one chunk
+    return tf.cond(has(encoded, b"VP8X", 12), search, _upright)  # others have one chunk
 
 
 def turned_upright(image, orientation):
@@ -111,21 +113,21 @@ def _of_tiff(tiff):
     content = tf.concat([content, tf.zeros(1, tf.int64)], 0)  # what lies beyond the end reads as 0
     last = tf.cast(tf.size(content) - 1, tf.int64)
 
-    def number(at, size: int):
+    def field(at, size: int):
         places = tf.range(size, dtype=tf.int64)
         digits = tf.gather(content, tf.clip_by_value(tf.expand_dims(at, -1) + places, 0, last))
         powers = tf.where(is_little_endian, places, size - 1 - places)
         return tf.reduce_sum(tf.bitwise.left_shift(digits, 8 * powers), -1)
 
-    directory = number(tf.constant(4, tf.int64), 4)
-    count = tf.minimum(number(directory, 2), MOST_ENTRIES)
+    directory = field(tf.constant(4, tf.int64), 4)
+    count = tf.minimum(field(directory, 2), MOST_ENTRIES)
     entries = directory + 2 + 12 * tf.range(count)
-    entries = tf.boolean_mask(entries, tf.equal(number(entries, 2), TAG) & (entries + 12 <= last))
-    kinds = number(entries + 2, 2)
+    entries = tf.boolean_mask(entries, tf.equal(field(entries, 2), TAG) & (entries + 12 <= last))
+    kinds = field(entries + 2, 2)
     values = tf.where(
         tf.equal(kinds, SHORT),
-        number(entries + 8, 2),
-        tf.where(tf.equal(kinds, LONG), number(entries + 8, 4), number(entries + 8, 1)),
+        field(entries + 8, 2),
+        tf.where(tf.equal(kinds, LONG), field(entries + 8, 4), field(entries + 8, 1)),
     )
     values = tf.where(_is_one_of(kinds, (BYTE, SHORT, LONG)), values, UPRIGHT)
     value = tf.concat([values, [UPRIGHT]], 0)[0]
@@ -138,16 +140,3 @@ def _upright():
 
 def _is_one_of(value, values: tuple[int, ...]):
     return tf.reduce_any([tf.equal(value, one) for one in values], 0)
-
-
-def _text(encoded, at, size: int):
-    """So many bytes of a file from a position on; fewer where it ends."""
-    return tf.strings.substr(encoded, tf.minimum(tf.cast(at, tf.int32), tf.strings.length(encoded)), size)
-
-
-def _number(encoded, at, size: int, little_endian: bool = False):
-    """A number of so many bytes, int64; bytes beyond the end of the file are 0."""
-    text = tf.strings.substr(tf.strings.join([_text(encoded, at, size), b"\0" * size]), 0, size)
-    digits = tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int64)
-    powers = range(size) if little_endian else range(size - 1, -1, -1)
-    return tf.reduce_sum(digits * tf.constant([256**power for power in powers], tf.int64))

@@ -1,4 +1,4 @@
-"""What files say about their size before they are decoded."""
+"""Files of every format as the pixels that Pillow reads; what files say about their size before they are decoded."""
 
 import io
 import struct
@@ -8,7 +8,8 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from image_files import CASES, WITH_EXIF, by_pillow, of_mode
+from PIL import Image
 
 from mixmo_keras.datasets import decoding
 
@@ -123,48 +124,10 @@ def test_what_is_no_image_is_an_error(content):
 
 # -- what people see: Pillow's pixels ----------------------------------------------------------------------------------
 
-MODES = {
-    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
-    "JPEG": ("L", "RGB", "CMYK"),
-    "GIF": ("1", "L", "P", "RGB"),
-    "BMP": ("1", "L", "P", "RGB", "RGBA"),
-    "WEBP": ("L", "RGB", "RGBA"),
-}
-WITH_EXIF = ("PNG", "JPEG", "WEBP")
-CASES = [
-    (kind, mode, orientation)
-    for kind, modes in MODES.items()
-    for mode in modes
-    for orientation in (range(1, 9) if kind in WITH_EXIF else (1,))
-]
-
-
-def of_mode(kind: str, mode: str, orientation: int, pixels=PIXELS) -> bytes:
-    """A file of a format, in a mode of Pillow's, with an orientation where the format has it."""
-    sixteen = mode == "I;16"
-    image = Image.fromarray(pixels[..., 0].astype("uint16") * 257) if sixteen else Image.fromarray(pixels).convert(mode)
-    options = {"lossless": True} if kind == "WEBP" else {}
-    if kind in WITH_EXIF:
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = orientation
-        options["exif"] = exif
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def by_pillow(content: bytes, mode: str) -> np.ndarray:
-    """The upright pixels (h, w, c) that Pillow reads; of 16 bits, which it clips, the higher eight."""
-    with Image.open(io.BytesIO(content)) as file:
-        image = ImageOps.exif_transpose(file)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-    return np.asarray(image.convert(mode), "int32").reshape(*image.size[::-1], -1)
-
 
 @pytest.mark.parametrize(("kind", "mode", "orientation"), CASES)
 def test_pixels_are_what_pillow_reads(kind, mode, orientation):
-    content = of_mode(kind, mode, orientation)
+    content = of_mode(kind, mode, orientation, PIXELS)
     for channels, of_pillow in ((3, "RGB"), (1, "L")):
         image = decoding.decode(content, channels).numpy()
         expected = by_pillow(content, of_pillow)
@@ -174,9 +137,9 @@ def test_pixels_are_what_pillow_reads(kind, mode, orientation):
 
 def test_alpha_is_read_where_four_channels_are_asked_for():
     for mode in ("RGBA", "LA", "RGB"):
-        content = of_mode("PNG", mode, 6)
+        content = of_mode("PNG", mode, 6, PIXELS)
         np.testing.assert_array_equal(decoding.decode(content, 4), by_pillow(content, "RGBA"))
-    assert (decoding.decode(of_mode("JPEG", "RGB", 6), 4)[..., 3] == 255).numpy().all()
+    assert (decoding.decode(of_mode("JPEG", "RGB", 6, PIXELS), 4)[..., 3] == 255).numpy().all()
     with pytest.raises(ValueError, match="`channels` must be 1, 3 or 4, got 2"):
         decoding.decode(content, 2)
 

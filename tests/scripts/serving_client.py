@@ -1,6 +1,10 @@
-"""Asks every signature of a SavedModel for answers to images: SAVED_MODEL IMAGES.npy ANSWERS.npz. With TensorFlow alone."""
+"""Asks every signature of a SavedModel for answers, with TensorFlow alone: SAVED_MODEL IMAGES.npy FOLDER ANSWERS.npz.
+
+FOLDER holds image files, which are sent too, in the order of their names.
+"""
 
 import sys
+from pathlib import Path
 
 for name in ("mixmo_keras", "keras"):
     sys.modules[name] = None  # as where they are not installed
@@ -21,9 +25,11 @@ for size in (*range(1, 8), 256):
     answers[f"multiplexed uint8 {size}"] = signatures["multiplexed_uint8"](images=tf.constant(part))
     answers[f"multiplexed bytes {size}"] = signatures["multiplexed_bytes"](image_bytes=tf.constant(files))
     answers[f"members {size}"] = signatures["members"](images=tf.constant(part, "float32"))
+files = [path.read_bytes() for path in sorted(Path(sys.argv[3]).iterdir())]
+answers["files"] = signatures["serving_bytes"](image_bytes=tf.constant(files))
 arrays = {
     f"{case}/{name}": value.numpy().astype(str) if value.dtype == tf.string else value.numpy()
     for case, answer in answers.items()
     for name, value in answer.items()
 }
-np.savez(sys.argv[3], **arrays)
+np.savez(sys.argv[4], **arrays)

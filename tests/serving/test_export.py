@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from image_files import CASES, by_pillow, of_mode
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -69,7 +70,10 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging, num_
     network.temperature, network.multiplexed_temperature = 1.7, 1.3
     network.export(tmp_path / "served/1", class_names=NAMES)
     np.save(tmp_path / "images.npy", IMAGES)
-    arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "answer.npz"]
+    (tmp_path / "files").mkdir()
+    for number, case in enumerate(CASES):
+        (tmp_path / "files" / f"{number:03d}").write_bytes(of_mode(*case, IMAGES[0]))
+    arguments = [tmp_path / "served/1", tmp_path / "images.npy", tmp_path / "files", tmp_path / "answer.npz"]
     ended = tiny.run([SCRIPTS / "serving_client.py", *arguments], tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     answers = np.load(tmp_path / "answer.npz")
@@ -102,6 +106,20 @@ def test_serves_the_models_numbers_without_the_package(tmp_path, averaging, num_
             assert answers[f"multiplexed {case} {size}/class_name"].tolist() == [NAMES[k] for k in alone.argmax(-1)]
         np.testing.assert_allclose(answers[f"members {size}/member_probabilities"], members[:size], atol=1e-5)
     assert answers["float 7/label"].dtype == np.int64
+    check_answers_to_files(network, answers["files/probabilities"])
+
+
+def check_answers_to_files(network, answers):
+    """Of every format, mode and orientation the answer is that to the pixels which Pillow reads."""
+    pixels = np.stack([by_pillow(of_mode(*case, IMAGES[0]), "RGB") for case in CASES])
+    expected = softmax(network.predict(pixels, verbose=0).astype("float64"))
+    for number, (kind, mode, _) in enumerate(CASES):
+        if kind != "JPEG":
+            np.testing.assert_allclose(answers[number], expected[number], atol=1e-5)
+            continue
+        # decoders of JPEG differ by up to four levels: the answer is nearest to that of the right orientation
+        turned = [index for index, case in enumerate(CASES) if case[:2] == (kind, mode)]
+        assert turned[np.abs(expected[turned] - answers[number]).max(-1).argmin()] == number
 
 
 @pytest.mark.parametrize("averaging", ["logits", "probabilities"])

@@ -10,7 +10,8 @@
     python recipes/evaluate.py --compare EVALUATION EVALUATION ... --output-dir runs/comparison
 
 A RUN is a folder that a recipe wrote; its last.keras is evaluated on its dataset's test split, and metrics.json, metrics.csv
-and report.html are written into RUN/evaluation/, or into --output-dir. --label-issues adds label_issues.csv, the training
+and report.html are written into RUN/evaluation/, or into --output-dir; of a folder of images answers.csv too, the answer to
+each test image by the name of its file. --label-issues adds label_issues.csv, the training
 images in the order of how suspicious their labels are. --compare reads such folders, trains and evaluates nothing, and sets
 them side by side, with mean ± standard deviation over runs that differ in their seed alone.
 """

@@ -53,37 +53,41 @@ class ImageFolder:
         self.paths = np.array(listed.paths())
         self.labels, self.splits = np.array(listed.labels, "int64"), np.array(listed.splits)
         self._listed = listed
-        passed_over = listed.kinds_passed_over()
-        if passed_over:
+        self._check_counts()
+        if passed_over := listed.kinds_passed_over():
             warnings.warn(
                 f"{self.folder}: {passed_over} are not read: {decoding.FORMATS} in the class folders are.", stacklevel=2
             )
-        self._check_counts()
         self.facts = file_checks.check(self.folder, self.paths.tolist())
         self.channels = 1 if all(facts.grey for facts in self.facts) else 3
         self._warn_of_levels()
 
     def _check_counts(self) -> None:
         if not self.names:
-            others = self._listed.kinds_passed_over()
-            raise ValueError(
-                f"{self.folder} holds no folders of images, one a class" + (f"; it holds {others}." if others else ".")
-            )
+            raise ValueError(f"{self.folder} holds no folders of images, one a class.{self._unread_images()}")
         if len(self.class_names) < 2:
             raise ValueError(f"{self.folder} has {len(self.class_names)} class folder: a classifier needs two.")
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         smallest = self.class_names[counts.argmin()]
-        others = self._listed.kinds_passed_over(smallest)
-        beside = f" Its {others} are not read: {decoding.FORMATS} are. Convert them to PNG." if others else ""
         if counts.min() < FEWEST:
             raise ValueError(
                 f"Class {smallest!r} has {counts.min()} images: at least {FEWEST} are needed to train and to test on."
-                + beside
+                f"{self._unread_images(smallest)}"
             )
         if untrained := self._without("train"):
             raise ValueError(
                 f"Class {untrained[0]!r} has no images to train on, which are chosen {self._listed.rule}: add some."
             )
+
+    def _unread_images(self, class_name: str | None = None) -> str:
+        """What to do about files that are passed over, of one class or of all: sentences, or an empty text."""
+        unread = self._listed.kinds_passed_over(class_name)
+        if not unread:
+            return ""
+        return (
+            f" Its {unread} are not read: {decoding.FORMATS} files in class folders are. Convert images of other formats to "
+            "PNG, for example by ImageMagick: mogrify -format png *.tif"
+        )
 
     def _without(self, split: str) -> list[str]:
         """The classes that have no image in a split."""
@@ -124,7 +128,9 @@ class ImageFolder:
             image = decoding.decode(tf.io.read_file(tf.gather(paths, index)), self.channels)
             return image if whole else crop(image), tf.gather(labels, index)
 
-        return orders.by_index(len(indices), read)
+        dataset = orders.by_index(len(indices), read)
+        dataset.class_names = self.class_names  # as `keras.utils.image_dataset_from_directory` does
+        return dataset
 
     def description(self) -> str:
         """What was understood of the folder, in lines: classes, counts, splits, sizes, and what is passed over."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mixmo_keras.common import files
+from mixmo_keras.common import files, numbering
 from mixmo_keras.datasets import registry
 
 FILE = "manifest.json"
@@ -47,6 +47,19 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Writes it into the folder of a run."""
         files.write_json(folder / FILE, dataclasses.asdict(self))
+
+    def names(self, split: str) -> tuple[str, ...] | None:
+        """The names of a split's files, in the order of `datasets.load`; `None` of other datasets than folders."""
+        if not self.files:
+            return None
+        return tuple(name for name, (its_split, _) in self.files.items() if its_split in split.split("+"))
+
+    def test_set(self) -> str:
+        """A text that two manifests have in common where their test images are the same, in the same order."""
+        if not self.files:
+            return registry.path_and_size(self.dataset)[0]
+        digests = [digest for split, digest in self.files.values() if split == "test"]
+        return hashlib.blake2b(" ".join(digests).encode(), digest_size=8).hexdigest()
 
 
 def of(dataset: str, data_dir: str | os.PathLike | None = None) -> Manifest:
@@ -138,13 +151,10 @@ def check_met_again(folder: Path, now: Manifest, trained_further: bool = False) 
                 "evaluate that on images that it has never seen."
             )
         return None
-    found = _class_changes(before.class_names, now.class_names)
-    if found and not (trained_further and set(before.class_names) != set(now.class_names)):
-        names = ", ".join(before.class_names[:20]) + (", …" if len(before.class_names) > 20 else "")
-        raise ValueError(
-            f"The network in {folder} numbers the classes that it was trained on, which are not those of {now.dataset}: "
-            f"{'; '.join(found)}. Name the class folders as they were: {names}."
-        )
+    if trained_further:
+        numbering.check_numbers(before.class_names, now.class_names, f"The network in {folder}")
+    else:
+        check_classes(before.class_names, now, str(folder))
     learned = {digest: name for name, (split, digest) in before.files.items() if split in _LEARNED_FROM}
     in_test = {name: digest for name, (split, digest) in now.files.items() if split == "test" and digest in learned}
     # a copy that was among the test images all the time is no change
@@ -157,6 +167,22 @@ def check_met_again(folder: Path, now: Manifest, trained_further: bool = False) 
     if not _same_place(before.dataset, now.dataset) or not (sentences := changes(before, now)):
         return None
     return f"The data have changed since the training in {folder}: {'; '.join(sentences)}."
+
+
+def check_classes(learned: Sequence[str], now: Manifest, where: str) -> None:
+    """Raises `ValueError` where data have other classes, or others' numbers, than those that a network learned.
+
+    Args:
+        learned: The names of the network's classes, in their order.
+        now: The data.
+        where: The network's file or folder.
+    """
+    if found := _class_changes(learned, now.class_names):
+        names = ", ".join(learned[:20]) + (", …" if len(learned) > 20 else "")
+        raise ValueError(
+            f"The network in {where} numbers the classes that it was trained on, which are not those of {now.dataset}: "
+            f"{'; '.join(found)}. Name the class folders as they were: {names}."
+        )
 
 
 def _dataset_of(folder: Path) -> str:
@@ -188,9 +214,7 @@ def _class_changes(before: Sequence[str], now: Sequence[str]) -> list[str]:
         return []
     added, removed = sorted(set(now) - set(before)), sorted(set(before) - set(now))
     if not added and not removed:
-        moved = [f"{name} was {before.index(name)}, and is {number}" for number, name in enumerate(now)]
-        moved = [text for text, old, new in zip(moved, before, now, strict=True) if old != new]
-        return [f"classes are in another order ({_some(moved)})"]
+        return [f"classes are in another order ({_some(numbering.renumbered(before, now))})"]
     found = [f"classes were added ({_some(added)})"] if added else []
     return found + ([f"classes were removed ({_some(removed)})"] if removed else [])
 

@@ -59,7 +59,12 @@ class Reorderable(tf.data.Dataset):
             gives a dataset of all images as (index, record), in an order that follows from its arguments alone. The index,
             below the number of images, is the same image's in every order. A record is small, such as an index.
         read: A function of a record to what `in_order` has of that image.
+
+    Attributes:
+        class_names: The names of the classes in the labels' order; `None` where they aren't known.
     """
+
+    class_names: tuple[str, ...] | None = None
 
     def __init__(
         self,

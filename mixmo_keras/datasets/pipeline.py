@@ -78,7 +78,10 @@ def batches(
             lambda images, *labels: (tf.ensure_shape(transform(images), images.shape), *labels),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-    return batched.prefetch(tf.data.AUTOTUNE)
+    batched = batched.prefetch(tf.data.AUTOTUNE)
+    if (class_names := getattr(dataset, "class_names", None)) is not None:  # by which models know the classes again
+        batched.class_names = class_names
+    return batched
 
 
 def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:

@@ -34,6 +34,13 @@ def with_labels(dataset: tf.data.Dataset, labels) -> tf.data.Dataset:
     return orders.Reorderable(in_order, records, lambda record: relabelled(record[0], dataset.read(record[1])))
 
 
+def chosen(size: int, num_images: int, seed: int = 0) -> np.ndarray:
+    """Which of the images of a dataset `subset` keeps: booleans (size,)."""
+    num_images = arguments.integer("num_images", num_images, least=1, most=size)
+    order = np.random.default_rng(seeds.derive(arguments.integer("seed", seed, least=0), "subset")).permutation(size)
+    return np.isin(np.arange(size), order[:num_images])
+
+
 def subset(dataset: tf.data.Dataset, num_images: int, seed: int = 0) -> tf.data.Dataset:
     """Some of the images of a dataset, chosen at random, in the dataset's order.
 
@@ -47,11 +54,9 @@ def subset(dataset: tf.data.Dataset, num_images: int, seed: int = 0) -> tf.data.
     Raises:
         ValueError: more images than there are.
     """
-    size = pipeline.steps_per_epoch(dataset, 1)
-    num_images = arguments.integer("num_images", num_images, least=1, most=size)
-    order = np.random.default_rng(seeds.derive(arguments.integer("seed", seed, least=0), "subset")).permutation(size)
-    chosen = np.isin(np.arange(size), order[:num_images])
-    kept, new_index = tf.constant(chosen), tf.constant(np.cumsum(chosen) - 1)
+    is_chosen = chosen(pipeline.steps_per_epoch(dataset, 1), num_images, seed)
+    num_images = int(is_chosen.sum())
+    kept, new_index = tf.constant(is_chosen), tf.constant(np.cumsum(is_chosen) - 1)
 
     def is_kept(index, item):
         del item

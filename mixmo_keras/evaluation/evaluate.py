@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from mixmo_keras import metrics, multiplexing
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, numbering
 from mixmo_keras.evaluation import answers, label_issues, temperatures
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues
@@ -43,6 +43,8 @@ class Evaluation:
         suspicious_images: The images with the most suspicious labels, or `None`: their indices in the labelled data, and
             their pixels.
         right_labels: The right classes of those training images, where they are known.
+        test_names: The names of the test images, such as their files (n,), or `None`.
+        labelled_names: The names of the labelled images, or `None`.
     """
 
     figures: dict[str, Any]
@@ -56,6 +58,8 @@ class Evaluation:
     label_issues: LabelIssues | None = None
     suspicious_images: tuple[np.ndarray, np.ndarray] | None = None
     right_labels: np.ndarray | None = None
+    test_names: Sequence[str] | None = None
+    labelled_names: Sequence[str] | None = None
 
 
 def evaluate(
@@ -74,6 +78,8 @@ def evaluate(
     labelled=None,
     right_labels=None,
     label_noise: float | str | None = None,
+    test_names: Sequence[str] | None = None,
+    labelled_names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Evaluates an ensemble, or a single network, on test data.
 
@@ -97,21 +103,28 @@ def evaluate(
         right_labels: The right classes (n,) of the labelled images, where they are known.
         label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`; see
             `Ensemble.calibrate`. Defaults to labels that are right.
+        test_names: The names of the test images (n,), such as those of their files, for the report. Defaults to none.
+        labelled_names: The same of the `labelled` images.
 
     Raises:
-        ValueError: The data don't fit the model, a corruption lacks a severity, or validation data are missing.
+        ValueError: The data don't fit the model, class names are in another order than the model's, a corruption lacks a
+            severity, validation data are missing, or names of images are not one for each.
         FloatingPointError: Logits are not finite.
     """
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
     _check_labels(temperature, labelled, right_labels, label_noise)
+    if labelled_names is not None and labelled is None:
+        raise ValueError("`labelled_names` are those of `labelled` images: pass these too.")
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1, most=MOST_SHOWN)
     if arguments.boolean("multiplexed", multiplexed):
         multiplexing.check(model)
         multiplexing.warn_where_little_trained(model)
     class_names = arguments.names("class_names", class_names)
+    numbering.check_numbers(model.class_names, class_names, model.name)
     held_out, fitted, fitted_multiplexed = _fit_temperatures(model, validation, temperature, multiplexed, label_noise)
     (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
+    test_names = _names_of_images("test_names", test_names, len(labels))
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
 
@@ -132,6 +145,7 @@ def evaluate(
     dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
     issues = None if labelled is None else label_issues.find(model, labelled)
     if issues is not None:
+        labelled_names = _names_of_images("labelled_names", labelled_names, len(issues.labels))
         figures["label_issues"] = _label_figures(issues, right_labels)
     return Evaluation(
         for_json(figures),
@@ -145,6 +159,8 @@ def evaluate(
         label_issues=issues,
         suspicious_images=None if issues is None else _images_at(labelled, issues.order()[:num_disagreements]),
         right_labels=right_labels,
+        test_names=test_names,
+        labelled_names=labelled_names,
     )
 
 
@@ -182,6 +198,15 @@ def _check_labels(temperature: bool, labelled, right_labels, label_noise: float 
         raise ValueError("`label_noise` is about the labels that a temperature is fitted on: pass temperature=True.")
     if right_labels is not None and labelled is None:
         raise ValueError("`right_labels` are those of `labelled` images: pass these too.")
+
+
+def _names_of_images(argument: str, names: Sequence[str] | None, num_images: int) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    names = arguments.names(argument, names)
+    if len(names) != num_images:
+        raise ValueError(f"`{argument}` must be one for each image, got {len(names)} for {num_images} images.")
+    return tuple(names)
 
 
 # -- the network's answers ---------------------------------------------------------------------------------------------

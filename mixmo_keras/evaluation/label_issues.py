@@ -117,30 +117,36 @@ def write_csv(
     path: str | os.PathLike,
     class_names: Sequence[str],
     right_labels=None,
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Writes a CSV file for correcting labels, the most suspicious first, whole or not at all.
 
-    Its columns are the image's index in its split, the class of the label, the class that the ensemble predicts, the three
-    measures, and the right class where it is known.
+    Its columns are the image's index in its split, its file where there are `names`, the class of the label, the class that
+    the ensemble predicts, the three measures, and the right class where it is known.
 
     Args:
         issues: What `rank` or `find` gave.
         path: The file.
         class_names: The names of the K classes.
         right_labels: The right classes (n,).
+        names: The images' names (n,), such as those of their files.
     """
     class_names = arguments.names("class_names", class_names)
     known, num_images = right_labels is not None, len(issues.labels)
     if known:
         right_labels = class_labels.integers("right_labels", right_labels, len(class_names), num_images)
+    if names is not None and len(names := arguments.names("names", names)) != num_images:
+        raise ValueError(f"`names` must be one for each image, got {len(names)} for {num_images} images.")
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["index", "labelled", "predicted", *MEASURES, *(["right"] if known else [])])
+    file = [] if names is None else ["file"]
+    writer.writerow(["index", *file, "labelled", "predicted", *MEASURES, *(["right"] if known else [])])
     for index in issues.order():
+        name = [] if names is None else [names[index]]
         classes = [class_names[issues.labels[index]], class_names[issues.predicted[index]]]
         measures = [f"{issues.suspicion[measure][index]:.6f}" for measure in MEASURES]
         right = [class_names[right_labels[index]]] if known else []
-        writer.writerow([index, *classes, *measures, *right])
+        writer.writerow([index, *name, *classes, *measures, *right])
     return files.write_text(Path(path), lines.getvalue())
 
 

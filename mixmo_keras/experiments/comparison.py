@@ -61,6 +61,12 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     every = (figures.get("classes", []) for group in groups.values() for figures in group)
     if len({tuple((one["name"], one["images"]) for one in classes) for classes in every if classes}) > 1:
         raise ValueError("The evaluations are of different test images, whose classes differ: they can't be compared.")
+    of_runs = (figures.get("test_set") for group in groups.values() for figures in group)
+    if len(set(filter(None, of_runs))) > 1:  # None of an earlier version
+        raise ValueError(
+            "The evaluations are of different test images, of other datasets or of a folder that has changed between them: "
+            "evaluate all of them again on the same test images."
+        )
     shown = {name: [_compared(figures) for figures in group] for name, group in groups.items()}
     columns = list(dict.fromkeys(column for group in shown.values() for values in group for column in values))
     rows, lines = [], []

@@ -75,11 +75,11 @@ def evaluate_runs(
     name = dataset or dataset_of(paths)
     model, model_name = load(paths, ensemble)
     info = _info(name, data_dir, model)
-    _check_data(paths, name, data_dir)
+    now = _check_data(paths, model, name, data_dir)
     if export is not None:
         versions.check(Path(export), overwrite)  # before all is evaluated, not after
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
-    data = _data(paths, name, data_dir, label_issues)
+    data = _data(paths, now, data_dir, label_issues)
     if data["validation"] is None and (temperature or coverage is not None):
         raise ValueError(
             f"{'--temperature' if temperature else '--coverage'} is fitted on the validation images of {name}, which were "
@@ -99,6 +99,7 @@ def evaluate_runs(
         **data,
     )
     evaluated.figures["trained_on_validation"] = data["validation"] is None
+    evaluated.figures["test_set"] = now.test_set()
     run = of_run(paths, name)
     if run.settings:
         run = dataclasses.replace(run, before=_before(paths, data["test"], info))
@@ -113,7 +114,7 @@ def evaluate_runs(
     return evaluated.figures
 
 
-def _check_data(paths: Sequence[Path], name: str, data_dir: str | None) -> None:
+def _check_data(paths: Sequence[Path], model: Ensemble, name: str, data_dir: str | None) -> manifest.Manifest:
     """Says what was understood of other data than a run's own, and what has changed; raises where figures would be wrong."""
     now = manifest.of(name, data_dir)
     if any(config.get("dataset") != name for config in _configs(paths)) or not _configs(paths):
@@ -121,6 +122,9 @@ def _check_data(paths: Sequence[Path], name: str, data_dir: str | None) -> None:
     for path in paths:
         if note := manifest.check_met_again(path if path.is_dir() else path.absolute().parent, now):
             say(note)
+    if model.class_names is not None:  # of a file that lies beside no manifest
+        manifest.check_classes(model.class_names, now, ", ".join(map(str, paths)))
+    return now
 
 
 def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path) -> None:
@@ -133,18 +137,20 @@ def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path
         model.save(part)
 
 
-def _data(paths: Sequence[Path], name: str, data_dir: str | None, label_issues: bool) -> dict[str, Any]:
-    """The data to evaluate on: test; validation, None where it was trained on; and labels to be ranked."""
+def _data(paths: Sequence[Path], now: manifest.Manifest, data_dir: str | None, label_issues: bool) -> dict[str, Any]:
+    """The data to evaluate on: test; validation, None where it was trained on; labels to be ranked; and names of files."""
+    name = now.dataset
     trained_on = data_settings(paths, name)
 
     def batches(split: str) -> tf.data.Dataset:
         return datasets.batches(splits.load(trained_on, split, data_dir), EVALUATED_AT_ONCE)
 
-    data: dict[str, Any] = {"test": batches("test"), "validation": None}
+    data: dict[str, Any] = {"test": batches("test"), "test_names": now.names("test"), "validation": None}
     if not trained_on_validation(paths, name):
         data["validation"] = batches("validation")
     if label_issues:
         data["labelled"] = batches(trained_on.train_split)
+        data["labelled_names"] = splits.image_names(trained_on, now)
         data["right_labels"] = splits.right_labels(trained_on, trained_on.train_split, data_dir)
     return data
 

@@ -26,7 +26,7 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import datasets
-from mixmo_keras.common import files
+from mixmo_keras.common import files, numbering
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import manifest, resizing
 from mixmo_keras.experiments import logs, results, splits
@@ -220,6 +220,8 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         rates=None if recipe.rates is None else parse_rates(recipe.rates),
         lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
     )
+    numbering.check_numbers(model.class_names, info.class_names, str(recipe.backbone))  # of a classifier's file
+    model.class_names = info.class_names
     return model
 
 

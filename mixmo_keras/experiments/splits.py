@@ -1,9 +1,10 @@
 """The images and labels of a recipe: a dataset's splits, some of their images, and some of their labels wrong."""
 
+import numpy as np
 import tensorflow as tf
 
 from mixmo_keras import datasets
-from mixmo_keras.datasets import label_noise, views
+from mixmo_keras.datasets import label_noise, manifest, views
 from mixmo_keras.experiments.options import Data
 
 
@@ -40,6 +41,14 @@ def right_labels(recipe: Data, split: str, data_dir: str | None = None):
         return None
     images = chosen(recipe, split, data_dir) if known is None else _some(recipe, known, split, data_dir)
     return views.labels_of(images)
+
+
+def image_names(recipe: Data, data: manifest.Manifest) -> tuple[str, ...] | None:
+    """The names of the files that a recipe trains on, in the order of `load`; `None` of other datasets than folders."""
+    names = data.names(recipe.train_split)
+    if names is None or recipe.train_images is None:
+        return names
+    return tuple(np.array(names)[views.chosen(len(names), recipe.train_images, recipe.data_seed)].tolist())
 
 
 def chosen(recipe: Data, split: str, data_dir: str | None = None, whole: bool = False) -> tf.data.Dataset:

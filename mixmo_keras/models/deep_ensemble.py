@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
+from mixmo_keras.common import numbering
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.training import incidents
 
@@ -17,7 +18,8 @@ class DeepEnsemble(Ensemble):
     networks themselves: a change of their weights is a change of the ensemble.
 
     Args:
-        models: Models of this package of the same image shape and task. Their own temperatures are not used.
+        models: Models of this package of the same image shape and task, which number their classes alike. Their own
+            temperatures are not used.
         averaging: `"probabilities"`, as is usual between networks, or `"logits"`, of tasks that have them.
         temperature: As in `MixMo`.
         temperature_applies_to: As in `MixMo`.
@@ -68,6 +70,9 @@ class DeepEnsemble(Ensemble):
         self.incidents = incidents.Incidents(name="incidents")
         self.num_members = sum(model.num_members for model in models)
         self.trained_with_flips = all(model.trained_with_flips for model in models)
+        self.class_names = next((model.class_names for model in models if model.class_names is not None), None)
+        for model in models:
+            numbering.check_numbers(self.class_names, model.class_names, models[0].name)
         self.compile(loss=self.task.loss(), metrics=self.task.metrics())
 
     def networks(self) -> list[Ensemble]:
@@ -87,18 +92,22 @@ class DeepEnsemble(Ensemble):
         configs = [keras.saving.serialize_keras_object(model) for model in self.networks()]
         for config in configs:
             config.pop("compile_config", None)  # they are loaded for inference
-        return {
+        config = {
             "models": configs,
             "averaging": average.averaging,
             "temperature": average.temperature,
             "temperature_applies_to": average.temperature_applies_to,
             "name": self.name,
         }
+        return config if self.class_names is None else config | {"class_names": list(self.class_names)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         models = [keras.saving.deserialize_keras_object(model, custom_objects) for model in config["models"]]
-        return cls(**{**config, "models": models})
+        settings = {name: value for name, value in config.items() if name not in ("models", "class_names")}
+        ensemble = cls(models, **settings)
+        ensemble.class_names = tuple(config["class_names"]) if "class_names" in config else None
+        return ensemble
 
 
 def _as_list(models) -> list:

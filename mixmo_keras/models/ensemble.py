@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import multiplexing
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, numbering
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
 from mixmo_keras.networks.views import averaged, views_of
@@ -35,6 +35,8 @@ class Ensemble(keras.Model):
         num_members: M.
         trained_with_flips: Whether training showed mirror images, as far as the augmentation says.
         average: The layer that makes the output of the members' outputs, such as a `MemberAverage`.
+        class_names: The names of the classes in the outputs' order, saved with the model; `None` where nobody said them.
+            Recipes do, and `fit` on a dataset that has some: `datasets.load` or Keras' of a folder.
         expects_raw_pixels: Whether pixels should run from 0 to 255.
         incidents: Where steps note what is wrong with a dataset's values.
     """
@@ -44,6 +46,7 @@ class Ensemble(keras.Model):
     num_members: int
     trained_with_flips: bool
     average: MemberAverage
+    class_names: tuple[str, ...] | None = None
     expects_raw_pixels: bool
     incidents: incidents.Incidents
 
@@ -80,6 +83,7 @@ class Ensemble(keras.Model):
         self.task.check_fit(options)
         self.task.prepare(self, x, y, steps_per_epoch)
         compiling.follow_labels(self, x, y, options.get("validation_data"))
+        numbering.note(self, x)
         if data_checks.is_dataset(x) or isinstance(x, types.GeneratorType):
             options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
         options |= dict(sample_weight=sample_weight, steps_per_epoch=steps_per_epoch)
@@ -209,12 +213,14 @@ class Ensemble(keras.Model):
             views: As in `predict`.
 
         Raises:
-            ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for.
+            ValueError: no image, images of another shape, a dataset without end, labels that the model has no class for, a
+                dataset whose `class_names` are in another order than the model's.
             FloatingPointError: logits that are not finite.
 
         Warns:
             UserWarning: as `predict` does.
         """
+        numbering.check(self, x)
         with incidents.watching_pixels(self):
             return self._logits_and_labels(data_checks.labelled_batches(x, y, batch_size, steps), views)
 

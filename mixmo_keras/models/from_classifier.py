@@ -121,6 +121,7 @@ def from_classifier(
     model = methods.METHODS[method](apart.backbone, **of_network, **members, **of_training)
     if not new_heads:
         num_heads = 1 if model.heads.shared else model.num_members
+        model.class_names = classifier.class_names if isinstance(classifier, MixMo) else None
         model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
         _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):

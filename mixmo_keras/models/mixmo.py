@@ -183,8 +183,7 @@ class MixMo(Ensemble):
             rates: Shares of the learning rate by name, such as `{"beta": 64.0}`: a weight whose path ends in it is updated,
                 and decayed, by so many times the rate; by 0 it stays as it is. Defaults to one rate for all.
             lookahead: Whether weights are drawn back to a slow average of themselves, a `Lookahead`. Defaults to not.
-            **options: The other options of `keras.Model.compile`. `jit_compile="auto"` uses XLA where
-                there is an accelerator.
+            **options: The others of `keras.Model.compile`. `jit_compile="auto"` uses XLA where there is an accelerator.
         """
         if optimizer is None:
             optimizer = compiling.default_optimizer(self.schedule)

@@ -26,16 +26,19 @@ def config_of(model) -> dict[str, Any]:
     config |= {name: keras.saving.serialize_keras_object(config[name]) for name in _OBJECTS}
     config |= {name: getattr(model.average, name) for name in _OF_AVERAGE}
     config |= {"multiplexed_temperature": model.multiplexed_temperature, "name": model.name}
-    return config | {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
+    config |= {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
+    return config if model.class_names is None else config | {"class_names": list(model.class_names)}
 
 
 def model_of(kind: type, config: dict[str, Any], custom_objects=None):
     """A model of a configuration, not compiled; those of earlier versions have `num_classes` in place of `task`."""
-    check_known(kind, config)
     config = copy.deepcopy(config)  # Keras empties what it deserializes
+    class_names = config.pop("class_names", None)  # no argument: data say them, or a recipe
+    check_known(kind, config)
     for name in config.keys() & {*_OBJECTS, "dtype"}:
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
     model = kind(**config)
+    model.class_names = None if class_names is None else tuple(class_names)
     # not compiled, as any Keras model of a configuration: load_model(..., compile=False) couldn't load it otherwise
     model.optimizer, model.compiled = None, False
     return model

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from keras import ops
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, numbering
 from mixmo_keras.metrics import calibration
 from mixmo_keras.multiplexing.network import check, seated, warn_where_little_trained
 from mixmo_keras.multiplexing.seats import answers, image_of_each_seat
@@ -44,6 +44,7 @@ def predict_both_with_labels(
         Logits of every member (n, M, K), labels (n,), and logits of M images a pass (n, K), without temperature.
     """
     check(model)
+    numbering.check(model, x)
     passes = _Passes(model, batch_size, seed)
 
     def noted():

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from mixmo_keras import multiplexing
-from mixmo_keras.common import arguments, files
+from mixmo_keras.common import arguments, files, numbering
 from mixmo_keras.datasets import decoding
 from mixmo_keras.networks.views import checked
 from mixmo_keras.serving import versions
@@ -54,8 +54,8 @@ def export(
     Args:
         model: A `MixMo` or a `DeepEnsemble`.
         path: A version, such as `saved_models/cifar100/1`; or a name, such as `saved_models/cifar100`, for its next version.
-        class_names: The names of the K classes, or of what else the task predicts, in their order. Defaults to their
-            numbers, or to the task's own.
+        class_names: The names of the K classes, or of what else the task predicts, in their order. Defaults to the model's
+            own `class_names`, else to their numbers, or to the task's own.
         card: What the model card should say: headings to texts or to mappings of names to values.
         overwrite: Whether an existing version may be replaced, if it is a SavedModel. Defaults to False.
         verbose: Whether Keras prints what it writes. Defaults to False.
@@ -70,7 +70,7 @@ def export(
     Raises:
         FileExistsError: the version exists and `overwrite` is not set, or another export is writing it.
         OSError: it can't be written, as on a full disk.
-        ValueError: what exists is no SavedModel; names that are not K texts.
+        ValueError: what exists is no SavedModel; names that are not K texts, or in another order than the model's.
     """
     if not all(hasattr(model, name) for name in ("task", "image_shape", "average")):
         raise ValueError(f"`model` must be a MixMo or a DeepEnsemble, got {model!r}.")
@@ -78,7 +78,8 @@ def export(
     overwrite, verbose = arguments.boolean("overwrite", overwrite), arguments.boolean("verbose", verbose)
     max_pixels = arguments.integer("max_pixels", max_pixels, least=1, most=decoding.COUNTED)
     card = arguments.instance("card", {} if card is None else card, Mapping, "a mapping of headings, or None")
-    names = model.task.names(class_names)
+    names = model.task.names(model.class_names if class_names is None else class_names)
+    numbering.check_numbers(model.class_names, names, model.name)
 
     try:
         with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:

@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mixmo_keras.common import arguments, files
+from mixmo_keras.common import arguments, files, numbering
 from mixmo_keras.training import distribution
 from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read_of_model, values_of, write
 from mixmo_keras.training.incidents import raise_incidents
@@ -236,6 +236,7 @@ def warm_start(model, path: str | os.PathLike) -> None:
             raise ValueError(
                 f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}. {_BEGIN}"
             )
+        numbering.check_numbers(other.class_names, model.class_names, str(path))
         named = _weights(other)
         saved = dict(zip(named, values_of(named.values()), strict=True))
     for name, variable in weights.items():

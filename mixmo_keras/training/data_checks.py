@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, numbering
 from mixmo_keras.mixing.batch import unpack
 
 BROKEN_PIXELS = "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
@@ -35,9 +35,11 @@ def check(
         steps_name: The argument that it is.
 
     Raises:
-        ValueError: no data, data without end, values or shapes that the model can't take.
+        ValueError: no data, data without end, values or shapes that the model can't take; a dataset with `class_names` in
+            another order than the model's.
     """
     image_shape, task = model.image_shape, model.task
+    numbering.check(model, x)
     if is_dataset(x):
         check_ends(x, verb, kind, steps, steps_name)
         images, labels, sample_weight, *_ = unpack(x.element_spec)

@@ -70,6 +70,7 @@ BATCHES = [
         lambda here: next(iter(batches("random_part", training=True)(here, (16, 16)))),
     ),
     *integers("subset", "num_images", lambda here, value: views.subset(DATA, value), 4, below=0),
+    Row("chosen(too many)", lambda here: views.chosen(12, 13), "`num_images` must be an integer from 1 to 12"),
     Row("subset(too many)", lambda here: views.subset(DATA, 13), "`num_images` must be an integer from 1 to 12"),
     Row(
         "with_labels(too few)",
@@ -308,9 +309,15 @@ FOLDERS = [
         warns=r"12 PNG files of 16 bits use the lowest 16 of 256 levels only, since their values end below 4,096 of 65,536",
     ),
     Row(
-        "folder(a class of .tif)", of_one_kind, r"Class 'owl' has 0 images.* Its 6 files \(6 .tif\) are not read: .*PNG"
+        "folder(a class of .tif)",
+        of_one_kind,
+        r"Class 'owl' has 0 images.* Its 6 files \(6 .tif\) are not read: .*to PNG, for",
     ),
-    Row("folder(.tif alone)", tiffs, r"holds no folders of images, one a class; it holds 12 files \(12 .tif\)"),
+    Row(
+        "folder(.tif alone)",
+        tiffs,
+        r"holds no folders of images, one a class. Its 12 files \(12 .tif\) are not read: .*to PNG, for example",
+    ),
     Row("folder(train without classes)", flat_splits, "train has no class folders, but its name says"),
     Row("folder(val and test without train)", layout("val", "test"), "has no folder `train` beside test, val"),
     Row(
@@ -359,7 +366,7 @@ DECODED = [
         (b"BM", "Unknown image file format|BMP|pixels"),
         (b"RIFF\0\0\0\0WEBP", "Unknown image file format"),
         (b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\2", "animated WebP files are not"),
-        (b"BM" + b"\xff" * 60, "more pixels than"),
+        (b"BM" + b"\xff" * 60, "The BMP file is compressed, or has another number of bits"),
         (GIF_BEGINS + b"\x21\xfe" + b"\1a" * 2**19, "The GIF is in more than the 262,144 blocks"),
         (GIF_BEGINS + b"\x21\xfe\0" * 2**18, "The GIF is in more than the 262,144 blocks"),
     ]

@@ -286,6 +286,22 @@ EVALUATION = [
         lambda here: evaluating(here, class_names=[0, 1, 2, 3, 4]),
         "`class_names` must be",
     ),
+    Row(
+        "evaluate(test_names of some)",
+        lambda here: evaluating(here, test_names=["a.png"]),
+        "`test_names` must be one for each image, got 1 for 8 images",
+    ),
+    Row("evaluate(one text as test_names)", lambda here: evaluating(here, test_names="a.png"), "`test_names` must be"),
+    Row(
+        "evaluate(labelled_names of some)",
+        lambda here: evaluating(here, labelled=[here.data], labelled_names=["a.png"]),
+        "`labelled_names` must be one for each image, got 1 for 8 images",
+    ),
+    Row(
+        "evaluate(labelled_names without images)",
+        lambda here: evaluating(here, labelled_names=["a.png"]),
+        "`labelled_names` are those of `labelled` images",
+    ),
     Row("evaluate(one text as names)", lambda here: evaluating(here, class_names="abcde"), "`class_names` must be"),
     *anything_else(
         "evaluate",

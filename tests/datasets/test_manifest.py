@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from bad_inputs.test_data_and_folders import photos
 from PIL import Image
 
+import mixmo_keras
 from mixmo_keras import datasets
 from mixmo_keras.common import files
 from mixmo_keras.datasets import listing, manifest
@@ -147,6 +149,26 @@ def test_a_network_may_learn_other_classes(folder, tmp_path):
     of(folder).write(tmp_path)
     add_class(folder)
     assert "classes were added (owl)" in manifest.check_met_again(tmp_path, of(folder), trained_further=True)
+    rename_class(folder)
+    with pytest.raises(ValueError, match=r"learned the classes in another order \(dog was 1, and is 0\)"):
+        manifest.check_met_again(tmp_path, of(folder), trained_further=True)
+
+
+@pytest.mark.slow
+def test_no_change_of_the_folder_reaches_what_is_served(folder, tmp_path):
+    model = mixmo_keras.CutMixMo("tiny_4", num_classes=2, input_shape=(8, 8, 3), seed=0)
+    model.class_names = datasets.info(f"{folder}@8").class_names
+    model.export(tmp_path / "1")
+    content = (folder / "cat" / "0.png").read_bytes()
+    answers = []
+    for change in (lambda folder: None, *CHANGES):
+        if (folder / "cat").exists():
+            change(folder)
+        served = tf.saved_model.load(tmp_path / "1").signatures["serving_bytes"]
+        answer = served(image_bytes=tf.constant([content]))
+        answers.append((answer["class_name"].numpy().tolist(), answer["probabilities"].numpy().tolist()))
+    assert answers == [answers[0]] * len(answers)
+    assert answers[0][0][0] in (b"cat", b"dog")
 
 
 def test_no_change_moves_another_file(folder):
@@ -170,6 +192,16 @@ def test_shares_of_many_files():
         assert abs(splits.count(split) / 10_000 - share) < 0.012  # three standard deviations, at the widest
 
 
+@pytest.mark.parametrize("name", ["{}/{}.png", "{}/{:03d}.png", "{}/{:03d}.jpg"])
+def test_shares_of_small_folders_with_usual_names(name):
+    """What the hash's key was chosen for."""
+    for count in (12, 60):
+        splits = [listing.split_of(name.format(label, number)) for label in ("cat", "dog") for number in range(count)]
+        shares = {split: splits.count(split) / len(splits) for split in ("test", "validation", "train")}
+        assert shares["test"] == pytest.approx(0.2, abs=0.1)
+        assert shares["validation"] == pytest.approx(0.1, abs=0.07)
+
+
 def test_a_run_of_an_earlier_version_is_refused(folder, tmp_path):
     files.write_json(tmp_path / "config.json", {"dataset": f"{folder}@16"})  # and no manifest
     with pytest.raises(ValueError, match="holds a run of an earlier version, which noted no data and split folders"):
@@ -188,6 +220,24 @@ def test_datasets_by_name_have_classes_and_counts(tmp_path):
     assert (digits.images, digits.files) == ({"train": 1257, "validation": 180, "test": 360}, {})
     with pytest.raises(ValueError, match=r"images were \(8, 8, 1\), and are \(16, 16, 1\)"):
         manifest.check_resumed(tmp_path, manifest.of("digits@16"))
+
+
+def test_files_of_a_split_in_the_order_of_their_images(folder):
+    described = of(folder)
+    for split in ("test", "train+validation"):
+        names = described.names(split)
+        for name, (image, _) in zip(names, datasets.load(f"{folder}@8", split), strict=True):
+            np.testing.assert_array_equal(image, np.asarray(Image.open(folder / name)))
+    assert manifest.of("digits").names("test") is None
+
+
+def test_what_identifies_a_test_set(folder):
+    before = of(folder).test_set()
+    of_split(folder, "train").unlink()
+    assert manifest.of(f"{folder}@16").test_set() == before
+    write_anew(folder)
+    assert of(folder).test_set() != before
+    assert manifest.of("digits@16").test_set() == manifest.of("digits").test_set() == "digits"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"dataset": 3}', '{"dataset": "x", "class_names": [1]}'])

@@ -1,5 +1,6 @@
 """Evaluations and their reports: numbers from where they should come, honest data, pages that hold together."""
 
+import csv
 import json
 import re
 import tomllib
@@ -14,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 import mixmo_keras
 from mixmo_keras import calibration, evaluation, metrics, report
+from mixmo_keras.evaluation.report import charts
 
 ROOT = Path(__file__).parents[2]
 NAMES = tuple(f"class {number} <&>" for number in range(tiny.NUM_CLASSES))
@@ -25,6 +27,7 @@ def batches(x, y, size=16):
     return [(x[place : place + size], y[place : place + size]) for place in range(0, len(x), size)]
 
 
+FILES = [f"photos of <birds>/{number:04d}.png" for number in range(len(X))]
 TEST, VALIDATION = batches(X, Y), batches(HELD_X, HELD_Y)
 
 
@@ -46,6 +49,7 @@ def whole(model):
         out_of_distribution_name="negatives",
         corrupted=evaluation.corrupted_batches(TEST, ["contrast", "gaussian_noise"]),
         name="mine-seed0",
+        test_names=FILES,
     )
     return evaluated, model.temperature, model.predict_members(X, verbose=0)
 
@@ -103,7 +107,8 @@ def test_the_most_disputed_images(whole):
 def test_report(whole, tmp_path):
     path = report.write(whole[0], tmp_path / "evaluation")
     page = path.read_text()
-    assert sorted(file.name for file in path.parent.iterdir()) == ["metrics.csv", "metrics.json", "report.html"]
+    written = ["answers.csv", "metrics.csv", "metrics.json", "report.html"]
+    assert sorted(file.name for file in path.parent.iterdir()) == written
     assert json.loads((path.parent / "metrics.json").read_text()) == whole[0].figures
     assert (
         (path.parent / "metrics.csv").read_text().splitlines()[0].startswith("network,accuracy,nll")
@@ -124,6 +129,20 @@ def test_report(whole, tmp_path):
     assert "mine-seed0: 60 test images" in table
     assert "fitted on 70 validation images" in table
     assert "told from 60 images of negatives" in table
+
+
+def test_answers_by_file(whole, tmp_path):
+    report.write(whole[0], tmp_path)
+    with open(tmp_path / "answers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == FILES
+    assert [row["class"] for row in rows] == [NAMES[label] for label in Y]
+    probabilities = softmax(whole[0].logits.astype("float64"), axis=-1)
+    assert [row["answer"] for row in rows] == [NAMES[answer] for answer in probabilities.argmax(-1)]
+    np.testing.assert_allclose([float(row["confidence"]) for row in rows], probabilities.max(-1), atol=1e-6)
+    index = whole[0].disagreement[0][0]
+    titles = [axes.get_title() for axes in charts.disputed_images(whole[0]).axes]
+    assert titles[0].splitlines()[-1] == f"… <birds>/{index:04d}.png"  # its last 17 letters
 
 
 def test_data_files_are_installed_with_the_package():

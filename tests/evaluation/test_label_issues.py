@@ -111,3 +111,5 @@ def test_what_belongs_to_other_images_is_refused(tmp_path):
             label_issues.detection_figures(issues, right)
     with pytest.raises(ValueError, match="`right_labels` must be"):
         label_issues.write_csv(issues, tmp_path / "issues.csv", tuple("abc"), right_labels=[0, 1])
+    with pytest.raises(ValueError, match="`names` must be one for each image, got 1 for 3 images"):
+        label_issues.write_csv(issues, tmp_path / "issues.csv", tuple("abc"), names=["a.png"])

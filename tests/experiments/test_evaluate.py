@@ -13,7 +13,7 @@ import tiny
 import mixmo_keras
 from mixmo_keras import datasets
 from mixmo_keras.common import files
-from mixmo_keras.datasets import registry
+from mixmo_keras.datasets import manifest, registry
 from mixmo_keras.experiments import Recipe, build, evaluating, splits
 from mixmo_keras.multiplexing import wording
 
@@ -190,6 +190,58 @@ def test_what_is_refused(runs, tmp_path, strange_file):
     for arguments in (("--compare", runs[0], "--temperature"), (runs[0], "--corruption-images", 5), zero):
         with pytest.raises(SystemExit, match="2"):
             main(*arguments)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of ten images in each of two classes, and the file of a network of theirs that lies in no run."""
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = random.integers(0, 256, (8, 8, 3))
+            keras.utils.save_img(tmp_path / "photos" / name / f"{number}.png", pixels, scale=False)
+    dataset = f"{tmp_path / 'photos'}@8"
+    recipe = Recipe(dataset=dataset, method="cut_mixmo", backbone="tiny_4", seed=0).resolved()
+    build(recipe, datasets.info(dataset)).save(tmp_path / "model.keras")
+    return tmp_path / "photos"
+
+
+def test_a_lone_file_knows_its_classes(photos, tmp_path):
+    arguments = (tmp_path / "model.keras", "--dataset", f"{photos}@8", "--output-dir", tmp_path / "out")
+    (photos / "dog").rename(photos / "ant")
+    with pytest.raises(SystemExit, match=r"model.keras numbers the classes .*classes were added \(ant\)"):
+        main(*arguments)
+    (photos / "cat").rename(photos / "dog")
+    (photos / "ant").rename(photos / "cat")  # which can't be known from names
+    recipe = Recipe(dataset=f"{photos}@8", backbone=str(tmp_path / "model.keras"), method="cut_mixmo", seed=0)
+    (photos / "cat").rename(photos / "zebra")
+    with pytest.raises(ValueError, match=r"model.keras learned the classes in another order \(dog was 1, and is 0\)"):
+        build(recipe.resolved(), datasets.info(recipe.dataset))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_answers_to_a_folder_name_its_files(photos, tmp_path):
+    arguments = (tmp_path / "model.keras", "--dataset", f"{photos}@8")
+    figures = main(*arguments, "--label-issues", "--output-dir", tmp_path / "before")
+    now = manifest.of(f"{photos}@8")
+    for file, split in (("answers.csv", "test"), ("label_issues.csv", "train")):
+        with open(tmp_path / "before" / file, newline="") as lines:
+            assert sorted(row["file"] for row in csv.DictReader(lines)) == sorted(now.names(split))
+    (photos / now.names("test")[0]).write_bytes((photos / now.names("train")[0]).read_bytes())
+    assert main(*arguments, "--output-dir", tmp_path / "after")["test_set"] != figures["test_set"]
+    with pytest.raises(SystemExit, match="different test images, of other datasets or of a folder that has changed"):
+        main("--compare", tmp_path / "before", tmp_path / "after", "--output-dir", tmp_path / "comparison")
+
+
+def test_files_of_a_recipe_with_few_images(photos):
+    recipe, now = Recipe(dataset=f"{photos}@8", train_images=5, data_seed=2), manifest.of(f"{photos}@8")
+    images = [image.numpy() for image, _ in splits.load(recipe, "train")]
+    names = splits.image_names(recipe, now)
+    assert len(names) == 5
+    for name, image in zip(names, images, strict=True):
+        np.testing.assert_array_equal(keras.utils.img_to_array(keras.utils.load_img(photos / name)), image)
 
 
 def test_the_card_of_both_modes():

@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scipy.special import softmax
+
 from mixmo_keras.common import arguments, files
 from mixmo_keras.evaluation import label_issues
 from mixmo_keras.evaluation.evaluate import Evaluation
@@ -44,7 +46,8 @@ def in_columns(networks: Sequence[tuple[str, Mapping]], shown: Mapping[str, Colu
 def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:
     """Writes `metrics.json`, `metrics.csv` and `report.html` into a folder, each whole or not at all.
 
-    And `label_issues.csv`, where labels were ranked.
+    And `label_issues.csv`, where labels were ranked; and `answers.csv`, the answer to each test image, where images have
+    names, such as those of their files.
 
     Args:
         evaluation: What `evaluate` gave.
@@ -70,6 +73,22 @@ def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = N
             evaluation.label_issues,
             folder / "label_issues.csv",
             evaluation.class_names,
-            right_labels=evaluation.right_labels,
+            evaluation.right_labels,
+            evaluation.labelled_names,
         )
+    if evaluation.test_names is not None:
+        files.write_text(folder / "answers.csv", _answers(evaluation))
     return files.write_text(folder / "report.html", page(evaluation, run))
+
+
+def _answers(evaluation: Evaluation) -> str:
+    """Each test image's file, class, answer and confidence as CSV."""
+    assert evaluation.test_names is not None
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["file", "class", "answer", "confidence"])
+    probabilities = softmax(evaluation.logits.astype("float64"), axis=-1)
+    for name, label, row in zip(evaluation.test_names, evaluation.labels, probabilities, strict=True):
+        answer = row.argmax()
+        writer.writerow([name, evaluation.class_names[label], evaluation.class_names[answer], f"{row[answer]:.6f}"])
+    return lines.getvalue()

@@ -257,7 +257,8 @@ def disputed_images(evaluation: Evaluation, columns: int = 9) -> Figure:
     for index in indices:
         probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
         answers = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
-        titles.append("\n".join([_short(names[evaluation.labels[index]], 16).upper(), *answers]))
+        lines = [_short(names[evaluation.labels[index]], 16).upper(), *answers]
+        titles.append("\n".join(lines + _file(evaluation.test_names, index)))
     return gallery(images, titles, columns)
 
 
@@ -268,7 +269,8 @@ def wrong_images(evaluation: Evaluation, columns: int = 9) -> Figure:
     for index in indices:
         probabilities = softmax(evaluation.logits[index].astype("float64"))
         answer = f"says {_short(names[probabilities.argmax()], 9)} {probabilities.max():.0%}"
-        titles.append(f"{_short(names[evaluation.labels[index]], 16).upper()}\n{answer}")
+        lines = [_short(names[evaluation.labels[index]], 16).upper(), answer]
+        titles.append("\n".join(lines + _file(evaluation.test_names, index)))
     return gallery(images, titles, columns)
 
 
@@ -283,7 +285,7 @@ def suspicious_labels(evaluation: Evaluation, columns: int = 9) -> Figure:
         if right is not None:
             label_is_right = right[index] == issues.labels[index]
             lines.append("label is right" if label_is_right else f"is {_short(names[right[index]], 15)}")
-        titles.append("\n".join(lines))
+        titles.append("\n".join(lines + _file(evaluation.labelled_names, index)))
     return gallery(images, titles, columns)
 
 
@@ -299,6 +301,13 @@ def gallery(images, titles: Sequence[str], columns: int = 9) -> Figure:
         axes.imshow(image.astype("uint8").squeeze(), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, fontsize=7)
     return figure
+
+
+def _file(names: Sequence[str] | None, index: int) -> list[str]:
+    """A line with the end of an image's name; no line where images have no names."""
+    if names is None:
+        return []
+    return [names[index] if len(names[index]) <= 18 else f"…{names[index][-17:]}"]
 
 
 def _short(name: str, length: int) -> str:

@@ -21,6 +21,11 @@ from mixmo_keras.training.objective import objective
 
 X, Y = families.data()
 each_family = pytest.mark.parametrize("family", families.FAMILIES)
+# a whole training of each takes seconds: the quickest stands for all in `make test`
+trained_families = pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[] if name == "deit3" else pytest.mark.slow) for name in families.FAMILIES],
+)
 OPTIONS = dict(num_classes=families.NUM_CLASSES, augmentation=None, seed=0)
 
 
@@ -120,7 +125,7 @@ def test_cosub_goes_down_its_loss_of_four_terms(family):
     assert np.mean([not np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True)]) > 0.8
 
 
-@each_family
+@trained_families
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("method", [mixmo_keras.CutMixMo, mixmo_keras.MIMO])
 def test_members_train_save_load_and_fuse(method, family, tmp_path):

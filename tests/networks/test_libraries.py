@@ -112,7 +112,9 @@ def test_what_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             libraries.network(name, **dict(pretrained=False) | SMALL | options)
-    with pytest.raises(ValueError, match="`num_classes` must be given for keras:MobileNet: its heads begin anew"):
+    with pytest.raises(
+        ValueError, match="`num_classes`, or `task`, must be given for keras:MobileNet: its heads begin anew"
+    ):
         mixmo_keras.from_classifier("keras:MobileNet", input_shape=SHAPE)
 
 

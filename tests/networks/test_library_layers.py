@@ -161,7 +161,13 @@ def test_stochastic_depth_becomes_ours_at_the_same_rates(name):
     assert not np.array_equal(draw(0), draw(1))
 
 
-@each_network
+@pytest.mark.parametrize(
+    "name",  # large networks take ten seconds each
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in (*OF_LIBRARIES, "ConvNeXt", "EfficientNetV2")))
+        for name in NETWORKS
+    ],
+)
 @pytest.mark.usefixtures("eagerly")
 def test_cosub_trains_and_saves(name, tmp_path):
     network = NETWORKS[name][0]()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,11 @@ except ImportError:  # Windows, where processes that write at the same time are 
     fcntl = None  # type: ignore[assignment]
 
 PART = ".part-"  # a half-written file's name begins with it
+# of a path whose bytes the system's encoding, such as ASCII under LC_ALL=C, has no characters for
+NOT_UTF_8 = (
+    f"TensorFlow takes paths in UTF-8 only, and Python reads paths as {sys.getfilesystemencoding()} here. Set PYTHONUTF8=1, "
+    "or choose a path of ASCII characters."
+)
 REPLACED = "replaced"  # what was in a folder's place
 
 
@@ -110,6 +116,31 @@ def locked(path: str | os.PathLike) -> Iterator[bool]:
         finally:
             if ours:
                 lock_path.unlink(missing_ok=True)
+
+
+def check_can_be_written(folder: str | os.PathLike, what_fails: str) -> None:
+    """Raises where nothing can be written into a folder, which may not be there yet; leaves nothing behind.
+
+    Args:
+        folder: Which will be written into.
+        what_fails: How the message begins, such as "Nothing can be exported to saved_models/1".
+
+    Raises:
+        OSError: it can't.
+        ValueError: TensorFlow, which writes into it too, can't take its name.
+    """
+    there = Path(folder).absolute()
+    try:
+        str(there).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what_fails}: {NOT_UTF_8}") from error
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=PART, dir=there):
+            pass
+    except OSError as error:
+        raise type(error)(f"{what_fails}: {there} can't be written into ({error.strerror}).") from error
 
 
 def write_text(path: str | os.PathLike, content: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from mixmo_keras.common import files
 from mixmo_keras.common.console import unbreakable
 from mixmo_keras.experiments.options import GROUPS, MOST_USED, Default, kinds
 from mixmo_keras.experiments.recipe import Recipe
@@ -36,6 +37,8 @@ def errors_in_one_line() -> Iterator[None]:
     """Ends the program in one line for what its user can mend."""
     try:
         yield
+    except UnicodeEncodeError as error:  # the console takes any character: see `common.console`
+        raise SystemExit(f"error: {files.NOT_UTF_8}") from error
     except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
     except RuntimeError as error:  # TensorFlow's own may be among them

@@ -72,6 +72,8 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
         say(f"computes in {recipe.dtype}: {asked.precision().reason}")
     _check_images_a_step(recipe, strategy)
     epochs_before = results.check_folder(recipe, may_be_longer=True)
+    if distribution.is_chief(strategy):
+        files.check_can_be_written(recipe.folder, f"The run can't write {recipe.folder}")  # before the data are read
 
     data = load(recipe)
     _check_data(recipe, data.manifest, distribution.is_chief(strategy))

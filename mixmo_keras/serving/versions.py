@@ -5,7 +5,6 @@ And the file of another format, which replaces no other either.
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,15 +84,7 @@ def check(path: Path, overwrite: bool) -> None:
                 f"`path` must be the folder of a SavedModel to be replaced, got {path}, which holds other files ({others})."
             )
     folder = path.absolute().parent if path.name.isdecimal() else path.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryDirectory(prefix=files.PART, dir=folder):
-            pass
-    except OSError as error:
-        raise type(error)(
-            f"Nothing can be exported to {path}: {folder} can't be written into ({error.strerror})."
-        ) from error
+    files.check_can_be_written(folder, f"Nothing can be exported to {path}")
 
 
 def _next(path: Path) -> int:

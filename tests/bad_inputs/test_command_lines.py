@@ -11,7 +11,7 @@ import predict
 import pytest
 from bad_inputs.harness import NAN, Row, anything_else, check, each, would_begin
 
-from mixmo_keras.experiments import Recipe, comparison, logs, main, results
+from mixmo_keras.experiments import Recipe, command_line, comparison, logs, main, results
 from mixmo_keras.training import checkpoint_files
 from mixmo_keras.training.checkpoints import Checkpoints
 
@@ -30,6 +30,11 @@ def line(main, *words):
         return main([*map(str, words), *places])
 
     return call
+
+
+def name_that_no_library_takes(here):
+    with command_line.errors_in_one_line():
+        "\udcc3".encode()
 
 
 def on_digits(option, value, pattern):
@@ -90,6 +95,23 @@ LINES = [
     on_digits("nonsense", "1", "unrecognized arguments"),
     on_digits("batch-size", "63", "must be divisible by `batch_repetitions`"),
     on_digits("msda-alpha", "1", "no meaning without `msda`"),
+    Row(
+        "digits.py --output-dir /proc/runs",
+        lambda here: main(
+            digits.RECIPE, "digits", ["--backbone=tiny_4", "--output-dir=/proc/runs", f"--export-dir={here.folder}"]
+        ),
+        "error: The run can't write /proc/runs/.*: /proc can't be written into",
+    ),
+    Row(
+        "digits.py --output-dir, a name that is no UTF-8",
+        lambda here: main(digits.RECIPE, "digits", ["--backbone=tiny_4", f"--output-dir={here.folder}/\udcc3"]),
+        "error: The run can't write .*: TensorFlow takes paths in UTF-8 only",
+    ),
+    Row(
+        "a path of other data that is no UTF-8",
+        name_that_no_library_takes,
+        "error: TensorFlow takes paths in UTF-8 only",
+    ),
     Row(
         "evaluate.py (no such run)",
         lambda here: evaluate.main([str(here.folder / "none")]),

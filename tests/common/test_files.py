@@ -95,3 +95,33 @@ def test_what_a_kill_left_is_put_back_only_where_nothing_is(tmp_path):
     (tmp_path / "1" / "new").mkdir(parents=True)
     files.put_back(tmp_path / "1")
     assert [str(one.relative_to(tmp_path)) for one in sorted(tmp_path.rglob("*"))] == ["1", "1/new"]
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o002])
+def test_the_users_mask_says_who_may_read_what_is_written(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        files.write_text(tmp_path / "text", "content")
+        with files.replacing_folder(tmp_path / "folder") as part:
+            (part / "file").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "text").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_a_folder_that_can_not_be_written_into_is_named_before(tmp_path):
+    files.check_can_be_written(tmp_path / "not" / "there", "The run can't write there")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match=r"The run can't write there: /proc can't be written into \(.*\)\."):
+        files.check_can_be_written("/proc/run", "The run can't write there")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file can't be written into"):
+        files.check_can_be_written(tmp_path / "file", "The run can't write there")
+
+
+def test_a_path_that_tensorflow_can_not_take_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"The run can't write there: TensorFlow takes paths in UTF-8 only.*PYTHONUTF8=1"
+    ):
+        files.check_can_be_written(tmp_path / "\udcc3\udcbc", "The run can't write there")

@@ -88,7 +88,7 @@ class Ensemble(keras.Model):
             options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
         options |= dict(sample_weight=sample_weight, steps_per_epoch=steps_per_epoch)
         precision.warn_if_emulated(self.dtype_policy)
-        callbacks = compiling.with_own_callbacks(self, callbacks)
+        callbacks = compiling.with_own_callbacks(self, callbacks, options)
         if self.compiled and isinstance(callbacks, list):
             compiling.check_callbacks(self, callbacks)
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)

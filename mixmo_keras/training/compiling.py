@@ -14,6 +14,7 @@ from mixmo_keras.training import lookahead as lookaheads
 from mixmo_keras.training.fine_tuning import FineTuning
 from mixmo_keras.training.incidents import IncidentsCallback
 from mixmo_keras.training.lookahead import Lookahead
+from mixmo_keras.training.monitors import MonitorsCallback
 from mixmo_keras.training.progress import ClockCallback
 from mixmo_keras.training.sharpness import SAM
 
@@ -151,8 +152,14 @@ def check_callbacks(model, callbacks) -> None:
             )
 
 
-def with_own_callbacks(model, callbacks):
-    """The callbacks of `fit` or `evaluate` behind those that watch the model, so that they never see a broken one."""
+def with_own_callbacks(model, callbacks, fit_options: Mapping | None = None):
+    """The callbacks of `fit` or `evaluate` behind those that watch the model, so that they never see a broken one.
+
+    Args:
+        model: Whose they are.
+        callbacks: As Keras takes them.
+        fit_options: Further arguments of `fit`; `None` for `evaluate`.
+    """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         if not any(isinstance(callback, IncidentsCallback) for callback in callbacks.callbacks):
             raise ValueError(
@@ -165,6 +172,9 @@ def with_own_callbacks(model, callbacks):
         callbacks = [callbacks]
     own = [ClockCallback()] if hasattr(model, "clock") else []
     own += [tuning.FreezeCore()] if getattr(model, "fine_tuning", None) else []
+    if fit_options is not None:
+        validates = fit_options.get("validation_data") is not None or bool(fit_options.get("validation_split"))
+        own.append(MonitorsCallback(callbacks, validates))
     return [*own, IncidentsCallback(), *callbacks]
 
 

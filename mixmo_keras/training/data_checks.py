@@ -13,11 +13,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras.common import arguments, numbering
+from mixmo_keras.common import arguments, class_labels, numbering
 from mixmo_keras.mixing.batch import unpack
 
 BROKEN_PIXELS = "Images hold NaN or infinite pixels, which networks on a CPU turn into plausible answers."
 MANY = 10_000  # batches after which data of unknown length are warned of
+_ENOUGH_LABELS = 30  # to expect each half of the classes among them
 _AT_ONCE = 1024  # rows that are looked at together: a mask of all would take a quarter of their memory
 
 
@@ -74,9 +75,12 @@ def check_fit(model, x, y, sample_weight, epochs, batch_size, steps_per_epoch, o
     check_count("batch_size", batch_size)
     check_count("steps_per_epoch", steps_per_epoch)
     arguments.number("validation_split", options.get("validation_split", 0.0), least=0, below=1)
-    if (class_weight := options.get("class_weight")) is not None and model.task.why_only_classes() is None:
+    are_classes = model.task.why_only_classes() is None
+    if (class_weight := options.get("class_weight")) is not None and are_classes:
         check_class_weight(class_weight, model.num_classes)
     check(model, x, y, sample_weight, "fit", "", steps_per_epoch, "steps_per_epoch")
+    if are_classes:
+        check_classes(x, y, model.num_classes)
     if (validation := options.get("validation_data")) is not None:
         if not isinstance(validation, (tuple, list)):
             validation = (validation,)
@@ -266,6 +270,42 @@ def check_class_weight(class_weight: Any, num_classes: int) -> None:
     for label, weight in class_weight.items():
         arguments.integer("class_weight's keys", label, least=0, most=num_classes - 1)
         arguments.number(f"class_weight[{label}]", weight, least=0)
+
+
+def check_classes(x, y, num_classes: int) -> None:
+    """Compares a model's K with the classes of its training data, as far as the data tell: K is easily left out.
+
+    Args:
+        x, y: As `fit` takes them, checked. Datasets of `keras.utils.image_dataset_from_directory` have `class_names`.
+        num_classes: K.
+
+    Raises:
+        ValueError: the dataset names more classes.
+
+    Warns:
+        UserWarning: it names fewer; many labels, and none of them in the upper half of the classes.
+    """
+    names = getattr(x, "class_names", None)
+    if is_dataset(x) and isinstance(names, (list, tuple)) and len(names) != num_classes:
+        shown = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+        message = (
+            f"The dataset has {len(names)} classes ({shown}) and the model num_classes={num_classes}: build the model with "
+            f"num_classes={len(names)}."
+        )
+        if len(names) > num_classes:
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=4)
+    if not hasattr(x, "shape"):
+        return
+    labels = np.asarray(ops.convert_to_numpy(y))
+    highest = int(np.max(labels.argmax(-1) if class_labels.are_shares(labels) else labels))
+    # of 30 labels drawn from all classes, one in a billion times none is of the upper half
+    if len(labels) >= max(_ENOUGH_LABELS, 10 * (highest + 1)) and 2 * (highest + 1) <= num_classes:
+        warnings.warn(
+            f"The model has num_classes={num_classes}, and {len(labels)} labels run from 0 to {highest} only: pass "
+            f"num_classes={highest + 1} to the model if there are no more classes.",
+            stacklevel=4,
+        )
 
 
 def check_count(name: str, value: Any) -> None:

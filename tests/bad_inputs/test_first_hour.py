@@ -75,6 +75,97 @@ METRICS = [
 ]
 
 
-@each([*LABELS_AND_LOSSES, *DATA, *CLASS_WEIGHTS, *METRICS])
+def monitored(callback, **options):
+    """A `fit` with one of Keras' callbacks; `callback` makes it, of a row's folder."""
+
+    def call(here):
+        return fit(callbacks=[callback(here.folder)], **options)(here)
+
+    return call
+
+
+EarlyStopping, ReduceLROnPlateau = keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau
+
+
+def checkpoint(name="best.keras", monitor="val_loss", **options):
+    return lambda folder: keras.callbacks.ModelCheckpoint(folder / name, monitor, **options)
+
+
+WHOLE = {"validation_split": 0.5}
+NO_VALIDATION = "a figure on validation data: pass `validation_data` or `validation_split`"
+MONITORS = [
+    Row(
+        "EarlyStopping of val_acc",
+        monitored(lambda _: EarlyStopping("val_acc"), **WHOLE),
+        "EarlyStopping needs 'val_acc', which `fit` doesn't log; it logs loss.*val_loss.*Did you mean 'val_accuracy'",
+    ),
+    Row("EarlyStopping without validation data", monitored(lambda _: EarlyStopping()), NO_VALIDATION),
+    Row("ReduceLROnPlateau of val_acc", monitored(lambda _: ReduceLROnPlateau("val_acc"), **WHOLE), "val_accuracy"),
+    Row(
+        "ModelCheckpoint of val_acc",
+        monitored(checkpoint(monitor="val_acc", save_best_only=True), **WHOLE),
+        "val_accur",
+    ),
+    Row(
+        "ModelCheckpoint, a path with {val_acc}", monitored(checkpoint("{val_acc:.2f}.keras"), **WHOLE), "val_accuracy"
+    ),
+    Row("ModelCheckpoint without validation data", monitored(checkpoint(save_best_only=True)), NO_VALIDATION),
+    Row("EarlyStopping of val_accuracy", monitored(lambda _: EarlyStopping("val_accuracy", mode="max"), **WHOLE)),
+    Row("EarlyStopping of the loss", monitored(lambda _: EarlyStopping("loss"))),
+    Row("ModelCheckpoint, a path with {epoch}", monitored(checkpoint("{epoch:02d}-{val_accuracy:.2f}.keras"), **WHOLE)),
+]
+
+
+def fit_of_classes(num_classes, labels):
+    """A `fit` of a model of so many classes on labels."""
+
+    def call(here):
+        model = here.another_model(num_classes=num_classes)
+        images = np.resize(here.data[0], (len(labels), 8, 8, 3))
+        return model.fit(images, np.array(labels), batch_size=64, verbose=0)
+
+    return call
+
+
+def fit_of_directory(label_mode, num_classes=3, classes=("cat", "dog", "owl")):
+    """A `fit` on what `keras.utils.image_dataset_from_directory` reads."""
+
+    def call(here):
+        for name in classes:
+            (here.folder / name).mkdir()
+            for number in range(4):
+                keras.utils.save_img(here.folder / name / f"{number}.png", here.data[0][number], scale=False)
+        images = keras.utils.image_dataset_from_directory(
+            here.folder, label_mode=label_mode, image_size=(8, 8), batch_size=4, verbose=False
+        )
+        model = here.another_model(num_classes=num_classes)
+        model.fit(images, verbose=0)
+        return model.evaluate(images, verbose=0)
+
+    return call
+
+
+CLASSES = [
+    Row(
+        "100 classes, data of 3",
+        fit_of_classes(100, [0, 1, 2] * 20),
+        warns="num_classes=100, and 60 labels run from 0 to 2 only: pass num_classes=3",
+    ),
+    Row("10 classes, one-hot data of 3", fit_of_classes(10, np.eye(10)[[0, 1, 2] * 20]), warns="pass num_classes=3"),
+    Row("5 classes, data of 3", fit_of_classes(5, [0, 1, 2] * 20)),
+    Row("directory, int", fit_of_directory("int")),
+    Row("directory, categorical", fit_of_directory("categorical")),
+    Row("directory, binary", fit_of_directory("binary", 2, ("cat", "dog"))),
+    Row("directory, no labels", fit_of_directory(None), "Labels are missing"),
+    Row(
+        "directory, more classes in the model",
+        fit_of_directory("int", 100),
+        warns=r"The dataset has 3 classes \(cat, dog, owl\) and the model num_classes=100: build",
+    ),
+    Row("directory, fewer classes in the model", fit_of_directory("int", 2), "build the model with num_classes=3"),
+]
+
+
+@each([*LABELS_AND_LOSSES, *DATA, *CLASS_WEIGHTS, *METRICS, *MONITORS, *CLASSES])
 def test_first_hour(row, here, record_property):
     check(row, here, record_property)

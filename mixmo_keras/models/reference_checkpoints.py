@@ -176,6 +176,8 @@ def _value(path, state: dict[str, np.ndarray], weight: _Weight, name: str) -> np
 
 def _weights(model: MixMo) -> list[_Weight]:
     """Every weight that predicts. Raises `KeyError` with the first layer that the PyTorch implementation doesn't have."""
+    if reason := model.task.why_only_classes():
+        raise ValueError(f"The PyTorch implementation has no place for {model.name}: {reason}.")
     if model.encoders.shared or model.heads.shared:
         raise ValueError(
             "The PyTorch implementation has an encoder and a head for each member; this model shares them."

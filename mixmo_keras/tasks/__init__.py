@@ -2,9 +2,21 @@
 
 from mixmo_keras.common import arguments
 from mixmo_keras.tasks.classification import Classification
+from mixmo_keras.tasks.multi_label import Binary, LabelCrossEntropy, MultiLabel
+from mixmo_keras.tasks.regression import GaussianNegativeLogLikelihood, Regression, SquaredError
 from mixmo_keras.tasks.task import Task
 
-__all__ = ["Classification", "Task", "resolve"]
+__all__ = [
+    "Binary",
+    "Classification",
+    "GaussianNegativeLogLikelihood",
+    "LabelCrossEntropy",
+    "MultiLabel",
+    "Regression",
+    "SquaredError",
+    "Task",
+    "resolve",
+]
 
 
 def resolve(task: Task | None, num_classes: int | None, default: int | None = None) -> Task:

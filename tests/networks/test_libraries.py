@@ -65,7 +65,7 @@ def test_a_pretrained_network_becomes_members_with_heads_of_their_own(random_wei
     said = capsys.readouterr().out
     assert said.startswith("mobilenet: images of 32×32×3\n  preprocessing")
     assert "head           256 → 3, new for 2 members\n" in said
-    assert said.endswith("As cut_mixmo it has to learn its classes first. Train it: model.fit(...)\n")
+    assert said.endswith("As cut_mixmo it has to learn its task first. Train it: model.fit(...)\n")
     first, second = np.split(model.heads.dense.get_weights()[0], 2, axis=1)
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.2
     np.testing.assert_allclose(model.normalize(IMAGES), IMAGES / 127.5 - 1, atol=1e-5)

@@ -45,6 +45,12 @@ def averaged_weights(optimizer: keras.optimizers.Optimizer) -> list[tuple]:
     return list(zip(weights, averages, strict=True))
 
 
+def weights_of(optimizer: keras.optimizers.Optimizer | None) -> list:
+    """The weights that an optimizer was built for; none before."""
+    inner = inner_optimizer(optimizer)
+    return list(_attribute(inner, "_trainable_variables")) if getattr(inner, "built", False) else []
+
+
 def set_rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callable[[Any], float] | None) -> None:
     """Lets an optimizer update each variable, and decay it, by a share of its learning rate; by all where there is none.
 
@@ -134,6 +140,68 @@ def build_metrics(model: keras.Model, iterator: Any = None, data_batch: Any = No
     _, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     if labels is not None:
         metrics.build(keras.KerasTensor((None, *labels.shape[1:])), keras.KerasTensor((None, *model.output_shape[1:])))
+
+
+def compiled_metrics(model: keras.Model, labels: Any, answers: Any) -> list[tuple[keras.metrics.Metric, bool]]:
+    """The metrics that a model was compiled with, and whether each is weighted; made for labels and answers if need be."""
+    compiled = _attribute(model, "_compile_metrics")
+    if compiled is None:
+        return []
+    if not compiled.built:
+        compiled.build(labels, answers)
+    flat = [(compiled, "_flat_metrics", False), (compiled, "_flat_weighted_metrics", True)]
+    lists = [(one, is_weighted) for owner, name, is_weighted in flat for one in _attribute(owner, name) if one]
+    return [(metric, is_weighted) for one, is_weighted in lists for metric in one.metrics]
+
+
+def wrapped_by(metric: keras.metrics.MeanMetricWrapper) -> tuple[Any, dict]:
+    """The function whose mean over images a metric is, and its options."""
+    return _attribute(metric, "_fn"), _attribute(metric, "_fn_kwargs")
+
+
+def own_trainable_variables(layer: keras.layers.Layer) -> list:
+    """A layer's variables that `trainable` is about, frozen or not, but for those of its sub-layers."""
+    return list(_attribute(layer, "_trainable_variables"))
+
+
+def set_trainable(layer: keras.layers.Layer, trainable: bool) -> None:
+    """Sets `trainable` of a layer, but for its variables and its sub-layers, as the public setter would too."""
+    _attribute(layer, "_trainable")
+    layer._trainable = trainable
+
+
+@contextlib.contextmanager
+def state_of_fit(model: keras.Model) -> Iterator[None]:
+    """Puts back, when the block ends, what Keras keeps on a model for one `fit`, and leaves there where it raises."""
+    initial_epoch = _attribute(
+        model, "_initial_epoch"
+    )  # of `keras.callbacks.BackupAndRestore`, which never takes it back
+    try:
+        yield
+    finally:
+        model._initial_epoch, model._eval_epoch_iterator = (
+            initial_epoch,
+            None,
+        )  # the latter of this `fit`'s validation data
+
+
+@contextlib.contextmanager
+def variables_stay(model: keras.Model) -> Iterator[None]:
+    """Gives variables their values back where the block raises: on JAX Keras' loops take them away meanwhile."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    variables = [*model.variables, *getattr(model.optimizer, "variables", ()), *model.metrics_variables]
+    before = [(variable, _attribute(variable, "_value")) for variable in variables]
+    try:
+        yield
+    except BaseException:
+        model.jax_state_sync()
+        for variable, value in before:
+            if variable._value is None and value is not None and not value.is_deleted():
+                variable._value = value
+        model._jax_state = None
+        raise
 
 
 def is_distributed(model: keras.Model) -> bool:

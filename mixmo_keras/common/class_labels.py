@@ -29,7 +29,7 @@ def squeezed(labels):
 def check_shape(labels, num_classes: int) -> None:
     """Raises `ValueError` for labels of another shape, as far as it is known when a step is traced."""
     shape = tuple(labels.shape)
-    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, num_classes)):
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (None, 1, num_classes)):
         raise ValueError(f"Labels must be integers (n,) or one-hot (n, {num_classes}), got shape {shape}.")
 
 

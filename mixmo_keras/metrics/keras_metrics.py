@@ -15,6 +15,7 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments, class_labels
+from mixmo_keras.common.undefined import nan_where
 from mixmo_keras.metrics.definitions import MetricDefinition
 from mixmo_keras.metrics.pooling import AVERAGING, average
 
@@ -67,12 +68,12 @@ class _KerasMetric(keras.metrics.Metric):
         broken = ops.any(_broken(labels, logits, weights))
         for name, value in self.definition.update(logits, _classes(labels, logits), weights).items():
             value = ops.cast(value, self.statistics[name].dtype)
-            self.statistics[name].assign_add(ops.where(broken, ops.cast(float("nan"), value.dtype), value))
+            self.statistics[name].assign_add(nan_where(broken, value))
 
     def result(self):
         statistics = {name: ops.convert_to_tensor(value) for name, value in self.statistics.items()}
         broken = sum(ops.sum(ops.cast(ops.isnan(values), "int32")) for values in statistics.values())
-        return ops.where(broken > 0, float("nan"), self.definition.result(statistics))
+        return nan_where(broken > 0, self.definition.result(statistics))
 
     def get_config(self):
         return {**super().get_config(), **dataclasses.asdict(self.definition)}
@@ -156,7 +157,7 @@ class RankedMetric(NetworkMetric):
         for name, values in self.definition.update(logits, _classes(labels, logits), weights).items():
             variable = self.statistics[name]
             padded = ops.concatenate([variable, ops.zeros((1,), variable.dtype)])  # a last row for what is left out
-            values = ops.where(broken, ops.cast(float("nan"), variable.dtype), ops.cast(values, variable.dtype))
+            values = nan_where(broken, ops.cast(values, variable.dtype))
             variable.assign(ops.scatter_update(padded, rows[:, None], values)[:-1])
         self.count.assign_add(ops.sum(counted))
 
@@ -165,7 +166,7 @@ class RankedMetric(NetworkMetric):
         counted = statistics["counted"]
         unknown = ops.logical_or(counted[-1] > 0, ops.any(ops.isnan(counted)))  # too many, or broken ones
         value = self.definition.result({name: rows[:-1] for name, rows in statistics.items()})
-        return ops.where(unknown, float("nan"), value)
+        return nan_where(unknown, value)
 
     def get_config(self):
         return {**super().get_config(), "capacity": self.capacity}

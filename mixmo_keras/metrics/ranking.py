@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from mixmo_keras.common.undefined import nan_where
 from mixmo_keras.metrics.definitions import MetricDefinition, confidence_and_correctness, namespace
 from mixmo_keras.metrics.keras_metrics import RankedMetric
 
@@ -26,11 +27,19 @@ def confidence_and_right(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     return rows["confidence"], rows["right"] > 0
 
 
+def _behind_all(keys) -> float:
+    """A number that is greater than all keys: rows that don't count are sorted behind the others by it.
+
+    Tensors are probabilities, of Keras metrics; `enable_check_numerics` would stop at a constant of infinity in their graph.
+    """
+    return float("inf") if isinstance(keys, np.ndarray) else 2.0
+
+
 def in_order(statistics, keys):
     """Sorts by rising keys: the keys, the mean of `right` over equal keys, and `counted`, whose zeros come last."""
     xp = namespace(keys)
     right, counted = statistics["right"], statistics["counted"]
-    keys = xp.where(counted > 0, keys, float("inf"))
+    keys = xp.where(counted > 0, keys, _behind_all(keys))
     order = xp.argsort(keys)
     keys, right, counted = (xp.take(values, order) for values in (keys, right, counted))
     sums = xp.concatenate([xp.zeros((1,), dtype=keys.dtype), xp.cumsum(right)])
@@ -48,20 +57,19 @@ class _Detection(RankedDefinition):
     def result(self, statistics):
         confidence, right, counted = (statistics[name] for name in ("confidence", "right", "counted"))
         xp = namespace(confidence)
-        rights, wrongs = (
-            xp.sort(xp.where((counted > 0) & of_kind, confidence, float("inf"))) for of_kind in (right > 0, right == 0)
-        )
-        num_rights, num_wrongs = (xp.sum(xp.cast(xp.isfinite(values), "int32")) for values in (rights, wrongs))
+        kinds = [(counted > 0) & of_kind for of_kind in (right > 0, right == 0)]
+        rights, wrongs = (xp.sort(xp.where(kind, confidence, _behind_all(confidence))) for kind in kinds)
+        num_rights, num_wrongs = (xp.sum(xp.cast(kind, "int32")) for kind in kinds)
         of_wrongs = self.of_wrongs(rights, wrongs, num_rights)
-        total = xp.sum(xp.where(xp.isfinite(wrongs), of_wrongs, 0.0))
+        total = xp.sum(xp.where(xp.arange(wrongs.shape[0], dtype="int32") < num_wrongs, of_wrongs, 0.0))
         value = total / xp.cast(xp.maximum(num_wrongs, 1), confidence.dtype)
-        return xp.where((num_rights > 0) & (num_wrongs > 0), value, float("nan"))
+        return nan_where((num_rights == 0) | (num_wrongs == 0), value)
 
     def of_wrongs(self, rights, wrongs, num_rights):
         """The value of each wrong answer, whose mean is the metric.
 
         Args:
-            rights: The rising confidences of right answers, padded with infinity.
+            rights: The rising confidences of right answers, and behind them greater numbers.
             wrongs: The same of wrong answers.
             num_rights: The number of right answers.
         """

@@ -7,7 +7,7 @@ from keras import ops
 
 from mixmo_keras.common import numbering
 from mixmo_keras.models.ensemble import Ensemble
-from mixmo_keras.training import incidents
+from mixmo_keras.training import incidents, steps
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -83,6 +83,9 @@ class DeepEnsemble(Ensemble):
         raise TypeError("A DeepEnsemble is not trained: train its networks one by one, each with a seed of its own.")
 
     train_on_batch = train_step = fit
+
+    def test_step(self, *state_and_data):
+        return super().test_step(*steps.in_known_shapes(self, *state_and_data))
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))

@@ -4,7 +4,7 @@ The checks are functions: `training.data_checks` of a user's data, `training.pre
 """
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,12 +13,24 @@ from keras import ops
 
 from mixmo_keras import multiplexing
 from mixmo_keras.common import arguments, numbering
+from mixmo_keras.models import saving
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
 from mixmo_keras.networks.views import averaged, views_of
 from mixmo_keras.serving import formats
 from mixmo_keras.tasks import Task
-from mixmo_keras.training import compiling, data_checks, distribution, incidents, losses, precision, predicting
+from mixmo_keras.training import (
+    compiling,
+    data_checks,
+    distribution,
+    incidents,
+    interruptions,
+    losses,
+    one_pass,
+    precision,
+    predicting,
+    user_metrics,
+)
 
 EVALUATED_AT_ONCE = 256  # images: in evaluation nothing depends on it but speed and memory
 
@@ -82,16 +94,20 @@ class Ensemble(keras.Model):
         data_checks.check_fit(self, x, y, sample_weight, epochs, batch_size, steps_per_epoch, options)
         self.task.check_fit(options)
         self.task.prepare(self, x, y, steps_per_epoch)
+        compiling.follow_trainable(self)
         compiling.follow_labels(self, x, y, options.get("validation_data"))
         numbering.note(self, x)
         if data_checks.is_dataset(x) or isinstance(x, types.GeneratorType):
             options.setdefault("shuffle", False)  # these come in an order of their own; Keras warns of its own default
         options |= dict(sample_weight=sample_weight, steps_per_epoch=steps_per_epoch)
         precision.warn_if_emulated(self.dtype_policy)
-        callbacks = compiling.with_own_callbacks(self, callbacks, options)
+        x, of_data = one_pass.watched_in_fit(self, x, epochs, steps_per_epoch, options)
+        callbacks = compiling.with_own_callbacks(self, callbacks, options, of_data)
         if self.compiled and isinstance(callbacks, list):
             compiling.check_callbacks(self, callbacks)
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks, **options)
+        options |= dict(batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks)
+        with interruptions.undone(self, callbacks):
+            return super().fit(x, y, **options)
 
     def evaluate(
         self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None, callbacks=None, **options
@@ -102,13 +118,16 @@ class Ensemble(keras.Model):
         self._check_data(x, y, sample_weight, "evaluate", steps)
         options |= dict(sample_weight=sample_weight, steps=steps)
         callbacks = compiling.with_own_callbacks(self, callbacks)
-        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
+        x, _ = one_pass.watched(x, self.image_shape)
+        with interruptions.undone(self, callbacks):
+            return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
 
     def train_on_batch(self, x, y=None, sample_weight=None, **options):
         """One step on a batch, as `keras.Model.train_on_batch`. Data are checked as in `fit`."""
         self._check_data(x, y, sample_weight, "train_on_batch")
         self.task.check_prepared(self)
-        with incidents.watching_pixels(self):
+        compiling.follow_trainable(self)
+        with interruptions.undone(self), incidents.watching_pixels(self):
             logs = super().train_on_batch(x, y, sample_weight, **options)
             incidents.raise_incidents(self)
         return logs
@@ -116,7 +135,7 @@ class Ensemble(keras.Model):
     def test_on_batch(self, x, y=None, sample_weight=None, **options):
         """Loss and metrics on a batch, as `keras.Model.test_on_batch`. Data are checked as in `fit`."""
         self._check_data(x, y, sample_weight, "test_on_batch")
-        with incidents.watching_pixels(self):
+        with interruptions.undone(self), incidents.watching_pixels(self):
             return super().test_on_batch(x, y, sample_weight, **options)
 
     def _check_data(self, x, y, sample_weight, verb: str, steps: int | None = None) -> None:
@@ -125,7 +144,9 @@ class Ensemble(keras.Model):
 
     def compile(self, *arguments, **options):
         """As `keras.Model.compile`."""
+        user_metrics.check(options.get("metrics"), options.get("weighted_metrics"))
         self._form_in_metrics = self._rank_of_labels = None  # new metrics, which have seen no labels yet
+        self._trained = None  # the weights that a step trains
         super().compile(*arguments, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -138,7 +159,8 @@ class Ensemble(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """As `keras.Model.compute_metrics`, with targets in the form that the metrics saw first: Keras' keep to it."""
         y, self._form_in_metrics = self.task.in_form(y, self._form_in_metrics)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        user_metrics.update(self, y, y_pred, sample_weight)
+        return self.get_metrics_result()
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, views=1):
         """The ensemble's logits (n, K), as `keras.Model.predict`.
@@ -170,6 +192,8 @@ class Ensemble(keras.Model):
     def count_params(self) -> int:
         """Number of parameters, as `keras.Model.count_params`, less what calibration fits, which is kept as weights."""
         return super().count_params() - self.average.count_params()
+
+    save, save_weights, quantize = saving.save, saving.save_weights, saving.refuse_to_quantize
 
     # -- members -------------------------------------------------------------------------------------------------------
 
@@ -222,23 +246,7 @@ class Ensemble(keras.Model):
         """
         numbering.check(self, x)
         with incidents.watching_pixels(self):
-            return self._logits_and_labels(data_checks.labelled_batches(x, y, batch_size, steps), views)
-
-    def _logits_and_labels(self, batches: Iterable[tuple], views: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """`predict_with_labels` of batches of (images, labels)."""
-        network = self._members(views)
-        logits, labels = [], []
-        for images, of_images in batches:
-            images = data_checks.sound_images(images, self.image_shape)
-            labels.append(self.task.to_evaluate(of_images, len(images)))
-            logits.append(np.asarray(network.predict_on_batch(images)))
-        if not logits:
-            raise ValueError("The dataset is empty.")
-        member_logits = np.concatenate(logits)
-        broken = ~np.isfinite(member_logits).reshape(len(member_logits), -1).all(-1)
-        if broken.any():
-            raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
-        return member_logits, np.concatenate(labels)
+            return predicting.logits_and_labels(self, data_checks.labelled_batches(x, y, batch_size, steps), views)
 
     # -- several images a pass -------------------------------------------------------------------------------------------
 
@@ -308,7 +316,7 @@ class Ensemble(keras.Model):
         label_noise: float | str | None = None,
     ) -> float:
         """As `calibrate`, from what `predict_with_labels` gave."""
-        self._check_member_logits(member_logits)
+        predicting.check_member_logits(self, member_logits)
         if temperature_applies_to is None:
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
@@ -320,14 +328,9 @@ class Ensemble(keras.Model):
 
     def pooled(self, member_logits, calibrated: bool = True) -> np.ndarray:
         """The ensemble's outputs (n, ...) from its members' (n, M, ...), with or without the temperature."""
-        self._check_member_logits(member_logits)
+        predicting.check_member_logits(self, member_logits)
         logits = ops.convert_to_tensor(member_logits, "float32")
         return ops.convert_to_numpy(self.average(logits) if calibrated else self.average.pool(logits))
-
-    def _check_member_logits(self, member_logits) -> None:
-        expected, shape = tuple(self._member_logits.shape[1:]), np.shape(member_logits)
-        if len(shape) != 1 + len(expected) or shape[1:] != expected:
-            raise ValueError(f"`member_logits` must be (n, {', '.join(map(str, expected))}), got shape {shape}.")
 
     def figures(self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None) -> dict[str, Any]:
         """All figures of the model's task on data, by name: of the `ensemble` and of its `members`.

@@ -12,7 +12,7 @@ from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation
 from mixmo_keras.mixing import batch as batches
 from mixmo_keras.mixing.batch import Batch, Batching, Draw
-from mixmo_keras.models import settings
+from mixmo_keras.models import changes, saving, settings
 from mixmo_keras.models.drawing import drawing
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.networks import backbones, network
@@ -146,10 +146,10 @@ class MixMo(Ensemble):
         self.schedule = schedules.PUBLISHED["mixmo"].of() if schedule is None else schedule
         self.synchronized_batch_norm, self.seed = synchronized_batch_norm, seed
         self.expects_raw_pixels = normalization is not None or parts.preprocessing is not None
-        self.steps_to_skip = 0  # of an epoch that goes on in its middle
-        self.core_frozen = False  # in the first epochs, where `fine_tuning` says so
+        self.steps_to_skip, self.core_frozen = 0, False  # of an epoch that goes on in its middle; in the first epochs
         input_shape = None if input_shape is None else tuple(input_shape)  # type: ignore[assignment]
         self.network_settings = dict(of_network, backbone=backbone, input_shape=input_shape, drop_path=drop_path)
+        changes.remember(self)
         self.compile()
 
     # -- compiling, saving ---------------------------------------------------------------------------------------------
@@ -200,19 +200,19 @@ class MixMo(Ensemble):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        own = {name: getattr(self, name) for name in compiling.OWN}
-        return config | {name: keras.saving.serialize_keras_object(own[name]) for name in own} if config else config
+        return config | saving.compile_config(self) if config else config
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.build_optimizer()
+        config, weights = saving.options_of_compile(self, config)
+        self.compile(**config)
+        self.build_optimizer(weights)
 
-    def build_optimizer(self):
-        """Creates the optimizer's variables, as the first step would."""
+    def build_optimizer(self, weights=()):
+        """Creates the optimizer's variables, as the first step would: for some weights, or for all that are trained."""
         if self.compiled:
             with distribution.scope(self):
                 if not self.optimizer.built:
-                    self.optimizer.build(self.trainable_variables)
+                    self.optimizer.build(weights or self.trainable_variables)
                 compiling.build_averages(self)
 
     def save(self, filepath, *args, **options):
@@ -300,6 +300,7 @@ class MixMo(Ensemble):
         return steps.train_step(self, *state_and_data)
 
     def test_step(self, *state_and_data):
+        state_and_data = steps.in_known_shapes(self, *state_and_data)
         if distribution.num_replicas(self) > 1:
             return steps.test_step(self, super().test_step, *state_and_data)
         return super().test_step(*state_and_data)

@@ -10,35 +10,39 @@ import keras
 from mixmo_keras.common import arguments
 from mixmo_keras.mixing import augmentation, msda
 from mixmo_keras.mixing.batch import Batching
+from mixmo_keras.models import changes
 from mixmo_keras.networks import backbones, stochastic_depth
 from mixmo_keras.training import schedules
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.objective import L2
 
-_OBJECTS = ("backbone", "task", "batching", "drop_path", "co_training", "l2", "schedule")  # they save themselves
+_OBJECTS = ("task", "batching", "drop_path", "co_training", "l2", "schedule")  # they save themselves
 _ATTRIBUTES = ("task", "num_members", "batching", "co_training", "l2", "schedule", "seed", "synchronized_batch_norm")
 _OF_AVERAGE = ("averaging", "temperature", "temperature_applies_to")
 
 
 def config_of(model) -> dict[str, Any]:
     """The configuration of a model, from which `model_of` makes one again."""
-    config = model.network_settings | {name: getattr(model, name) for name in _ATTRIBUTES}
+    config = copy.deepcopy(model.network_settings) | {name: getattr(model, name) for name in _ATTRIBUTES}
     config |= {name: keras.saving.serialize_keras_object(config[name]) for name in _OBJECTS}
     config |= {name: getattr(model.average, name) for name in _OF_AVERAGE}
     config |= {"multiplexed_temperature": model.multiplexed_temperature, "name": model.name}
-    config |= {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
-    return config if model.class_names is None else config | {"class_names": list(model.class_names)}
+    config |= {"changed_layers": changed} if (changed := changes.of(model)) else {}
+    config |= {"class_names": list(model.class_names)} if model.class_names is not None else {}
+    return config | {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
 
 
 def model_of(kind: type, config: dict[str, Any], custom_objects=None):
     """A model of a configuration, not compiled; those of earlier versions have `num_classes` in place of `task`."""
     config = copy.deepcopy(config)  # Keras empties what it deserializes
     class_names = config.pop("class_names", None)  # no argument: data say them, or a recipe
+    changed = config.pop("changed_layers", {})  # not of an earlier version
     check_known(kind, config)
-    for name in config.keys() & {*_OBJECTS, "dtype"}:
+    for name in config.keys() & {*_OBJECTS, "backbone", "dtype"}:
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
     model = kind(**config)
     model.class_names = None if class_names is None else tuple(class_names)
+    changes.apply(model, changed)
     # not compiled, as any Keras model of a configuration: load_model(..., compile=False) couldn't load it otherwise
     model.optimizer, model.compiled = None, False
     return model

@@ -10,7 +10,7 @@ from mixmo_keras.common import arguments, numbering
 from mixmo_keras.metrics import calibration
 from mixmo_keras.multiplexing.network import check, seated, warn_where_little_trained
 from mixmo_keras.multiplexing.seats import answers, image_of_each_seat
-from mixmo_keras.training import data_checks, incidents
+from mixmo_keras.training import data_checks, incidents, predicting
 
 PASSES_AT_ONCE = 32  # as many rows as `keras.Model.predict` has
 WINDOW_BYTES = 2**28  # of float32 images that are seated together
@@ -53,7 +53,7 @@ def predict_both_with_labels(
             passes.add(np.asarray(images))  # which were found to be sound by now
 
     with incidents.watching_pixels(model):
-        member_logits, labels = model._logits_and_labels(noted())
+        member_logits, labels = predicting.logits_and_labels(model, noted())
         return member_logits, labels, passes.logits()
 
 

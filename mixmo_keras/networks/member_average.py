@@ -1,5 +1,7 @@
 """From the members' logits to the ensemble's."""
 
+import warnings
+
 import keras
 
 from mixmo_keras.common import arguments
@@ -7,6 +9,12 @@ from mixmo_keras.metrics.pooling import AVERAGING, average
 from mixmo_keras.networks.temperature import Temperature
 
 TEMPERATURE_APPLIES_TO = ("ensemble", "members")
+OTHER_TRAINING = (
+    "A mixmo_keras model is trained by another model, or loop, than its own: all members see the same image, nothing is "
+    "mixed, augmented or regularised, and what trains is no ensemble. Call the `fit` or `train_on_batch` of the model "
+    "itself. Layers before it belong into the data, or into the backbone's `preprocessing`. To use the model as it is, set "
+    "trainable = False."
+)
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -24,6 +32,9 @@ class MemberAverage(Temperature):
 
     Returns:
         (B, K).
+
+    Warns:
+        UserWarning: the call is part of a training step. An ensemble's own step trains members, and averages nothing.
     """
 
     def __init__(
@@ -39,7 +50,9 @@ class MemberAverage(Temperature):
         """The ensemble's logits (B, K) of its members' (B, M, K), without temperature."""
         return average(logits, self.averaging)
 
-    def call(self, logits):
+    def call(self, logits, training=None):
+        if training and self.trainable:
+            warnings.warn(OTHER_TRAINING, stacklevel=2)
         if self.averaging == "probabilities" and self.temperature_applies_to == "members":
             return self.pool(super().call(logits))
         return super().call(self.pool(logits))  # where logits are averaged, both are the same

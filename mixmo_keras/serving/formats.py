@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from mixmo_keras.common import arguments
@@ -25,6 +26,11 @@ def export(
     **options,
 ) -> Path:
     """Writes `model`; arguments, result and errors as `Ensemble.export` says them."""
+    if format in ("tf_saved_model", "litert") and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"format={format!r} is written by TensorFlow, and Keras runs on {keras.backend.backend()!r}: save the model as "
+            "a .keras file, and load and export it where the environment variable KERAS_BACKEND is tensorflow."
+        )
     if name := incidents.unsound_weight(model):
         raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
     views = views_of(model, views)

@@ -16,7 +16,8 @@ from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.tasks.task import Task, checked_names
 from mixmo_keras.training import losses
 
-_SHARES = float("inf")  # in place of the lowest label: not indices (n,), but shares (n, K), are wrong
+# in place of the lowest label: not indices (n,), but shares (n, K), are wrong; see `training.incidents`
+_SHARES = 2.0**120
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")

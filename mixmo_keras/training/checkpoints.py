@@ -156,7 +156,8 @@ class Checkpoints(keras.callbacks.Callback):
         if self._metrics and self.model.steps_to_skip:
             for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
                 variable.assign(value)
-        self._metrics = []
+        if not self.model.steps_to_skip:  # else once more, if this epoch is interrupted before its first step
+            self._metrics = []
         if self._epoch is not None:  # not the epoch that was just restored
             self.save(Position(epoch))
         self._epoch = epoch
@@ -172,7 +173,13 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._epoch is not None:
             self.save(Position(self._epoch + 1))
-        assert self._started is not None
+        self._stop_clock()
+
+    def on_interruption(self, ended: bool):
+        """Stops the clock where an error ends training."""
+        self._stop_clock()
+
+    def _stop_clock(self) -> None:
         self._seconds, self._started = self.seconds, None
 
 

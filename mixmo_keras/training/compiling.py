@@ -152,13 +152,14 @@ def check_callbacks(model, callbacks) -> None:
             )
 
 
-def with_own_callbacks(model, callbacks, fit_options: Mapping | None = None):
-    """The callbacks of `fit` or `evaluate` behind those that watch the model, so that they never see a broken one.
+def with_own_callbacks(model, callbacks, fit_options: Mapping | None = None, of_data=()):
+    """The callbacks of `fit` or `evaluate` behind those that watch data and model, so that they never see a broken one.
 
     Args:
         model: Whose they are.
         callbacks: As Keras takes them.
         fit_options: Further arguments of `fit`; `None` for `evaluate`.
+        of_data: Callbacks that watch the data.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         if not any(isinstance(callback, IncidentsCallback) for callback in callbacks.callbacks):
@@ -175,7 +176,32 @@ def with_own_callbacks(model, callbacks, fit_options: Mapping | None = None):
     if fit_options is not None:
         validates = fit_options.get("validation_data") is not None or bool(fit_options.get("validation_split"))
         own.append(MonitorsCallback(callbacks, validates))
-    return [*own, IncidentsCallback(), *callbacks]
+    return [*own, *of_data, IncidentsCallback(), *callbacks]
+
+
+def follow_trainable(model) -> None:
+    """Drops a model's compiled step where other weights are trainable than those that it trains.
+
+    Raises:
+        ValueError: no weight is trainable, or some that the optimizer does not know.
+    """
+    if not model.compiled:
+        return  # Keras says so
+    if not model.trainable_weights:
+        raise ValueError(
+            f"{model.name} has nothing to train: all its weights are frozen. Call `evaluate` to measure it as it is, or set "
+            "model.trainable = True and call `compile` again."
+        )
+    known = {id(weight) for weight in keras_internals.weights_of(model.optimizer)}
+    if known and (unknown := [weight.path for weight in model.trainable_weights if id(weight) not in known]):
+        raise ValueError(
+            f"{len(unknown)} weights, such as {unknown[0]}, were frozen when the model was compiled, and the optimizer does "
+            "not know them: call `compile` again to train them."
+        )
+    trained = tuple(map(id, model.trainable_weights))
+    if model._trained not in (None, trained):
+        model.train_function = None
+    model._trained = trained
 
 
 def follow_labels(model, x, y, validation=None) -> None:

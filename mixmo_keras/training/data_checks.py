@@ -44,7 +44,12 @@ def check(
     if is_dataset(x):
         check_ends(x, verb, kind, steps, steps_name)
         images, labels, sample_weight, *_ = unpack(x.element_spec)
-        if all(getattr(part.shape, "rank", 0) is not None for part in (images, labels) if part is not None):
+        if labels is not None and getattr(labels.shape, "rank", 0) is None:
+            raise ValueError(
+                f"The {kind}dataset doesn't say whether its labels are integers (n,) or something else: their spec has no "
+                "rank. Say it by dataset.map(lambda images, labels: (images, tf.ensure_shape(labels, [None])))."
+            )
+        if getattr(images.shape, "rank", 0) is not None:
             check_shapes(images, labels, image_shape, task, sample_weight)  # else when a step is traced
         return
     check_is_data(x, image_shape, ", or a dataset of batches of (images, labels)")
@@ -241,6 +246,15 @@ def check_image_shape(images, image_shape: tuple) -> None:
     ):
         raise ValueError(f"Images must be {_shape(image_shape)}, got {tuple(images.shape)}.")
     _check_numbers("Images", images)
+
+
+def raise_of_shape(shape: tuple, image_shape: tuple, num_classes: int, cause: Exception) -> None:
+    """Raises `ValueError` for a batch whose shape came out in a step: of images, or of labels."""
+    if len(shape) >= len(image_shape):
+        expected, what = _shape(image_shape), "Images"
+    else:
+        expected, what = f"integers (n,) or one-hot (n, {num_classes})", "Labels"
+    raise ValueError(f"{what} must be {expected}, got {shape}: every batch of the data must be so.") from cause
 
 
 def check_pixels(images) -> None:

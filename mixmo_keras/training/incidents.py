@@ -12,11 +12,13 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import keras_internals
+from mixmo_keras.common.undefined import nan_where
 from mixmo_keras.training import data_checks, distribution
 
 _LOSS, _LABEL, _IMAGE = range(3)  # rows of `noted`
-# in place of the first number about targets: not these, but weights or copies, are wrong
-_WEIGHTS, _COPIES = float("-inf"), float(np.finfo("float32").min)
+# In place of the first number about targets: not these, but weights or copies, are wrong. In place of the lowest pixel: some
+# are no numbers. Powers of two, whose mean over replicas is exact, and not infinite: `enable_check_numerics` stops at such.
+_WEIGHTS, _COPIES, _BROKEN = -(2.0**120), -(2.0**121), 2.0**122
 _CHECK_EVERY = 50  # executions: reading a variable waits for the device
 
 
@@ -90,11 +92,11 @@ class Incidents(keras.layers.Layer):
             odd = odd if raw_pixels else ops.zeros((), "bool")
             if data_checks.is_floating(images):  # others can't be NaN, which comparisons pass over
                 broken = ops.logical_not(ops.all(ops.isfinite(images)))
-                odd, low = odd | broken, ops.where(broken, float("nan"), low)
+                odd, low = odd | broken, ops.where(broken, _BROKEN, low)
             rows[_IMAGE] = row(odd, low, high)
         noted, rows = ops.convert_to_tensor(self.noted), ops.stack(rows)
-        # the first stays; but NaN, an error, takes the place of odd values, a warning
-        stays = (noted[:, :1] > 0) & ops.logical_not(ops.isnan(rows[:, 1:2]))
+        # the first stays; but broken pixels, an error, take the place of odd values, a warning
+        stays = (noted[:, :1] > 0) & (rows[:, 1:2] != _BROKEN)
         self.noted.assign(ops.where(stays, noted, rows))
 
     def note_pixels(self, images):
@@ -147,7 +149,7 @@ def sound_loss(model, loss, gradients):
     encoders = {id(weight) for weight in model.encoders.trainable_weights}
     pairs = zip(model.trainable_weights, gradients, strict=True)
     total = sum(ops.sum(gradient) for weight, gradient in pairs if id(weight) in encoders and gradient is not None)
-    return ops.where(ops.isfinite(ops.cast(total, loss.dtype)), loss, float("nan"))
+    return nan_where(ops.logical_not(ops.isfinite(ops.cast(total, loss.dtype))), loss)
 
 
 # -- outside the step ----------------------------------------------------------------------------------------------------
@@ -265,7 +267,7 @@ def raise_incidents(model) -> None:
         else:
             error = model.task.error(*labels)
         raise ValueError(f"{error}{_if_spoiled(model)}")
-    if (images := incidents.incident(_IMAGE)) and np.isnan(images[0]):
+    if (images := incidents.incident(_IMAGE)) and images[0] > _BROKEN / 2**20:
         incidents.clear()
         raise ValueError(f"{data_checks.BROKEN_PIXELS}{_if_spoiled(model)}")
     if loss := incidents.incident(_LOSS):

@@ -4,13 +4,17 @@ They refuse images of other shapes or with NaN pixels, however the images come; 
 images for all replicas; and warn of images in other units than the model's.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras.training import data_checks, distribution, incidents, steps
+from mixmo_keras import keras_internals
+from mixmo_keras.common.undefined import nan_where
+from mixmo_keras.training import data_checks, distribution, incidents, one_pass
+from mixmo_keras.training import steps as backend_steps
 
 
 def predict(model, predict_of_keras: Callable, x, batch_size, steps, **options) -> np.ndarray:
@@ -24,7 +28,8 @@ def predict(model, predict_of_keras: Callable, x, batch_size, steps, **options) 
     data_checks.check_count("batch_size", batch_size)
     data_checks.check_count("steps", steps)
     data_checks.check_images_given(x, model.input_shape[1:], "predict", steps)
-    with incidents.watching_pixels(model, stacklevel=6):
+    x, _ = one_pass.watched(x, model.input_shape[1:])
+    with _as_before(model), incidents.watching_pixels(model, stacklevel=6):
         answers = predict_of_keras(x, batch_size=batch_size, steps=steps, **options)
     if broken := int(np.isnan(answers).reshape(len(answers), -1).any(-1).sum()):
         raise FloatingPointError(
@@ -34,10 +39,17 @@ def predict(model, predict_of_keras: Callable, x, batch_size, steps, **options) 
     return answers
 
 
+@contextlib.contextmanager
+def _as_before(model) -> Iterator[None]:
+    """Leaves a model as it was where its prediction fails, and says clearly where shapes differ."""
+    with keras_internals.variables_stay(model), backend_steps.clear_shape_errors(model):
+        yield
+
+
 def predict_on_batch(model, predict_of_keras: Callable, x):
     """The answers to a batch by `keras.Model.predict_on_batch`, checked."""
     data_checks.check_images_given(x, model.input_shape[1:], "predict_on_batch")
-    with incidents.watching_pixels(model, stacklevel=6):
+    with _as_before(model), incidents.watching_pixels(model, stacklevel=6):
         if distribution.num_replicas(model) > 1:  # Keras would give the whole batch to each, and all their answers
             return model.predict(x, batch_size=len(x), verbose=0)
         return predict_of_keras(x)
@@ -45,12 +57,13 @@ def predict_on_batch(model, predict_of_keras: Callable, x):
 
 def predict_step(model, step_of_keras: Callable, *state_and_data):
     """A step of prediction by `keras.Model.predict_step`, which notes odd pixels and answers broken images by NaN."""
+    state_and_data = backend_steps.in_known_shapes(model, *state_and_data)
     images, _, _ = keras.utils.unpack_x_y_sample_weight(state_and_data[-1])
     data_checks.check_image_shape(images, model.input_shape[1:])
     if model.expects_raw_pixels:
-        state_and_data = steps.noting(model, lambda: model.incidents.note_pixels(images), *state_and_data)
+        state_and_data = backend_steps.noting(model, lambda: model.incidents.note_pixels(images), *state_and_data)
     if distribution.num_replicas(model) > 1:
-        answers, *state = [steps.predict_step(step_of_keras, *state_and_data)]
+        answers, *state = [backend_steps.predict_step(step_of_keras, *state_and_data)]
     elif len(state_and_data) > 1:  # JAX
         answers, *state = step_of_keras(*state_and_data)
     else:
@@ -58,8 +71,25 @@ def predict_step(model, step_of_keras: Callable, *state_and_data):
     if data_checks.is_floating(images):  # on CPUs ReLU makes 0 of NaN, and of a broken image a plausible answer
         broken = ops.any(ops.logical_not(ops.isfinite(images)), axis=tuple(range(1, len(images.shape))))
         broken = ops.reshape(broken, (-1, *[1] * (len(answers.shape) - 1)))
-        answers = ops.where(broken, ops.cast(float("nan"), answers.dtype), answers)
+        answers = nan_where(broken, answers)
     return (answers, *state) if state else answers
+
+
+def logits_and_labels(model, batches: Iterable[tuple], views: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """An ensemble's `predict_with_labels` of batches of (images, labels)."""
+    network = model._members(views)
+    logits, labels = [], []
+    for images, of_images in batches:
+        images = data_checks.sound_images(images, model.image_shape)
+        labels.append(model.task.to_evaluate(of_images, len(images)))
+        logits.append(np.asarray(network.predict_on_batch(images)))
+    if not logits:
+        raise ValueError("The dataset is empty.")
+    member_logits = np.concatenate(logits)
+    broken = ~np.isfinite(member_logits).reshape(len(member_logits), -1).all(-1)
+    if broken.any():
+        raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
+    return member_logits, np.concatenate(labels)
 
 
 class Part(keras.Model):
@@ -83,3 +113,10 @@ class Part(keras.Model):
 
     def predict_step(self, *state_and_data):
         return predict_step(self, super().predict_step, *state_and_data)
+
+
+def check_member_logits(model, member_logits) -> None:
+    """Raises `ValueError` where what should be the outputs of a model's members has another shape."""
+    expected, shape = tuple(model._member_logits.shape[1:]), np.shape(member_logits)
+    if len(shape) != 1 + len(expected) or shape[1:] != expected:
+        raise ValueError(f"`member_logits` must be (n, {', '.join(map(str, expected))}), got shape {shape}.")

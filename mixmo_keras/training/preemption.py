@@ -32,13 +32,15 @@ class Preemption(keras.callbacks.Callback):
         self._metrics: list[np.ndarray] | None = None
 
     def __enter__(self) -> "Preemption":
+        self._received = False
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
             self._before = signal.signal(signal.SIGTERM, self._receive)
         return self
 
     def __exit__(self, *exception) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._before)
+            # None stands for a handler that was not set from Python
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
 
     def _receive(self, number, frame) -> None:
         self._received = True

@@ -61,15 +61,24 @@ class Clock(keras.layers.Layer):
 
 
 class ClockCallback(keras.callbacks.Callback):
-    """Sets the clock when an epoch begins. `MixMo.fit` adds it by itself."""
+    """Sets the clock when an epoch begins. `MixMo.fit` adds it by itself, as the first one.
+
+    Attributes:
+        ended: Whether all epochs were trained.
+    """
 
     def __init__(self):
         super().__init__()
+        self.ended = False
         self._steps_per_epoch: int | None = None
         self._first_step = 0
 
     def on_train_begin(self, logs=None):
         self._steps_per_epoch = self.params.get("steps")
+        self.ended = False
+
+    def on_train_end(self, logs=None):
+        self.ended = True
 
     def on_epoch_begin(self, epoch, logs=None):
         epochs, steps = self.params["epochs"], self._steps_per_epoch

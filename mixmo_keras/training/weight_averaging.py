@@ -73,6 +73,12 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         self._swap_in()  # Keras has put in the averaged weights, without statistics, if no epoch was left to train
         self._put_aside = None
 
+    def on_interruption(self, ended: bool):
+        """Puts the weights that train back into the model where an error ends training; the averaged ones stay behind it."""
+        if not ended:
+            self._swap_out()
+        self._put_aside, self._for_test = None, False
+
     def _check(self) -> None:
         if not _averages_weights(self.model):
             raise ValueError(

@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from bad_inputs import compiled_steps, elsewhere
@@ -20,6 +21,24 @@ def prepare():
     here.another_model().fit(*here.data, batch_size=4, verbose=0, validation_data=here.data)
 
 
+class _Accident(keras.callbacks.Callback):
+    """Ctrl-C behind the first batch, when Keras has taken the variables' values away."""
+
+    def _raise(self, *_, **__):
+        raise KeyboardInterrupt
+
+    on_train_batch_end = on_test_batch_end = on_predict_batch_end = _raise
+
+
+def after_an_accident(verb, here):
+    model, (images, labels) = here.another_model(), here.data
+    data = (images,) if verb == "predict" else (images, labels)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(model, verb)(*data, batch_size=4, verbose=0, callbacks=[_Accident()])
+    assert np.isfinite(model.predict(images, verbose=0)).all()
+    model.fit(images, labels, verbose=0)
+
+
 OWN = [
     *[
         Row(
@@ -32,6 +51,15 @@ OWN = [
     Row("strategy('none')", lambda here: distribution.strategy("none")),
     Row("strategy('auto')", lambda here: distribution.strategy("auto")),
     Row("warm_start(nothing there)", lambda here: warm_start(here.model, "no.npz"), "not a checkpoint, or a damaged"),
+    Row(
+        "export(a SavedModel)",
+        lambda here: here.model.export("exported"),
+        "is written by TensorFlow, and Keras runs on 'jax'.*KERAS_BACKEND",
+    ),
+    *[
+        Row(f"{verb} goes on after it was interrupted", functools.partial(after_an_accident, verb))
+        for verb in ("fit", "evaluate", "predict")
+    ],
     Row(
         "fit(diverges)",
         lambda here: here.another_model(l2=0.0).fit(

@@ -33,12 +33,26 @@ class HERE(harness.Here):
             return super().another_model(**options)
 
 
-def in_batches_of(size, count=8):
+def in_graphs(here, **options):
+    """A model of other options, whose steps are compiled."""
+    model = here.another_model(**options)
+    with strategy().scope():
+        model.compile(keras.optimizers.SGD(0.01))
+    return model
+
+
+def in_batches_of(size, count=8, is_open=False, **options):
     """Trains, evaluates and predicts on batches that can't be shared out evenly; answers must be one replica's."""
 
     def call(here):
         x, y = (part[:count] for part in here.data)
-        model, data = compiled(here), dataset(x, y, batch_size=size)
+        model = compiled(here) if not options else in_graphs(here, **options)
+        data = dataset(x, y, batch_size=size)
+        if is_open:  # of sizes that the spec doesn't say
+            signature = (tf.TensorSpec((None, None, None, None), tf.uint8), tf.TensorSpec((None,), tf.int64))
+            data = tf.data.Dataset.from_generator(
+                lambda: iter(dataset(x, y, batch_size=size)), output_signature=signature
+            )
         model.fit(data, verbose=0)
         model.evaluate(data, verbose=0)
         logits = model.predict(data, verbose=0)
@@ -117,6 +131,8 @@ OWN = [
         Row(f"batches of {size} of {count} images", in_batches_of(size, count))
         for size, count in ((1, 3), (3, 8), (5, 8), (8, 8), (7, 8))
     ],
+    Row("batches of 3 of 8 images, repeated", in_batches_of(3, batch_repetitions=3)),
+    Row("batches of 5 of 8 images, of open sizes", in_batches_of(5, is_open=True, augmentation="pad_crop_flip")),
     Row(
         "compile(accumulation)",
         compiling(optimizer=keras.optimizers.SGD(gradient_accumulation_steps=2)),

@@ -6,7 +6,9 @@ _BACKEND = keras.backend.backend()
 if _BACKEND == "tensorflow":
     from mixmo_keras.training.steps.tensorflow import (
         accelerator_multiplies_bfloat16,
+        clear_shape_errors,
         has_accelerator,
+        in_known_shapes,
         noting,
         one_batch,
         predict_step,
@@ -16,7 +18,9 @@ if _BACKEND == "tensorflow":
 elif _BACKEND == "jax":
     from mixmo_keras.training.steps.jax import (  # type: ignore[assignment]
         accelerator_multiplies_bfloat16,
+        clear_shape_errors,
         has_accelerator,
+        in_known_shapes,
         noting,
         train_step,
     )
@@ -28,7 +32,9 @@ else:
 
 __all__ = [
     "accelerator_multiplies_bfloat16",
+    "clear_shape_errors",
     "has_accelerator",
+    "in_known_shapes",
     "noting",
     "one_batch",
     "predict_step",

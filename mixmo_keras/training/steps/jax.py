@@ -1,5 +1,7 @@
 """The training step on JAX: the same step without state, every variable's value passed in and out."""
 
+import contextlib
+
 import jax
 import keras
 from keras import ops
@@ -70,6 +72,16 @@ def has_accelerator() -> bool:
 def accelerator_multiplies_bfloat16() -> bool:
     """Whether the first accelerator has units for bfloat16: a TPU, or a GPU of compute capability 8 or more."""
     return float(getattr(jax.devices()[0], "compute_capability", 8)) >= 8
+
+
+def in_known_shapes(model, *state_and_data):
+    """The data as they are: on JAX their shapes are known when a step is traced."""
+    return state_and_data
+
+
+def clear_shape_errors(model) -> contextlib.AbstractContextManager:
+    """Nothing: on JAX shapes are checked when a step is traced."""
+    return contextlib.nullcontext()
 
 
 def noting(model, note, state, data):

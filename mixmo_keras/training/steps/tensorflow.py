@@ -1,13 +1,14 @@
 """The training step on TensorFlow, under any `tf.distribute` strategy."""
 
 import contextlib
+import re
 
 import keras
 import tensorflow as tf
 
 from mixmo_keras import seeds
 from mixmo_keras.mixing.batch import unpack
-from mixmo_keras.training import fine_tuning, lookahead, weight_averaging
+from mixmo_keras.training import data_checks, fine_tuning, lookahead, weight_averaging
 from mixmo_keras.training.objective import objective
 
 
@@ -18,6 +19,7 @@ def train_step(model, data):
     forward and backward are compiled here. Each replica has a share of the batch, which need not be equal; what all of
     them say together, gradients, batch-norm averages, loss, is the mean over the rows of the whole batch.
     """
+    (data,) = in_known_shapes(model, data)
     replica = tf.distribute.get_replica_context()
     index, num_replicas = seeds.replica()
     several = num_replicas > 1
@@ -97,6 +99,64 @@ def predict_step(keras_step, data):
     """Keras' own step on one of several replicas, which the last batch may have left without rows."""
     num_rows = tf.shape(keras.utils.unpack_x_y_sample_weight(data)[0])[0]
     return keras_step(_at_least_one_row(data))[:num_rows]
+
+
+def in_known_shapes(model, data):
+    """Data whose spec leaves sizes open as data of the model's sizes: others stop the step before it computes anything.
+
+    Args:
+        model: Whose `input_shape` is (None, H, W, C); and of data with labels, with `num_classes`.
+        data: As Keras' steps take them: of images, labels, weights; or with a dictionary in place of the images.
+
+    Returns:
+        The data, as the one element of a tuple. The same, if its sizes are known.
+    """
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    shape = model.input_shape[1:]
+    if isinstance(images, dict):
+        sizes = {"images": (None, *shape), "partner_images": (None, None, *shape)}
+        known = {name: _of_shape(values, sizes[name]) if name in sizes else values for name, values in images.items()}
+        same = all(known[name] is images[name] for name in images)
+    else:
+        known = _of_shape(images, (None, *shape))
+        same = known is images
+    if labels is not None and len(labels.shape) == 2 and labels.shape[1] is None:
+        labels, same = tf.ensure_shape(labels, (None, model.num_classes)), False
+    return (data,) if same else (keras.utils.pack_x_y_sample_weight(known, labels, weights),)
+
+
+def _of_shape(values, shape: tuple):
+    """Values whose shape is checked when they come, as far as it is open."""
+    if not isinstance(values.shape, tf.TensorShape):
+        return values  # an array, of a step that runs eagerly
+    if values.shape.rank is None:
+        return tf.ensure_shape(values, shape)
+    is_open = any(found is None for found, expected in zip(values.shape, shape, strict=False) if expected is not None)
+    if not is_open or not values.shape.is_compatible_with(shape):
+        return values  # which is known to be right, or to be wrong
+    return tf.ensure_shape(values, shape)
+
+
+_SHAPE = r"([\d, ]*)"
+_SHAPE_ERRORS = (
+    rf"Shape of tensor \S+ \[{_SHAPE}\] is not compatible with expected shape",  # of tf.ensure_shape
+    rf"element of shape \({_SHAPE}\) where an element of shape .* was expected",  # of tf.data and of Keras' generators
+)
+
+
+@contextlib.contextmanager
+def clear_shape_errors(model):
+    """Raises a `ValueError` in place of TensorFlow's own errors of images, or labels, of another shape than the model's."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if raised := re.search("ValueError: (Images must be .*)", error.message):  # by a generator
+            raise ValueError(raised[1]) from error
+        for pattern in _SHAPE_ERRORS:
+            if found := re.search(pattern, error.message):
+                shape = tuple(int(length) for length in found[1].replace(" ", "").split(",") if length)
+                data_checks.raise_of_shape(shape, model.input_shape[1:], model.output_shape[-1], error)
+        raise
 
 
 def noting(model, note, *data):

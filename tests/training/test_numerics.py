@@ -22,7 +22,7 @@ def checked():
 def figures():
     """What training, evaluation and prediction of float images give, with metrics of sums and of ranks."""
     model = tiny.model(augmentation=None)
-    every = ["accuracy", metrics.ExpectedCalibrationError(), metrics.AreaUnderRiskCoverage(capacity=20)]
+    every = ["accuracy", metrics.ExpectedCalibrationError(), metrics.AreaUnderRiskCoverage(capacity=200)]
     model.compile(keras.optimizers.SGD(0.05), metrics=every)
     images = X.astype("float32")
     weights = np.ones(len(X), "float32")

@@ -72,8 +72,13 @@ def check(path: Path, overwrite: bool) -> None:
 
     Raises:
         OSError: it exists and may not be replaced, or its folder can't be written into.
-        ValueError: what exists is no SavedModel.
+        ValueError: what exists is no SavedModel; TensorFlow takes the path for a pattern.
     """
+    if files.is_pattern(path) and files.is_pattern(os.path.relpath(path)):
+        raise ValueError(
+            f"TensorFlow takes the characters * ? [ \\ in a path for a pattern, and couldn't load a SavedModel from {path}: "
+            "choose a folder whose name has none of them."
+        )
     if path.name.isdecimal() and path.exists():
         if not overwrite:
             raise FileExistsError(f"{path} exists. Choose another version, or pass overwrite=True to replace it.")

@@ -33,8 +33,11 @@ def figures():
 def test_sound_data_train_and_the_numbers_are_the_same(request):
     without = figures()
     request.getfixturevalue("checked")
-    for ours, theirs in zip(figures(), without, strict=True):
-        np.testing.assert_equal(ours, theirs)
+    (history, predictions), (history_without, predictions_without) = figures(), without
+    names = zip(history, history_without, strict=True)  # Keras numbers the names of further metrics
+    for name, before in names:  # graphs are optimized otherwise, so that the last bit may differ
+        np.testing.assert_allclose(history[name], history_without[before], rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(predictions, predictions_without, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("checked")

@@ -15,18 +15,19 @@ from PIL import Image
 
 RECIPES = Path(tiny.__file__).parents[1] / "recipes"
 PHOTOS = "Fotos ü [1] {x} 100%"
-IN_NAMES = "Fotos ü _1_ {x} 100%"  # of runs: TensorFlow takes brackets for a pattern
+# in names of runs: TensorFlow takes brackets for a pattern, and an export to such a path is refused
+IN_NAMES = "Fotos ü _1_ {x} 100%"
 TINY = "--backbone tiny_4 --epochs 1 --output-dir 'runs {0} [b] %s'"
 OF_PHOTOS = f"--dataset '{PHOTOS}@8' {TINY}"
 CUT, SINGLE = (f"'runs {{0}} [b] %s/{IN_NAMES}_8-{method}-tiny_4-seed0'" for method in ("cut_mixmo", "single"))
 SEARCH = f"--dataset '{PHOTOS}@8' --epochs 1 --rows 16 --backbone tiny --widths 4 --output-dir 'search {{0}} [b]'"
 COMMANDS = f"""
 digits {TINY} --batch-size 256
-images '{PHOTOS}@8' {TINY} --batch-size 16 --compare-single --export-dir 'served ü [b]'
-evaluate {CUT} --temperature --save-calibrated --export 'export ü [b] {{x}}' --output-dir 'report ü'
+images '{PHOTOS}@8' {TINY} --batch-size 16 --compare-single --export-dir 'served ü'
+evaluate {CUT} --temperature --save-calibrated --export 'export ü {{x}}' --output-dir 'report ü'
 evaluate --compare {SINGLE} {CUT} --output-dir 'comparison {{}} [b]'
-predict '{PHOTOS}/Kätzchen [b]/0 #%.png' --saved-model 'export ü [b] {{x}}'
-predict '{PHOTOS}/Hund {{y}} %d/1 #%.png' --saved-model 'export ü [b] {{x}}' --json
+predict '{PHOTOS}/Kätzchen [b]/0 #%.png' --saved-model 'export ü {{x}}'
+predict '{PHOTOS}/Hund {{y}} %d/1 #%.png' --saved-model 'export ü {{x}}' --json
 cifar10 {OF_PHOTOS} --batch-size 16 --seed 2
 cifar100 {OF_PHOTOS} --batch-size 32 --seed 1
 cosub --dataset '{PHOTOS}@8' --backbone wrn10_1 --epochs 1 --batch-size 8

@@ -32,10 +32,10 @@ cifar10 {OF_PHOTOS} --batch-size 16 --seed 2
 cifar100 {OF_PHOTOS} --batch-size 32 --seed 1
 cosub --dataset '{PHOTOS}@8' --backbone wrn10_1 --epochs 1 --batch-size 8
 mimo {OF_PHOTOS} --batch-size 32 --devices 1
-imagenet {OF_PHOTOS} --batch-size 32
+imagenet {OF_PHOTOS} --batch-size 32 --seed 4
 tiny_imagenet {OF_PHOTOS} --batch-size 32 --seed 3
 reproduce --list
-reproduce cifar10 --rows vanilla --scale 0.001 --backbone tiny_4 --dataset digits --output-dir 'tables ü [b] {{}}'
+reproduce cifar10 --rows vanilla --scale 0.001 --backbone tiny_4 --dataset digits --output-dir 'tables ü {{}}'
 search {SEARCH} --max-trials 2
 search {SEARCH} --max-trials 3
 search {SEARCH} --pilot --seeds 0

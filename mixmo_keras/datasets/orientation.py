@@ -9,7 +9,7 @@ import tensorflow as tf
 from mixmo_keras.datasets.file_bytes import has, number, text
 
 TAG = 0x0112
-BYTE, SHORT, LONG = 1, 3, 4  # the types of a TIFF value, 1, 2 and 4 bytes wide
+SHORT, LONG = 3, 4  # the types of a TIFF value, 2 and 4 bytes wide
 MOST_ENTRIES = 4096  # of a directory
 MOST_PARTS = 4096  # of a file that are passed on the way to its Exif data
 UPRIGHT = 1
@@ -124,12 +124,8 @@ def _of_tiff(tiff):
     entries = directory + 2 + 12 * tf.range(count)
     entries = tf.boolean_mask(entries, tf.equal(field(entries, 2), TAG) & (entries + 12 <= last))
     kinds = field(entries + 2, 2)
-    values = tf.where(
-        tf.equal(kinds, SHORT),
-        field(entries + 8, 2),
-        tf.where(tf.equal(kinds, LONG), field(entries + 8, 4), field(entries + 8, 1)),
-    )
-    values = tf.where(_is_one_of(kinds, (BYTE, SHORT, LONG)), values, UPRIGHT)
+    values = tf.where(tf.equal(kinds, SHORT), field(entries + 8, 2), field(entries + 8, 4))
+    values = tf.where(_is_one_of(kinds, (SHORT, LONG)), values, UPRIGHT)  # Pillow takes no other type either
     value = tf.concat([values, [UPRIGHT]], 0)[0]
     return tf.where(known & (value >= 1) & (value <= 8), value, UPRIGHT)
 

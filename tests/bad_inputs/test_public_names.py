@@ -17,7 +17,7 @@ CALLED_BY_OTHERS = {
     "datasets": {"describe"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},
     "evaluation": {"Evaluation"},
-    "losses": {"checked_reduction", "default", "get", "is_of_another_task", "name_of", "per_row"},
+    "losses": {"check_labels", "checked_reduction", "default", "get", "is_of_another_task", "name_of", "per_row"},
     # mask functions are called by a step; the others are parts of theirs
     "masks": {
         *("blurred_noise", "box", "channel_concat", "fmix", "fourier_noise", "horizontal", "largest", "patch_side"),
@@ -26,7 +26,7 @@ CALLED_BY_OTHERS = {
     "metrics": set(),
     "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
     "precision": {"Precision", "cpu_flag", "warn_if_emulated", "width", "width_of_name"},
-    "report": {"Run", "comparison_page", "formatted"},
+    "report": {"Run", "comparison_page", "formatted", "in_columns"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},
     "tasks": {"Task", "resolve"},

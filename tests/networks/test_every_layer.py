@@ -17,12 +17,14 @@ from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.backbones.windows import WindowAttention
 from mixmo_keras.networks.fused_layers import BatchNormalization, FusedGELU
+from mixmo_keras.networks.gaussians import GaussianHead, GaussianMixture
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import Preprocessing
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
 from mixmo_keras.networks.temperature import Temperature
 from mixmo_keras.networks.views import AverageOfViews, Views
+from mixmo_keras.tasks.multi_label import SigmoidAverage
 
 # a layer that averages members is called alone here, not by the step of its model
 pytestmark = pytest.mark.filterwarnings("ignore:.*A mixmo_keras model is trained by another model")
@@ -94,6 +96,9 @@ CASES = {
     ),
     "Preprocessing": Case(preprocessing, (MEMBERS,), (2, 3, 2, 4, 3)),
     "Preprocessing, one image": Case(preprocessing, (IMAGES,), (2, 2, 4, 3)),
+    "GaussianHead": Case(lambda **o: GaussianHead(3, 2, **o), (numbers(2, 6),), (2, 3, 2, 2), in_float32=True),
+    "GaussianMixture": Case(lambda **o: GaussianMixture(2, 1.5, **o), (numbers(2, 3, 2, 2),), (2, 2, 3)),
+    "SigmoidAverage": Case(lambda **o: SigmoidAverage(5, temperature=2.0, **o), (numbers(2, 3, 5),), (2, 5)),
     "MemberAverage": Case(lambda **o: MemberAverage(temperature=2.0, **o), (numbers(2, 3, 5),), (2, 5)),
     "MemberAverage, probabilities": Case(
         lambda **o: MemberAverage("probabilities", 2.0, "members", **o), (numbers(2, 3, 5),), (2, 5)

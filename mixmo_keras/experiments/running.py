@@ -66,8 +66,8 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
         saved_model: Whether to export the model. Defaults to True.
     """
     logs.quiet()
+    strategy = distribution.strategy(recipe.strategy, recipe.devices)  # before anything computes, such as a width
     asked, recipe = recipe, recipe.resolved()
-    strategy = distribution.strategy(recipe.strategy, recipe.devices)
     if asked.dtype == AUTO and distribution.is_chief(strategy):
         say(f"computes in {recipe.dtype}: {asked.precision().reason}")
     _check_images_a_step(recipe, strategy)

@@ -137,9 +137,9 @@ def test_compiled_metrics_are_built_for_a_batch_or_the_iterator_that_fit_reads()
         model = network()
         model.compile("sgd", "mse", metrics=["mae"])
         if by_iterator:
-            keras_internals.build_metrics(model, 8, iterator=_iterator_of_fit(model, data))
+            keras_internals.build_metrics(model, iterator=_iterator_of_fit(model, data))
         else:
-            keras_internals.build_metrics(model, 8, data_batch=data)
+            keras_internals.build_metrics(model, data_batch=data)
         compiled = model.metrics[-1]
         assert compiled.built
         assert len(compiled.variables) == 2  # the sum and the count of one mean

@@ -23,13 +23,19 @@ _OF_AVERAGE = ("averaging", "temperature", "temperature_applies_to")
 
 def config_of(model) -> dict[str, Any]:
     """The configuration of a model, from which `model_of` makes one again."""
-    config = copy.deepcopy(model.network_settings) | {name: getattr(model, name) for name in _ATTRIBUTES}
+    config = {name: _copied(value) for name, value in model.network_settings.items()}
+    config |= {name: getattr(model, name) for name in _ATTRIBUTES}
     config |= {name: keras.saving.serialize_keras_object(config[name]) for name in _OBJECTS}
     config |= {name: getattr(model.average, name) for name in _OF_AVERAGE}
     config |= {"multiplexed_temperature": model.multiplexed_temperature, "name": model.name}
     config |= {"changed_layers": changed} if (changed := changes.of(model)) else {}
     config |= {"class_names": list(model.class_names)} if model.class_names is not None else {}
     return config | {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
+
+
+def _copied(value: Any) -> Any:
+    """A copy that may be changed; of a network itself, since Keras copies by saving, which needs all its classes registered."""
+    return value if isinstance(value, keras.Model) else copy.deepcopy(value)
 
 
 def model_of(kind: type, config: dict[str, Any], custom_objects=None):

@@ -34,7 +34,7 @@ def config_of(model) -> dict[str, Any]:
 
 
 def _copied(value: Any) -> Any:
-    """A copy that may be changed; of a network itself, since Keras copies by saving, which needs all its classes registered."""
+    """A copy that may be changed; a network itself: Keras copies by saving, which needs all its classes registered."""
     return value if isinstance(value, keras.Model) else copy.deepcopy(value)
 
 

@@ -191,7 +191,11 @@ def variables_stay(model: keras.Model) -> Iterator[None]:
     if keras.backend.backend() != "jax":
         yield
         return
-    variables = [*model.variables, *getattr(getattr(model, "optimizer", None), "variables", ()), *model.metrics_variables]
+    variables = [
+        *model.variables,
+        *getattr(getattr(model, "optimizer", None), "variables", ()),
+        *model.metrics_variables,
+    ]
     before = [(variable, _attribute(variable, "_value")) for variable in variables]
     try:
         yield

@@ -380,12 +380,12 @@ class Ensemble(keras.Model):
             card: Sections of a SavedModel's model card.
             overwrite: Whether an existing SavedModel, or file of the format's kind, may be replaced.
             verbose: Whether Keras prints what it writes.
-            multiplexed: Whether other formats give the logits of M images a pass, of `multiplexed()`, in place of the
-                ensemble's. A SavedModel has both, each as a signature.
+            multiplexed: Whether other formats give the logits of M images a pass. A SavedModel has both signatures.
             max_pixels: Of an encoded image that a SavedModel decodes, at most; defaults to 2²⁶.
             views: As in `predict`: answers are means over so many views of each image, and cost as many passes. Those of M
                 images a pass stay of one view.
-            **options: Of `keras.Model.export`, for the other formats.
+            **options: Of `keras.Model.export`, for the other formats. For LiteRT also `quantize="int8"`, with
+                `representative` training images (n, H, W, C) of raw pixels, some hundred: weights and activations in 8 bits.
 
         Returns:
             The path of what was written.

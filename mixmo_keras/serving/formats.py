@@ -1,6 +1,7 @@
 """Writes an ensemble in a format: a SavedModel with all signatures, or what Keras exports."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,6 +24,8 @@ def export(
     multiplexed: bool,
     max_pixels,
     views: int,
+    quantize: str | None = None,
+    representative=None,
     **options,
 ) -> Path:
     """Writes `model`; arguments, result and errors as `Ensemble.export` says them."""
@@ -34,6 +37,8 @@ def export(
     if name := incidents.unsound_weight(model):
         raise ValueError(f"The model's weights must be finite to be exported, got NaN or infinite ones in {name}.")
     views = views_of(model, views)
+    if quantize is not None or representative is not None:
+        options |= _in_eight_bits(model, format, quantize, representative)
     if format == "tf_saved_model":
         if multiplexed:
             raise ValueError("`multiplexed` is for other formats: a SavedModel has both signatures.")
@@ -53,3 +58,25 @@ def export(
         network(np.zeros((1, *model.image_shape), "float32"))  # Keras exports what was called before only
         network.export(str(path), format=format, verbose=verbose, **options)
     return Path(filepath)
+
+
+def _in_eight_bits(model, format: str, quantize: str | None, representative) -> dict[str, Any]:
+    """Options of Keras' LiteRT export: weights in 8 bits, activations too, whose ranges are those for given images."""
+    if format != "litert":
+        raise ValueError(f"`quantize` and `representative` apply to format='litert', got format={format!r}.")
+    arguments.choice("quantize", quantize, ("int8",))
+    if representative is None:
+        raise ValueError(
+            "quantize='int8' needs `representative`, some hundred training images (n, H, W, C) as raw pixels: the ranges of "
+            "the network's activations are measured on them."
+        )
+    images = np.asarray(representative, "float32")
+    if images.ndim != 4 or not len(images) or images.shape[1:] != tuple(model.image_shape):
+        expected = ", ".join(map(str, model.image_shape))
+        raise ValueError(f"`representative` must be images (n, {expected}), one at least, got shape {images.shape}.")
+    import tensorflow as tf  # what Keras exports LiteRT by
+
+    return dict(
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        representative_dataset=lambda: ([image[None]] for image in images),
+    )

@@ -105,6 +105,36 @@ EXPORTS = [
             ("m.onnx", "nonsense", {"overwrite": True}, "[Ff]ormat"),
         ]
     ],
+    *[
+        Row(
+            f"export({name})",
+            lambda here, options=options: here.model.export(here.folder / "m.tflite", **options),
+            message,
+        )
+        for name, options, message in [
+            (
+                "int8, no images",
+                dict(format="litert", quantize="int8"),
+                "needs `representative`, some hundred training",
+            ),
+            ("int8 for ONNX", dict(format="onnx", quantize="int8"), "apply to format='litert', got format='onnx'"),
+            (
+                "images, no int8",
+                dict(format="litert", representative=np.zeros((2, 8, 8, 1))),
+                "`quantize` must be one of",
+            ),
+            (
+                "int4",
+                dict(format="litert", quantize="int4", representative=np.zeros((2, 8, 8, 1))),
+                "`quantize` must be one of",
+            ),
+            (
+                "int8, images of another size",
+                dict(format="litert", quantize="int8", representative=np.zeros((2, 9, 8, 1))),
+                r"`representative` must be images \(n, .*\), one at least, got shape \(2, 9, 8, 1\)",
+            ),
+        ]
+    ],
     Row(
         "export(a folder, onnx, overwrite)",
         lambda here: here.model.export(here.folder, format="onnx", overwrite=True),

@@ -268,6 +268,26 @@ def test_litert(tmp_path):
             np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_litert_in_eight_bits(tmp_path):
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    network = model(num_members=3)
+    images = IMAGES.astype("float32")
+    for name, options in {"float": {}, "int8": dict(quantize="int8", representative=images)}.items():
+        network.export(tmp_path / f"{name}.tflite", format="litert", **options)
+    interpreter = interpreter_module.Interpreter(str(tmp_path / "int8.tflite"))
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(inputs["index"], images.shape)
+    interpreter.allocate_tensors()
+    assert any(tensor["dtype"] is np.int8 for tensor in interpreter.get_tensor_details())
+    interpreter.set_tensor(inputs["index"], images)
+    interpreter.invoke()
+    expected = network.predict(images, verbose=0)
+    difference = np.abs(interpreter.get_tensor(outputs["index"]) - expected).max()
+    assert 0 < difference < 0.1 * np.abs(expected).max()  # a step of 8 bits at each layer
+
+
 EARLIER = (
     "tensorflow.saved_model.save",  # which Keras calls first
     "tensorflow.saved_model.load",

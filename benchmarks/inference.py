@@ -2,20 +2,24 @@
 
     python benchmarks/inference.py --backbone wrn16_2 --batches 1 64 --rounds 15 --seconds 1
     python benchmarks/inference.py --saved-models --input-shape 32 32 3
+    python benchmarks/inference.py --files
     python benchmarks/inference.py --multiplexed
     python benchmarks/inference.py --multiplexed --out studies/figures/several_a_pass-wrn16_2.json
 
 Each round times every contestant once, in turn; a contestant is one compiled function of a batch of raw pixels: of a
 network's logits, or with --saved-models the `serving_default` and the `multiplexed` of an exported model, which also give
-entropies and class names. With --multiplexed the contestants are the single network, an ensemble pass and M images a pass
-for M = 2, 3 and 4, and a deep ensemble of two. Shown are the medians over rounds of milliseconds a batch and of the ratio to
-the single network, by the clock and by processor time; and images per second, of which M images a pass take M times as many
-at batch 1: M requests at once, which make one pass. --out keeps the figures in a file, for studies/both_modes.py.
+entropies and class names. With --files the single network and fused ensembles are exported for ONNX Runtime and LiteRT, the
+latter in 8 bits too, and run there on one thread: a table for each. With --multiplexed the contestants are the single
+network, an ensemble pass and M images a pass for M = 2, 3 and 4, and a deep ensemble of two. Shown are the medians over
+rounds of milliseconds a batch and of the ratio to the single network, by the clock and by processor time; and images per
+second, of which M images a pass take M times as many at batch 1: M requests at once, which make one pass. --out keeps the
+figures in a file, for studies/both_modes.py.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +66,54 @@ def saved_contestants(backbone: str, input_shape: tuple, folder: str) -> dict:
     return functions
 
 
+def file_contestants(backbone: str, input_shape: tuple, folder: str) -> dict[str, dict]:
+    """The single network and fused ensembles as exported files, by runtime and name."""
+    single, _, mixmos = trained(backbone, input_shape)
+    models = {"single network": single} | {f"Cut-MixMo M={m}, fused": model for m, model in mixmos.items()}
+    images = np.random.default_rng(0).integers(0, 256, (64, *input_shape))
+    exports: dict[str, tuple[Callable, str, dict]] = {
+        "ONNX Runtime": (onnx_runtime, "onnx", {}),
+        "LiteRT": (litert, "litert", {}),
+        "LiteRT int8": (litert, "litert", dict(quantize="int8", representative=images)),
+    }
+    functions: dict[str, dict] = {}
+    for runtime, (load, format, options) in exports.items():
+        ending = {"onnx": ".onnx", "litert": ".tflite"}[format]
+        for number, (name, model) in enumerate(models.items()):
+            path = model.export(Path(folder) / f"{runtime} {number}{ending}", format=format, **options)
+            functions.setdefault(runtime, {})[name] = load(path)
+    return functions
+
+
+def onnx_runtime(path: Path) -> Callable:
+    """The function of images in a file, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
+    (inputs,) = session.get_inputs()
+    return lambda images: session.run(None, {inputs.name: images.numpy()})[0]
+
+
+def litert(path: Path) -> Callable:
+    """The function of images in a file, on one thread."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+
+    def answer(images):
+        (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+        if tuple(inputs["shape"]) != images.shape:
+            interpreter.resize_tensor_input(inputs["index"], images.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(inputs["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(outputs["index"])
+
+    return answer
+
+
 def contestants(backbone: str, input_shape: tuple, multiplexed: bool = False) -> dict:
     """Compiled functions of images (n, H, W, C), by name."""
     single, other, mixmos = trained(backbone, input_shape, IMAGES_A_PASS if multiplexed else (2, 3))
@@ -93,6 +145,7 @@ def num_images(name: str, batch: int) -> int:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--saved-models", action="store_true", help="exported models in place of networks")
+    parser.add_argument("--files", action="store_true", help="files for ONNX Runtime and LiteRT in place of networks")
     parser.add_argument("--multiplexed", action="store_true", help="M images a pass for M = 2, 3, 4")
     parser.add_argument("--input-shape", type=int, nargs=3, default=(32, 32, 3), metavar=("H", "W", "C"))
     parser.add_argument("--backbone", default="wrn16_2")
@@ -101,12 +154,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of one contestant in one round, about")
     parser.add_argument("--out", type=Path, help="keep the figures of --multiplexed in a JSON file")
     options = parser.parse_args(arguments)
-    if options.saved_models and options.multiplexed:
-        parser.error("--saved-models has M images a pass in it")
+    if options.saved_models + options.files + options.multiplexed > 1:
+        parser.error("choose one of --saved-models, --files and --multiplexed")
     if options.out and not options.multiplexed:
         parser.error("--out is for --multiplexed")
     input_shape = tuple(options.input_shape)
     with tempfile.TemporaryDirectory() as folder:
+        if options.files:
+            for runtime, functions in file_contestants(options.backbone, input_shape, folder).items():
+                for batch in options.batches:
+                    print(f"\n{runtime}: ", end="")
+                    timed(options, functions, batch, input_shape)
+            return
         if options.saved_models:
             functions = saved_contestants(options.backbone, input_shape, folder)
         else:
@@ -140,7 +199,7 @@ def timed(
     def measure(name, count) -> tuple[float, float]:
         clock, processor = time.perf_counter(), time.process_time()
         for _ in range(count):
-            functions[name](images[counts[name]]).numpy()
+            np.asarray(functions[name](images[counts[name]]))
         return (time.perf_counter() - clock) / count, (time.process_time() - processor) / count
 
     for name in functions:

@@ -131,6 +131,9 @@ def test_step_under_every_setting():
     assert len(found) == 20
     assert len(re.findall(r"^.*: a step with .* takes [\d.]+ times as long", printed, re.MULTILINE)) == 8
     assert {float(ratio) for _, name, ratio in found if name.startswith("plain")} == {1.0}
+    assert re.search(
+        r"^Cut-MixMo in bfloat16 makes [\d.]+ times the rows of plain Keras in float32, ", printed, re.MULTILINE
+    )
 
 
 @pytest.mark.slow
@@ -150,6 +153,15 @@ def test_resume():
     command = [sys.executable, ROOT / "benchmarks" / command[0], *command[1:]]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
     assert "2 of 2 ended with the same bytes" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_inference_of_files(run):
+    lines = run("inference", "--files", "--backbone", "tiny_4", "--batches", 2, "--rounds", 1, "--seconds", 0.01)
+    tables = [line.split(":")[0] for line in lines if ": tiny_4, batch 2" in line]
+    assert tables == ["ONNX Runtime", "LiteRT", "LiteRT int8"]
+    assert sum(line.startswith("Cut-MixMo M=2, fused") for line in lines) == 3
 
 
 def test_inference(run):

@@ -16,12 +16,13 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.console import say
 from mixmo_keras.datasets import file_checks, orders, resizing
+from mixmo_keras.datasets.digit_scenes import QUESTIONS, digit_scenes
+from mixmo_keras.datasets.digits import digits
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
 from mixmo_keras.datasets.sources import SPLITS, Info, Source
 from mixmo_keras.networks import normalization as normalizations
@@ -131,7 +132,9 @@ def _source(dataset: str) -> Source:
 
 
 def _resized(source: Source, size: tuple[int, int]) -> Source:
-    """A dataset whose images are brought to another size, by `resizing.center_crop`."""
+    """A dataset whose images are brought to another size, by `resizing.center_crop` where it isn't made at any size."""
+    if source.at_size is not None:
+        return source.at_size(size)
     crop = resizing.center_crop(size)
 
     def describe(data_dir: str | None) -> Info:
@@ -195,31 +198,6 @@ def _listed_folder(path: str, size: tuple[int, int], signature: str) -> Source:
     folder = ImageFolder(path, size)
     described = Info(Path(path).resolve().name, (*folder.size, folder.channels), folder.class_names, (0.5, 0.25))
     return Source(lambda data_dir: described, lambda split, data_dir, whole: folder.load(split, whole), folder=folder)
-
-
-# -- scikit-learn's digits ---------------------------------------------------------------------------------------------
-
-
-def digits() -> Source:
-    """scikit-learn's 1797 handwritten digits, 8×8 grey: needs no download. Test: a fifth, validation: a tenth."""
-
-    def describe(data_dir: str | None) -> Info:
-        del data_dir  # part of scikit-learn
-        return Info("digits", (8, 8, 1), tuple("0123456789"))
-
-    def read(split: str, data_dir: str | None, whole: bool) -> tf.data.Dataset:
-        del data_dir, whole  # part of scikit-learn, of one size
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        images, labels = load_digits(return_X_y=True)
-        images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
-        rest, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
-        train, validation = train_test_split(rest, test_size=0.125, stratify=labels[rest], random_state=0)
-        indices = {"train": train, "validation": validation, "test": test, "train+validation": rest}[split]
-        return tf.data.Dataset.from_tensor_slices((images[indices], labels[indices].astype("int64")))
-
-    return Source(describe, read)
 
 
 # -- TensorFlow Datasets -----------------------------------------------------------------------------------------------
@@ -349,6 +327,7 @@ def _reachable(url: str) -> bool:
 
 DATASETS = {
     "digits": digits(),
+    **{f"digit_scenes_{question}": digit_scenes(question) for question in QUESTIONS},
     "cifar10": tensorflow_dataset("cifar10"),
     "cifar100": tensorflow_dataset("cifar100"),
     # labels that people gave, of each image the wrong one where three disagree (Wei et al. 2022, arXiv:2110.12088)

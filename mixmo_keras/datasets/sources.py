@@ -7,28 +7,39 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.datasets.image_folder import ImageFolder
+from mixmo_keras.tasks import Task
 
+_TAKES = {"info": "a folder", "load": "a split and a folder", "right": "a split and a folder", "at_size": "a size"}
 SPLITS = ("train", "validation", "test", "train+validation")
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a model needs to know of a dataset. `image_shape` is (H, W, C), `normalization` as `MixMo` takes it.
+    """What a model needs to know of a dataset.
+
+    Attributes:
+        name: The dataset's.
+        image_shape: (H, W, C).
+        class_names: The names of the classes, or of a task's labels or targets.
+        normalization: As `MixMo` takes it.
+        task: What the targets are of. Defaults to one class of `class_names` an image.
 
     Raises:
-        ValueError: a name that is no text, classes that aren't texts, another shape.
+        ValueError: a name that is no text, classes that aren't texts, another shape, no task.
     """
 
     name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     normalization: tuple | str = "auto"
+    task: Task | None = None
 
     def __post_init__(self):
         arguments.instance("name", self.name, str, "a text")
         if not isinstance(self.image_shape, tuple) or None not in self.image_shape:  # TFDS' where images differ
             object.__setattr__(self, "image_shape", arguments.image_shape("image_shape", self.image_shape))
         object.__setattr__(self, "class_names", tuple(arguments.names("class_names", self.class_names)))
+        arguments.instance("task", self.task, (Task, type(None)), "a task of mixmo_keras.tasks, or None for classes")
 
     @property
     def num_classes(self) -> int:
@@ -45,14 +56,17 @@ class Source:
             that gives the images one by one: (image (H, W, C) uint8, label int64), always in the same order.
         right: The same with the right labels, where those of `load` are people's of which some are known to be wrong.
         folder: The folder of images that is read, where it is one.
+        at_size: A function of a size (height, width) that gives the dataset at this size, where images are made at any.
     """
 
     info: Callable[[str | None], Info]
     load: Callable[[str, str | None, bool], tf.data.Dataset]
     right: Callable[[str, str | None, bool], tf.data.Dataset] | None = None
     folder: ImageFolder | None = None
+    at_size: Callable[[tuple[int, int]], "Source"] | None = None
 
     def __post_init__(self):
-        for name in ("info", "load", *(() if self.right is None else ("right",))):
-            arguments.function(name, getattr(self, name), "a split and a folder" if name != "info" else "a folder")
+        given = [name for name in ("right", "at_size") if getattr(self, name) is not None]
+        for name in ("info", "load", *given):
+            arguments.function(name, getattr(self, name), _TAKES[name])
         arguments.instance("folder", self.folder, (ImageFolder, type(None)), "an ImageFolder or None")

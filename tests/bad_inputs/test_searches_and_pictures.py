@@ -8,7 +8,7 @@ from bad_inputs.test_exports_and_clients import picture
 from matplotlib.figure import Figure
 
 import mixmo_keras
-from mixmo_keras import corruptions, datasets, pilot, plots, report, search
+from mixmo_keras import corruptions, datasets, pilot, plots, report, search, tasks
 
 
 def of(function, name, *arguments, **options):
@@ -179,6 +179,7 @@ OWN = [
     *anything_else(
         "Info", "class_names", of(INFO, "class_names"), ["ab", 3, [1, 2], None], "`class_names` must be a list"
     ),
+    *anything_else("Info", "task", of(INFO, "task"), [3, "regression", tasks.Regression], "`task` must be a task of"),
     *anything_else("tensorflow_dataset", "name", of(SOURCE, "name"), [3, None], "`name` must be a text"),
     *anything_else(
         "tensorflow_dataset", "splits", of(SOURCE, "splits"), [3, None, {"train": 3}, {"a": "b"}], "`splits` must be"
@@ -188,6 +189,7 @@ OWN = [
     *anything_else("tensorflow_dataset", "labels", of(SOURCE, "labels"), [3, []], "`labels` must be a text or None"),
     *anything_else("Source", "info", of(datasets.Source, "info", load=len), [3, None], "`info` must be a function"),
     *anything_else("Source", "load", of(datasets.Source, "load", len), [3, None], "`load` must be a function"),
+    *anything_else("Source", "at_size", of(datasets.Source, "at_size", len, len), [3], "`at_size` must be a function"),
     *choices("load_right", "split", lambda here, value: datasets.load_right("digits", value)),
     *anything_else(
         "steps_per_epoch",

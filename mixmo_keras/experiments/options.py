@@ -215,12 +215,12 @@ class Model:
     method: str = setting("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
     backbone: str = setting(
         default_of(MixMo, "backbone"),
-        "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network, "
-        "keras:MobileNetV3Small of keras.applications or hub:PRESET of keras_hub",
+        "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network: "
+        "efficientnet_lite0, keras:MobileNetV3Small of keras.applications, or hub:PRESET of keras_hub",
         _text,
     )
     pretrained: bool = setting(
-        True, "a keras: or hub: backbone with its weights, which are downloaded once; or begun anew", boolean
+        True, "an efficientnet_lite, keras: or hub: backbone with its trained weights; or begun anew", boolean
     )
     encoder_noise: float | None = setting(
         None,

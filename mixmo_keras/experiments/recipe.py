@@ -61,8 +61,9 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             return f"from_{Path(self.backbone).stem}"
         if not self.of_library:
             return self.backbone
-        library, _, name = self.backbone.partition(":")
-        return f"{library}_{Path(name).name}" + ("" if self.pretrained else "_anew")
+        library, colon, name = self.backbone.partition(":")
+        label = f"{library}_{Path(name).name}" if colon else library
+        return label + ("" if self.pretrained else "_anew")
 
     @property
     def wrong_labels(self) -> str | None:
@@ -89,7 +90,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
 
     @property
     def of_library(self) -> bool:
-        """Whether the backbone is a network of keras.applications or keras_hub."""
+        """Whether the backbone is a network that comes with trained weights, such as those of keras.applications."""
         return trained.is_of_a_library(self.backbone)
 
     @property
@@ -205,8 +206,11 @@ def _check_backbone(recipe: Recipe) -> None:
     if recipe.begins_as_classifier and not Path(recipe.backbone).is_file():
         raise ValueError(f"`backbone`: there is no file {recipe.backbone}.")
     if not recipe.pretrained and not recipe.of_library:
-        raise ValueError(f"`pretrained` is for a backbone keras:NAME or hub:PRESET, not for {recipe.backbone!r}.")
-    trained = "a trained backbone, which is a classifier's .keras file, keras:NAME or hub:PRESET"
+        raise ValueError(
+            f"`pretrained` is for a backbone with trained weights, such as efficientnet_lite0, "
+            f"keras:NAME or hub:PRESET, not for {recipe.backbone!r}."
+        )
+    trained = "a trained backbone, which is a classifier's .keras file, efficientnet_lite0, keras:NAME or hub:PRESET"
     for name in ("encoder_noise", "core_rate", "freeze_epochs"):
         value = getattr(recipe, name)
         weights_come_later = name != "encoder_noise" and recipe.warm_start

@@ -38,8 +38,9 @@ def model_of(
 
     Args:
         method: A name in `METHODS`.
-        backbone: The name of a network, such as `"wrn16_2"`; the path of a classifier's `.keras` file; `"keras:NAME"` or
-            `"hub:PRESET"`, see `networks.backbones.libraries`; or what else methods take.
+        backbone: The name of a network, such as `"wrn16_2"`; the path of a classifier's `.keras` file;
+            `"efficientnet_lite0"`, `"keras:NAME"` or `"hub:PRESET"`, see `networks.backbones.libraries`; or what else
+            methods take.
         pretrained: Whether a library's network has its weights. It begins anew otherwise, encoders and all.
         encoder_noise: As in `from_classifier`, of what was trained already. Defaults to its default.
         verbose: Whether to print what was found in a trained one and done with it.

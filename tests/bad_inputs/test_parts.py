@@ -192,6 +192,13 @@ BACKBONES = [
     ],
     *integers("airbench", "width", lambda here, value: backbones.airbench(value), 8, below=0),
     *anything_else(
+        "efficientnet_lite",
+        "version",
+        lambda here, value: backbones.efficientnet_lite(value),
+        [3, -1, 0.5, "0"],
+        "`version` must be",
+    ),
+    *anything_else(
         "precision.choose",
         "backbone",
         lambda here, value: precision.choose(value),

@@ -111,7 +111,7 @@ def test_rates_by_group_reach_the_model(tmp_path):
         (dict(backbone="wrn10_1", core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained backbone.*not for 'wrn10_1'"),
         (dict(backbone="wrn10_1", freeze_epochs=1), r"`freeze_epochs` \(=1\) is for a trained backbone"),
         (dict(backbone="keras:MobileNet", pretrained=False, core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained"),
-        (dict(pretrained=False), "`pretrained` is for a backbone keras:NAME or hub:PRESET, not for .*mine.keras"),
+        (dict(pretrained=False), "`pretrained` is for a backbone with trained weights, .* not for .*mine.keras"),
     ):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(trained, **changes).resolved()

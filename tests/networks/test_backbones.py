@@ -380,11 +380,12 @@ def test_numpy_numbers_are_numbers():
         ("regnety_1_6gf", backbones.regnety, dict(flops="1_6gf")),
         ("pit_extra_small", backbones.pit, dict(size="extra_small")),
         ("xcit_small12_16", backbones.xcit, dict(size="small", depth=12, patch=16)),
+        ("efficientnet_lite2", backbones.efficientnet_lite, dict(version=2)),
     ],
 )
 def test_names(name, function, sizes):
     assert names.parse(name) == (function, sizes)
-    assert len(set(names.FAMILIES) - {"tiny_<channels>"}) == 12, "a row above for every family"
+    assert len(set(names.FAMILIES) - {"tiny_<channels>"}) == 13, "a row above for every family"
 
 
 def test_airbench_has_the_papers_weights():

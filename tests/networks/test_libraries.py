@@ -34,6 +34,7 @@ def random_weights(monkeypatch):
 def test_names():
     assert trained.is_of_a_library("keras:MobileNet")
     assert trained.is_of_a_library("hub:resnet_18_imagenet")
+    assert trained.is_of_a_library("efficientnet_lite2")
     assert not any(map(trained.is_of_a_library, ("wrn10_1", "classifier.keras", None)))
 
 

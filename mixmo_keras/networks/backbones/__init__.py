@@ -7,6 +7,7 @@ here and list it in `names.FAMILIES`.
 from mixmo_keras.networks.backbones.airbench import airbench
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.convnext import convnext
+from mixmo_keras.networks.backbones.efficientnet_lite import efficientnet_lite
 from mixmo_keras.networks.backbones.names import get, policy
 from mixmo_keras.networks.backbones.pit import pit
 from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
@@ -23,6 +24,7 @@ __all__ = [
     "airbench",
     "convnext",
     "deit3",
+    "efficientnet_lite",
     "get",
     "pit",
     "policy",

@@ -1,5 +1,6 @@
-"""Networks of keras.applications and keras_hub by name, with a head for your own classes.
+"""Networks with trained weights by name, with a head for your own classes.
 
+efficientnet_lite0          weights in a package of pip, see `pretrained_weights`
 keras:MobileNetV3Small      a function of keras.applications
 hub:PRESET                  what keras_hub's `from_preset` takes: a preset's name, a handle, or a folder
 """
@@ -15,12 +16,13 @@ from keras import layers
 
 from mixmo_keras import seeds
 from mixmo_keras.common import arguments
-from mixmo_keras.common.trained import HUB, KERAS
+from mixmo_keras.common.trained import HUB, KERAS, is_packaged
+from mixmo_keras.networks.backbones import pretrained_weights
 
 
 def network(
     name: str,
-    num_classes: int,
+    num_classes: int | None,
     input_shape: tuple[int, int, int] | None = None,
     pretrained: bool = True,
     seed: int | None = None,
@@ -28,24 +30,32 @@ def network(
     """A classifier of raw pixels whose body is a library's, and whose dense head for K classes is new.
 
     Args:
-        name: `keras:` and the name of a function of keras.applications, or `hub:` and a preset of keras_hub.
-        num_classes: K.
-        input_shape: (H, W, C). Defaults to a preset's own; a network of keras.applications needs it.
-        pretrained: Whether it has the library's weights, which are downloaded the first time.
+        name: `efficientnet_lite0`, `1` or `2`; `keras:` and the name of a function of keras.applications; or `hub:` and a
+            preset of keras_hub.
+        num_classes: K. `None` keeps ImageNet's head of an EfficientNet-Lite.
+        input_shape: (H, W, C). Defaults to a preset's or an EfficientNet-Lite's own; a network of keras.applications needs
+            it.
+        pretrained: Whether it has the library's weights. Those of keras.applications and keras_hub are downloaded the first
+            time.
         seed: Integer from which weights that are new follow. Defaults to random ones.
 
     Raises:
         ValueError: no such network, weights that can't be had, or an input shape that it can't take.
     """
-    num_classes = arguments.integer("num_classes", num_classes, least=2)
     if input_shape is not None:
         input_shape = arguments.image_shape("input_shape", input_shape)
+    pretrained = arguments.boolean("pretrained", pretrained)
+    if is_packaged(name) and num_classes is None:
+        return pretrained_weights.classifier(int(name[-1]), None, input_shape, pretrained, seed)
+    num_classes = arguments.integer("num_classes", num_classes, least=2)
+    if is_packaged(name):
+        return pretrained_weights.classifier(int(name[-1]), num_classes, input_shape, pretrained, seed)
     build = _of_keras if name.startswith(KERAS) else _of_hub
     before = random.getstate()
     if seed is not None:
         random.seed(seeds.derive(seed, "library"))  # from which Keras takes the seeds of initializers that have none
     try:
-        return build(name, num_classes, input_shape, arguments.boolean("pretrained", pretrained))
+        return build(name, num_classes, input_shape, pretrained)
     finally:
         random.setstate(before)
 

@@ -10,6 +10,7 @@ from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.airbench import airbench
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.convnext import convnext
+from mixmo_keras.networks.backbones.efficientnet_lite import efficientnet_lite
 from mixmo_keras.networks.backbones.pit import pit
 from mixmo_keras.networks.backbones.preact_resnet import preact_resnet
 from mixmo_keras.networks.backbones.regnet import regnety
@@ -35,6 +36,7 @@ FAMILIES: dict[str, Callable[..., Backbone]] = {
     "pit_<size>": pit,
     "xcit_<size><depth>_<patch>": xcit,
     "airbench<width>": airbench,
+    "efficientnet_lite<version>": efficientnet_lite,
 }
 
 
@@ -51,7 +53,7 @@ def get(
             convolution (`split` cuts it elsewhere).
         input_shape: (H, W, C) of the images. For a name, `None` means its function's default: CIFAR's (32, 32, 3) for
             `wide_resnet`, `vit` and `airbench`, Tiny ImageNet's (64, 64, 3) for `preact_resnet`, ImageNet's (224, 224, 3)
-            for the others.
+            for the others, with 240 and 260 pixels for `efficientnet_lite1` and `2`.
             For anything else it is the network's, and naming another raises.
         seed: Integer from which a named backbone's initial weights follow.
         drop_path: Stochastic depth of a named backbone. Any other brings its own.

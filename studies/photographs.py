@@ -1,0 +1,303 @@
+"""600 photographs and a pretrained network: how is it best fine-tuned, and do members that begin as it gain after that?
+
+    export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1              so that processor time is that of one core
+    python studies/photographs.py elpv --seeds 0 1 2 --photographs DIR    two minutes a run
+    python studies/photographs.py cifar10 --seeds 0 1 2 --data-dir DATA   CIFAR-10's images, enlarged to 96 pixels
+    python studies/photographs.py elpv --only-table                       what there is
+
+elpv are photographs of solar cells (Deitsch et al., 2019; CC BY-NC-SA 4.0), functional or defective by experts:
+pip install --target DIR elpv-dataset. Each seed draws 480 images to train on, 120 to validate and 1,000 to test on. All runs
+see 96×96 pixels, 32 images a step, flipped and shifted by up to 4 pixels, in EfficientNet-Lite0 with ImageNet's weights.
+
+First, ways to fine-tune one network for 8 epochs: plain Keras, as its guides do it, and optimizers and rates of this one.
+Then the way with the lowest mean validation NLL goes on for 6 more, as one network and as two members (MIMO, ρ = 0.5). Every
+finished run is kept at once, so that a study that was stopped goes on.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pages
+from PIL import Image
+
+import mixmo_keras
+from mixmo_keras import augmentation, datasets, metrics
+from mixmo_keras.common import files
+from mixmo_keras.experiments import tables
+from mixmo_keras.metrics import calibration
+from mixmo_keras.networks.backbones import libraries
+from mixmo_keras.training.schedules import Cosine
+
+NETWORK, SIZE, BATCH_SIZE = "efficientnet_lite0", 96, 32
+TRAIN, VALIDATION, TEST = 480, 120, 1000
+EPOCHS, FURTHER_EPOCHS, FROZEN_EPOCHS = 8, 6, 2
+AUGMENTATION: dict[str, Any] = dict(padding=4)
+PLAIN, ONE_MORE, MEMBERS = "plain Keras", "6 more epochs, one network", "6 more epochs, two members"
+
+Arrays = tuple[np.ndarray, np.ndarray]  # images (n, 96, 96, 3) from 0 to 255, labels (n,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The images of a seed."""
+
+    train: Arrays
+    validation: Arrays
+    test: Arrays
+    num_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How one network is fine-tuned.
+
+    Attributes:
+        optimizer: A function of the learning rate that returns a Keras optimizer.
+        rate: The learning rate of new heads, where half a cosine begins.
+        core_rate: The core's share of it.
+        frozen_epochs: Epochs in which the core stays as it is.
+        batch_norm: Whether the core's batch norm is trained; or stays as ImageNet left it.
+        l2: The model's L2; `None` for its default.
+    """
+
+    optimizer: Callable[..., keras.optimizers.Optimizer]
+    rate: float
+    core_rate: float = 1.0
+    frozen_epochs: int = 0
+    batch_norm: bool = True
+    l2: float | None = 0.0
+
+    def compile(self, model: mixmo_keras.MixMo, further: bool = False) -> None:
+        """Compiles a model; one that goes on begins at half the rate, with nothing frozen."""
+        frozen_epochs = 0 if further else self.frozen_epochs
+        core_rate = 1.0 if further else self.core_rate
+        tuning = mixmo_keras.FineTuning(core_rate, frozen_epochs) if core_rate != 1 or frozen_epochs else None
+        rate = self.rate * (self.core_rate / 2 if further else 1)
+        model.compile(self.optimizer(Cosine(rate)), fine_tuning=tuning, jit_compile=False)
+
+
+def _sgd(rate) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+
+
+def _adamw(rate) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(rate, weight_decay=0.01)
+
+
+WAYS = {
+    "Adam .001, core .0001 after 2 epochs": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS),
+    "the same, batch norm frozen": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS, batch_norm=False),
+    "AdamW .0003": Way(_adamw, 3e-4),
+    "SGD .02": Way(_sgd, 0.02, l2=None),
+}
+PLAIN_WAYS = {f"{PLAIN}, batch norm frozen": False, f"{PLAIN}, batch norm trained": True}
+
+
+# -- the images --------------------------------------------------------------------------------------------------------
+
+
+def elpv(folder: Path) -> Arrays:
+    """All solar cells: defective where experts say so with a probability above a half."""
+    data = folder / "elpv_dataset" / "data"
+    if not data.is_dir():
+        raise SystemExit(f"error: there is no {data}: pip install --target DIR elpv-dataset, and --photographs DIR")
+    lines = [line.split() for line in (data / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
+    images = [np.asarray(_small(Image.open(data / name).convert("RGB")), "uint8") for name, *_ in lines]
+    return np.stack(images), np.array([float(probability) > 0.5 for _, probability, *_ in lines], "int64")
+
+
+def cifar10(data_dir: str | None) -> Arrays:
+    """The first 5,000 test images of CIFAR-10, enlarged."""
+    batch = next(iter(datasets.batches(datasets.load("cifar10", "test", data_dir), 5000)))
+    images = [np.asarray(_small(Image.fromarray(image)), "uint8") for image in np.asarray(batch[0], "uint8")]
+    return np.stack(images), np.asarray(batch[1], "int64")
+
+
+def _small(image: Image.Image) -> Image.Image:
+    way = Image.Resampling.BOX if image.width > SIZE else Image.Resampling.BICUBIC
+    return image.resize((SIZE, SIZE), way)
+
+
+def split(data: Arrays, seed: int) -> Split:
+    """The images of a seed, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(data[1]))
+    parts = np.split(order[: TRAIN + VALIDATION + TEST], [TRAIN, TRAIN + VALIDATION])
+    train, validation, test = ((data[0][part].astype("float32"), data[1][part]) for part in parts)
+    return Split(train, validation, test, int(data[1].max()) + 1)
+
+
+# -- the runs ----------------------------------------------------------------------------------------------------------
+
+
+def plain_keras(of_seed: Split, seed: int, train_batch_norm: bool) -> keras.Model:
+    """As Keras' guide to transfer learning: Adam .001 on a new head, then .0001 on all, without a schedule."""
+    keras.utils.set_random_seed(seed)
+    network = libraries.network(NETWORK, of_seed.num_classes, (SIZE, SIZE, 3), seed=seed)
+    rescale, encoder, core, head = network.layers[1:]
+    images = keras.Input((SIZE, SIZE, 3))
+    shift = AUGMENTATION["padding"] / SIZE
+    x = keras.layers.RandomFlip("horizontal", seed=seed)(images)
+    x = rescale(keras.layers.RandomTranslation(shift, shift, fill_mode="constant", seed=seed)(x))
+    mode = {} if train_batch_norm else {"training": False}
+    model = keras.Model(images, head(core(encoder(x), **mode)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for trainable, rate, epochs in ((False, 1e-3, FROZEN_EPOCHS), (True, 1e-4, EPOCHS - FROZEN_EPOCHS)):
+        encoder.trainable = core.trainable = trainable
+        model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
+        model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
+    return model
+
+
+def fine_tuned(of_seed: Split, seed: int, way: Way) -> mixmo_keras.MixMo:
+    """One network of this library, from ImageNet's weights."""
+    network = libraries.network(NETWORK, of_seed.num_classes, (SIZE, SIZE, 3), seed=seed)
+    if not way.batch_norm:
+        for layer in network.get_layer("core").layers:
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    model = mixmo_keras.from_classifier(network, num_classes=of_seed.num_classes, **_options(way, seed, "single"))
+    way.compile(model)
+    model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+    return model
+
+
+def further(of_seed: Split, seed: int, way: Way, network: Path, **options) -> mixmo_keras.MixMo:
+    """A model that begins as a fine-tuned network."""
+    model = mixmo_keras.from_classifier(network, **_options(way, seed, **options))
+    way.compile(model, further=True)
+    model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=FURTHER_EPOCHS, verbose=0)
+    return model
+
+
+def _options(way: Way, seed: int, method: str, **options) -> dict[str, Any]:
+    l2 = {} if way.l2 is None else {"l2": way.l2}
+    common = dict(augmentation=augmentation.PadCropFlip(**AUGMENTATION), batch_repetitions=1, seed=seed, verbose=False)
+    return dict(method=method, **common, **l2, **options)
+
+
+def figures(model: keras.Model, of_seed: Split) -> dict[str, float]:
+    """Figures on test images, calibrated by validation images; and those of validation."""
+    validation, test = (np.asarray(model.predict(x, verbose=0)) for x, _ in (of_seed.validation, of_seed.test))
+    temperature = calibration.fit_temperature(validation, of_seed.validation[1])
+    labels = of_seed.test[1]
+    return {
+        "accuracy": metrics.accuracy(test, labels),
+        "nll": metrics.negative_log_likelihood(test, labels),
+        "nll_calibrated": metrics.negative_log_likelihood(test / temperature, labels),
+        "ece_calibrated": metrics.expected_calibration_error(test / temperature, labels),
+        "aurc": metrics.area_under_risk_coverage(test, labels),
+        "validation_accuracy": metrics.accuracy(validation, of_seed.validation[1]),
+        "validation_nll": metrics.negative_log_likelihood(validation, of_seed.validation[1]),
+    }
+
+
+# -- the study ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The figures of a study's runs by row and seed, and the folder of their networks."""
+
+    name: str
+    folder: Path
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """What was kept."""
+        path = pages.kept_at(self.name)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def network(self, row: str, seed: int) -> Path:
+        """The file of a row's network."""
+        return self.folder / self.name / f"{row.replace(' ', '_')}-{seed}.keras"
+
+    def run(self, row: str, seed: int, of_seed: Split, make: Callable[[], keras.Model]) -> None:
+        """Makes and measures a model, unless it was before, and keeps its figures."""
+        if str(seed) in self.read().get(row, {}) and (row not in WAYS or self.network(row, seed).exists()):
+            return
+        start = time.process_time()
+        model = make()
+        took = {"processor_seconds": round(time.process_time() - start, 1)}
+        measured = figures(model, of_seed) | took
+        if row in WAYS:
+            self.network(row, seed).parent.mkdir(parents=True, exist_ok=True)
+            model.save(self.network(row, seed))
+        kept = self.read()
+        kept.setdefault(row, {})[str(seed)] = measured
+        files.write_json(pages.kept_at(self.name), kept)
+        print(f"{row}, seed {seed}: " + ", ".join(f"{key} {value:.3f}" for key, value in measured.items()), flush=True)
+
+
+def best_way(kept: dict[str, dict[str, Any]], seeds: list[int]) -> str:
+    """The way with the lowest mean NLL on validation images."""
+
+    def validation_nll(row: str) -> float:
+        return float(np.mean([kept[row][str(seed)]["validation_nll"] for seed in seeds]))
+
+    return min(WAYS, key=validation_nll)
+
+
+def measure(kept: Kept, data: Arrays, seeds: list[int]) -> None:
+    """Runs what is missing, seed by seed."""
+    for seed in seeds:
+        of_seed = split(data, seed)
+        for row, batch_norm in PLAIN_WAYS.items():
+            kept.run(row, seed, of_seed, lambda: plain_keras(of_seed, seed, batch_norm))  # noqa: B023
+        for row, way in WAYS.items():
+            kept.run(row, seed, of_seed, lambda: fine_tuned(of_seed, seed, way))  # noqa: B023
+    best = best_way(kept.read(), seeds)
+    members: dict[str, Any] = dict(method="mimo", num_members=2, input_repetition=0.5)
+    for seed in seeds:
+        of_seed, network = split(data, seed), kept.network(best, seed)
+        for row, options in ((ONE_MORE, dict(method="single")), (MEMBERS, members)):
+            row = f"{best}, then {row}"
+            kept.run(row, seed, of_seed, lambda: further(of_seed, seed, WAYS[best], network, **options))  # noqa: B023
+
+
+COLUMNS = (
+    ("accuracy %", "accuracy", "{:.1f}", 100),
+    ("NLL", "nll", "{:.3f}", 1),
+    ("NLL, calibrated", "nll_calibrated", "{:.3f}", 1),
+    ("ECE, calibrated", "ece_calibrated", "{:.3f}", 1),
+    ("AURC", "aurc", "{:.3f}", 1),
+    ("processor seconds", "processor_seconds", "{:.0f}", 1),
+)
+
+
+def table(kept: dict[str, dict[str, Any]]) -> str:
+    """A row for each way, mean ± standard deviation over seeds."""
+    lines = [
+        [
+            row,
+            *(tables.cell([times * one[key] for one in by_seed.values()], form) for _, key, form, times in COLUMNS),
+            str(len(by_seed)),
+        ]
+        for row, by_seed in kept.items()
+    ]
+    return tables.markdown(["way", *(title for title, *_ in COLUMNS), "seeds"], lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=("elpv", "cifar10"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--photographs", type=Path, default=Path("."), help="where pip installed elpv-dataset")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/photographs"), help="folder of the networks")
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    kept = Kept(f"photographs-{options.data}", options.output_dir)
+    if not options.only_table:
+        data = elpv(options.photographs) if options.data == "elpv" else cifar10(options.data_dir)
+        measure(kept, data, options.seeds)
+    print(table(kept.read()))
+
+
+if __name__ == "__main__":
+    main()

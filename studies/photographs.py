@@ -63,7 +63,6 @@ class Way:
         rate: The learning rate of new heads, where half a cosine begins.
         core_rate: The core's share of it.
         frozen_epochs: Epochs in which the core stays as it is.
-        batch_norm: Whether the core's batch norm is trained; or stays as ImageNet left it.
         l2: The model's L2; `None` for its default.
     """
 
@@ -71,7 +70,6 @@ class Way:
     rate: float
     core_rate: float = 1.0
     frozen_epochs: int = 0
-    batch_norm: bool = True
     l2: float | None = 0.0
 
     def compile(self, model: mixmo_keras.MixMo, further: bool = False) -> None:
@@ -93,7 +91,6 @@ def _adamw(rate) -> keras.optimizers.Optimizer:
 
 WAYS = {
     "Adam .001, core .0001 after 2 epochs": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS),
-    "the same, batch norm frozen": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS, batch_norm=False),
     "AdamW .0003": Way(_adamw, 3e-4),
     "SGD .02": Way(_sgd, 0.02, l2=None),
 }
@@ -158,9 +155,6 @@ def plain_keras(of_seed: Split, seed: int, train_batch_norm: bool) -> keras.Mode
 def fine_tuned(of_seed: Split, seed: int, way: Way) -> mixmo_keras.MixMo:
     """One network of this library, from ImageNet's weights."""
     network = libraries.network(NETWORK, of_seed.num_classes, (SIZE, SIZE, 3), seed=seed)
-    if not way.batch_norm:
-        for layer in network.get_layer("core").layers:
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     model = mixmo_keras.from_classifier(network, num_classes=of_seed.num_classes, **_options(way, seed, "single"))
     way.compile(model)
     model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)

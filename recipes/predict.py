@@ -6,8 +6,8 @@
     python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10 --multiplexed
     python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10 --switch-at 16
 
-The images are sent as they are, in any size; the model decodes and resizes them. Needs no mixmo_keras, and over REST nothing
-but Python.
+All images go in one request: recipes/predict_folder.py asks about whole folders, and writes a table. The images are sent as
+they are, in any size; the model decodes and resizes them. Needs no mixmo_keras, and over REST nothing but Python.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ENSEMBLE = "serving_bytes"  # the signature of one image a pass
@@ -232,6 +232,11 @@ def _pattern_free(path: Path):
 
 def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
     """Predictions of a SavedModel on this machine; the newest version if it has several."""
+    return loaded(path, signature)(images)
+
+
+def loaded(path: Path, signature: str = ENSEMBLE) -> Callable[[Sequence[bytes]], list[dict]]:
+    """A function of encoded images to the predictions of a SavedModel, which is loaded once."""
     with _quietly():
         import tensorflow as tf
 
@@ -242,17 +247,21 @@ def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEM
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
     try:
         with _pattern_free(path) as readable:
-            signatures = tf.saved_model.load(readable).signatures
+            model = tf.saved_model.load(readable)
     except Exception as error:  # TensorFlow raises many kinds, parsing what was cut off
         text = reason(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no SavedModel that can be loaded ({text}): export it anew.") from error
-    if signature not in signatures:
+    if signature not in model.signatures:
         raise ValueError(f"{path} has no signature `{signature}`: export it with mixmo_keras.")
-    try:
-        answer = signatures[signature](image_bytes=tf.constant(list(images)))
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"The model refused the images: {reason(error.message)}") from error
-    return _rows({output: value.numpy() for output, value in answer.items()})
+
+    def ask(images: Sequence[bytes]) -> list[dict]:
+        try:
+            answer = model.signatures[signature](image_bytes=tf.constant(list(images)))
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(f"The model refused the images: {reason(error.message)}") from error
+        return _rows({output: value.numpy() for output, value in answer.items()})
+
+    return ask
 
 
 def reason(message: str) -> str:
@@ -273,37 +282,53 @@ def _rows(columns: dict) -> list[dict]:
     return rows
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which model is asked, and how."""
+    places = parser.add_mutually_exclusive_group(required=True)
+    places.add_argument("--url", help="of a model at TensorFlow Serving's REST port")
+    places.add_argument("--grpc", metavar="ADDRESS", help="of TensorFlow Serving's gRPC port; needs --name")
+    places.add_argument("--saved-model", type=Path, help="folder of a version, or of all: the newest is taken")
+    parser.add_argument("--name", help="of the model, for --grpc")
+    parser.add_argument(
+        "--multiplexed", action="store_true", help="let the images share passes: more of them a second, less accurate"
+    )
+    parser.add_argument("--switch-at", type=int, metavar="N", help="let them share passes where there are N or more")
+
+
+def check_source(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the program where these options can't be combined."""
+    if (options.grpc is None) != (options.name is None):
+        parser.error("--grpc and --name belong together")
+    if options.switch_at is not None and (options.multiplexed or options.switch_at < 2):
+        parser.error("--switch-at takes a number of at least 2, and replaces --multiplexed")
+
+
+def source(options: argparse.Namespace, num_images: int) -> Callable[[Sequence[bytes]], list[dict]]:
+    """A function of encoded images to their predictions, by the options of `add_source`, for so many images in all."""
+    many = options.switch_at is not None and num_images >= options.switch_at
+    signature = MULTIPLEXED if options.multiplexed or many else ENSEMBLE
+    if options.url is not None:
+        return lambda images: over_rest(options.url, images, signature=signature)
+    if options.grpc is not None:
+        return lambda images: over_grpc(options.grpc, options.name, images, signature=signature)
+    return loaded(options.saved_model, signature)
+
+
 def main(arguments: list[str] | None = None) -> list[dict]:
     """Prints a line for each image, or JSON."""
     with contextlib.suppress(AttributeError, ValueError):  # of a console that lacks a name's letters, or of none
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, help="files in JPEG, PNG, GIF, BMP or WebP format")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--url", help="of a model at TensorFlow Serving's REST port")
-    source.add_argument("--grpc", metavar="ADDRESS", help="of TensorFlow Serving's gRPC port; needs --name")
-    source.add_argument("--saved-model", type=Path, help="folder of a version, or of all: the newest is taken")
-    parser.add_argument("--name", help="of the model, for --grpc")
-    parser.add_argument(
-        "--multiplexed", action="store_true", help="let the images share passes: more of them a second, less accurate"
-    )
-    parser.add_argument("--switch-at", type=int, metavar="N", help="let them share passes where there are N or more")
+    add_source(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with all probabilities")
     options = parser.parse_args(arguments)
-    if (options.grpc is None) != (options.name is None):
-        parser.error("--grpc and --name belong together")
-    if options.switch_at is not None and (options.multiplexed or options.switch_at < 2):
-        parser.error("--switch-at takes a number of at least 2, and replaces --multiplexed")
-    many = options.switch_at is not None and len(options.images) >= options.switch_at
-    signature = MULTIPLEXED if options.multiplexed or many else ENSEMBLE
+    check_source(parser, options)
+    if folders := [path for path in options.images if path.is_dir()]:
+        parser.error(f"{folders[0]} is a folder: recipes/predict_folder.py asks about the images in it")
     try:
         images = [path.read_bytes() for path in options.images]
-        if options.url is not None:
-            answers = over_rest(options.url, images, signature=signature)
-        elif options.grpc is not None:
-            answers = over_grpc(options.grpc, options.name, images, signature=signature)
-        else:
-            answers = from_saved_model(options.saved_model, images, signature)
+        answers = source(options, len(images))(images)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     predictions = [{"file": str(path), **answer} for path, answer in zip(options.images, answers, strict=True)]

@@ -148,6 +148,9 @@ def test_errors(served, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(files, "--grpc", address)
     assert "--grpc and --name belong together" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([tmp_path], "--saved-model", folder)
+    assert f"{tmp_path} is a folder: recipes/predict_folder.py asks" in capsys.readouterr().err
 
 
 def test_rest_needs_neither_tensorflow_nor_this_package(served):

@@ -14,10 +14,11 @@ import numpy as np
 
 from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments, numbering
-from mixmo_keras.evaluation import answers, label_issues, temperatures
+from mixmo_keras.evaluation import answers, label_issues
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
+from mixmo_keras.models import temperatures
 from mixmo_keras.models.ensemble import Ensemble
 
 COVERAGE = 0.9  # of conformal sets, unless another is asked for

@@ -13,7 +13,7 @@ from keras import ops
 
 from mixmo_keras import multiplexing
 from mixmo_keras.common import arguments, numbering
-from mixmo_keras.models import saving
+from mixmo_keras.models import saving, temperatures
 from mixmo_keras.networks import fusing
 from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
 from mixmo_keras.networks.views import averaged, views_of
@@ -285,7 +285,10 @@ class Ensemble(keras.Model):
         *,
         steps: int | None = None,
     ) -> float:
-        """Fits the temperature on held-out data, sets it and returns it.
+        """Fits the temperature on held-out data, sets it where it helps, and returns the model's.
+
+        The rule of evaluations holds (`models.temperatures`): of fewer than 50 images, or where each half of the data has a
+        higher NLL under the other half's temperature than without, it stays as it is, and a warning is logged.
 
         Args:
             x, y, batch_size, steps: As in `predict_with_labels`: validation data, never the test set.
@@ -298,15 +301,7 @@ class Ensemble(keras.Model):
             multiplexed: Whether to fit `MixMo.multiplexed_temperature` beside it, on images whose partners are drawn at
                 random: 1/M passes more. Defaults to whether the model can answer several images a pass.
         """
-        if multiplexed is None:
-            multiplexed = self.why_not_multiplexed() is None
-        if not arguments.boolean("multiplexed", multiplexed):
-            member_logits, labels = self.predict_with_labels(x, y, batch_size, steps)
-            return self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
-        member_logits, labels, logits = multiplexing.predict_both_with_labels(self, x, y, batch_size, steps=steps)
-        temperature = self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
-        multiplexing.calibrate_on(self, logits, labels, label_noise)
-        return temperature
+        return temperatures.calibrate(self, x, y, batch_size, temperature_applies_to, label_noise, multiplexed, steps)
 
     def calibrate_on(
         self,
@@ -315,16 +310,20 @@ class Ensemble(keras.Model):
         temperature_applies_to: str | None = None,
         label_noise: float | str | None = None,
     ) -> float:
-        """As `calibrate`, from what `predict_with_labels` gave."""
+        """Fits the temperature on what `predict_with_labels` gave, sets it whether it helps or not, and returns it."""
         predicting.check_member_logits(self, member_logits)
         if temperature_applies_to is None:
             temperature_applies_to = self.average.temperature_applies_to
         arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
         self.temperature = self.task.calibrate(self.average, member_logits, labels, temperature_applies_to, label_noise)
-        if temperature_applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
-            self.average.temperature_applies_to = temperature_applies_to
-            self.predict_function = self.test_function = self.train_function = None
+        self.apply_temperature_to(temperature_applies_to)
         return self.temperature
+
+    def apply_temperature_to(self, applies_to: str) -> None:
+        """Sets what the temperature divides, `"ensemble"` or `"members"`, as in `calibrate`."""
+        if applies_to != self.average.temperature_applies_to:  # which is in the graphs traced so far
+            self.average.temperature_applies_to = applies_to
+            self.predict_function = self.test_function = self.train_function = None
 
     def pooled(self, member_logits, calibrated: bool = True) -> np.ndarray:
         """The ensemble's outputs (n, ...) from its members' (n, M, ...), with or without the temperature."""

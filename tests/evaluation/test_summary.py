@@ -10,9 +10,10 @@ import tiny
 from matplotlib.figure import Figure
 
 from mixmo_keras import evaluation, metrics, multiplexing, report
-from mixmo_keras.evaluation import answers, summary, temperatures
+from mixmo_keras.evaluation import answers, summary
 from mixmo_keras.evaluation.report import charts, sentences
 from mixmo_keras.evaluation.summary import Run
+from mixmo_keras.models import temperatures
 from mixmo_keras.multiplexing import wording
 
 

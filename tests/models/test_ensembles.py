@@ -44,7 +44,8 @@ def test_is_the_mean_of_all_members(averaging):
 @pytest.mark.usefixtures("eagerly")
 def test_calibrates_saves_loads_and_serves(tmp_path):
     ensemble = mixmo_keras.DeepEnsemble(networks())
-    temperature = ensemble.calibrate(X, Y)
+    temperature = ensemble.calibrate_on(*ensemble.predict_with_labels(X, Y))
+    assert temperature != 1
     logits = ensemble.predict(X, verbose=0)
     ensemble.save(tmp_path / "ensemble.keras")
     loaded = keras.models.load_model(tmp_path / "ensemble.keras")

@@ -7,9 +7,10 @@ import tiny
 from scipy.special import softmax
 
 from mixmo_keras.metrics import calibration
+from mixmo_keras.models import temperatures
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
 
-X, Y = tiny.data(40)
+X, Y = tiny.data(60)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_a_model_carries_its_temperature(averaging, temperature_applies_to, tmp_
     model = tiny.model(averaging=averaging)
     before = model.predict(X, verbose=0)
     raw = model.evaluate(X, Y, verbose=0)[0]
-    temperature = model.calibrate(X, Y, batch_size=16, temperature_applies_to=temperature_applies_to)
+    temperature = model.calibrate_on(*model.predict_with_labels(X, Y, batch_size=16), temperature_applies_to)
     assert model.temperature == temperature != 1
     assert model.average.temperature_applies_to == temperature_applies_to
     calibrated = model.predict(X, verbose=0)
@@ -87,15 +88,46 @@ def test_calibrated_on_a_dataset_that_shuffles():
     import tensorflow as tf
 
     model = tiny.model()
-    expected = model.calibrate(X, Y)
-    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(40).batch(7)
-    assert model.calibrate(dataset) == pytest.approx(expected, rel=1e-3)
+    labels = mostly_said(model)
+    expected = model.calibrate(X, labels)
+    assert expected == pytest.approx(model.calibrate_on(*model.predict_with_labels(X, labels)))
+    dataset = tf.data.Dataset.from_tensor_slices((X, labels)).shuffle(60).batch(7)
+    model.temperature = 1.0
+    assert model.calibrate(dataset) == pytest.approx(expected, rel=1e-3) != 1
+
+
+def mostly_said(model):
+    """Labels of which three quarters are what a model says: of an untrained one, a low temperature helps."""
+    return np.where(np.arange(60) % 4, model.predict(X, verbose=0).argmax(-1), Y)
+
+
+def test_it_is_applied_where_it_helps_alone(caplog):
+    """The rule of evaluations: not by few images, nor where each half does worse under the other half's."""
+    model = tiny.model()
+    labels = mostly_said(model)
+    assert model.calibrate(X[:49], labels[:49], multiplexed=False) == model.temperature == 1
+    assert "49 validation images are too few to fit it on, 50 are the least" in caplog.text
+    caplog.clear()
+    assert model.calibrate(X, labels, multiplexed=False) < 0.9
+    assert not caplog.text
+    figures = temperatures.fit(tiny.model(), model.predict_with_labels(X, labels), None)
+    assert figures["value"] == pytest.approx(model.temperature)
+
+
+def test_one_that_does_harm_changes_nothing(monkeypatch, caplog):
+    model = tiny.model(averaging="probabilities")
+    before = model.predict(X, verbose=0)
+    monkeypatch.setattr(calibration, "fit_member_temperature", lambda *_: 0.01)  # a fit gone wrong
+    assert model.calibrate(X, Y, temperature_applies_to="members", multiplexed=False) == 1
+    assert "the temperature stays at 1: each half of the validation images has a higher NLL" in caplog.text
+    assert model.average.temperature_applies_to == "ensemble"
+    np.testing.assert_array_equal(model.predict(X, verbose=0), before)
 
 
 def test_a_broken_model():
     model = tiny.model()
     model.heads.set_weights([weight * np.nan for weight in model.heads.get_weights()])
-    with pytest.raises(FloatingPointError, match="40 of 40 images have NaN logits"):
+    with pytest.raises(FloatingPointError, match="60 of 60 images have NaN logits"):
         model.calibrate(X, Y)
     assert model.temperature == 1
 

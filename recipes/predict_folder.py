@@ -240,13 +240,11 @@ def parquet_modules() -> tuple:
         ValueError: it isn't installed.
     """
     try:
-        import pyarrow
-        import pyarrow.csv
-        import pyarrow.parquet
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.csv  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError as error:
-        raise ValueError(
-            "A Parquet file needs pyarrow: pip install pyarrow, or write a .csv file"
-        ) from error
+        raise ValueError("A Parquet file needs pyarrow: pip install pyarrow, or write a .csv file") from error
     return pyarrow, pyarrow.csv, pyarrow.parquet
 
 

@@ -1,7 +1,7 @@
 """Checks that the image files of a folder can be read, before a training finds out in its middle.
 
 Every file is decoded once, as it is when it is trained on, and compared with what Pillow reads. Results are remembered by
-size and time of change, in `$XDG_CACHE_HOME/mixmo_keras` (`~/.cache` by default).
+size and time of change, in `$XDG_CACHE_HOME/mixmo_keras` (`~/.cache` by default). TIFF files are kept there as PNG files.
 """
 
 import concurrent.futures
@@ -24,7 +24,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import decoding, listing
+from mixmo_keras.datasets import decoding, listing, tiff
 
 NAMED = 10  # broken files that an error names
 GREY_MODES = ("L", "1", "I", "I;16", "LA")
@@ -41,7 +41,7 @@ class Facts(NamedTuple):
         height: Of the upright image.
         width: Of the upright image.
         orientation: Of Exif, from 1 to 8: 1 where the pixels are stored upright.
-        brightest: Of a PNG file of 16 bits the highest of its 256 levels that it uses, -1 of other files.
+        brightest: Of a PNG or TIFF file of 16 bits the highest of its 256 levels that it uses, -1 of other files.
         digest: Of its content.
     """
 
@@ -63,7 +63,7 @@ def check(folder: Path, paths: Sequence[str]) -> list[Facts]:
     found: dict[str, Facts] = {}
     broken: dict[str, str] = {}
     keys = {path: _key(path) for path in paths}
-    missing = [path for path in paths if keys[path] is None or known.get(path, [None])[0] != keys[path]]
+    missing = [path for path in paths if keys[path] is None or not _is_known(path, known.get(path), keys[path])]
     reported = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for number, (path, outcome) in enumerate(zip(missing, pool.map(_inspect, missing), strict=True)):
@@ -84,10 +84,20 @@ def check(folder: Path, paths: Sequence[str]) -> list[Facts]:
         )
         more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         raise ValueError(
-            f"{len(broken)} of {len(paths)} files in {folder} can't be read as {decoding.FORMATS} images. Mend or remove "
+            f"{len(broken)} of {len(paths)} files in {folder} can't be read as {listing.FORMATS} images. Mend or remove "
             f"them: {named}{more}."
         )
     return [Facts(*sound[path][1:]) for path in paths]
+
+
+def to_decode(paths: Sequence[str], facts: Sequence[Facts]) -> np.ndarray:
+    """The paths (n,) of the files that TensorFlow decodes: those of PNG files in place of TIFF files."""
+    return np.array(
+        [
+            str(tiff.png_of(one.digest, _root())) if tiff.is_tiff(path) else path
+            for path, one in zip(paths, facts, strict=True)
+        ]
+    )
 
 
 def signature(folder: str) -> str:
@@ -108,6 +118,8 @@ def _inspect(path: str) -> Facts | str:
                 return f"{image.width}×{image.height} pixels, more than the {decoding.MAX_PIXELS:,} that are read"
             kind = image.format
         content = Path(path).read_bytes()
+        if tiff.is_tiff(path):
+            return _inspect_tiff(content)
         if not content.startswith((decoding.PNG, decoding.JPEG, decoding.GIF, decoding.BMP, decoding.RIFF)):
             return f"it is {kind}"
         pixels = decoding.decode(tf.constant(content), 3).numpy()
@@ -121,6 +133,20 @@ def _inspect(path: str) -> Facts | str:
         return (failed[1] if failed else error.message.splitlines()[0].rpartition("}} ")[2])[:200]
     except Exception as error:  # whatever Pillow makes of a broken header
         return f"{type(error).__name__}: {error}"
+
+
+def _inspect_tiff(content: bytes) -> Facts | str:
+    """The same of a TIFF file, a PNG file of which is kept."""
+    digest = _digest(content)
+    png = tiff.keep(content, tiff.png_of(digest, _root()))
+    found = _compared(png, decoding.decode(tf.constant(png), 3).numpy())
+    with Image.open(io.BytesIO(content)) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if isinstance(found, str) else found._replace(digest=digest, orientation=orientation)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _compared(content: bytes, pixels: np.ndarray) -> Facts | str:
@@ -146,7 +172,7 @@ def _compared(content: bytes, pixels: np.ndarray) -> Facts | str:
             width=pixels.shape[1],
             orientation=orientation if orientation in range(1, 9) else 1,
             brightest=int(pixels.max()) if of_16_bits else -1,
-            digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
+            digest=_digest(content),
         )
 
 
@@ -167,9 +193,19 @@ def _key(path: str) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
+def _is_known(path: str, remembered: list | None, key: list[int] | None) -> bool:
+    """Whether a file is as it is remembered; of a TIFF file the PNG file too, under the digest, which is the last fact."""
+    if remembered is None or remembered[0] != key:
+        return False
+    return not tiff.is_tiff(path) or tiff.png_of(remembered[-1], _root()).is_file()
+
+
+def _root() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixmo_keras"
+
+
 def _cache(folder: Path) -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "mixmo_keras" / f"{hashlib.blake2b(str(folder).encode(), digest_size=12).hexdigest()}.json"
+    return _root() / f"{hashlib.blake2b(str(folder).encode(), digest_size=12).hexdigest()}.json"
 
 
 def _remembered(folder: Path) -> dict[str, list]:

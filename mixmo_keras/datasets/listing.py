@@ -9,10 +9,17 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp")
+import numpy as np
+
+from mixmo_keras.common import class_labels
+from mixmo_keras.datasets import tiff
+
+FORMATS = "JPEG, PNG, GIF, BMP, WebP and TIFF"
+READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", *tiff.ENDINGS)
 WEBP = ".webp"  # of which those that are animated are passed over
 # folders of class folders whose names say which split they are
 SPLIT_FOLDERS = {
@@ -25,8 +32,10 @@ TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 # are left to chance. Of the keys 0 to 599 this one gives the most even shares of 6, 12 and 60 files a class that have usual
 # names: cat/0.png, cat/000.jpg. Another key would move files from the training images to the test images.
 SPLIT_SEED = 467
-_RULE = "by a hash of each file's name"
+RULE = "by a hash of each file's name"
 NAMED = 5  # kinds or names that a sentence lists
+# the class of each image; shares (n, K) of classes, of at least 0 and with a sum of one; any other numbers (n, K)
+TARGET_KINDS = ("classes", "shares", "numbers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Listing:
         rule: How the splits came about, in words.
         passed_over: The number of other files by class and kind, such as `(".webp")`; the class is `""` beside classes.
         notes: What else was found, in sentences.
+        values: Numbers (n, K) of a CSV file with a column for each of K classes or targets, float32; `None` of classes.
+            `labels` are then the largest shares' classes, or all 0 of numbers that are no shares.
     """
 
     folder: Path
@@ -52,10 +63,18 @@ class Listing:
     rule: str
     passed_over: Counter[tuple[str, str]]
     notes: tuple[str, ...]
+    values: np.ndarray | None = None
 
     def paths(self) -> list[str]:
         """The images' paths."""
         return [os.path.join(self.folder, *name.split("/")) for name in self.names]
+
+    @property
+    def target_kind(self) -> str:
+        """What is known of each image: one of `TARGET_KINDS`."""
+        if self.values is None:
+            return "classes"
+        return "shares" if are_shares(self.values) else "numbers"
 
     def kinds_passed_over(self, class_name: str | None = None) -> str:
         """Returns `"3 files (2 .webp, 1 .txt)"`, of one class or of all; an empty text where there are none."""
@@ -65,6 +84,11 @@ class Listing:
                 kinds[kind] += count
         named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(NAMED))
         return f"{kinds.total()} files ({named})" if kinds else ""
+
+
+def are_shares(values: np.ndarray) -> bool:
+    """Whether numbers (n, K) are shares of K ≥ 2 classes: of at least 0, with a sum of one for each image."""
+    return values.shape[1] > 1 and not class_labels.are_wrong(values, values.shape[1]).any()
 
 
 def of_folder(folder: Path) -> Listing:
@@ -88,8 +112,8 @@ def of_folder(folder: Path) -> Listing:
     for name in top:
         collected.add_class(name, name)
     collected.add_beside(folder)
-    splits, notes = _without_empty(collected, [split_of(name) for name in collected.names])
-    return collected.listing(splits, _RULE, top, notes)
+    splits, notes = without_empty(collected.names, collected.classes, [split_of(name) for name in collected.names])
+    return collected.listing(splits, RULE, top, notes)
 
 
 def split_of(name: str) -> str:
@@ -111,23 +135,27 @@ def _share(name: str) -> float:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little") / 2**64
 
 
-def _without_empty(collected: "_Collected", splits: list[str]) -> tuple[list[str], list[str]]:
+def without_empty(keys: Sequence[str], classes: Sequence, splits: list[str]) -> tuple[list[str], list[str]]:
     """The splits with files put into empty ones, and a note on each of these.
 
     Among a few dozen files, no hash may fall into a split. It gets the training file of each class that has the lowest hash;
     these are training files again once a file that falls into the split is added.
+
+    Args:
+        keys: The text of each file whose hash decides: its name, or that of its group, all files of which move together.
+        classes: The class of each file.
+        splits: The split of each file.
     """
     notes = []
     for split in ("validation", "test"):
         if split in splits or not splits:
             continue
-        lowest: dict[str, int] = {}
-        for index, (name, class_name) in enumerate(zip(collected.names, collected.classes, strict=True)):
-            best = lowest.get(class_name)
-            if splits[index] == "train" and (best is None or _share(name) < _share(collected.names[best])):
-                lowest[class_name] = index
-        for index in lowest.values():
-            splits[index] = split
+        lowest: dict[Any, str] = {}
+        for key, of_class, current in zip(keys, classes, splits, strict=True):
+            if current == "train" and (of_class not in lowest or _share(key) < _share(lowest[of_class])):
+                lowest[of_class] = key
+        moved = set(lowest.values())
+        splits = [split if key in moved else current for key, current in zip(keys, splits, strict=True)]
         notes.append(f"there are so few files that none falls to {split}: one of each class is taken")
     return splits, notes
 
@@ -215,7 +243,7 @@ def _of_split_folders(folder: Path, by_split: dict[str, list[str]], others: list
         splits.append(held_out if split == "train" and held_out in missing else split)
     rule = f"as the folders {', '.join(name for name, _ in folders.values())} say"
     if missing:
-        rule += f"; {' and '.join(sorted(missing))} held out of {folders['train'][0]} {_RULE}"
+        rule += f"; {' and '.join(sorted(missing))} held out of {folders['train'][0]} {RULE}"
     return collected.listing(splits, rule, class_names, notes)
 
 

@@ -19,6 +19,8 @@ from mixmo_keras.datasets import registry
 
 FILE = "manifest.json"
 _NAMED = 3  # files that a sentence names
+# how it is said of one file and of several, of class folders and of a CSV file
+_RELABELLED = ("is in another class folder, are in other class folders", "has another label, have other labels")
 _LEARNED_FROM = ("train", "validation")
 _OF_EARLIER_VERSION = (
     "of an earlier version, which noted no data and split folders of images otherwise: some of what are test images now "
@@ -36,6 +38,7 @@ class Manifest:
         image_shape: (H, W, C).
         images: The number of images by split.
         files: By name below the folder the split and the digest of each file; empty of other datasets than folders.
+        labels: By name what a CSV file says of each file, a class or numbers; empty of other datasets.
     """
 
     dataset: str
@@ -43,6 +46,7 @@ class Manifest:
     image_shape: tuple[int, ...]
     images: Mapping[str, int]
     files: Mapping[str, tuple[str, str]]
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes it into the folder of a run."""
@@ -58,8 +62,14 @@ class Manifest:
         """A text that two manifests have in common where their test images are the same, in the same order."""
         if not self.files:
             return registry.path_and_size(self.dataset)[0]
-        digests = [digest for split, digest in self.files.values() if split == "test"]
+        digests = [
+            f"{digest}{self.labels.get(name, '')}" for name, (split, digest) in self.files.items() if split == "test"
+        ]
         return hashlib.blake2b(" ".join(digests).encode(), digest_size=8).hexdigest()
+
+    def label(self, name: str) -> str:
+        """What is said of a file: by a CSV file, else by the folder in which it lies."""
+        return self.labels.get(name, os.path.dirname(name))
 
 
 def of(dataset: str, data_dir: str | os.PathLike | None = None) -> Manifest:
@@ -70,9 +80,9 @@ def of(dataset: str, data_dir: str | os.PathLike | None = None) -> Manifest:
         return Manifest(dataset, info.class_names, info.image_shape, images, {})
     listed = zip(folder.names, folder.splits.tolist(), (facts.digest for facts in folder.facts), strict=True)
     images = {split: len(folder.indices(split)) for split in registry.SPLITS[:3]}
-    return Manifest(
-        dataset, info.class_names, info.image_shape, images, {name: (split, digest) for name, split, digest in listed}
-    )
+    by_name = {name: (split, digest) for name, split, digest in listed}
+    labels = dict(zip(folder.names, folder.labels_in_words(), strict=True)) if folder.of_table else {}
+    return Manifest(dataset, info.class_names, info.image_shape, images, by_name, labels)
 
 
 def read(folder: Path) -> Manifest | None:
@@ -85,7 +95,7 @@ def read(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     kinds = {"dataset": files.is_text, "class_names": _is_list, "image_shape": files.are_counts_or_none}
-    kinds |= {"images": lambda value: isinstance(value, dict), "files": _are_files}
+    kinds |= {"images": lambda value: isinstance(value, dict), "files": _are_files, "labels": _are_labels_or_none}
     content = files.read_json_object(path, "remove it, to go on without a comparison of the data", kinds)
     return Manifest(
         content["dataset"],
@@ -93,6 +103,7 @@ def read(folder: Path) -> Manifest | None:
         tuple(content["image_shape"]),
         content["images"],
         {name: (split, digest) for name, (split, digest) in content["files"].items()},
+        content.get("labels") or {},  # which earlier versions don't have
     )
 
 
@@ -105,7 +116,7 @@ def changes(before: Manifest, now: Manifest) -> list[str]:
         found.append(f"they were of {before.dataset!r}, and are of {now.dataset!r}")
     elif not now.files and before.images != now.images:
         found.append(f"the numbers of images were {dict(before.images)}, and are {dict(now.images)}")
-    return found + _file_changes(before.files, now.files)
+    return found + _file_changes(before, now)
 
 
 def check_resumed(folder: Path, now: Manifest, kind: str = "run") -> None:
@@ -219,29 +230,30 @@ def _class_changes(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return found + ([f"classes were removed ({_some(removed)})"] if removed else [])
 
 
-def _file_changes(before: Mapping[str, tuple[str, str]], now: Mapping[str, tuple[str, str]]) -> list[str]:
-    added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+def _file_changes(before: Manifest, now: Manifest) -> list[str]:
+    old_files, new_files = before.files, now.files
+    added, removed = sorted(new_files.keys() - old_files.keys()), sorted(old_files.keys() - new_files.keys())
     by_digest: dict[str, list[str]] = {}
     for name in removed:
-        by_digest.setdefault(before[name][1], []).append(name)
+        by_digest.setdefault(old_files[name][1], []).append(name)
+    both = sorted(new_files.keys() & old_files.keys())
     renamed: list[str] = []
-    relabelled: list[str] = []
+    relabelled = [name for name in both if before.label(name) != now.label(name)]
     for name in list(added):
-        if not (names := by_digest.get(now[name][1])):
+        if not (names := by_digest.get(new_files[name][1])):
             continue
         old = names.pop()
         added.remove(name)
         removed.remove(old)
-        same_class = os.path.dirname(old) == os.path.dirname(name)
-        (renamed if same_class else relabelled).append(f"{old} → {name}")
-    both = sorted(now.keys() & before.keys())
-    rewritten = [name for name in both if before[name][1] != now[name][1]]
-    moved = [f"{name} {before[name][0]} → {now[name][0]}" for name in both if before[name][0] != now[name][0]]
+        (renamed if before.label(old) == now.label(name) else relabelled).append(f"{old} → {name}")
+    rewritten = [name for name in both if old_files[name][1] != new_files[name][1]]
+    splits = {name: (old_files[name][0], new_files[name][0]) for name in both}
+    moved = [f"{name} {old} → {new}" for name, (old, new) in splits.items() if old != new]
     kinds = {
         "was added, were added": added,
         "was removed, were removed": removed,
         "was renamed, were renamed": renamed,
-        "is in another class folder, are in other class folders": relabelled,
+        _RELABELLED[bool(now.labels)]: relabelled,
         "was written anew, were written anew": rewritten,
         "is in another split, are in other splits": moved,
     }
@@ -260,6 +272,10 @@ def _some(names: Sequence[str]) -> str:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _are_labels_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(one, str) for one in value.values()))
 
 
 def _are_files(value: Any) -> bool:

@@ -1,8 +1,9 @@
 """Image classification datasets by name: raw pixels and integer labels, one image at a time.
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. To add one, add a line to `DATASETS`. The
-path of a folder of class folders is a name too. `@size` behind a name is another size, such as `cifar10@16` or
-`photos@96x128`; folders have 64 pixels otherwise. A folder that is there is meant before one that is there without its `@`.
+path of a folder of class folders is a name too, and that of a CSV file of labels (`label_table`). `@size` behind a name is
+another size, such as `cifar10@16` or `photos@96x128`; folders have 64 pixels otherwise. A folder that is there is meant
+before one that is there without its `@`.
 """
 
 import dataclasses
@@ -20,12 +21,14 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import file_checks, orders, resizing
+from mixmo_keras.datasets import file_checks, label_table, orders, resizing
 from mixmo_keras.datasets.digit_scenes import QUESTIONS, digit_scenes
 from mixmo_keras.datasets.digits import digits
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
 from mixmo_keras.datasets.sources import SPLITS, Info, Source
 from mixmo_keras.networks import normalization as normalizations
+
+_OTHER_NAMES = ", one of them @size, or the path of a folder of class folders or of a CSV file of labels"
 
 # -- what users call ---------------------------------------------------------------------------------------------------
 
@@ -37,14 +40,14 @@ def check(dataset: str) -> None:
         or not dataset
         or (path_and_size(dataset)[0] not in DATASETS and not is_folder(dataset))
     ):
-        arguments.choice("dataset", dataset, DATASETS, ", one of them @size, or the path of a folder of class folders")
+        arguments.choice("dataset", dataset, DATASETS, _OTHER_NAMES)
     _warn_of_two_meanings(dataset)
 
 
 def is_folder(dataset: str) -> bool:
-    """Whether a name is that of a folder of images, and not of a dataset in `DATASETS`."""
+    """Whether a name is that of a folder of images, or of a CSV file of labels, and not of a dataset in `DATASETS`."""
     path = path_and_size(dataset)[0]
-    return path not in DATASETS and os.path.isdir(path)
+    return path not in DATASETS and (os.path.isdir(path) or label_table.is_table(path))
 
 
 def image_folder(dataset: str) -> ImageFolder | None:
@@ -68,12 +71,14 @@ def info(dataset: str, data_dir: str | os.PathLike | None = None) -> Info:
 
 
 def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, whole: bool = False) -> tf.data.Dataset:
-    """The images of a split, one by one: (image (H, W, C) uint8, label int64), always in the same order.
+    """The images of a split, one by one: (image (H, W, C) uint8, target), always in the same order.
+
+    A target is the index of a class, int64; or numbers (K,), float32, of a CSV file with a column for each class or target.
 
     Args:
         dataset: A name in `DATASETS`, or with a size, such as `cifar10@16`, for images brought to it; or the path of a
             folder of class folders of images, such as `photos`, `photos@128` or `photos@96x128` (height×width), see
-            `image_folder`.
+            `image_folder`; or of a CSV file of labels, such as `photos/labels.csv@128`, see `label_table`.
         split: One of `SPLITS`.
         data_dir: TFDS' `data_dir`. Defaults to the environment variable `MIXMO_DATA_DIR`, else to TFDS' own default.
         whole: Whether to give images as large as their files have them, (h, w, C), where these have several sizes, and not
@@ -189,14 +194,19 @@ def _warn_of_two_meanings(dataset: str) -> None:
 
 def _image_folder(path: str, size: tuple[int, int]) -> Source:
     """A folder as it is now: listed anew where files were added, removed or written to, or the process went elsewhere."""
-    return _listed_folder(os.path.abspath(path), size, file_checks.signature(path))
+    path = os.path.abspath(path)
+    folder = os.path.dirname(path) if label_table.is_table(path) else path
+    return _listed_folder(path, size, file_checks.signature(folder))
 
 
 @functools.lru_cache(maxsize=4)
 def _listed_folder(path: str, size: tuple[int, int], signature: str) -> Source:
     del signature  # tells one listing from another
     folder = ImageFolder(path, size)
-    described = Info(Path(path).resolve().name, (*folder.size, folder.channels), folder.class_names, (0.5, 0.25))
+    shape, file = (*folder.size, folder.channels), Path(path).resolve()
+    # the usual file stands for its folder
+    name = file.name if file.is_dir() else folder.folder.resolve().name if file.name == label_table.FILE else file.stem
+    described = Info(name, shape, folder.class_names, (0.5, 0.25), target_kind=folder.target_kind)
     return Source(lambda data_dir: described, lambda split, data_dir, whole: folder.load(split, whole), folder=folder)
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.datasets.image_folder import ImageFolder
+from mixmo_keras.datasets.listing import TARGET_KINDS
 from mixmo_keras.tasks import Task
 
 _TAKES = {"info": "a folder", "load": "a split and a folder", "right": "a split and a folder", "at_size": "a size"}
@@ -23,9 +24,11 @@ class Info:
         class_names: The names of the classes, or of a task's labels or targets.
         normalization: As `MixMo` takes it.
         task: What the targets are of. Defaults to one class of `class_names` an image.
+        target_kind: What a folder of images says of each: the index of its class (`"classes"`); `"shares"` (K,) of the
+            classes; or `"numbers"` (K,) of another meaning.
 
     Raises:
-        ValueError: a name that is no text, classes that aren't texts, another shape, no task.
+        ValueError: a name that is no text, classes that aren't texts, another shape, no task, another kind of targets.
     """
 
     name: str
@@ -33,9 +36,11 @@ class Info:
     class_names: tuple[str, ...]
     normalization: tuple | str = "auto"
     task: Task | None = None
+    target_kind: str = TARGET_KINDS[0]
 
     def __post_init__(self):
         arguments.instance("name", self.name, str, "a text")
+        arguments.choice("target_kind", self.target_kind, TARGET_KINDS)
         if not isinstance(self.image_shape, tuple) or None not in self.image_shape:  # TFDS' where images differ
             object.__setattr__(self, "image_shape", arguments.image_shape("image_shape", self.image_shape))
         object.__setattr__(self, "class_names", tuple(arguments.names("class_names", self.class_names)))

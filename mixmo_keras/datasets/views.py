@@ -9,8 +9,9 @@ from mixmo_keras.datasets import orders, pipeline
 
 
 def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
-    """The labels (n,) of (image, label) one by one, in their order."""
-    return np.fromiter((label for label in dataset.map(lambda image, label: label).as_numpy_iterator()), "int64")
+    """The labels (n,), int64, or numbers (n, K) of (image, label) one by one, in their order."""
+    labels = np.array(list(dataset.map(lambda image, label: label).as_numpy_iterator()))
+    return labels.astype("int64") if labels.ndim == 1 else labels
 
 
 def with_labels(dataset: tf.data.Dataset, labels) -> tf.data.Dataset:

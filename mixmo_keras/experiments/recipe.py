@@ -12,6 +12,7 @@ from typing import Any
 from mixmo_keras import datasets
 from mixmo_keras.common import trained
 from mixmo_keras.common.settings import checked as checked_value
+from mixmo_keras.datasets import label_table
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training
 from mixmo_keras.mixing.augmentation import AREA
@@ -187,9 +188,13 @@ def method_options() -> set[str]:
 def dataset_label(dataset: str) -> str:
     """A dataset's part in the names of folders: of a folder of images, its last part and the size.
 
-    Characters that TensorFlow takes for a pattern become underscores.
+    Characters that TensorFlow takes for a pattern become underscores. Of a CSV file, the name of its folder stands before.
     """
-    return re.sub(r"[@*?\[\]\\]", "_", Path(dataset).name)
+    path = Path(dataset)
+    name = path.name
+    if label_table.is_table(datasets.registry.path_and_size(dataset)[0]):
+        name = "_".join(filter(None, (path.absolute().parent.name, re.sub(r"(?i)\.csv(?=@|$)", "", name))))
+    return re.sub(r"[@*?\[\]\\]", "_", name)
 
 
 def checked(settings: Data) -> dict[str, Any]:

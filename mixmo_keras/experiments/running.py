@@ -172,6 +172,7 @@ class Splits:
 def load(recipe: Recipe) -> Splits:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
+    splits.check_targets(recipe, info)
     train = splits.load(recipe, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
 
     def to_evaluate(split: str) -> tf.data.Dataset:

@@ -1,6 +1,7 @@
 """Datasets by name, folders of images, batches of them."""
 
 import os
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,7 @@ from PIL import Image
 import mixmo_keras
 from mixmo_keras import augmentation, datasets
 from mixmo_keras.datasets import decoding, label_noise, resizing, views
+from mixmo_keras.experiments import Recipe, run
 
 X, Y = np.zeros((12, 8, 8, 3), "uint8"), np.arange(12) % 5
 DATA = tf.data.Dataset.from_tensor_slices((X, Y))
@@ -218,18 +220,29 @@ def sixteen_bits(here):
 
 
 def of_one_kind(here):
-    """Loads a folder one of whose classes is all TIFF files."""
+    """Loads a folder one of whose classes is all files of a kind that isn't read."""
     folder = photos(here.folder / "photos")
     for number in range(6):
-        picture(folder / "owl" / f"{number}.tif")
+        picture(folder / "owl" / f"{number}.jp2", format="PNG")
     return datasets.info(f"{folder}@8")
 
 
-def tiffs(here):
-    """Loads a folder of TIFF files alone."""
+def of_another_kind(here):
+    """Loads a folder of such files alone."""
     for number in range(12):
-        picture(here.folder / "photos" / "ab"[number % 2] / f"{number}.tif")
+        picture(here.folder / "photos" / "ab"[number % 2] / f"{number}.jp2", format="PNG")
     return datasets.info(str(here.folder / "photos"))
+
+
+def tiff_of(levels):
+    """Loads a folder one of whose images is a TIFF file of these levels."""
+    return with_file("broken.tif", lambda path: Image.fromarray(levels).save(path))
+
+
+def no_cache(here):
+    """Loads a TIFF file where nothing can be kept."""
+    with mock.patch.dict(os.environ, XDG_CACHE_HOME=os.devnull):
+        return with_file("broken.tif", picture)(here)
 
 
 def layout(*names, classes=("cat", "dog")):
@@ -252,6 +265,32 @@ def another_class(here):
     """Loads a layout whose test images have a class that is not trained on."""
     layout("train")(here)
     return layout("test", classes=("cat", "dog", "owl"))(here)
+
+
+def labelled(*lines, split="train", file="labels.csv"):
+    """Loads a folder of twelve images by a CSV file of these lines, in which `...` stands for rows of all images."""
+
+    def call(here):
+        folder = photos(here.folder / "data")
+        rows = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(6)]
+        content = [row for line in lines for row in (rows if line is ... else [line])]
+        (folder / file).write_bytes("\n".join(content).encode("latin-1"))
+        name = f"{folder}@8" if file == "labels.csv" else f"{folder / file}@8"
+        return next(iter(datasets.load(name, split)))
+
+    return call
+
+
+def recipe_on(numbers, **options):
+    """Runs a recipe of classes on images with these numbers."""
+
+    def call(here):
+        rows = [f"{name}/{number}.png,{numbers}" for name in ("cat", "dog") for number in range(6)]
+        labelled("path,a,b", *rows)(here)
+        folders = dict(dataset=f"{here.folder / 'data'}@8", output_dir=str(here.folder / "runs"))
+        return run(Recipe(**folders, **options))
+
+    return call
 
 
 LATIN = "é".encode("latin-1")
@@ -296,7 +335,7 @@ FOLDERS = [
     Row(
         "folder(.webp that is none)",
         with_file("broken.webp", lambda path: path.write_bytes(b"x")),
-        warns=r"1 files \(1 .webp\) are not read: JPEG, PNG, GIF, BMP and WebP in the class folders are",
+        warns=r"1 files \(1 .webp\) are not read: JPEG, PNG, GIF, BMP, WebP and TIFF in the class folders are",
     ),
     Row(
         "folder(orientation in XMP alone)",
@@ -306,18 +345,30 @@ FOLDERS = [
     Row(
         "folder(16 bits of which 12 are used)",
         sixteen_bits,
-        warns=r"12 PNG files of 16 bits use the lowest 16 of 256 levels only, since their values end below 4,096 of 65,536",
+        warns=r"12 files of 16 bits use the lowest 16 of 256 levels only, since their values end below 4,096 of 65,536",
     ),
     Row(
-        "folder(a class of .tif)",
+        "folder(a class of .jp2)",
         of_one_kind,
-        r"Class 'owl' has 0 images.* Its 6 files \(6 .tif\) are not read: .*to PNG, for",
+        r"Class 'owl' has 0 images.* Its 6 files \(6 .jp2\) are not read: .*to PNG, for",
     ),
     Row(
-        "folder(.tif alone)",
-        tiffs,
-        r"holds no folders of images, one a class. Its 12 files \(12 .tif\) are not read: .*to PNG, for example",
+        "folder(.jp2 alone)",
+        of_another_kind,
+        r"holds no folders of images, one a class. Its 12 files \(12 .jp2\) are not read: .*to PNG, for example",
     ),
+    Row("folder(.tif)", with_file("sound.tif", picture)),
+    Row(
+        "folder(.tif of floats)",
+        tiff_of(np.ones((8, 8), "float32")),
+        f"{UNREADABLE}.tif: its pixels are floating-point",
+    ),
+    Row(
+        "folder(.tif of 32 bits)", tiff_of(np.full((8, 8), 2**17, "int32")), f"{UNREADABLE}.tif: .* run from 131072 to"
+    ),
+    Row("folder(half a .tif)", truncated(0.5, "broken.tif"), UNREADABLE),
+    Row("folder(text in .tif)", with_file("broken.tif", lambda path: path.write_text("no image")), UNREADABLE),
+    Row("folder(.tif without a cache)", no_cache, f"{UNREADABLE}.tif: a PNG file of it can't be kept in /dev/null/mix"),
     Row("folder(train without classes)", flat_splits, "train has no class folders, but its name says"),
     Row("folder(val and test without train)", layout("val", "test"), "has no folder `train` beside test, val"),
     Row(
@@ -326,6 +377,87 @@ FOLDERS = [
         r"several folders of the validation split \(val, valid\)",
     ),
     Row("folder(test has another class)", another_class, "test has classes that train/ has not: owl"),
+    Row("labels.csv(without path)", labelled("file,class", ...), "labels.csv must have a column `path`.* 'file,class'"),
+    Row("labels.csv(semicolons)", labelled("path;class", "cat/0.png;cat"), "with commas between .* 'path;class'"),
+    Row("labels.csv(empty)", labelled(), "labels.csv must have a column `path`"),
+    Row("labels.csv(no images)", labelled("path,class"), "names no images"),
+    Row(
+        "labels.csv(a column twice)",
+        labelled("path,class,class", ...),
+        "columns of different names, got path, class, c",
+    ),
+    Row(
+        "labels.csv(a cell too many)", labelled("path,class", ..., "cat/0.png,cat,1"), "2 columns, and line 14 has 3 c"
+    ),
+    Row("labels.csv(not in UTF-8)", labelled("path,class", "cat/é.png,cat"), "no CSV file in UTF-8, in line"),
+    Row("labels.csv(an open quote)", labelled("path,class", '"cat/0.png,cat'), "no CSV file in UTF-8, in line"),
+    Row(
+        "labels.csv(a path above)",
+        labelled("path,class", ..., "../a.png,cat"),
+        "below .*data, got '../a.png' in line 14",
+    ),
+    Row(
+        "labels.csv(a path of all)", labelled("path,class", ..., "/a.png,cat"), "below .*data, got '/a.png' in line 14"
+    ),
+    Row("labels.csv(no path)", labelled("path,class", ..., ",cat"), "must be below .*data, got '' in line 14"),
+    Row(
+        "labels.csv(twice)",
+        labelled("path,class", ..., "cat/../cat/0.png,dog"),
+        "names cat/0.png twice, in lines 2 ",
+    ),
+    Row(
+        "labels.csv(no image)",
+        labelled("path,class", ..., "cat/0.txt,cat"),
+        "cat/0.txt in line 14 is no image of a kind",
+    ),
+    Row("labels.csv(no file)", labelled("path,class", ..., "cat/9.png,cat"), "can't be read .*cat/9.png: No such file"),
+    Row("labels.csv(no class)", labelled("path,class", ..., "cat/9.png,"), "has no class in line 14"),
+    Row("labels.csv(one class)", labelled("path,class", "cat/0.png,cat"), "has 1 class: a classifier needs two"),
+    Row("labels.csv(path alone)", labelled("path", "cat/0.png"), "must have a column `class`, or a column of numbers"),
+    Row(
+        "labels.csv(a text)",
+        labelled("path,camera", ...),
+        "must hold a number for each image; `camera` in line 2 holds 'cat'",
+    ),
+    Row("labels.csv(NaN)", labelled("path,a", "cat/0.png,nan"), "`a` in line 2 holds 'nan'"),
+    Row(
+        "labels.csv(four images)",
+        labelled("path,a", *(f"cat/{n}.png,{n}" for n in range(4))),
+        "has 4 images: at least 5",
+    ),
+    Row(
+        "labels.csv(an unknown split)",
+        labelled("path,class,split", "cat/0.png,cat,train", "cat/1.png,cat,dev"),
+        "`split` must be train, val or test, got 'dev' in line 3",
+    ),
+    Row(
+        "labels.csv(no train)", labelled("path,class,split", "cat/0.png,cat,test"), "its column `split` has no `train`"
+    ),
+    Row(
+        "labels.csv(a group in two splits)",
+        labelled("path,class,group,split", "cat/0.png,cat,g,train", "cat/1.png,cat,h,test", "cat/2.png,cat,g,test"),
+        "group 'g' is in two splits, train in line 2 and test in line 4",
+    ),
+    Row(
+        "labels.csv(a class that isn't trained on)",
+        labelled(
+            "path,class,split",
+            *(
+                f"{name}/{n}.png,{name},{split}"
+                for name, split in (("cat", "train"), ("dog", "test"))
+                for n in range(6)
+            ),
+        ),
+        "Class 'dog' has no images to train on, which are chosen as the column `split` says",
+    ),
+    Row("labels.csv(right)", labelled("path,class", ...)),
+    Row("ours.csv(right)", labelled("path,class", ..., file="ours.csv")),
+    Row("run(numbers)", recipe_on("3,4"), "shares of at least two classes .*its columns a, b hold other numbers"),
+    Row(
+        "run(noise on shares)",
+        recipe_on("0.5,0.5", label_noise=0.2),
+        "`label_noise` draws other classes for images",
+    ),
     Row("folder(palette)", with_file("palette.png", lambda path: picture(path, mode="P"))),
     Row("folder(one bit)", with_file("bit.png", lambda path: picture(path, mode="1"))),
     Row("folder(alpha)", with_file("alpha.png", lambda path: picture(path, mode="RGBA"))),

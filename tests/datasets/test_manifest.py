@@ -342,7 +342,7 @@ def test_names_are_no_patterns(tmp_path, name):
 
 
 def test_the_description_says_what_was_understood(folder):
-    (folder / "cat" / "a.tif").write_bytes(b"")
+    (folder / "cat" / "a.jp2").write_bytes(b"")
     (folder / "cat" / ".hidden.png").write_bytes(b"")
     shutil.copy(folder / "cat" / "0.png", folder / "dog" / "copy.png")
     with pytest.warns(UserWarning, match="1 files"):
@@ -353,7 +353,7 @@ def test_the_description_says_what_was_understood(folder):
     counts = [len(images.indices(split)) for split in ("train", "validation", "test")]
     assert splits == "splits: {} train, {} validation, {} test; by a hash of each file's name".format(*counts)
     assert sizes == "sizes: 8×8 to 8×8 pixels (height×width), brought to 16×8 in RGB"
-    assert passed_over == "passed over: 1 files (1 .tif)"
+    assert passed_over == "passed over: 1 files (1 .jp2)"
     assert notes[-1].startswith("note: 1 images are there more than once, such as cat/0.png, dog/copy.png; ")
     assert "1 of them in several classes" in notes[-1]
     assert datasets.describe("digits") == (

@@ -42,6 +42,7 @@ from mixmo_keras.training.schedules import PUBLISHED
 from mixmo_keras.training.sharpness import SAM
 
 TRAIN_SPLITS = ("train", "train+validation")
+CLASS_WEIGHTS = ("balanced",)
 CROPS = ("pad", "resize", "whole")
 # what --help shows first: the options that most runs are about
 MOST_USED = (
@@ -304,6 +305,12 @@ class Training:
         number,
         least=0,
         below=1,
+    )
+    class_weights: str | None = setting(
+        None,
+        "weights of the images' losses by class: balanced, so that all classes count alike however many images they have",
+        choice,
+        known=CLASS_WEIGHTS,
     )
     clip_norm: float | None = setting(None, "scale gradients down to this norm of all together", number, above=0)
     ema: float | None = setting(

@@ -49,6 +49,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             self.policy,
             self.erasing and f"erasing{self.erasing:g}",
             self.msda and f"msda_{self.msda}",
+            self.class_weights,
             self.sam and f"{'adaptive_' if self.adaptive_sam else ''}sam{self.sam:g}",
             self._backbone_label,
             f"seed{self.seed}",

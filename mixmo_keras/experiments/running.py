@@ -291,6 +291,7 @@ def fit(
                 initial_epoch=first_epoch,
                 epochs=recipe.epochs,
                 verbose=0 if not chief else 1 if sys.stdout.isatty() else 2,
+                class_weight=splits.class_weights(recipe, data.train),
                 callbacks=[preemption, *writers, *([Expectation()] if chief else []), *callbacks, checkpoints],
             )
         except FloatingPointError as error:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import label_noise, manifest, views
-from mixmo_keras.experiments.options import Data
+from mixmo_keras.experiments.options import Data, Training
 
 
 def check_targets(recipe: Data, info: datasets.Info) -> None:
@@ -35,6 +35,19 @@ def load(recipe: Data, split: str, data_dir: str | None = None, whole: bool = Fa
     if not recipe.label_noise or split == "test":
         return dataset
     return views.with_labels(dataset, noisy_labels(recipe, split, data_dir)[0])
+
+
+def class_weights(recipe: Training, train: tf.data.Dataset) -> dict[int, float] | None:
+    """The weight of each class' images by `class_weights`: n / (K·n_k) of n_k among n images, or of as many shares.
+
+    `None` where all images count alike. A class without images, which none is weighed by, has the weight 1.
+    """
+    if recipe.class_weights is None:
+        return None
+    labels = views.labels_of(train)
+    counts = labels.sum(0, dtype="float64") if labels.ndim == 2 else np.bincount(labels).astype("float64")
+    weights = np.divide(counts.sum(), len(counts) * counts, out=np.ones_like(counts), where=counts > 0)
+    return dict(enumerate(weights.tolist()))
 
 
 def noisy_labels(recipe: Data, split: str, data_dir: str | None = None):

@@ -378,7 +378,7 @@ FOLDERS = [
     ),
     Row("folder(test has another class)", another_class, "test has classes that train/ has not: owl"),
     Row("labels.csv(without path)", labelled("file,class", ...), "labels.csv must have a column `path`.* 'file,class'"),
-    Row("labels.csv(semicolons)", labelled("path;class", "cat/0.png;cat"), "with commas between .* 'path;class'"),
+    Row("labels.csv(semicolons)", labelled("path;class", "cat/0.png;cat"), "commas between columns; .*'path;class'"),
     Row("labels.csv(empty)", labelled(), "labels.csv must have a column `path`"),
     Row("labels.csv(no images)", labelled("path,class"), "names no images"),
     Row(

@@ -314,10 +314,16 @@ def source(options: argparse.Namespace, num_images: int) -> Callable[[Sequence[b
     return loaded(options.saved_model, signature)
 
 
+def print_any_character() -> None:
+    """Lets the console show a question mark for letters that it lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # of no console
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
 def main(arguments: list[str] | None = None) -> list[dict]:
     """Prints a line for each image, or JSON."""
-    with contextlib.suppress(AttributeError, ValueError):  # of a console that lacks a name's letters, or of none
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    print_any_character()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, help="files in JPEG, PNG, GIF, BMP or WebP format")
     add_source(parser)

@@ -269,6 +269,7 @@ def to_parquet(table: Path, file: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, int]:
     """Writes the table, and says how many images are in it."""
+    predict.print_any_character()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", help="files, folders, and patterns in quotes")
     parser.add_argument("--list", type=Path, metavar="FILE", help="text file with one of these in each line")

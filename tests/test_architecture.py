@@ -79,7 +79,7 @@ SCRIPTS = [
     for folder in ("recipes", "studies", "benchmarks", "docs")
     for path in sorted((PACKAGE.parent / folder).glob("*.py"))
 ]
-PRINT_WITHOUT_THE_PACKAGE = {"predict.py", "demo_client.py"}
+PRINT_WITHOUT_THE_PACKAGE = {"predict.py", "predict_folder.py", "demo_client.py"}
 
 
 def calls(path: Path) -> list[ast.Call]:

@@ -10,6 +10,7 @@ would unpack all of them.
 """
 
 import functools
+import threading
 
 import tensorflow as tf
 
@@ -30,6 +31,8 @@ DOUBLINGS = 6  # of the blocks that an iteration passes
 # how much red, green and blue count for grey, in 65,536ths: ITU-R BT.601, as in Pillow's `convert("L")`
 GREY_WEIGHTS = (19595, 38470, 7471)
 
+_tracing = threading.Lock()
+
 
 def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
     """An image (height, width, channels), uint8, of a file in JPEG, PNG, GIF, BMP or WebP format; of a GIF its first frame.
@@ -45,7 +48,10 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
     """
     if arguments.integer("channels", channels, least=1, most=4) == 2:
         raise ValueError("`channels` must be 1, 3 or 4, got 2.")
-    return _decoder(channels, arguments.integer("max_pixels", max_pixels, least=1, most=COUNTED))(encoded)
+    max_pixels = arguments.integer("max_pixels", max_pixels, least=1, most=COUNTED)
+    with _tracing:  # threads that check files at the same time would each trace a graph of their own
+        decoder = _decoder(channels, max_pixels)
+    return decoder(encoded)
 
 
 @functools.cache
@@ -66,7 +72,10 @@ def _decoder(channels: int, max_pixels: int):
         image = _pixels(first_image, 4 if channels == 4 else 3)
         return _grey(image) if channels == 1 else image
 
-    return tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    function = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    with tf.init_scope():
+        function.get_concrete_function()
+    return function
 
 
 def _pixels(encoded, channels: int):

@@ -146,7 +146,7 @@ def test_members_learn_a_number():
     images = np.tile(np.random.default_rng(0).integers(0, 256, (64, 1, 1, 1)), (1, *tiny.SHAPE)).astype("uint8")
     y = images[:, 0, 0, 0] / 10.0
     made = model(tasks.Regression(["brightness"]), learning_rate=0.003, mixing=None, input_repetition=0.5)
-    made.fit(images, y, batch_size=16, epochs=25, verbose=0)
+    made.fit(images, y, batch_size=16, epochs=50, verbose=0)
     made.calibrate(images, y)
     figures = made.figures(images, y)["ensemble"]
     assert figures["rmse"] < 0.5 * y.std()

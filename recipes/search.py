@@ -3,7 +3,7 @@
     python recipes/search.py --dataset cifar10 --data-dir .data --max-trials 12 --epochs 3
     python recipes/search.py --dataset cifar10 --tuner hyperband --epochs 27 --max-parameters 2e6
     python recipes/search.py --dataset cifar10 --data-dir .data --pilot --widths 1 2 --epochs 4
-    python recipes/search.py --dataset photos@64 --pilot --backbone classifier.keras
+    python recipes/search.py --dataset photos@64 --pilot --backbone classifier.keras --core-rate 0.1 --freeze-epochs 1
     python recipes/search.py --dataset cifar10 --data-dir .data --pilot --label-noise 0.4    labels made wrong, to try it
 
 A search goes on where it was stopped when the same command is given again. It writes into <output-dir>/<dataset>-search/,
@@ -28,6 +28,7 @@ from mixmo_keras.experiments import splits
 from mixmo_keras.experiments.options import default_of
 from mixmo_keras.experiments.recipe import Recipe, dataset_label
 from mixmo_keras.experiments.results import refuse_other_settings
+from mixmo_keras.experiments.running import fine_tuning
 from mixmo_keras.experiments.search import OBJECTIVES, TUNERS, MixMoHyperModel, Space
 
 RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name
@@ -53,9 +54,10 @@ DEFAULTS |= {
 }
 OF_BOTH = ("widths", "batch_repetitions")
 SEARCH_ONLY = [name for name in LISTS if name not in OF_BOTH]
+PILOT_ONLY = ("seeds", "core_rate", "freeze_epochs")
 SEARCH_ONLY += ["tuner", "objective", "max_trials", "max_parameters", "max_flops", "seed"]
 # a search may go on with others of these; wrong labels are in the name of its folder
-NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained", "label_noise", "noise_kind")
+NO_SETTINGS = ("output_dir", "fresh", "data_dir", "max_trials", "trained", "label_noise", "noise_kind", *PILOT_ONLY[1:])
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -74,7 +76,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--noise-kind", choices=KINDS, help="of those wrong labels")
     network = "network without its width: wrn10, wrn28, preact_resnet18; or one that was trained already: "
-    network += "a classifier's .keras file, keras:MobileNetV3Small, hub:PRESET"
+    network += "a classifier's .keras file, efficientnet_lite0, keras:MobileNetV3Small, hub:PRESET"
     parser.add_argument("--backbone", default="wrn10", help=network)
     for name, (kind, text, _) in LISTS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", help=text)
@@ -82,11 +84,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-flops", type=float, help="leave out networks of more FLOPs an image")
     parser.add_argument("--pilot", action="store_true", help="one member against two, at every width")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the pilot")
+    trained = "of a trained backbone, in the pilot: "
+    parser.add_argument("--core-rate", type=float, help=trained + "its core's share of the learning rate, such as 0.1")
+    parser.add_argument("--freeze-epochs", type=int, help=trained + "first epochs in which its core stays as it is")
     parser.add_argument("--seed", type=int, help="of the search")
     parser.add_argument("--output-dir", default="runs", type=Path)
     parser.add_argument("--fresh", action="store_true", help="start over")
     options = parser.parse_args(arguments)
-    for name in SEARCH_ONLY if options.pilot else ("seeds",):
+    for name in SEARCH_ONLY if options.pilot else PILOT_ONLY:
         if getattr(options, name) is not None:
             meaningless = f"--{name.replace('_', '-')} has no meaning"
             parser.error(f"{meaningless} {'with' if options.pilot else 'without'} --pilot")
@@ -101,6 +106,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--widths has no meaning with --backbone {options.backbone}, which has the width that it has")
     if options.trained:
         options.widths = [1]
+    elif (options.core_rate, options.freeze_epochs) != (None, None):
+        parser.error(f"--core-rate and --freeze-epochs are for a trained backbone, not for {options.backbone}")
     for name, value in DEFAULTS.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -272,6 +279,9 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
         command += ["--rows", options.rows, "--batch-repetitions", options.batch_repetitions[0]]
         command += [] if options.images is None else ["--images", options.images]
         command += _wrong_labels(options)
+    for name in ("core_rate", "freeze_epochs"):
+        value = getattr(options, name)
+        command += [] if value is None else [f"--{name.replace('_', '-')}", f"{value:g}"]
     return shlex.join(map(str, ["python", *command, *data]))
 
 
@@ -289,6 +299,7 @@ def run_pilot(options, train, validation, model: dict) -> dict:
         batch_repetitions=options.batch_repetitions[0],
         folder=folder,
         fresh=options.fresh,
+        fine_tuning=fine_tuning(options.core_rate, options.freeze_epochs),
         **model,
     )
     files.write_json(folder / "pilot.json", curves)

@@ -22,6 +22,7 @@ from mixmo_keras.experiments.recipe import checked, method_options
 from mixmo_keras.models import by_name
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
+from mixmo_keras.models.from_classifier import loaded
 from mixmo_keras.multiplexing import wording
 from mixmo_keras.serving import versions
 
@@ -184,12 +185,18 @@ def of_run(paths: Sequence[Path], dataset: str) -> Run:
 
 
 def _before(paths: Sequence[Path], test, info: datasets.Info) -> dict[str, Any] | None:
-    """The figures of the classifier as which a run began: None where it didn't, or where its file is another by now."""
+    """The figures of the classifier as which a run began, on the run's classes.
+
+    None where it didn't begin as one, or where the file is another by now or knows other classes.
+    """
     (config,) = _configs(paths)
     file = Path(config.get("backbone") or "")
     if results.DIGEST not in config or not file.is_file() or files.digest(file) != config[results.DIGEST]:
         return None
-    classifier = by_name.model_of("single", str(file), num_classes=info.num_classes, verbose=False)
+    if by_name.other_classes(loaded(file), info.num_classes):
+        return None
+    options: dict[str, Any] = dict(num_classes=info.num_classes, input_shape=info.image_shape, verbose=False)
+    classifier = by_name.model_of("single", str(file), **options)
     return evaluation.evaluate(classifier, test, class_names=info.class_names, name=file.name).figures
 
 

@@ -219,7 +219,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         jit_compile=jit_compile,
         sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
         average_from=recipe.average_from,
-        fine_tuning=_fine_tuning(recipe),
+        fine_tuning=fine_tuning(recipe.core_rate, recipe.freeze_epochs),
         rates=None if recipe.rates is None else parse_rates(recipe.rates),
         lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
     )
@@ -228,11 +228,11 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     return model
 
 
-def _fine_tuning(recipe: Recipe) -> FineTuning | None:
-    """What a trained core has of its own; `None` for one rate from the first epoch on."""
-    if recipe.core_rate is None and recipe.freeze_epochs is None:
+def fine_tuning(core_rate: float | None, freeze_epochs: int | None) -> FineTuning | None:
+    """Returns what a trained core has of its own; `None` for one rate from the first epoch on."""
+    if core_rate is None and freeze_epochs is None:
         return None
-    return FineTuning(1.0 if recipe.core_rate is None else recipe.core_rate, recipe.freeze_epochs or 0)
+    return FineTuning(1.0 if core_rate is None else core_rate, freeze_epochs or 0)
 
 
 def training_batches(recipe: Recipe, data: Splits, first_epoch: int = 0) -> tf.data.Dataset:

@@ -3,8 +3,11 @@
 import dataclasses
 from typing import Any
 
+import keras
+
 from mixmo_keras.common import trained
-from mixmo_keras.models.from_classifier import from_classifier, learning_rate, parts_of
+from mixmo_keras.common.console import say
+from mixmo_keras.models.from_classifier import from_classifier, learning_rate, loaded, parts_of
 from mixmo_keras.models.methods import METHODS, AnyBackbone
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.backbones import libraries
@@ -44,11 +47,11 @@ def model_of(
         pretrained: Whether a library's network has its weights. It begins anew otherwise, encoders and all.
         encoder_noise: As in `from_classifier`, of what was trained already. Defaults to its default.
         verbose: Whether to print what was found in a trained one and done with it.
-        **options: Of the method, such as `num_classes`, which is checked against a file's, `input_shape`, and
-            `normalization`, which backbones with preprocessing of their own do without.
+        **options: Of the method, such as `num_classes`; where a file knows another number of classes, heads begin anew;
+            `input_shape`, and `normalization`, which backbones with preprocessing of their own do without.
 
     Raises:
-        ValueError: no such backbone, a classifier of other classes, or what the method refuses.
+        ValueError: no such backbone, or what the method refuses.
     """
     if not is_trained(backbone):
         return METHODS[method](backbone, **options)
@@ -59,10 +62,12 @@ def model_of(
     dtype = options.pop("dtype", None)
     if trained.is_file(backbone):
         of_trained |= {} if dtype in (None, "float32") else {"dtype": dtype}  # the classifier has its own
-        model = from_classifier(str(backbone), method=method, **of_trained, **options)
-        if model.num_classes != num_classes:
-            raise ValueError(f"{backbone} knows {model.num_classes} classes; the images have {num_classes}.")
-        return model
+        classifier = loaded(str(backbone))
+        if known := other_classes(classifier, num_classes):
+            of_trained["num_classes"] = num_classes
+            if verbose:
+                say(f"{backbone} knows {known} classes; the images have {num_classes}: its heads begin anew")
+        return from_classifier(classifier, method=method, **of_trained, **options)
     with dtype_policy(dtype):
         network = libraries.network(str(backbone), num_classes, input_shape, pretrained, options.get("seed"))
     if pretrained:
@@ -71,3 +76,11 @@ def model_of(
         raise ValueError("`encoder_noise` has no meaning for a network that begins anew, which pretrained=False says.")
     parts = parts_of(network, input_shape).backbone
     return METHODS[method](parts, num_classes=num_classes, normalization=None, **options)
+
+
+def other_classes(classifier: keras.Model, num_classes: int) -> int | None:
+    """Returns the number of classes that a classifier knows, if it is another than that of the images, else `None`."""
+    outputs = classifier.output_shape
+    known = outputs[-1] if isinstance(outputs, tuple) and len(outputs) == 2 else None
+    known = 2 if known == 1 else known  # by a sigmoid
+    return None if known == num_classes else known

@@ -16,8 +16,8 @@ from mixmo_keras.common.console import say
 from mixmo_keras.models import methods
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks import adapting, graphs
 from mixmo_keras.networks import classifier as classifiers
-from mixmo_keras.networks import graphs
 from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.classifier import Classifier
@@ -60,7 +60,9 @@ def from_classifier(
         num_classes: K of other classes than the classifier's: the heads begin anew, each on its own. Defaults to its own
             classes, with its head.
         task: What else than classes to predict, such as `tasks.Regression(2)`: the heads begin anew too.
-        input_shape: (H, W, C), for a classifier that takes images of any size.
+        input_shape: (H, W, C) of the images, for a classifier that takes images of any size. Of another classifier they may
+            be of another size, if its layers allow, or grey where it takes RGB, whose channel is repeated, or RGB where it
+            takes grey.
         normalization: What was done to pixels *before* they came to the classifier, if anything, as (mean, standard
             deviation) of pixels in [0, 1]: (0, 1) for a division by 255. Defaults to nothing.
         encoder_noise: By how much members' encoders differ to begin with, times their standard deviation. The noise of all
@@ -104,8 +106,10 @@ def from_classifier(
         if replaced is None and not trained.is_packaged(classifier):
             raise ValueError(f"`num_classes`, or `task`, must be given for {classifier}: its heads begin anew.")
         classifier = libraries.network(str(classifier), replaced, input_shape)
-    classifier = _loaded(classifier)
+    classifier = loaded(classifier)
     source = _network_of(classifier)
+    if input_shape is not None:
+        input_shape = arguments.image_shape("input_shape", input_shape)
     apart = parts_of(source, input_shape)
     if not new_heads:
         _check_task(classifier, source, apart.ends_in)
@@ -126,13 +130,21 @@ def from_classifier(
         model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
         _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):
-        say(description(source.name, apart, model, method, encoder_noise, normalization, new_heads))
+        adapted = adapting.difference(source, apart.backbone.input_shape)
+        say(description(source.name, apart, model, method, encoder_noise, normalization, new_heads, adapted))
     return model
 
 
 def parts_of(source: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Classifier:
-    """A classifier taken apart, see `networks.classifier.take_apart`, with what keras_hub does to images outside it."""
-    return _with_converter(source, classifiers.take_apart(source, _shape_of(source, input_shape)))
+    """A classifier taken apart, see `networks.classifier.take_apart`, for images of a shape.
+
+    It has what keras_hub does to images outside it.
+    """
+    own, others = adapting.shape_of(source), adapting.other_channels(source, input_shape)
+    network = source if input_shape is None else adapting.resized(source, input_shape[:2])
+    shape = (*input_shape[:2], own[-1]) if input_shape is not None and others else input_shape
+    apart = _with_converter(source, classifiers.take_apart(network, _shape_of(source, shape)))
+    return apart._replace(backbone=adapting.with_other_channels(apart.backbone)) if others else apart
 
 
 def learning_rate(of_this_library: bool) -> float:
@@ -154,7 +166,7 @@ def _network_of(classifier: keras.Model) -> keras.Model:
     return classifier.fused()
 
 
-def _loaded(classifier) -> keras.Model:
+def loaded(classifier) -> keras.Model:
     """A model as it is, or that of a `.keras` file, compiled where it can be: its loss tells what it was trained for."""
     if not isinstance(classifier, (str, os.PathLike)):
         return arguments.instance("classifier", classifier, keras.Model, "a Keras model or the path of a .keras file")
@@ -243,6 +255,7 @@ def description(
     encoder_noise: float,
     normalization: tuple | None,
     new_heads: bool = False,
+    adapted: str = "",
 ) -> str:
     """What was found in a classifier and what became of it, a line a part."""
     parts = apart.backbone
@@ -254,6 +267,7 @@ def description(
     kernel = parts.encoder.get_layer(apart.convolution).kernel.shape
     noise = f", which differ by {encoder_noise:g} of their spread" if encoder_noise and model.num_members > 1 else ""
     rows = [
+        *([("images", adapted)] if adapted else []),
         ("preprocessing", _preprocessing(parts, normalization)),
         ("stem", f"{apart.convolution}, {kernel[0]}×{kernel[1]}, shared out among {members}{noise}"),
         ("core", f"{core.count_params():,} weights, copied{_frozen(frozen - statistics)}"),

@@ -112,6 +112,8 @@ OPTIONS = [
     ],
     on("dataset", "cifar10", pattern="is not prepared in|num_images"),
     on("seeds", "0", pattern="--seeds has no meaning without --pilot"),
+    on("core-rate", "0.1", pattern="--core-rate has no meaning without --pilot"),
+    on("freeze-epochs", "1", pattern="--freeze-epochs has no meaning without --pilot"),
     on("nonsense", "1", pattern="unrecognized arguments"),
     Row(
         "search.py --output-dir (below a file)",
@@ -140,6 +142,8 @@ OPTIONS = [
     *[on("widths", value, pattern=INTEGER, common=PILOT) for value in ("0", "-1", "x")],
     *[on("epochs", value, pattern=INTEGER, common=PILOT) for value in ("0", "-1", "x")],
     on("rows", "33", pattern="must be divisible", common=PILOT),
+    on("core-rate", "0.1", pattern="are for a trained backbone, not for wrn10", common=PILOT),
+    on("freeze-epochs", "1", pattern="are for a trained backbone, not for wrn10", common=PILOT),
     on("rows", "0", pattern=INTEGER, common=PILOT),
     on("images", "8", pattern="`rows`|16 images a step", common=PILOT),
     on("batch-repetitions", "2", "4", pattern="a pilot has one", common=PILOT),

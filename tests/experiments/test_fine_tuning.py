@@ -68,13 +68,15 @@ def test_what_a_recipe_refuses_of_a_classifier(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             Recipe(**OF_DIGITS, **changes).resolved()
-    for made, message in (
-        (dict(num_classes=7), "mine.keras knows 7 classes; the images have 10"),
-        (dict(shape=(9, 9, 1)), r"`input_shape` \(=\(8, 8, 1\)\) differs from the backbone's, \(9, 9, 1\)"),
-    ):
-        recipe = Recipe(**OF_DIGITS, backbone=classifier(tmp_path, **made)).resolved()
-        with pytest.raises(ValueError, match=message):
-            build(recipe, datasets.info("digits"))
+
+
+def test_a_classifier_of_other_classes_size_and_channels_is_adapted_and_that_is_said(tmp_path, capsys):
+    mine = classifier(tmp_path, num_classes=7, shape=(9, 9, 3))
+    model = build(Recipe(**OF_DIGITS, backbone=mine).resolved(), datasets.info("digits"))
+    assert (model.num_classes, model.image_shape) == (10, (8, 8, 1))
+    said = capsys.readouterr().out
+    assert f"{mine} knows 7 classes; the images have 10: its heads begin anew" in said
+    assert "images         built for 9×9 pixels, now for 8×8; grey, repeated for RGB" in said
 
 
 def test_names_of_runs_that_begin_trained(tmp_path):
@@ -101,7 +103,7 @@ def test_rates_by_group_reach_the_model(tmp_path):
         (dict(core_rate=0.2, freeze_epochs=2), FineTuning(0.2, 2)),
     ):
         recipe = dataclasses.replace(trained, **changes).resolved()
-        assert running._fine_tuning(recipe) == expected
+        assert running.fine_tuning(recipe.core_rate, recipe.freeze_epochs) == expected
     assert build(recipe, datasets.info("digits")).fine_tuning == expected
     for changes, message in (
         (dict(freeze_epochs=5), r"`freeze_epochs` \(=5\) of 5 epochs leaves none in which the core is trained"),

@@ -249,6 +249,23 @@ def test_the_next_command_names_the_repetition_of_members_that_begin_as_a_classi
     assert found["two members, ρ = 0.5"] == ("cut_mixmo", 0.5)
 
 
+def test_rates_by_group_of_a_pilot(tmp_path, monkeypatch):
+    classifier = tmp_path / "classifier.keras"
+    classifier.touch()
+    rates = ["--core-rate", "0.1", "--freeze-epochs", "1"]
+    options = search_recipe.parse(["--dataset", "digits", "--pilot", "--backbone", str(classifier), *rates])
+    said = search_recipe.next_command(options, pilot.Advice("train", None, 2, None, "two members", 1))
+    recipe = parse(Recipe(), "", shlex.split(said)[2:])
+    assert (recipe.core_rate, recipe.freeze_epochs) == (0.1, 1)
+
+    trained_with = []
+    monkeypatch.setattr(runs, "_learning_curve", lambda model, *_: trained_with.append(model.fine_tuning) or made_curve)
+    made_curve = {"accuracy": [0.5], "nll": [1.0], "label_noise": None}
+    tuning = mixmo_keras.FineTuning(0.1, 1)
+    pilot.run(backbone, TRAIN, VALIDATION, [1], 1, [0], 16, num_classes=10, augmentation=None, fine_tuning=tuning)
+    assert trained_with == [tuning] * 3
+
+
 def test_the_next_command_makes_the_same_labels_wrong():
     words = ["--dataset", "digits", "--pilot", "--label-noise", "0.4", "--noise-kind", "asymmetric"]
     options = search_recipe.parse(words)

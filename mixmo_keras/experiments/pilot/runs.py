@@ -25,6 +25,7 @@ from mixmo_keras.models import by_name
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
+from mixmo_keras.training.fine_tuning import FineTuning
 
 VARIANTS: dict[str, dict[str, Any]] = {  # method and options
     "one member": dict(method="single"),
@@ -45,6 +46,7 @@ def run_pilot(
     folder: Path | str | None = None,
     fresh: bool = False,
     report: Callable[[str], None] = say,
+    fine_tuning: FineTuning | None = None,
     **options,
 ) -> dict[str, Any]:
     """Trains every variant at every width with every seed, and gathers their learning curves.
@@ -63,6 +65,7 @@ def run_pilot(
             labels. Runs of another network or with other arguments there are refused. Defaults to keeping none.
         fresh: Whether to run again what is there.
         report: A function that gets a line for each run.
+        fine_tuning: The core's own learning rate and frozen epochs, of a network that was trained before. Defaults to none.
         **options: Arguments of the models, but for the method and `input_repetition`, in which the variants differ.
 
     Raises:
@@ -83,6 +86,7 @@ def run_pilot(
     for name in ("method", "input_repetition"):
         if name in options:
             raise ValueError(f"`{name}` is what the variants of a pilot differ in: don't pass it.")
+    arguments.instance("fine_tuning", fine_tuning, (FineTuning, type(None)), "a mixmo_keras.FineTuning or None")
     images_a_step = _images_a_step(rows, batch_repetitions)
     epochs = arguments.integer("epochs", epochs, least=1)
     widths = [arguments.integer("widths", width, least=1) for width in widths]
@@ -98,7 +102,8 @@ def run_pilot(
     planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
     for seed, width, variant in planned:
         network = backbone(width)
-        settings = "" if folder is None else _digest(network, options | VARIANTS[variant])
+        tuning = {} if fine_tuning is None else {"fine_tuning": fine_tuning}
+        settings = "" if folder is None else _digest(network, options | VARIANTS[variant] | tuning)
         key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
         if path is not None and path.exists() and not fresh:
@@ -107,6 +112,8 @@ def run_pilot(
         schedule = by_name.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
         model = by_name.model_of(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
+        if fine_tuning is not None:
+            model.compile(fine_tuning=fine_tuning)
         start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}

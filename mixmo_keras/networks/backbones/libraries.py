@@ -44,6 +44,8 @@ def network(
     """
     if input_shape is not None:
         input_shape = arguments.image_shape("input_shape", input_shape)
+        if pretrained and input_shape[-1] == 1:
+            input_shape = (*input_shape[:2], 3)  # the weights are of RGB images, to which `parts_of` brings grey ones
     pretrained = arguments.boolean("pretrained", pretrained)
     if is_packaged(name) and num_classes is None:
         return pretrained_weights.classifier(int(name[-1]), None, input_shape, pretrained, seed)

@@ -142,11 +142,13 @@ def plain_keras(of_seed: Split, seed: int, train_batch_norm: bool) -> keras.Mode
     shift = AUGMENTATION["padding"] / SIZE
     x = keras.layers.RandomFlip("horizontal", seed=seed)(images)
     x = rescale(keras.layers.RandomTranslation(shift, shift, fill_mode="constant", seed=seed)(x))
-    mode = {} if train_batch_norm else {"training": False}
-    model = keras.Model(images, head(core(encoder(x), **mode)))
+    model = keras.Model(images, head(core(encoder(x))))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     for trainable, rate, epochs in ((False, 1e-3, FROZEN_EPOCHS), (True, 1e-4, EPOCHS - FROZEN_EPOCHS)):
         encoder.trainable = core.trainable = trainable
+        for layer in core.layers:  # `core(x, training=False)` would not do: Keras passes its own to a model within
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = trainable and train_batch_norm
         model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
         model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
     return model

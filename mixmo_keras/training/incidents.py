@@ -92,7 +92,8 @@ class Incidents(keras.layers.Layer):
             odd = odd if raw_pixels else ops.zeros((), "bool")
             if data_checks.is_floating(images):  # others can't be NaN, which comparisons pass over
                 broken = ops.logical_not(ops.all(ops.isfinite(images)))
-                odd, low = odd | broken, ops.where(broken, _BROKEN, low)
+                finite = ops.minimum(low, _BROKEN / 2**21)  # pixels of 1e38 are finite, and no incident of this kind
+                odd, low = odd | broken, ops.where(broken, _BROKEN, finite)
             rows[_IMAGE] = row(odd, low, high)
         noted, rows = ops.convert_to_tensor(self.noted), ops.stack(rows)
         # the first stays; but broken pixels, an error, take the place of odd values, a warning

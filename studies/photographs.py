@@ -63,6 +63,7 @@ class Way:
         rate: The learning rate of new heads, where half a cosine begins.
         core_rate: The core's share of it.
         frozen_epochs: Epochs in which the core stays as it is.
+        freeze_batch_norm: Whether batch norm keeps ImageNet's averages.
         l2: The model's L2; `None` for its default.
     """
 
@@ -70,13 +71,14 @@ class Way:
     rate: float
     core_rate: float = 1.0
     frozen_epochs: int = 0
+    freeze_batch_norm: bool = True
     l2: float | None = 0.0
 
     def compile(self, model: mixmo_keras.MixMo, further: bool = False) -> None:
         """Compiles a model; one that goes on begins at half the rate, with nothing frozen."""
         frozen_epochs = 0 if further else self.frozen_epochs
         core_rate = 1.0 if further else self.core_rate
-        tuning = mixmo_keras.FineTuning(core_rate, frozen_epochs) if core_rate != 1 or frozen_epochs else None
+        tuning = mixmo_keras.FineTuning(core_rate, frozen_epochs, self.freeze_batch_norm)
         rate = self.rate * (self.core_rate / 2 if further else 1)
         model.compile(self.optimizer(Cosine(rate)), fine_tuning=tuning, jit_compile=False)
 
@@ -90,9 +92,10 @@ def _adamw(rate) -> keras.optimizers.Optimizer:
 
 
 WAYS = {
-    "Adam .001, core .0001 after 2 epochs": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS),
-    "AdamW .0003": Way(_adamw, 3e-4),
-    "SGD .02": Way(_sgd, 0.02, l2=None),
+    "Adam .001, core .0001 after 2 epochs": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS, False),
+    "Adam .001, core .0001 after 2 epochs, batch norm frozen": Way(keras.optimizers.Adam, 1e-3, 0.1, FROZEN_EPOCHS),
+    "AdamW .0003, batch norm frozen": Way(_adamw, 3e-4),
+    "SGD .02, batch norm frozen": Way(_sgd, 0.02, l2=None),
 }
 PLAIN_WAYS = {f"{PLAIN}, batch norm frozen": False, f"{PLAIN}, batch norm trained": True}
 

@@ -30,14 +30,19 @@ class FineTuning(Settings):
     Args:
         core_rate: What the learning rate of the core is multiplied by, > 0.
         frozen_epochs: Epochs in which the core stays, counted as `fit` does, with `initial_epoch`; at least 0.
+        freeze_batch_norm: Whether the core's batch norm is in inference mode in all epochs: its averages stay those of the
+            images that it was trained on, and only its scales and shifts are trained. For few images, of which a batch's
+            own statistics are a poor estimate.
     """
 
     core_rate: float = 0.1
     frozen_epochs: int = 0
+    freeze_batch_norm: bool = False
 
     def __post_init__(self):
         arguments.number("core_rate", self.core_rate, above=0)
         arguments.integer("frozen_epochs", self.frozen_epochs, least=0)
+        arguments.boolean("freeze_batch_norm", self.freeze_batch_norm)
 
 
 def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:
@@ -69,7 +74,9 @@ class FreezeCore(keras.callbacks.Callback):
 @contextlib.contextmanager
 def core_in_its_mode(model) -> Iterator[None]:
     """Has a frozen core's batch norm in inference mode, as layers that are not trainable are."""
-    layers = keras_internals.flatten_layers(model.core) if model.core_frozen else []
+    tuning = getattr(model, "fine_tuning", None)  # of a model that was compiled
+    frozen = model.core_frozen or (tuning is not None and tuning.freeze_batch_norm)
+    layers = keras_internals.flatten_layers(model.core) if frozen else []
     batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     with keras_internals.seen_as_frozen(batch_norms):
         yield

@@ -121,6 +121,21 @@ def test_the_core_trains_from_the_epoch_in_which_it_is_free(options):
 
 
 @pytest.mark.usefixtures("eagerly")
+@pytest.mark.usefixtures("eagerly")
+def test_batch_norm_keeps_its_averages_and_its_weights_train():
+    model = compiled(fine_tuning=FineTuning(1.0, freeze_batch_norm=True))
+    batch_norms = [layer for layer in model.core.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    averages = [weight for layer in batch_norms for weight in (layer.moving_mean, layer.moving_variance)]
+    before, of_core_before = values_of(averages), values_of(model.core.trainable_weights)
+    fit(model)
+    assert batch_norms
+    assert tiny.equal_weights(values_of(averages), before)
+    assert not any(
+        np.array_equal(*pair) for pair in zip(values_of(model.core.trainable_weights), of_core_before, strict=True)
+    )
+    assert all(layer.trainable for layer in batch_norms)
+
+
 def test_adam_gathers_its_averages_while_the_core_is_frozen():
     """Late in training those that begin at zero would make first steps of several times the rate."""
     model = compiled("AdamW", FineTuning(0.5, 1))

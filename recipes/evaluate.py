@@ -42,6 +42,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--save-calibrated", action="store_true", help="save the calibrated model beside the report")
     parser.add_argument("--export", type=Path, metavar="PATH", help="export it with its figures: mixmo_keras.export")
     parser.add_argument("--coverage", type=float, help="of conformal sets (default: 0.9)")
+    parser.add_argument(
+        "--threshold",
+        action="store_true",
+        help="of two classes: name one from a probability on that is chosen on the validation split, in what is saved or "
+        "exported",
+    )
     parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere")
     parser.add_argument("--corruptions", choices=CORRUPTED, help="made here, or CIFAR-10-C through TFDS")
     parser.add_argument("--corruption-images", type=int, help="of the test split (default: 2000)")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments, numbering
-from mixmo_keras.evaluation import answers, label_issues
+from mixmo_keras.evaluation import answers, classes, label_issues
 from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
@@ -133,7 +133,8 @@ def evaluate(
     figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
     figures |= {"temperature": fitted, **model.task.figures(model.average, member_logits, labels)}
     figures["answers"] = answers.figures(member_logits, logits, labels, class_names)
-    figures["classes"] = _class_figures(class_names, logits, labels)
+    held_out_logits = None if held_out is None else (model.pooled(held_out[0]), held_out[1])
+    figures |= classes.figures(logits, labels, class_names, held_out_logits)
     if held_out is not None:
         figures["conformal"] = _conformal_figures(model, *held_out, logits, labels, coverage or COVERAGE)
     if out_of_distribution is not None:
@@ -236,15 +237,6 @@ def _fit_temperatures(
 
 
 # -- figures by subject ------------------------------------------------------------------------------------------------
-
-
-def _class_figures(class_names: Sequence[str], logits, labels) -> list[dict[str, Any]]:
-    figures = []
-    for k, class_name in enumerate(class_names):
-        of_class = labels == k
-        accuracy = metrics.accuracy(logits[of_class], labels[of_class]) if of_class.any() else None
-        figures.append({"name": class_name, "images": int(of_class.sum()), "accuracy": accuracy})
-    return figures
 
 
 def _conformal_figures(

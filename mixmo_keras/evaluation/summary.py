@@ -11,6 +11,8 @@ from mixmo_keras.evaluation import answers
 from mixmo_keras.metrics import differences
 from mixmo_keras.metrics.differences import Difference
 
+BY_CHANCE = 0.025  # the probability of as many right answers below which they are no guesses: two standard errors
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -85,6 +87,8 @@ class Summary:
         accuracy: The ensemble's accuracy on them.
         interval: The 95 % interval of the accuracy.
         guessing: The accuracy of always answering the most frequent class.
+        by_chance: How probable as many right answers are by chance; `None` of an earlier version.
+        balanced: The balanced accuracy and that of guessing, one over the number of classes; `None` of an earlier version.
         confidence: The mean confidence of the answers.
         worst_class: `None` where there is one class only.
         gain_over_members: How much more accurate the ensemble is than its members on average; `None` of one member.
@@ -97,6 +101,8 @@ class Summary:
     accuracy: float
     interval: tuple[float, float]
     guessing: float
+    by_chance: float | None
+    balanced: tuple[float, float] | None
     confidence: float
     worst_class: WorstClass | None
     gain_over_members: Difference | None
@@ -106,13 +112,16 @@ class Summary:
 
     @property
     def learned(self) -> bool:
-        """Whether the accuracy surely is above guessing."""
+        """Whether the answers surely have to do with the classes, by the confusions where these are known."""
+        if self.by_chance is not None:
+            return self.by_chance < BY_CHANCE
         return differences.is_above_guessing(self.accuracy, self.guessing, self.images)
 
     @property
     def progress(self) -> float:
-        """How far the accuracy is on the way from guessing (0) to being always right (1)."""
-        return (self.accuracy - self.guessing) / (1 - self.guessing) if self.guessing < 1 else 1.0
+        """How far the balanced accuracy, or else the accuracy, is on the way from guessing (0) to being always right (1)."""
+        reached, guessing = self.balanced or (self.accuracy, self.guessing)
+        return (reached - guessing) / (1 - guessing) if guessing < 1 else 1.0
 
     @property
     def calibration_gap(self) -> Difference:
@@ -137,6 +146,8 @@ def summarize(figures: Mapping[str, Any], run: Run | None = None) -> Summary:
         accuracy=accuracy,
         interval=differences.share_interval(accuracy, images),
         guessing=max(class_sizes) / max(sum(class_sizes), 1),
+        by_chance=figures.get("by_chance"),
+        balanced=_balanced(figures),
         confidence=figures["answers"]["mean_confidence"],
         worst_class=_worst_class(figures),
         gain_over_members=None if over_members is None else Difference(**over_members),
@@ -144,6 +155,11 @@ def summarize(figures: Mapping[str, Any], run: Run | None = None) -> Summary:
         gain_over_before=None if run.before is None else accuracy_gain([figures], [run.before]),
         validation=_validation(run.log, figures["images"]["validation"]),
     )
+
+
+def _balanced(figures: Mapping[str, Any]) -> tuple[float, float] | None:
+    reached = figures.get("balanced", {}).get("balanced_accuracy")
+    return None if reached is None else (reached, 1 / len(figures["classes"]))
 
 
 def accuracy_gain(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> Difference:

@@ -23,6 +23,7 @@ from mixmo_keras.models import by_name
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 from mixmo_keras.models.from_classifier import loaded
+from mixmo_keras.models.temperatures import LEAST_IMAGES
 from mixmo_keras.multiplexing import wording
 from mixmo_keras.serving import versions
 
@@ -39,6 +40,7 @@ def evaluate_runs(
     save_calibrated: bool = False,
     export: Path | None = None,
     coverage: float | None = None,
+    threshold: bool = False,
     ood: str | None = None,
     corruptions: str | None = None,
     corruption_images: int | None = None,
@@ -59,6 +61,8 @@ def evaluate_runs(
         save_calibrated: Whether to save the calibrated model beside the report.
         export: Folder to export the model to, with its figures. Defaults to none.
         coverage: Coverage of the conformal sets. Defaults to that of `evaluation.evaluate`.
+        threshold: Whether what is saved or exported names the second of two classes from a probability on that is chosen on
+            the validation images, for the highest balanced accuracy.
         ood: Name of a dataset of other images, to be told from the test images.
         corruptions: `"on_the_fly"` corrupts the test images here, `"tfds"` reads CIFAR-10-C and its like.
         corruption_images: Number of test images to corrupt. Defaults to 2000.
@@ -101,6 +105,8 @@ def evaluate_runs(
     )
     evaluated.figures["trained_on_validation"] = data["validation"] is None
     evaluated.figures["test_set"] = now.test_set()
+    if threshold:
+        _set_threshold(model, evaluated.figures)
     run = of_run(paths, name)
     if run.settings:
         run = dataclasses.replace(run, before=_before(paths, data["test"], info))
@@ -126,6 +132,15 @@ def _check_data(paths: Sequence[Path], model: Ensemble, name: str, data_dir: str
     if model.class_names is not None:  # of a file that lies beside no manifest
         manifest.check_classes(model.class_names, now, ", ".join(map(str, paths)))
     return now
+
+
+def _set_threshold(model: Ensemble, figures: Mapping[str, Any]) -> None:
+    if "threshold" not in figures:
+        raise ValueError(
+            f"--threshold is chosen for two classes on {LEAST_IMAGES} validation images or more, of both classes: there are "
+            f"{len(figures['classes'])} classes and {figures['images']['validation']} such images."
+        )
+    model.average.threshold = figures["threshold"]["value"]
 
 
 def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path) -> None:

@@ -102,13 +102,16 @@ class DeepEnsemble(Ensemble):
             "temperature_applies_to": average.temperature_applies_to,
             "name": self.name,
         }
+        config |= {} if getattr(average, "threshold", None) is None else {"threshold": average.threshold}
         return config if self.class_names is None else config | {"class_names": list(self.class_names)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         models = [keras.saving.deserialize_keras_object(model, custom_objects) for model in config["models"]]
-        settings = {name: value for name, value in config.items() if name not in ("models", "class_names")}
+        settings = {name: value for name, value in config.items() if name not in ("models", "class_names", "threshold")}
         ensemble = cls(models, **settings)
+        if "threshold" in config:
+            ensemble.average.threshold = config["threshold"]
         ensemble.class_names = tuple(config["class_names"]) if "class_names" in config else None
         return ensemble
 

@@ -30,6 +30,8 @@ def config_of(model) -> dict[str, Any]:
     config |= {"multiplexed_temperature": model.multiplexed_temperature, "name": model.name}
     config |= {"changed_layers": changed} if (changed := changes.of(model)) else {}
     config |= {"class_names": list(model.class_names)} if model.class_names is not None else {}
+    threshold = getattr(model.average, "threshold", None)  # of two classes
+    config |= {"threshold": threshold} if threshold is not None else {}
     return config | {"dtype": keras.dtype_policies.serialize(model.dtype_policy)}
 
 
@@ -42,12 +44,15 @@ def model_of(kind: type, config: dict[str, Any], custom_objects=None):
     """A model of a configuration, not compiled; those of earlier versions have `num_classes` in place of `task`."""
     config = copy.deepcopy(config)  # Keras empties what it deserializes
     class_names = config.pop("class_names", None)  # no argument: data say them, or a recipe
+    threshold = config.pop("threshold", None)  # set after a training
     changed = config.pop("changed_layers", {})  # not of an earlier version
     check_known(kind, config)
     for name in config.keys() & {*_OBJECTS, "backbone", "dtype"}:
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
     model = kind(**config)
     model.class_names = None if class_names is None else tuple(class_names)
+    if threshold is not None:
+        model.average.threshold = threshold
     changes.apply(model, changed)
     # not compiled, as any Keras model of a configuration: load_model(..., compile=False) couldn't load it otherwise
     model.optimizer, model.compiled = None, False

@@ -27,7 +27,7 @@ def add_endpoint(archive, model, network, signature) -> None:
     archive.track(several)
 
     def numbers(images):  # an image has one member's answer, whose logits say all
-        return model.task.served_of_logits(several(images, training=False))
+        return model.task.served_of_logits(several(images, training=False), model.average.threshold)
 
     archive.add_endpoint(ENDPOINT, numbers, input_signature=[signature])
 

@@ -26,6 +26,8 @@ class MemberAverage(Temperature):
             and returns their logarithms.
         temperature: T > 0, by which logits are divided; 1 for none. A weight, as in `Temperature`.
         temperature_applies_to: Whether T divides the `"ensemble"`'s logits or the `"members"`', before they are averaged.
+        threshold: Of two classes, the second one's probability from which an exported model names it, within (0, 1).
+            Defaults to the most probable class. It may be set later, and changes no logits.
 
     Call arguments:
         logits: (B, M, K).
@@ -38,13 +40,27 @@ class MemberAverage(Temperature):
     """
 
     def __init__(
-        self, averaging: str = "logits", temperature: float = 1.0, temperature_applies_to: str = "ensemble", **kwargs
+        self,
+        averaging: str = "logits",
+        temperature: float = 1.0,
+        temperature_applies_to: str = "ensemble",
+        threshold: float | None = None,
+        **kwargs,
     ):
         super().__init__(temperature, **kwargs)
         self.averaging = arguments.choice("averaging", averaging, AVERAGING)
         self.temperature_applies_to = arguments.choice(
             "temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO
         )
+        self.threshold = threshold
+
+    @property
+    def threshold(self) -> float | None:
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float | None):
+        self._threshold = None if value is None else arguments.number("threshold", value, above=0, below=1)
 
     def pool(self, logits):
         """The ensemble's logits (B, K) of its members' (B, M, K), without temperature."""
@@ -65,4 +81,5 @@ class MemberAverage(Temperature):
             **super().get_config(),
             "averaging": self.averaging,
             "temperature_applies_to": self.temperature_applies_to,
+            "threshold": self.threshold,
         }

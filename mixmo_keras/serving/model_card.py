@@ -50,6 +50,8 @@ def _properties(model, views: int) -> str:
         "averaging": model.average.averaging,
         "temperature": _temperature(model.temperature),
     }
+    if (threshold := getattr(model.average, "threshold", None)) is not None:
+        properties["threshold"] = f"the second class from a probability of {threshold:.4g} on"
     of_views = {"views of an image": f"{views}, in as many passes"} if views > 1 else {}
     return _table(properties | of_views | multiplexing.serving.card_properties(model))
 

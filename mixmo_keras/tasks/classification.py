@@ -145,19 +145,28 @@ class Classification(Task):
 
     def served(self, member_outputs, average):
         return {
-            **self.served_of_logits(average(member_outputs)),
+            **self.served_of_logits(average(member_outputs), average.threshold),
             "mutual_information": uncertainty.mutual_information(member_outputs),
             "member_logits": member_outputs,
             "member_probabilities": ops.softmax(member_outputs, axis=-1),
         }
 
-    def served_of_logits(self, logits) -> dict[str, Any]:
-        """The served outputs that follow from the logits (n, K) alone."""
+    def served_of_logits(self, logits, threshold: float | None = None) -> dict[str, Any]:
+        """The served outputs that follow from the logits (n, K) alone.
+
+        With a `threshold`, the label is the second of two classes from this probability of it on, and else the first;
+        confidence is the label's probability.
+        """
         probabilities = ops.softmax(logits, axis=-1)
+        label, confidence = ops.argmax(probabilities, axis=-1), ops.max(probabilities, axis=-1)
+        if threshold is not None:
+            is_second = probabilities[:, 1] >= threshold
+            label = ops.cast(is_second, label.dtype)
+            confidence = ops.where(is_second, probabilities[:, 1], probabilities[:, 0])
         return {
             "probabilities": probabilities,
-            "label": ops.argmax(probabilities, axis=-1),
-            "confidence": ops.max(probabilities, axis=-1),
+            "label": label,
+            "confidence": confidence,
             "predictive_entropy": uncertainty.predictive_entropy(logits),
         }
 

@@ -4,7 +4,11 @@ from mixmo_keras.evaluation import label_issues
 from mixmo_keras.metrics.summaries import formatted
 from mixmo_keras.multiplexing import wording
 
+MOST_CLASSES = 24  # of which each has a line
 TERMS = {  # what the terms in these lines mean
+    "balanced accuracy": "mean over classes of the share of their images that are answered rightly: all classes count alike",
+    "AUROC": "how well a class's probability tells its images from all others: 0.5 is chance, 1 perfect",
+    "threshold": "of two classes, the probability from which one is answered, for the highest balanced accuracy",
     "NLL_c": "apart from calibration, which one number mends: for comparing networks",
     "ratio of errors": "errors of one member alone over errors of both: the higher, the more different members are",
     "disagreement": "share of images on which members answer differently",
@@ -19,6 +23,7 @@ def lines(figures: dict) -> list[str]:
     """The results beside the table, a line each; a line that begins with spaces belongs to the line before."""
     return [
         *_calibration(figures),
+        *_classes(figures),
         *_diversity(figures),
         *_conformal_sets(figures),
         *wording.lines(figures),
@@ -46,6 +51,39 @@ def _calibration(figures: dict) -> list[str]:
         lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
     if figures["nll_c"] is not None:
         lines.append(f"NLL_c {figures['nll_c']:.4f}: each half of the test images under the other half's temperature")
+    return lines
+
+
+def _classes(figures: dict) -> list[str]:
+    """Figures that count all classes alike, and those of a threshold; none of an earlier version."""
+    if "balanced" not in figures:
+        return []
+    balanced = figures["balanced"]
+    lines = [
+        f"classes alike: balanced accuracy {formatted(balanced['balanced_accuracy'], '{:.2%}')}, "
+        f"F1 {formatted(balanced['f1'], '{:.4f}')}, AUROC {formatted(balanced['auroc'], '{:.4f}')}; as many right answers "
+        f"by chance: p = {figures['by_chance']:.2g}"
+    ]
+    if len(figures["classes"]) <= MOST_CLASSES:
+        lines.append("    class                     images   recall  precision      F1   AUROC")
+        for one in figures["classes"]:
+            shown = "".join(
+                f"{formatted(one[name], form):>{width}}"
+                for name, form, width in (
+                    ("accuracy", "{:.1%}", 9),
+                    ("precision", "{:.1%}", 11),
+                    ("f1", "{:.3f}", 8),
+                    ("auroc", "{:.3f}", 8),
+                )
+            )
+            lines.append(f"    {one['name']:<24}{one['images']:>8,}{shown}")
+    if threshold := figures.get("threshold"):
+        first, second = threshold["recall"]
+        lines.append(
+            f"threshold {threshold['value']:.3f} of {threshold['class']}, chosen on {threshold['fitted_on']:,} validation "
+            f"images: balanced accuracy {threshold['balanced_accuracy']:.2%}, recall {formatted(first, '{:.1%}')} and "
+            f"{formatted(second, '{:.1%}')}, accuracy {threshold['accuracy']:.2%}"
+        )
     return lines
 
 

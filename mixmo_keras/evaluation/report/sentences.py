@@ -3,13 +3,16 @@
 A difference within two standard errors is called possible chance.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from mixmo_keras.evaluation.summary import Run, Summary, summarize
+from mixmo_keras.metrics import differences
 from mixmo_keras.metrics.differences import Difference
 
 LONGER = 4  # times the epochs of a training in which nothing was learned
+IMBALANCED = 1.5  # times the images of a class from which another is rare
 LITTLE = 0.25  # of the way from guessing to being always right
 
 
@@ -42,7 +45,7 @@ def advice(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
         _advice_on_test_images(summary),
         _advice_on_calibration(summary, figures),
         # which classes are hard is a matter of chance while little is learned
-        None if learned_little else _advice_on_classes(summary),
+        _advice_on_imbalance(figures, run) or (None if learned_little else _advice_on_classes(summary)),
         _advice_on_members(summary, figures, run),
         _advice_on_errors(summary),
     ]
@@ -122,9 +125,15 @@ def _advice_on_learning(summary: Summary, run: Run) -> str | None:
     if backbone and not backbone.endswith(".keras") and ":" not in backbone:
         trained = ", or begin with a network that was trained already (--backbone keras:MobileNetV3Small)"
     return (
-        f"It has learned little: {summary.accuracy:.1%} is {summary.progress:.0%} of the way from guessing to being always "
+        f"It has learned little: {_reached(summary)} is {summary.progress:.0%} of the way from guessing to being always "
         f"right. Train longer {_longer(run)}, on more images{trained}; the other statements here may change then."
     )
+
+
+def _reached(summary: Summary) -> str:
+    if summary.balanced is None:
+        return f"{summary.accuracy:.1%}"
+    return f"its balanced accuracy of {summary.balanced[0]:.1%}"
 
 
 def _advice_on_length(summary: Summary) -> str | None:
@@ -165,6 +174,28 @@ def _advice_on_calibration(summary: Summary, figures: Mapping[str, Any]) -> str 
         )
     return (
         "Fit a temperature, which mends its confidence: recipes/evaluate.py RUN --temperature, or model.calibrate(...)."
+    )
+
+
+def _advice_on_imbalance(figures: Mapping[str, Any], run: Run) -> str | None:
+    """What to do where rare classes are answered less often than others, which more images of all don't mend."""
+    tested = [one for one in figures["classes"] if one["accuracy"] is not None]
+    if len(tested) < 2 or "balanced" not in figures or run.settings.get("class_weights"):
+        return None
+    rare, common = (choose(tested, key=lambda one: one["images"]) for choose in (min, max))
+    gap = Difference(
+        common["accuracy"] - rare["accuracy"],
+        math.hypot(*(differences.standard_error_of_share(one["accuracy"], one["images"]) for one in (rare, common))),
+    )
+    if common["images"] < IMBALANCED * rare["images"] or not gap.is_sure or gap.mean < 0:
+        return None
+    threshold = (
+        " or name it from a lower probability on (recipes/evaluate.py RUN --threshold)," if len(tested) == 2 else ""
+    )
+    return (
+        f"{rare['name']} is rare, {rare['images']:,} images to {common['images']:,} of {common['name']}, and is found in "
+        f"{rare['accuracy']:.1%} of them, to {common['accuracy']:.1%}. If finding it matters as much, train with "
+        f"--class-weights balanced,{threshold} and judge by the balanced accuracy."
     )
 
 

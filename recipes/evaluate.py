@@ -8,12 +8,14 @@
     python recipes/evaluate.py RUN --data-dir .data --label-issues
     python recipes/evaluate.py RUN --temperature --export saved_models/digits
     python recipes/evaluate.py --compare EVALUATION EVALUATION ... --output-dir runs/comparison
+    python recipes/evaluate.py --compare RUN plain.keras
 
 A RUN is a folder that a recipe wrote; its last.keras is evaluated on its dataset's test split, and metrics.json, metrics.csv
 and report.html are written into RUN/evaluation/, or into --output-dir; of a folder of images answers.csv too, the answer to
 each test image by the name of its file. --label-issues adds label_issues.csv, the training
-images in the order of how suspicious their labels are. --compare reads such folders, trains and evaluates nothing, and sets
-them side by side, with mean ± standard deviation over runs that differ in their seed alone.
+images in the order of how suspicious their labels are. --compare reads such folders and sets them side by side, with
+mean ± standard deviation over runs that differ in their seed alone; a .keras file among them is evaluated first, on the
+runs' test images. A .keras file may hold a plain Keras classifier: it is evaluated as a single network.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments.command_line import errors_in_one_line
-from mixmo_keras.experiments.comparison import compare_evaluations
+from mixmo_keras.experiments.comparison import compare_evaluations, evaluated
 from mixmo_keras.experiments.evaluating import CORRUPTED, evaluate_runs
 
 
@@ -62,7 +64,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output-dir", type=Path, help="default: the run's evaluation/; to compare: runs/comparison")
     options = parser.parse_args(arguments)
-    if "compare" in options and (unused := set(vars(options)) - {"paths", "compare", "output_dir"}):
+    used = {"paths", "compare", "output_dir"}
+    if any(path.suffix == ".keras" for path in options.paths):  # which is evaluated first
+        used |= {"dataset", "data_dir"}
+    if "compare" in options and (unused := set(vars(options)) - used):
         parser.error(f"--compare evaluates nothing, and has no use for: {', '.join(sorted(unused))}")
     if "corruption_images" in options and not ("corruptions" in options and options.corruption_images > 0):
         parser.error("--corruption-images needs --corruptions, and an image at least")
@@ -76,7 +81,9 @@ def main(arguments: list[str] | None = None) -> dict | str:
     with errors_in_one_line():
         if not options.pop("compare", False):
             return evaluate_runs(**options)
-        text = compare_evaluations(options["paths"], options.get("output_dir", Path("runs/comparison")))
+        folder = options.get("output_dir", Path("runs/comparison"))
+        evaluations = evaluated(options["paths"], folder, options.get("dataset"), options.get("data_dir"))
+        text = compare_evaluations(evaluations, folder)
     say(text)
     return text
 

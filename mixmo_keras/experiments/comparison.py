@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from mixmo_keras.common import arguments, files
+from mixmo_keras.common import arguments, files, trained
 from mixmo_keras.common.console import say
 from mixmo_keras.evaluation import report, summary
 from mixmo_keras.evaluation.report import charts, sentences
 from mixmo_keras.experiments import tables
-from mixmo_keras.experiments.evaluating import without_seed
+from mixmo_keras.experiments.evaluating import dataset_of, evaluate_runs, name_of, without_seed
 from mixmo_keras.metrics import differences
 from mixmo_keras.models.ensemble import Ensemble
 
@@ -89,6 +89,37 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     say("\n".join(said))
     say(f"page: {output_dir / 'comparison.html'}")
     return text
+
+
+def evaluated(paths: Sequence[Path], output_dir: Path, dataset: str | None, data_dir: str | None) -> list[Path]:
+    """The folders of evaluations, where .keras files among the paths are evaluated first, as the others were.
+
+    Args:
+        paths: Folders of runs or evaluations, and .keras files, such as those of plain Keras classifiers.
+        output_dir: Files' evaluations are written into folders in it.
+        dataset: Of the files. Defaults to that of the runs.
+        data_dir: Folder of TensorFlow Datasets.
+    """
+    runs = [path for path in paths if not trained.is_file(str(path))]
+    if len(runs) == len(paths):
+        return list(paths)
+    if dataset is None:
+        with_settings = [path for run in runs for path in (run, run.parent) if (path / "config.json").is_file()]
+        if not with_settings:
+            raise ValueError(
+                "--compare evaluates a .keras file on the test images of a run beside it, or of a --dataset."
+            )
+        dataset = dataset_of(with_settings)
+    calibrated = any(_read(run)["temperature"]["fitted_on"] for run in runs)
+    folders = []
+    for path in paths:
+        if path in runs:
+            folders.append(path)
+            continue
+        folders.append(output_dir / name_of(path))
+        options = dict(dataset=dataset, data_dir=data_dir, temperature=calibrated, output_dir=folders[-1])
+        evaluate_runs([path], **options)
+    return folders
 
 
 def told_apart(names: Sequence[str]) -> tuple[dict[str, str], str]:

@@ -22,7 +22,7 @@ from mixmo_keras.experiments.recipe import checked, method_options
 from mixmo_keras.models import by_name
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
-from mixmo_keras.models.from_classifier import loaded
+from mixmo_keras.models.from_classifier import from_classifier, loaded
 from mixmo_keras.models.temperatures import LEAST_IMAGES
 from mixmo_keras.multiplexing import wording
 from mixmo_keras.serving import versions
@@ -52,7 +52,7 @@ def evaluate_runs(
     """Evaluates a run, a saved model, or several as one deep ensemble; writes the report and returns its figures.
 
     Args:
-        paths: Folders of runs, or .keras files.
+        paths: Folders of runs, or .keras files, which may hold plain Keras classifiers.
         ensemble: Whether to take the networks of all paths as one deep ensemble.
         dataset: A dataset's name or a folder. Defaults to the runs' own.
         data_dir: Folder of TensorFlow Datasets.
@@ -264,18 +264,22 @@ def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
     for file in saved:
         if not file.is_file():
             raise FileNotFoundError(f"There is no {file}: pass a folder that a recipe finished, or a .keras file.")
-    models = [keras.models.load_model(file, compile=not ensemble) for file in saved]
-    for model, file in zip(models, saved, strict=True):
-        if not isinstance(model, Ensemble):
-            raise ValueError(
-                f"{file} holds a {type(model).__name__}, which has no members: evaluate a model of mixmo_keras."
-            )
+    models = [_model_in(file, compile=not ensemble) for file in saved]
     names = [name_of(path) for path in paths]
     if not ensemble:
         return models[0], names[0]
     seedless = {without_seed(name) for name in names}
     name = f"{seedless.pop()}, {len(names)} networks" if len(seedless) == 1 else " + ".join(names)
     return DeepEnsemble(models), name
+
+
+def _model_in(file: Path, compile: bool) -> Ensemble:
+    """The ensemble in a file; of a plain Keras classifier the single network that gives its answers."""
+    model = keras.models.load_model(file, compile=compile)
+    if isinstance(model, Ensemble):
+        return model
+    say(f"{file} holds a plain {type(model).__name__}, which is evaluated as a single network")
+    return from_classifier(model, method="single", verbose=False)
 
 
 def name_of(path: Path) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import tiny
+from PIL import Image
 
 import mixmo_keras
 from mixmo_keras import datasets
@@ -156,14 +157,45 @@ def test_the_labels_that_a_run_learned_from(runs, tmp_path):
         main(folder, runs[0], "--ensemble", "--output-dir", tmp_path / "both")
 
 
-@pytest.fixture
-def strange_file(tmp_path):
-    path = tmp_path / "plain.keras"
-    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(path)
-    return path
+def test_a_plain_keras_classifier_by_itself_and_beside_a_run(runs, tmp_path, capsys):
+    layers = [keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3, activation="relu")]
+    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, "softmax")]
+    plain = keras.Sequential(layers)
+    plain.save(tmp_path / "mine.keras")
+    figures = main(tmp_path / "mine.keras", "--dataset", "digits", "--output-dir", tmp_path / "alone")
+    images, labels = next(datasets.batches(datasets.load("digits", "test"), 360).as_numpy_iterator())
+    probabilities = plain.predict(images, verbose=0)
+    assert figures["ensemble"]["accuracy"] == pytest.approx((probabilities.argmax(-1) == labels).mean())
+    nll = -np.log(probabilities[np.arange(360), labels]).mean()
+    assert figures["ensemble"]["nll"] == pytest.approx(nll, rel=1e-4)
+    assert "mine.keras holds a plain Sequential, which is evaluated as a single network" in capsys.readouterr().out
+    main(runs[0], "--output-dir", tmp_path / "run")  # a folder without settings, so that the data must be named
+    table = main(
+        "--compare", tmp_path / "run", tmp_path / "mine.keras", "--dataset", "digits", "--output-dir", tmp_path / "both"
+    )
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [
+        f"| {runs[0].name[: -len('-seed0')]}",
+        "| mine",
+    ]
+    assert json.loads((tmp_path / "both" / "mine" / "metrics.json").read_text())["ensemble"] == figures["ensemble"]
+    assert (tmp_path / "both" / "comparison.html").exists()
+    with pytest.raises(SystemExit, match=r"error: --compare evaluates a \.keras file on the test images of a run"):
+        main("--compare", tmp_path / "run", tmp_path / "mine.keras", "--output-dir", tmp_path / "both")
 
 
-def test_what_is_refused(runs, tmp_path, strange_file):
+def test_corrupted_images_of_a_folder_are_of_all_classes(tmp_path):
+    """A folder's images come class by class: the first ones would be of one class alone."""
+    for number in range(60):
+        path = tmp_path / "photos" / ("cat" if number < 30 else "dog") / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), number, "uint8")).save(path)
+    _, _, corrupted = next(evaluating.corrupted("on_the_fly", f"{tmp_path / 'photos'}@8", None, 8))
+    labels = np.concatenate([labels for _, labels in corrupted])
+    assert len(labels) == 8
+    assert set(labels) == {0, 1}
+
+
+def test_what_is_refused(runs, tmp_path):
     tiny.model(num_classes=10).save(tmp_path / "colour.keras")
     tiny.model(num_classes=3, input_shape=(8, 8, 1)).save(tmp_path / "three.keras")
     out = ("--output-dir", tmp_path / "out")
@@ -172,7 +204,6 @@ def test_what_is_refused(runs, tmp_path, strange_file):
         ((runs[0], runs[1]), "Several paths are one deep ensemble with --ensemble"),
         ((runs[0], runs[1], "--ensemble"), "Name the report's folder with --output-dir"),
         ((runs[0], "--save-calibrated"), "pass both"),
-        ((strange_file, "--dataset", "digits", *out), "holds a Sequential, which has no members"),
         ((tmp_path / "colour.keras", *out), "The paths name 0 datasets: pass one with --dataset"),
         (
             (tmp_path / "colour.keras", "--dataset", "digits", *out),

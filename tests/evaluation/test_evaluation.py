@@ -1,6 +1,7 @@
 """Evaluations and their reports: numbers from where they should come, honest data, pages that hold together."""
 
 import csv
+import html
 import json
 import re
 import tomllib
@@ -141,8 +142,12 @@ def test_answers_by_file(whole, tmp_path):
     assert [row["answer"] for row in rows] == [NAMES[answer] for answer in probabilities.argmax(-1)]
     np.testing.assert_allclose([float(row["confidence"]) for row in rows], probabilities.max(-1), atol=1e-6)
     index = whole[0].disagreement[0][0]
-    titles = [axes.get_title() for axes in charts.disputed_images(whole[0]).axes]
-    assert titles[0].splitlines()[-1] == f"… <birds>/{index:04d}.png"  # its last 17 letters
+    images, texts = charts.disputed(whole[0])
+    assert texts[0][-1] == FILES[index]
+    assert texts[0][0] == NAMES[Y[index]].upper()
+    assert len(images) == len(texts) == 18
+    page = (tmp_path / "report.html").read_text()
+    assert f"<br>{html.escape(FILES[index])}</div>" in page  # whole: it is what a person opens
 
 
 def test_data_files_are_installed_with_the_package():

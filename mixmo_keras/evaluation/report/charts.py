@@ -1,5 +1,6 @@
 """The charts of a report. Each function draws one as a matplotlib figure; `sections` lists those of an evaluation."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,12 +18,17 @@ BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
 
 
 class Section(NamedTuple):
-    """A chart of a report. A `wide` one takes the page's width and is a picture of pixels."""
+    """A chart of a report. A `wide` one takes the page's width and is a picture of pixels.
+
+    A section of test or training images has `images` in place of a chart: a function of the evaluation to their pixels
+    (n, H, W, C), and the lines of text below each.
+    """
 
     title: str
     caption: str
-    draw: Callable[[Evaluation], Figure]
+    draw: Callable[[Evaluation], Figure] | None = None
     wide: bool = False
+    images: Callable[[Evaluation], tuple[np.ndarray, list[list[str]]]] | None = None
 
 
 def sections(evaluation: Evaluation, run: Run) -> list[Section]:
@@ -66,18 +72,18 @@ def sections(evaluation: Evaluation, run: Run) -> list[Section]:
         if several
         else "The test images with the highest entropy; the right class first, then the answer."
     )
-    chosen.append(Section("Most disputed images", caption, disputed_images, wide=True))
+    chosen.append(Section("Most disputed images", caption, wide=True, images=disputed))
     if len(evaluation.confidently_wrong[0]):
         caption = (
             "The wrong answers that are the surest; the right class first, then the answer. Some labels may be wrong."
         )
-        chosen.append(Section("Confidently wrong images", caption, wrong_images, wide=True))
+        chosen.append(Section("Confidently wrong images", caption, wide=True, images=confidently_wrong))
     if evaluation.label_issues is not None:
         caption = (
             "The training images whose labels the ensemble contradicts most: the label first, then what the ensemble "
             "says, and what is right where it is known."
         )
-        chosen.append(Section("Most suspicious labels", caption, suspicious_labels, wide=True))
+        chosen.append(Section("Most suspicious labels", caption, wide=True, images=suspicious))
     return chosen
 
 
@@ -139,7 +145,7 @@ def class_accuracy(evaluation: Evaluation, most: int = 24) -> Figure:
     figure, axes = _axes(max(2.2, 0.19 * len(shown) + 0.8))
     values = [figures["accuracy"] for figures in shown]
     axes.barh(range(len(shown)), values, color=BLUE, height=0.7)
-    axes.set_yticks(range(len(shown)), [_short(figures["name"], 22) for figures in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [_in_lines(figures["name"], 22) for figures in shown], fontsize=8)
     if len(shown) < len(classes):
         axes.axhline(most // 2 - 0.5, color=GREY, linestyle=":")
     axes.set(xlabel="accuracy", xlim=(0, 1))
@@ -154,7 +160,7 @@ def confusion(evaluation: Evaluation) -> Figure:
         pairs = evaluation.figures["answers"]["confused"][::-1]
         figure, axes = _axes(max(2.2, 0.26 * len(pairs) + 0.8))
         axes.barh(range(len(pairs)), [pair["images"] for pair in pairs], color=BLUE, height=0.7)
-        labels = [f"{_short(pair['label'], 14)} → {_short(pair['answer'], 14)}" for pair in pairs]
+        labels = [_in_lines(f"{pair['label']} → {pair['answer']}", 30) for pair in pairs]
         axes.set_yticks(range(len(pairs)), labels, fontsize=8)
         axes.set(xlabel="images")
         return figure
@@ -167,8 +173,8 @@ def confusion(evaluation: Evaluation) -> Figure:
         if count:
             color = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=7)
-    shown = [_short(name, 12) for name in names]
-    slanted = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, shown)) > 2 else {}
+    shown = [_in_lines(name, 14) for name in names]
+    slanted = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, names)) > 2 else {}
     axes.set_xticks(range(len(names)), shown, fontsize=7, **slanted)
     axes.set_yticks(range(len(names)), shown, fontsize=7)
     axes.set(xlabel="answer", ylabel="class")
@@ -250,43 +256,51 @@ def _map(values: np.ndarray, names: list[str], columns: list[str]) -> Figure:
     return figure
 
 
-def disputed_images(evaluation: Evaluation, columns: int = 9) -> Figure:
+def disputed(evaluation: Evaluation) -> tuple[np.ndarray, list[list[str]]]:
     """The images that members disagree on most, with the right class and the members' answers."""
     indices, images = evaluation.disagreement
-    names, titles = evaluation.class_names, []
+    names, texts = evaluation.class_names, []
     for index in indices:
         probabilities = softmax(evaluation.member_logits[index].astype("float64"), axis=-1)[:4]
-        answers = [f"{_short(names[member.argmax()], 13)} {member.max():.0%}" for member in probabilities]
-        lines = [_short(names[evaluation.labels[index]], 16).upper(), *answers]
-        titles.append("\n".join(lines + _file(evaluation.test_names, index)))
-    return gallery(images, titles, columns)
+        answers = [f"{member.max():.0%} {names[member.argmax()]}" for member in probabilities]
+        texts.append([names[evaluation.labels[index]].upper(), *answers, *_file(evaluation.test_names, index)])
+    return images, texts
 
 
-def wrong_images(evaluation: Evaluation, columns: int = 9) -> Figure:
+def confidently_wrong(evaluation: Evaluation) -> tuple[np.ndarray, list[list[str]]]:
     """The images whose wrong answers are the surest, with the right class and the answer."""
     indices, images = evaluation.confidently_wrong
-    names, titles = evaluation.class_names, []
+    names, texts = evaluation.class_names, []
     for index in indices:
         probabilities = softmax(evaluation.logits[index].astype("float64"))
-        answer = f"says {_short(names[probabilities.argmax()], 9)} {probabilities.max():.0%}"
-        lines = [_short(names[evaluation.labels[index]], 16).upper(), answer]
-        titles.append("\n".join(lines + _file(evaluation.test_names, index)))
-    return gallery(images, titles, columns)
+        answer = f"{probabilities.max():.0%} {names[probabilities.argmax()]}"
+        texts.append([names[evaluation.labels[index]].upper(), answer, *_file(evaluation.test_names, index)])
+    return images, texts
 
 
-def suspicious_labels(evaluation: Evaluation, columns: int = 9) -> Figure:
+def suspicious(evaluation: Evaluation) -> tuple[np.ndarray, list[list[str]]]:
     """The training images whose labels are the most suspicious, with the label and the ensemble's answer."""
     assert evaluation.suspicious_images is not None
     assert evaluation.label_issues is not None
     indices, images = evaluation.suspicious_images
-    issues, right, names, titles = evaluation.label_issues, evaluation.right_labels, evaluation.class_names, []
+    issues, right, names, texts = evaluation.label_issues, evaluation.right_labels, evaluation.class_names, []
     for index in indices:
-        lines = [_short(names[issues.labels[index]], 16).upper(), f"says {_short(names[issues.predicted[index]], 13)}"]
+        lines = [names[issues.labels[index]].upper(), f"says {names[issues.predicted[index]]}"]
         if right is not None:
             label_is_right = right[index] == issues.labels[index]
-            lines.append("label is right" if label_is_right else f"is {_short(names[right[index]], 15)}")
-        titles.append("\n".join(lines + _file(evaluation.labelled_names, index)))
-    return gallery(images, titles, columns)
+            lines.append("label is right" if label_is_right else f"is {names[right[index]]}")
+        texts.append(lines + _file(evaluation.labelled_names, index))
+    return images, texts
+
+
+def suspicious_labels(evaluation: Evaluation, columns: int = 9) -> Figure:
+    """`suspicious` as a chart, whose lines are shortened to the pictures' width."""
+    images, texts = suspicious(evaluation)
+    has_files = evaluation.labelled_names is not None
+    shown = [[_short(line, 18) for line in lines[: len(lines) - has_files]] for lines in texts]
+    if has_files:
+        shown = [[*lines, _end_of(whole[-1], 18)] for lines, whole in zip(shown, texts, strict=True)]
+    return gallery(images, ["\n".join(lines) for lines in shown], columns)
 
 
 def gallery(images, titles: Sequence[str], columns: int = 9) -> Figure:
@@ -304,11 +318,18 @@ def gallery(images, titles: Sequence[str], columns: int = 9) -> Figure:
 
 
 def _file(names: Sequence[str] | None, index: int) -> list[str]:
-    """A line with the end of an image's name; no line where images have no names."""
-    if names is None:
-        return []
-    return [names[index] if len(names[index]) <= 18 else f"…{names[index][-17:]}"]
+    """A line with an image's name; no line where images have no names."""
+    return [] if names is None else [names[index]]
+
+
+def _end_of(name: str, length: int) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def _short(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _in_lines(name: str, width: int) -> str:
+    """A name in lines of so many letters, three at most."""
+    return "\n".join(textwrap.wrap(name, width, max_lines=3, placeholder="…"))

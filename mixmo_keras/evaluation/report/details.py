@@ -65,18 +65,11 @@ def _classes(figures: dict) -> list[str]:
         f"by chance: p = {figures['by_chance']:.2g}"
     ]
     if len(figures["classes"]) <= MOST_CLASSES:
-        lines.append("    class                     images   recall  precision      F1   AUROC")
+        lines.append("      images   recall  precision      F1   AUROC  class")
+        cells = {"accuracy": ("{:.1%}", 9), "precision": ("{:.1%}", 11), "f1": ("{:.3f}", 8), "auroc": ("{:.3f}", 8)}
         for one in figures["classes"]:
-            shown = "".join(
-                f"{formatted(one[name], form):>{width}}"
-                for name, form, width in (
-                    ("accuracy", "{:.1%}", 9),
-                    ("precision", "{:.1%}", 11),
-                    ("f1", "{:.3f}", 8),
-                    ("auroc", "{:.3f}", 8),
-                )
-            )
-            lines.append(f"    {one['name']:<24}{one['images']:>8,}{shown}")
+            shown = "".join(f"{formatted(one[name], form):>{width}}" for name, (form, width) in cells.items())
+            lines.append(f"    {one['images']:>8,}{shown}  {one['name']}")
     if threshold := figures.get("threshold"):
         first, second = threshold["recall"]
         lines.append(

@@ -10,8 +10,10 @@ from typing import Any
 
 import jinja2
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.durations import duration
@@ -93,10 +95,26 @@ def _about(run: Run) -> list[str]:
 
 
 def _drawn(section: charts.Section, evaluation: Evaluation) -> dict[str, Any]:
-    """A section with its chart as HTML: pixels where it takes the page's width, lines otherwise."""
-    figure = section.draw(evaluation)
-    chart = _png(figure, section.title) if section.wide else _svg(figure, section.title)
+    """A section with its chart as HTML: pixels where it takes the page's width, lines otherwise; or with its images."""
+    if section.images is not None:
+        chart = _gallery(*section.images(evaluation))
+    else:
+        assert section.draw is not None
+        figure = section.draw(evaluation)
+        chart = _png(figure, section.title) if section.wide else _svg(figure, section.title)
     return {"title": section.title, "caption": section.caption, "wide": section.wide, "chart": chart}
+
+
+def _gallery(images: np.ndarray, texts: Sequence[Sequence[str]]) -> Markup:
+    """Images (n, H, W, C) with lines of text below each: as many in a row as the window is wide for."""
+    items = []
+    for image, lines in zip(images, texts, strict=True):
+        file = io.BytesIO()
+        Image.fromarray((image[..., 0] if image.shape[-1] == 1 else image).astype("uint8")).save(file, "PNG")
+        pixels = base64.b64encode(file.getvalue()).decode()
+        text = "<br>".join(html.escape(line) for line in lines)
+        items.append(f'<div><img alt="{html.escape(lines[-1])}" src="data:image/png;base64,{pixels}"><p>{text}</div>')
+    return Markup(f"<div class=gallery>{''.join(items)}</div>")
 
 
 def _png(figure: Figure, title: str) -> Markup:

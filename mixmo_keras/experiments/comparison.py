@@ -117,8 +117,7 @@ def evaluated(paths: Sequence[Path], output_dir: Path, dataset: str | None, data
             folders.append(path)
             continue
         folders.append(output_dir / name_of(path))
-        options = dict(dataset=dataset, data_dir=data_dir, temperature=calibrated, output_dir=folders[-1])
-        evaluate_runs([path], **options)
+        evaluate_runs([path], dataset=dataset, data_dir=data_dir, temperature=calibrated, output_dir=folders[-1])
     return folders
 
 

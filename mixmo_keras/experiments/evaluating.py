@@ -104,7 +104,7 @@ def evaluate_runs(
         **data,
     )
     evaluated.figures["trained_on_validation"] = data["validation"] is None
-    evaluated.figures |= {"test_set": now.test_set(), "dataset": name}
+    evaluated.figures.update(test_set=now.test_set(), dataset=name)
     if threshold:
         _set_threshold(model, evaluated.figures)
     run = of_run(paths, name)

@@ -69,7 +69,7 @@ def test_sizes_and_channels(folder, tmp_path):
 
 
 def test_what_is_no_dataset(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"`dataset` must be one of .*folder of class folders or of a CSV file of labels, got 'nowhere@32'"):
+    with pytest.raises(ValueError, match=r"`dataset` must be one of .*of a CSV file of labels, got 'nowhere@32'"):
         datasets.info("nowhere@32")
     with pytest.raises(ValueError, match=r"`size` must be \(height, width\), integers of at least 1, got \(8, 0\)"):
         ImageFolder(folder, (8, 0))

@@ -9,6 +9,7 @@ by one angle. The images of all names are the same; only the targets differ.
 | `digit_scenes_binary` | `Binary` | whether a 3 is there: (1,), 0 or 1 |
 | `digit_scenes_angle` | `Regression` | the tilt in degrees, counter-clockwise, from −45 to 45: (1,) |
 | `digit_scenes_count` | `Regression` | the number of digits, from 1 to 4: (1,) |
+| `digit_scenes_segmentation` | `Segmentation` | (H, W): 0 for ground, 1 + d for digit d, 255 at faint edges, ignored |
 
 There are 4,000 scenes to train, 500 to validate and 1,000 to test, at 32×32 pixels or at the size behind an `@`, such as
 `digit_scenes_count@48`. They follow from fixed seeds. The digits of a split come from the same split of `digits`, so that no
@@ -31,6 +32,7 @@ COUNTS = {"train": 4000, "validation": 500, "test": 1000}
 MOST_DIGITS, MOST_DEGREES, SOUGHT = 4, 45, 3
 GROUND, EDGE = 0, 255  # of label maps; digit d is d + 1
 _NAMES, _AT_ONCE = tuple("0123456789"), 250
+_OF_PIXELS = ("ground", *_NAMES)
 
 
 class Scenes(NamedTuple):
@@ -53,6 +55,7 @@ QUESTIONS: dict[str, tuple[tasks.Task, tuple[str, ...], Callable[[Scenes], np.nd
     ),
     "angle": (tasks.Regression(("angle",)), ("angle",), lambda scenes: scenes.angles),
     "count": (tasks.Regression(("count",)), ("count",), lambda scenes: scenes.counts),
+    "segmentation": (tasks.Segmentation(_OF_PIXELS, EDGE), _OF_PIXELS, lambda scenes: scenes.maps),
 }
 
 

@@ -1,9 +1,9 @@
-"""Image classification datasets by name: raw pixels and integer labels, one image at a time.
+"""Datasets of images by name: raw pixels and integer labels, or the targets of another task, one image at a time.
 
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. To add one, add a line to `DATASETS`. The
-path of a folder of class folders is a name too, and that of a CSV file of labels (`label_table`). `@size` behind a name is
-another size, such as `cifar10@16` or `photos@96x128`; folders have 64 pixels otherwise. A folder that is there is meant
-before one that is there without its `@`.
+path of a folder of class folders is a name too, that of a CSV file of labels (`label_table`), and that of a folder of images
+beside masks (`mask_folder`). `@size` behind a name is another size, such as `cifar10@16` or `photos@96x128`; folders have 64
+pixels otherwise. A folder that is there is meant before one that is there without its `@`.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from mixmo_keras.datasets import file_checks, label_table, orders, resizing
 from mixmo_keras.datasets.digit_scenes import QUESTIONS, digit_scenes
 from mixmo_keras.datasets.digits import digits
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
+from mixmo_keras.datasets.mask_folder import MaskFolder, is_mask_folder
 from mixmo_keras.datasets.sources import SPLITS, Info, Source
 from mixmo_keras.networks import normalization as normalizations
 
@@ -202,6 +203,10 @@ def _image_folder(path: str, size: tuple[int, int]) -> Source:
 @functools.lru_cache(maxsize=4)
 def _listed_folder(path: str, size: tuple[int, int], signature: str) -> Source:
     del signature  # tells one listing from another
+    if is_mask_folder(path):
+        masks = MaskFolder(path, size)
+        of_pixels = Info(Path(path).name, (*masks.size, masks.channels), masks.class_names, (0.5, 0.25), masks.task)
+        return Source(lambda data_dir: of_pixels, lambda split, data_dir, whole: masks.load(split, whole))
     folder = ImageFolder(path, size)
     shape, file = (*folder.size, folder.channels), Path(path).resolve()
     # the usual file stands for its folder

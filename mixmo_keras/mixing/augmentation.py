@@ -33,6 +33,17 @@ class Augmentation(keras.layers.Layer):
         """Images (B, H, W, C) as they were drawn to become, of the same shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define `apply`.")
 
+    def move(self, maps, images, border: int, *drawn):
+        """Label maps (B, H, W) moved as `apply` moves their images; what comes in from outside has the label `border`.
+
+        Args:
+            maps: (B, H, W), integers.
+            images: (B, H, W, C), as they are before.
+            border: A label.
+            *drawn: Of `draw`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `move` to be used for label maps.")
+
     def call(self, images, seed):
         return self.apply(images, *self.draw(seed, ops.shape(images)[0]))
 
@@ -75,7 +86,20 @@ class PadCropFlip(Augmentation):
 
     def apply(self, images, shifts, flips):
         """Moves each image by its shift, then flips it left-right where told."""
-        num_rows, (height, width, channels) = ops.shape(images)[0], images.shape[1:]
+        source, inside = self._source(images, shifts, flips)
+        moved = ops.take(ops.reshape(images, (-1, images.shape[-1])), source, axis=0)
+        if self.padding_mode == "reflect":
+            return moved
+        return ops.where(inside[..., None], moved, ops.zeros_like(moved))
+
+    def move(self, maps, images, border, shifts, flips):
+        source, inside = self._source(images, shifts, flips)
+        moved = ops.take(ops.reshape(maps, (-1,)), source, axis=0)
+        return moved if self.padding_mode == "reflect" else ops.where(inside, moved, ops.cast(border, moved.dtype))
+
+    def _source(self, images, shifts, flips):
+        """Which pixel of all images each pixel (B, H, W) comes from, and whether this is one of the image's."""
+        num_rows, (height, width) = ops.shape(images)[0], images.shape[1:3]
         flips = _sides(images, flips) if self.alternating else flips
         columns = ops.arange(width)[None, :]
         columns = ops.where(flips[:, None], width - 1 - columns, columns) + shifts[:, 1:]
@@ -87,11 +111,7 @@ class PadCropFlip(Augmentation):
             ops.logical_and(columns >= 0, columns < width)[:, None, :],
         )
         source = (ops.arange(num_rows)[:, None] * height + ops.clip(rows, 0, height - 1))[:, :, None] * width
-        source = source + ops.clip(columns, 0, width - 1)[:, None, :]
-        moved = ops.take(ops.reshape(images, (-1, channels)), source, axis=0)
-        if self.padding_mode == "reflect":
-            return moved
-        return ops.where(inside[..., None], moved, ops.zeros_like(moved))
+        return source + ops.clip(columns, 0, width - 1)[:, None, :], inside
 
     def get_config(self):
         names = ("padding", "flip", "padding_mode", "alternating")
@@ -137,6 +157,15 @@ class RandomResizedCrop(Augmentation):
         cut = ops.einsum("bjw,biwc->bijc", columns, cut)
         return ops.cast(ops.round(cut) if "int" in str(images.dtype) else cut, images.dtype)
 
+    def move(self, maps, images, border, boxes, flips):
+        """Each pixel has the label of the one that is nearest."""
+        height, width = maps.shape[1:3]
+        rows = _nearest(boxes[:, 0], boxes[:, 2], height)
+        columns = _nearest(boxes[:, 1], boxes[:, 3], width)
+        columns = ops.where(flips[:, None], ops.flip(columns, axis=1), columns)
+        source = (ops.arange(ops.shape(maps)[0])[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
+        return ops.take(ops.reshape(maps, (-1,)), source, axis=0)
+
     def get_config(self):
         return {**super().get_config(), "scale": self.scale, "ratio": self.ratio, "flip": self.flip}
 
@@ -170,6 +199,11 @@ class Compose(Augmentation):
         for augmentation, of_one in zip(self.augmentations, drawn, strict=True):
             images = augmentation.apply(images, *of_one)
         return images
+
+    def move(self, maps, images, border, *drawn):
+        for augmentation, of_one in zip(self.augmentations, drawn, strict=True):
+            maps, images = augmentation.move(maps, images, border, *of_one), augmentation.apply(images, *of_one)
+        return maps
 
     def get_config(self):
         augmentations = [keras.saving.serialize_keras_object(one) for one in self.augmentations]
@@ -211,6 +245,13 @@ def _bilinear(start, length, size: int):
     return ops.maximum(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")), 0.0)
 
 
+def _nearest(start, length, size: int):
+    """(B, size): the pixel of an axis that each pixel of its enlarged part is nearest to, given in shares of it."""
+    centers = (ops.arange(size, dtype="float32") + 0.5) / size
+    positions = (start[:, None] + length[:, None] * centers[None, :]) * size
+    return ops.clip(ops.cast(ops.floor(positions), "int32"), 0, size - 1)
+
+
 def get(augmentation: keras.layers.Layer | str | None) -> Callable | None:
     """The layer of a name, and what drives a layer of Keras'; other layers and `None` are returned as they are."""
     if isinstance(augmentation, str):
@@ -238,6 +279,14 @@ def check_size(augmentation: Callable | None, image_shape) -> None:
                 f"`padding` must be smaller than the images, {image_shape[0]}×{image_shape[1]} pixels, or a crop may show "
                 f"nothing of them, got {one.padding}."
             )
+
+
+def moves_maps(augmentation: Callable | None) -> bool:
+    """Whether an augmentation can move label maps as it moves their images."""
+    if isinstance(augmentation, Compose):
+        return all(map(moves_maps, augmentation.augmentations))
+    own = isinstance(augmentation, Augmentation) and type(augmentation).move is not Augmentation.move
+    return augmentation is None or own
 
 
 def flips(augmentation: Callable | None) -> bool:
@@ -271,6 +320,12 @@ def apply(augmentation: Callable | None, images, drawn: Any):
             f"{augmentation!r} returned {_described(augmented)}."
         )
     return augmented
+
+
+def move(augmentation: Callable | None, maps, images, drawn: Any, border: int):
+    """Label maps (B, H, W) moved as `apply` moves their images, by an augmentation that can: `moves_maps`."""
+    arguments.instance("augmentation", augmentation, Augmentation, "one of mixmo_keras' augmentations")
+    return augmentation.move(maps, images, border, *drawn)  # type: ignore[union-attr]
 
 
 def _dtype(images) -> str:

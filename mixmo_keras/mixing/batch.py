@@ -142,6 +142,15 @@ def in_common_types(data: StepData) -> StepData:
     return data._replace(images=common(data.images), partner_images=common(data.partner_images))
 
 
+def in_one_form(data: StepData, task) -> StepData:
+    """The batch with targets in the form in which a task computes with them; partners' too, where these are maps."""
+    partners = data.partner_labels
+    if task.are_maps and partners is not None:  # (n, b·M, H, W), or with an axis of one channel
+        height, width = data.images.shape[1:3]
+        partners = ops.cast(ops.reshape(partners, (-1, partners.shape[1], height, width)), "int32")
+    return data._replace(labels=task.canonical(data.labels), partner_labels=partners)
+
+
 def check_partners(batching: Batching, data: StepData, num_members: int) -> None:
     """Checks that partner images come only with MSDA, and as many as it needs.
 
@@ -243,19 +252,18 @@ def _augmented(batching: Batching) -> str:
     return "rows" if batching.repeats_inputs else "members"
 
 
-def assemble(batching: Batching, data: StepData, drawn: Draw, mix: Callable) -> Batch:
+def assemble(batching: Batching, data: StepData, drawn: Draw, task) -> Batch:
     """Repeats, pairs, augments and mixes a batch of n images into B = n·b rows as drawn. Nothing here is random.
 
     Args:
         batching: The settings.
         data: The batch.
         drawn: Of `draw`, or a test's own.
-        mix: What makes targets under MSDA of the own (B, M, ...), the partners' and the visible shares (B, M), such as a
-            task's `mix`.
+        task: What the targets are of: it says what the loss sees of them (`seen`), and whether they are maps, which move
+            with the images (`are_maps`).
     """
     rows_of_members = drawn.row_of_each_member
-    images = _member_images(batching, data.images, drawn)
-    targets = labels = ops.take(_repeat(data.labels, batching), rows_of_members, axis=0)
+    images, labels = _shown_to_members(batching, data, drawn, task)
     sample_weight = data.sample_weight
     if sample_weight is not None:
         sample_weight = ops.cast(ops.reshape(sample_weight, (-1,)), "float32")  # NumPy's are float64
@@ -263,31 +271,31 @@ def assemble(batching: Batching, data: StepData, drawn: Draw, mix: Callable) -> 
     weights = ops.ones(ops.shape(rows_of_members))
     if batching.mixing is not None:
         weights = loss_weights(visible_ratios(drawn.masks), batching.mixing.weight_root)
+    partner_labels, pixel_masks = None, drawn.pixel_masks
     if batching.msda is not None:
-        partner_images, partner_labels = _partners(batching, data, drawn)
-        pixel_masks = drawn.pixel_masks
+        partner_images, partner_labels = _partners(batching, data, drawn, task)
         if images.shape[1] > 1:
             pixel_masks = msdas.larger_part_to_own(pixel_masks, drawn.masks)
         # a single network keeps the box that CutMix drew, which may be the smaller part (Yun et al., 2019)
-        shares = msdas.visible_shares(pixel_masks, drawn.masks)
         images = msdas.blend(images, partner_images, pixel_masks)
-        targets = mix(labels, partner_labels, shares)
+    targets = task.seen(labels, partner_labels, pixel_masks, drawn.masks)
     return Batch(images, labels, targets, sample_weight, drawn.masks, weights)
 
 
-def _member_images(batching: Batching, images, drawn: Draw):
-    """What each member sees of its row, augmented: (B, M, H, W, C)."""
+def _shown_to_members(batching: Batching, data: StepData, drawn: Draw, task):
+    """What each member sees of its row, augmented, (B, M, H, W, C), and its target (B, M, ...)."""
     augmented = _augmented(batching)
+    images, labels = data.images, data.labels
     if augmented == "images":
-        images = _augment(batching, images, drawn.augmentation)
-    rows = _repeat(images, batching)
+        images, labels = _augment(batching, images, labels, drawn.augmentation, task)
+    images, labels = (_repeat(values, batching) for values in (images, labels))
     if augmented == "rows":
-        rows = _augment(batching, rows, drawn.augmentation)
-    seen = ops.take(rows, drawn.row_of_each_member, axis=0)
-    return _augment(batching, seen, drawn.augmentation) if augmented == "members" else seen
+        images, labels = _augment(batching, images, labels, drawn.augmentation, task)
+    images, labels = (ops.take(values, drawn.row_of_each_member, axis=0) for values in (images, labels))
+    return _augment(batching, images, labels, drawn.augmentation, task) if augmented == "members" else (images, labels)
 
 
-def _partners(batching: Batching, data: StepData, drawn: Draw):
+def _partners(batching: Batching, data: StepData, drawn: Draw, task):
     """The images that MSDA mixes in (B, M, H, W, C), augmented on their own, and their targets (B, M, ...)."""
     if drawn.partners is not None:
         rows = (_repeat(data.images, batching), _repeat(data.labels, batching))
@@ -297,7 +305,7 @@ def _partners(batching: Batching, data: StepData, drawn: Draw):
             _to_rows(values, batching.tiles, drawn.row_of_each_member.shape[1])
             for values in (data.partner_images, data.partner_labels)
         )
-    return _augment(batching, images, drawn.partner_augmentation), labels
+    return _augment(batching, images, labels, drawn.partner_augmentation, task)
 
 
 def _to_rows(values, tiles: int, num_members: int):
@@ -312,9 +320,14 @@ def _repeat(values, batching: Batching):
     return ops.tile(values, (batching.tiles, *[1] * (len(values.shape) - 1)))
 
 
-def _augment(batching: Batching, images, drawn):
-    """Images (..., H, W, C), each on its own."""
+def _augment(batching: Batching, images, labels, drawn, task):
+    """Images (..., H, W, C), each on its own; and labels, which are moved where they are maps (..., H, W)."""
     if batching.augmentation is None:
-        return images
-    flat = augmentations.apply(batching.augment, ops.reshape(images, (-1, *images.shape[-3:])), drawn)
-    return ops.reshape(flat, (-1, *images.shape[1:]))
+        return images, labels
+    flat = ops.reshape(images, (-1, *images.shape[-3:]))
+    if task.are_maps:
+        maps = ops.reshape(labels, (-1, *labels.shape[-2:]))
+        labels = ops.reshape(
+            augmentations.move(batching.augment, maps, flat, drawn, task.border), (-1, *labels.shape[1:])
+        )
+    return ops.reshape(augmentations.apply(batching.augment, flat, drawn), (-1, *images.shape[1:])), labels

@@ -234,6 +234,10 @@ class RandomErasing(Augmentation):
         fill = int(self.fill + 0.5) if of_integers else self.fill  # a cast would cut off
         return ops.where(part[..., None], ops.cast(fill, images.dtype), images)
 
+    def move(self, maps, images, border, *drawn):
+        """Maps as they are: what is filled still has its label."""
+        return maps
+
     def get_config(self):
         config = {"probability": self.probability, "scale": self.scale, "ratio": self.ratio, "fill": self.fill}
         return {**super().get_config(), **config}

@@ -131,7 +131,7 @@ class MixMo(Ensemble):
             of_training: dict[str, Any] = dict(
                 synchronized_batch_norm=synchronized_batch_norm, seed=seed, copy_core=parts is backbone
             )
-            layers = network.build(parts, num_members, task.heads, **of_network, **of_training)
+            layers = network.build(parts, num_members, task.heads, make_core=task.core, **of_network, **of_training)
             average = task.pooling(averaging, temperature, temperature_applies_to)
             super().__init__(inputs=layers.images, outputs=average(layers.member_outputs), name=name)
             self.clock, self.incidents = Clock(name="clock"), incidents.Incidents(name="incidents")
@@ -254,8 +254,8 @@ class MixMo(Ensemble):
         if drawn is None:
             progress = self.clock.progress(seed.step)
             drawn = self.draw(ops.shape(data.images)[0], seed, progress, data.partner_images is not None)
-        data = batches.in_common_types(data._replace(labels=self.task.canonical(data.labels)))
-        batch = batches.assemble(self.batching, data, drawn, self.task.mix)
+        data = batches.in_common_types(batches.in_one_form(data, self.task))
+        batch = batches.assemble(self.batching, data, drawn, self.task)
         return batch if self.co_training is None else batch.twice()
 
     def draw(self, num_images, seed: seeds.StepSeed, progress=0.0, with_partners: bool = False) -> Draw:

@@ -73,6 +73,7 @@ def check(batching, co_training, l2, schedule, num_members: int, task) -> None:
     expected = "a schedule of mixmo_keras.schedules, or None"
     arguments.instance("schedule", schedule, (schedules.ProgressSchedule, type(None)), expected)
     task.check_settings(batching.msda, co_training)
+    task.check_augmentation(batching.augment)
     for name in ("input_repetition", "repetition_decay"):
         if num_members == 1 and getattr(batching, name):
             raise ValueError(f"`{name}` says what several members have in common; num_members=1 has no use for it.")

@@ -86,12 +86,9 @@ def _fused_encoder(model) -> keras.layers.Layer:
 
 def _merged_heads(model, features):
     """The ensemble's logits by one dense layer: the mean of the members' kernels and biases, divided by the temperature."""
-    num_outputs = model.heads.num_outputs
-    dense = keras.layers.Dense(num_outputs, name="head")
-    logits = dense(features)
-    temperature = float(model.temperature)
-    dense.set_weights([_mean_of_members(weight / temperature, num_outputs) for weight in model.heads.get_weights()])
-    return logits
+    heads, temperature = model.heads, float(model.temperature)
+    weights = [_mean_of_members(weight / temperature, heads.num_outputs) for weight in heads.dense.get_weights()]
+    return heads.merged(features, weights)
 
 
 def _mean_of_members(weight: np.ndarray, num_outputs: int) -> np.ndarray:

@@ -183,6 +183,13 @@ class MultiHead(keras.layers.Layer):
         logits = ops.reshape(self.dense(features), (-1, 1 if self.shared else self.num_members, self.num_outputs))
         return ops.repeat(logits, self.num_members, axis=1) if self.shared else logits
 
+    def merged(self, features, weights: list):
+        """What one head with these weights, such as the mean of all heads', makes of symbolic features: (B, K)."""
+        dense = keras.layers.Dense(self.num_outputs, name="head")
+        logits = dense(features)
+        dense.set_weights(weights)
+        return logits
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_members, self.num_outputs)
 

@@ -30,10 +30,10 @@ class MemberAverage(Temperature):
             Defaults to the most probable class. It may be set later, and changes no logits.
 
     Call arguments:
-        logits: (B, M, K).
+        logits: (B, M, K), or of pixels (B, M, H, W, K).
 
     Returns:
-        (B, K).
+        (B, K), or (B, H, W, K).
 
     Warns:
         UserWarning: the call is part of a training step. An ensemble's own step trains members, and averages nothing.
@@ -74,7 +74,7 @@ class MemberAverage(Temperature):
         return super().call(self.pool(logits))  # where logits are averaged, both are the same
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], input_shape[2])
+        return (input_shape[0], *input_shape[2:])
 
     def get_config(self):
         return {

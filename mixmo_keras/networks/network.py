@@ -25,7 +25,7 @@ class Network(NamedTuple):
     normalize: keras.layers.Layer
     encoders: MultiEncoder
     mixing_block: MixingBlock
-    core: keras.Model
+    core: keras.Model  # to a vector (B, F), or for labels of pixels to maps
     heads: keras.layers.Layer
     member_outputs: keras.KerasTensor  # (n, M, ...), of classes logits (n, M, K)
 
@@ -35,6 +35,7 @@ def build(
     num_members: int,
     make_heads: Callable[..., keras.layers.Layer],
     *,
+    make_core: Callable[[keras.Model], keras.Model] | None = None,
     share: str | None = None,
     encoder_noise: float | None = None,
     normalization: Any = "auto",
@@ -47,7 +48,8 @@ def build(
     Args:
         parts: Encoder and core.
         num_members: M ≥ 1.
-        make_heads: What makes the layer of all heads of `num_members`, `shared` and `kernel_initializer`.
+        make_heads: What makes the layer of all heads of `num_members`, `shared`, `kernel_initializer` and `image_size`.
+        make_core: What makes of the backbone's core one that ends in what the heads take. Defaults to the core itself.
         share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to nothing.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M so that the core sees features of the size it knows, and disturbed by noise of this many times
@@ -65,6 +67,7 @@ def build(
     """
     _check_share(share, num_members)
     core = copy_network(parts.core) if copy_core else parts.core
+    core = core if make_core is None else make_core(core)
     images = keras.Input(parts.input_shape, name="images")
     policy = parts.encoder_dtype_policy
     normalize = normalizations.layer(normalization, parts.input_shape[-1], parts.preprocessing, policy)
@@ -78,7 +81,8 @@ def build(
         _start_from_pretrained(encoders, parts.encoder, encoder_noise, seed)
     mixing_block = MixingBlock(name="mixing_block")
     kernel = _heads_initializer(parts.head_stddev, seed)
-    heads = make_heads(num_members, shared=share == "heads", kernel_initializer=kernel)
+    size = tuple(parts.input_shape[:2])
+    heads = make_heads(num_members, shared=share == "heads", kernel_initializer=kernel, image_size=size)
     member_outputs = heads(core(mixing_block(encoders(normalize(images)))))
     if arguments.boolean("synchronized_batch_norm", synchronized_batch_norm):
         _synchronize_batch_norm([*encoders.encoders, core])

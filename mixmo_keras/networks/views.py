@@ -112,6 +112,11 @@ def averaged(network: keras.Model, views: int) -> keras.Model:
     """
     if checked(views) == 1:
         return network
+    if len(network.output_shape) > 4:
+        raise ValueError(
+            f"`views` (={views}) averages answers about whole images; those of {network.name} are maps, which a mirror "
+            "image turns round: leave `views` out."
+        )
     images = keras.Input(network.input_shape[1:], name="images")
     answers = network(Views(views, dtype="float32", name="views")(images))
     answers = AverageOfViews(views, dtype="float32", name="average_of_views")(answers)

@@ -4,6 +4,7 @@ from mixmo_keras.common import arguments
 from mixmo_keras.tasks.classification import Classification
 from mixmo_keras.tasks.multi_label import Binary, LabelCrossEntropy, MultiLabel
 from mixmo_keras.tasks.regression import GaussianNegativeLogLikelihood, Regression, SquaredError
+from mixmo_keras.tasks.segmentation import PixelCrossEntropy, Segmentation
 from mixmo_keras.tasks.task import Task
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "GaussianNegativeLogLikelihood",
     "LabelCrossEntropy",
     "MultiLabel",
+    "PixelCrossEntropy",
     "Regression",
+    "Segmentation",
     "SquaredError",
     "Task",
     "resolve",

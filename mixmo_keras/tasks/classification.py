@@ -53,7 +53,7 @@ class Classification(Task):
 
     # -- the network -----------------------------------------------------------------------------------------------------
 
-    def heads(self, num_members, shared, kernel_initializer):
+    def heads(self, num_members, shared, kernel_initializer, image_size):
         return MultiHead(num_members, self.num_classes, shared, kernel_initializer, name="heads")
 
     def pooling(self, averaging, temperature, applies_to):

@@ -149,7 +149,7 @@ class MultiLabel(Task):
 
     # -- the network -----------------------------------------------------------------------------------------------------
 
-    def heads(self, num_members, shared, kernel_initializer):
+    def heads(self, num_members, shared, kernel_initializer, image_size):
         return MultiHead(num_members, self.num_labels, shared, kernel_initializer, name="heads")
 
     def pooling(self, averaging, temperature, applies_to):

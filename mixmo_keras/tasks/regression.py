@@ -131,7 +131,7 @@ class Regression(Task):
 
     # -- the network -----------------------------------------------------------------------------------------------------
 
-    def heads(self, num_members, shared, kernel_initializer):
+    def heads(self, num_members, shared, kernel_initializer, image_size):
         heads = GaussianHead(num_members, self.num_targets, shared, kernel_initializer, name="heads")
         if self.mean is not None:
             heads.standardize(self.mean, self.deviation)

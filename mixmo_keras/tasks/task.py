@@ -4,7 +4,7 @@ A new task is one class with these methods, in a file of its own, and a line in 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -13,6 +13,7 @@ from keras import ops
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.settings import Settings
+from mixmo_keras.mixing import msda
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Task(Settings):
     (n, ...). A subclass is a frozen dataclass, registered with Keras, whose fields are what `get_config` returns.
 
     Attributes:
+        are_maps: Whether targets are maps (n, H, W), which augmentation must move as it moves images.
+        border: The value of target maps outside of the images.
         averagings: The ways in which members can be pooled (`averaging` of a model); the first is the default.
         monitor: The log of validation by which the best epoch is chosen, and whether its `"max"` or `"min"` is the best.
         kind: What is named in an export: "class", "label" or "target".
@@ -30,6 +33,8 @@ class Task(Settings):
         outputs_in_words: What is served, for a model's card.
     """
 
+    are_maps: ClassVar[bool] = False
+    border: ClassVar[int] = 0
     averagings: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
     monitor: ClassVar[tuple[str, str]] = ("val_loss", "min")
     kind: ClassVar[str] = "class"
@@ -38,8 +43,14 @@ class Task(Settings):
 
     # -- the network -----------------------------------------------------------------------------------------------------
 
-    def heads(self, num_members: int, shared: bool, kernel_initializer) -> keras.layers.Layer:
-        """The layer of all members' heads, named "heads": features (B, F) of the core to outputs (B, M, ...)."""
+    def core(self, core: keras.Model) -> keras.Model:
+        """A backbone's core, which ends in a vector (B, F), made to end in what the heads take. By default it stays."""
+        return core
+
+    def heads(
+        self, num_members: int, shared: bool, kernel_initializer, image_size: tuple[int, int]
+    ) -> keras.layers.Layer:
+        """The layer of all members' heads, named "heads": what the core ends in to outputs (B, M, ...)."""
         raise NotImplementedError
 
     def pooling(self, averaging: str | None, temperature: float, applies_to: str) -> keras.layers.Layer:
@@ -61,6 +72,9 @@ class Task(Settings):
     def check_shape(self, targets) -> None:
         """Raises `ValueError` for targets of another shape, as far as it is known when a step is traced."""
         raise NotImplementedError
+
+    def check_size(self, targets, image_shape: tuple[int, int, int]) -> None:
+        """Raises `ValueError` for targets, of a shape that is right, which don't fit images (H, W, C)."""
 
     def check(self, targets: np.ndarray) -> None:
         """Raises `ValueError` where an array, of a shape that is right, holds targets that are wrong."""
@@ -96,6 +110,9 @@ class Task(Settings):
             co_training: A `CoTraining`, or `None`.
         """
 
+    def check_augmentation(self, augment) -> None:
+        """Raises `ValueError` for an augmentation, a function or `None`, that can't be combined with the task."""
+
     def check_fit(self, options: dict) -> None:
         """Raises `ValueError` for options of `fit` that can't be combined with the task."""
 
@@ -104,6 +121,17 @@ class Task(Settings):
 
     def check_prepared(self, model) -> None:
         """Raises `ValueError` where a step outside of `fit` would lack what `prepare` takes from the data."""
+
+    def seen(self, targets, partners, pixel_masks, masks):
+        """What the loss sees of targets (B, M, ...): by default themselves, or under MSDA what `mix` makes of them.
+
+        Args:
+            targets: Of what each member is shown.
+            partners: Those of the images that MSDA mixes in; `None` without MSDA.
+            pixel_masks: (B, M, H, W, 1), the part of the own image that MSDA keeps; `None` without MSDA.
+            masks: (B, M, h, w, 1 or c), how members are mixed; `None` where they are summed.
+        """
+        return targets if partners is None else self.mix(targets, partners, msda.visible_shares(pixel_masks, masks))
 
     def mix(self, targets, partners, shares):
         """Targets (B, M, ...) of images that are mixed with partners', where `shares` (B, M) of the own image are seen.
@@ -144,6 +172,14 @@ class Task(Settings):
             label_noise: Rate of wrong targets, `"estimate"`, or `None`.
         """
         raise NotImplementedError
+
+    def for_calibration(self, member_outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is kept of a batch's outputs and targets to calibrate on. By default everything."""
+        return member_outputs, targets
+
+    def figures_of_batches(self, average, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+        """`figures` of batches of (member outputs, targets), which by default are put together."""
+        return self.figures(average, *map(np.concatenate, zip(*batches, strict=True)))
 
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
         """All figures of predictions, by name: of the `ensemble`, of its `members`, and of what else there is."""

@@ -44,14 +44,17 @@ class CoTraining(Settings):
 
         Args:
             label_values: ℓ(z, y) of both passes, (2n,): the first n rows are z1's.
-            logits: Of both passes, (2n, K).
+            logits: Of both passes, (2n, K), or of pixels (2n, H, W, K).
 
         Returns:
             (2n,).
         """
         first, second = ops.split(ops.stop_gradient(logits), 2, axis=0)
         teachers = ops.concatenate([second, first], axis=0)  # of each row its counterpart in the other pass
-        return self.label_share * label_values + (1 - self.label_share) * self._taught(logits, teachers)
+        taught = self._taught(logits, teachers)
+        if len(taught.shape) > 1:  # of pixels
+            taught = ops.mean(taught, axis=tuple(range(1, len(taught.shape))))
+        return self.label_share * label_values + (1 - self.label_share) * taught
 
     def _taught(self, students, teachers):
         """Cross-entropy of students' logits (n, K) with the answers of their teachers' (n, K): (n,)."""

@@ -231,6 +231,7 @@ def check_shapes(images, labels, image_shape: tuple, task, sample_weight=None) -
         raise ValueError("Labels are missing: pass `y`, or a dataset of (images, labels).")
     check_image_shape(images, image_shape)
     task.check_shape(labels)
+    task.check_size(labels, image_shape)
     _check_numbers("Labels", labels)
     if sample_weight is not None:
         if tuple(sample_weight.shape[1:]) not in ((), (1,)):

@@ -77,19 +77,31 @@ def predict_step(model, step_of_keras: Callable, *state_and_data):
 
 def logits_and_labels(model, batches: Iterable[tuple], views: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """An ensemble's `predict_with_labels` of batches of (images, labels)."""
+    return together(outputs_by_batch(model, batches, views))
+
+
+def outputs_by_batch(model, batches: Iterable[tuple], views: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The members' outputs (n, M, ...) and targets (n, ...) of each batch of (images, targets), checked."""
     network = model._members(views)
-    logits, labels = [], []
-    for images, of_images in batches:
+    number_broken = number = 0
+    for images, labels in batches:
         images = data_checks.sound_images(images, model.image_shape)
-        labels.append(model.task.to_evaluate(of_images, len(images)))
-        logits.append(np.asarray(network.predict_on_batch(images)))
-    if not logits:
+        labels = model.task.to_evaluate(labels, len(images))
+        model.task.check_size(labels, model.image_shape)
+        logits = np.asarray(network.predict_on_batch(images))
+        number += len(logits)
+        number_broken += int((~np.isfinite(logits).reshape(len(logits), -1).all(-1)).sum())
+        yield logits, labels
+    if not number:
         raise ValueError("The dataset is empty.")
-    member_logits = np.concatenate(logits)
-    broken = ~np.isfinite(member_logits).reshape(len(member_logits), -1).all(-1)
-    if broken.any():
-        raise FloatingPointError(f"{broken.sum()} of {len(broken)} images have NaN logits.")
-    return member_logits, np.concatenate(labels)
+    if number_broken:
+        raise FloatingPointError(f"{number_broken} of {number} images have NaN logits.")
+
+
+def together(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Batches of outputs and targets as two arrays."""
+    outputs, targets = zip(*batches, strict=True)
+    return np.concatenate(outputs), np.concatenate(targets)
 
 
 class Part(keras.Model):
@@ -118,5 +130,6 @@ class Part(keras.Model):
 def check_member_logits(model, member_logits) -> None:
     """Raises `ValueError` where what should be the outputs of a model's members has another shape."""
     expected, shape = tuple(model._member_logits.shape[1:]), np.shape(member_logits)
-    if len(shape) != 1 + len(expected) or shape[1:] != expected:
+    of_pixels = (expected[0], expected[-1]) if len(expected) == 4 else expected  # some of maps' pixels, (n, M, K)
+    if shape[1:] not in (expected, of_pixels):
         raise ValueError(f"`member_logits` must be (n, {', '.join(map(str, expected))}), got shape {shape}.")

@@ -10,7 +10,7 @@ import mixmo_keras
 
 # what takes nothing from users: it is called by what does, with what that made and checked
 CALLED_BY_OTHERS = {
-    "augmentation": {"Augmentation", "apply", "check_size", "draw", "get"},
+    "augmentation": {"Augmentation", "apply", "check_size", "draw", "get", "move", "moves_maps"},
     "calibration": {"trying"},  # takes nothing
     "checkpoints": {"Skipping"},
     "corruptions": {"numpy_batches"},

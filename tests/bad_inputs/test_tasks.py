@@ -5,10 +5,11 @@ import numpy as np
 from bad_inputs.harness import NAN, Row, anything_else, check, each, integers, numbers
 
 import mixmo_keras
-from mixmo_keras import tasks
+from mixmo_keras import policies, tasks
 
-LABELS, NUMBERS = tasks.MultiLabel(3), tasks.Regression(2)
+LABELS, NUMBERS, PIXELS = tasks.MultiLabel(3), tasks.Regression(2), tasks.Segmentation(3, width=4)
 N = 8  # images of `here.data`
+MAPS = np.arange(N * 64).reshape(N, 8, 8) % 3
 
 
 def of(function, name, *arguments, **options):
@@ -29,6 +30,12 @@ def fit(task, targets, **options):
         return model.fit(here.data[0], np.asarray(targets), verbose=0, **options)
 
     return call
+
+
+def dataset(images, targets):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((images, targets)).batch(4)
 
 
 def made(task, **options):
@@ -64,6 +71,23 @@ ARGUMENTS = [
         "`mean` must be a number, or 2 of them, got 3",
     ),
     *numbers("GaussianNegativeLogLikelihood", "beta", of(tasks.GaussianNegativeLogLikelihood, "beta"), 0.5, [-1, 2]),
+    *integers("Segmentation", "classes", of(tasks.Segmentation, "classes"), 2, below=1)[:2],
+    Row("Segmentation(one name)", lambda here: tasks.Segmentation(["a"]), "`classes` must be an integer of at least 2"),
+    Row(
+        "Segmentation(a class ignored)",
+        lambda here: tasks.Segmentation(3, ignore=2),
+        r"`ignore` \(=2\) is one of the 3",
+    ),
+    *anything_else(
+        "Segmentation", "ignore", of(tasks.Segmentation, "ignore", 3), ["255", 2.5], "`ignore` must be an int"
+    ),
+    *anything_else(
+        "Segmentation", "decoder", of(tasks.Segmentation, "decoder", 3), ["fcn", 3], "`decoder` must be one"
+    ),
+    *integers("Segmentation", "width", of(tasks.Segmentation, "width", 3), 4, below=0)[:2],
+    *anything_else(
+        "PixelCrossEntropy", "ignore", of(tasks.PixelCrossEntropy, "ignore"), ["x"], "`ignore` must be an int"
+    ),
     Row("SquaredError(no reduction)", compiled(NUMBERS, tasks.SquaredError(reduction="none")), "must have reduction="),
 ]
 TARGETS = [
@@ -84,6 +108,28 @@ TARGETS = [
         fit(tasks.Regression(["a", "b"]), np.stack([np.arange(N), np.ones(N)], 1)),
         r"Target 'b' is constant \(1\) in the training data",
     ),
+    Row("Segmentation: classes", fit(PIXELS, np.arange(N) % 3), r"must be label maps \(n, H, W\).*got shape \(8,\)"),
+    Row("Segmentation: colours", fit(PIXELS, np.zeros((N, 8, 8, 3))), r"label maps .* got shape \(8, 8, 8, 3\)"),
+    Row("Segmentation: smaller maps", fit(PIXELS, np.zeros((N, 4, 4))), "size of their images, 8×8 pixels, got 4×4"),
+    Row("Segmentation: an unknown label", fit(PIXELS, np.full((N, 8, 8), 7)), "from 0 to 2, or 255 .* from 7 to 7"),
+    Row("Segmentation: NaN", fit(PIXELS, np.full((N, 8, 8), NAN)), "Label maps must hold integers from 0 to 2"),
+    Row("Segmentation: shares", fit(PIXELS, np.full((N, 8, 8), 0.5)), "the data hold others, from 0.5 to 0.5"),
+    Row("Segmentation: all ignored", fit(PIXELS, np.full((N, 8, 8), 255)), "No pixel of the training data counts"),
+    Row(
+        "Segmentation: a class that no pixel has",
+        fit(PIXELS, np.arange(N * 64).reshape(N, 8, 8) % 2),
+        warns="No pixel of the training data has class 2: nothing can be learnt of it",
+    ),
+    Row(
+        "Classification: label maps", fit(tasks.Classification(3), np.zeros((N, 8, 8), int)), r"Labels must be integers"
+    ),
+    Row(
+        "Segmentation: an unknown label in a dataset",
+        lambda here: here.another_model(num_classes=None, task=PIXELS).fit(
+            dataset(here.data[0], np.full((N, 8, 8), 7)), verbose=0
+        ),
+        "from 0 to 2, or 255 .* from 7 to 7",
+    ),
     Row(
         "Classification: floats",
         fit(tasks.Classification(5), np.linspace(0.1, 3.7, N)),
@@ -101,6 +147,41 @@ TOGETHER = [
         "Regression and CutMix",
         made(NUMBERS, msda="cutmix"),
         "CutMix can't be combined with a regression: .*msda='mixup'",
+    ),
+    Row("Segmentation and MixUp", made(PIXELS, msda="mixup"), "shows two images in each pixel.*msda='cutmix'"),
+    Row("Segmentation and CutMix", made(PIXELS, msda="cutmix")),
+    Row(
+        "Segmentation and TrivialAugment",
+        made(PIXELS, augmentation=policies.TrivialAugment()),
+        "doesn't say how label maps move with their images",
+    ),
+    Row(
+        "Segmentation and a layer of Keras",
+        made(PIXELS, augmentation=keras.layers.RandomFlip()),
+        "doesn't say how label maps move with their images",
+    ),
+    Row(
+        "Segmentation taught by sigmoids",
+        made(PIXELS, co_training=0.5, teaching="sigmoid"),
+        "its pixels have one class each. Use teaching=.softmax.",
+    ),
+    Row("Segmentation and class_weight", fit(PIXELS, MAPS, class_weight={0: 2}), "`class_weight` weighs images"),
+    Row("Segmentation and a loss of classes", compiled(PIXELS, mixmo_keras.losses.CrossEntropy()), "leave `loss` out"),
+    Row("Segmentation and a loss of Keras", compiled(PIXELS, "sparse_categorical_crossentropy"), "weights of pixels"),
+    Row(
+        "Segmentation and views",
+        lambda here: here.another_model(num_classes=None, task=PIXELS).predict(here.data[0], views=2, verbose=0),
+        "averages answers about whole images",
+    ),
+    Row(
+        "Segmentation and label noise",
+        lambda here: here.another_model(num_classes=None, task=PIXELS).calibrate(here.data[0], MAPS, label_noise=0.1),
+        "is about one class an image",
+    ),
+    Row(
+        "Segmentation, nothing to calibrate on",
+        lambda here: here.another_model(num_classes=None, task=PIXELS).calibrate(here.data[0], np.full((N, 8, 8), 255)),
+        "No pixel to calibrate on counts",
     ),
     Row("Regression and MixUp", made(NUMBERS, msda="mixup")),
     Row(

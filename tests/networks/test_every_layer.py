@@ -16,6 +16,7 @@ from mixmo_keras.networks.backbones.library_layers import LibraryLayer, descript
 from mixmo_keras.networks.backbones.stems import BehindConvolution
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale, PositionEmbedding
 from mixmo_keras.networks.backbones.windows import WindowAttention
+from mixmo_keras.networks.decoders import MapHead, Resampled
 from mixmo_keras.networks.fused_layers import BatchNormalization, FusedGELU
 from mixmo_keras.networks.gaussians import GaussianHead, GaussianMixture
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
@@ -81,6 +82,7 @@ def views_and_back(layer: keras.layers.Layer, case: Case) -> keras.Model:
 
 MEMBERS, IMAGES = numbers(2, 3, 4, 6, 3), numbers(2, 4, 6, 3)
 PIXELS = np.round(255 * numbers(40, 5, 7, 3))
+SMALL = keras.initializers.RandomNormal(stddev=0.1, seed=0)
 CASES = {
     "MultiEncoder": Case(encoders, (MEMBERS,), (2, 3, 4, 6, 2)),
     "MultiEncoder, one image": Case(encoders, (IMAGES,), (2, 3, 4, 6, 2)),
@@ -96,6 +98,19 @@ CASES = {
     ),
     "Preprocessing": Case(preprocessing, (MEMBERS,), (2, 3, 2, 4, 3)),
     "Preprocessing, one image": Case(preprocessing, (IMAGES,), (2, 2, 4, 3)),
+    "MapHead": Case(
+        lambda **o: MapHead(3, 5, (8, 12), width=4, kernel_initializer=SMALL, **o),
+        (numbers(2, 4, 6, 3),),
+        (2, 3, 8, 12, 5),
+        in_float32=True,
+    ),
+    "MapHead, UPerNet": Case(
+        lambda **o: MapHead(3, 5, (8, 12), "upernet", 4, shared=True, kernel_initializer=SMALL, **o),
+        (numbers(2, 4, 6, 3),),
+        (2, 3, 8, 12, 5),
+        in_float32=True,
+    ),
+    "Resampled": Case(lambda **o: Resampled((8, 9), **o), (numbers(2, 4, 6, 3),), (2, 8, 9, 3)),
     "GaussianHead": Case(lambda **o: GaussianHead(3, 2, **o), (numbers(2, 6),), (2, 3, 2, 2), in_float32=True),
     "GaussianMixture": Case(lambda **o: GaussianMixture(2, 1.5, **o), (numbers(2, 3, 2, 2),), (2, 2, 3)),
     "SigmoidAverage": Case(lambda **o: SigmoidAverage(5, temperature=2.0, **o), (numbers(2, 3, 5),), (2, 5)),

@@ -14,6 +14,7 @@ def targets_and_tasks():
     return {
         "binary": (tasks.Binary(), random.choice([0, 1 / 3, 2 / 3, 1], 24)),
         "multi_label": (tasks.MultiLabel(["cat", "dog", "cow"]), (random.random((24, 3)) < 0.5).astype("int64")),
+        "segmentation": (tasks.Segmentation(["a", "b", "c"], width=8), random.choice([0, 1, 2, 255], (24, 8, 8))),
         "regression": (tasks.Regression(2), random.normal([5, 1000], [0.1, 300], (24, 2))),
     }
 

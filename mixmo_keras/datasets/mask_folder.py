@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mixmo_keras import tasks
 from mixmo_keras.common import arguments
-from mixmo_keras.datasets import decoding, listing, orders, resizing
+from mixmo_keras.datasets import decoding, listing, orders, resizing, tiff
 
 DEFAULT_SIZE = (64, 64)
 IGNORED = 255
@@ -80,7 +80,8 @@ class MaskFolder:
         return tasks.Segmentation(self.class_names, IGNORED)
 
     def _paired(self, images: Path, masks: Path) -> list[_Pair]:
-        paths = [Path(path) for path in listing.walk(str(images)) if listing.is_read(path)]
+        found = [Path(path) for path in listing.walk(str(images)) if listing.is_read(path)]
+        paths = [path for path in found if path.suffix.lower() not in tiff.ENDINGS]
         by_name = {path.relative_to(images).with_suffix("").as_posix(): path for path in sorted(paths)}
         png = {
             path.relative_to(masks).with_suffix("").as_posix(): path

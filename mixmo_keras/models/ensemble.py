@@ -244,12 +244,14 @@ class Ensemble(keras.Model):
         Warns:
             UserWarning: as `predict` does.
         """
-        return predicting.together(self._by_batch(x, y, batch_size, steps, views))
+        return predicting.together(self.outputs_by_batch(x, y, batch_size, steps, views))
 
-    def _by_batch(self, x, y, batch_size: int, steps: int | None, views: int = 1):
+    def outputs_by_batch(self, x, y, batch_size: int, steps: int | None, views: int = 1):
+        """The outputs and targets of `predict_with_labels` batch by batch, for what does not keep them."""
         numbering.check(self, x)
-        with incidents.watching_pixels(self):
-            yield from predicting.outputs_by_batch(self, data_checks.labelled_batches(x, y, batch_size, steps), views)
+        with incidents.watching_pixels(self, stacklevel=7):
+            batches = data_checks.labelled_batches(x, y, batch_size, steps)
+            yield from predicting.outputs_by_batch(self, batches, views)
 
     # -- several images a pass -------------------------------------------------------------------------------------------
 
@@ -304,19 +306,7 @@ class Ensemble(keras.Model):
             multiplexed: Whether to fit `MixMo.multiplexed_temperature` beside it, on images whose partners are drawn at
                 random: 1/M passes more. Defaults to whether the model can answer several images a pass.
         """
-<<<<<<< HEAD
         return temperatures.calibrate(self, x, y, batch_size, temperature_applies_to, label_noise, multiplexed, steps)
-=======
-        if multiplexed is None:
-            multiplexed = self.why_not_multiplexed() is None
-        if not arguments.boolean("multiplexed", multiplexed):
-            kept = (self.task.for_calibration(*one) for one in self._by_batch(x, y, batch_size, steps))
-            return self.calibrate_on(*predicting.together(kept), temperature_applies_to, label_noise)
-        member_logits, labels, logits = multiplexing.predict_both_with_labels(self, x, y, batch_size, steps=steps)
-        temperature = self.calibrate_on(member_logits, labels, temperature_applies_to, label_noise)
-        multiplexing.calibrate_on(self, logits, labels, label_noise)
-        return temperature
->>>>>>> a92e6a2 (Segmentation as a task: decoders on the maps of any backbone, label maps that move and mix with their images, folders of masks)
 
     def calibrate_on(
         self,
@@ -348,7 +338,7 @@ class Ensemble(keras.Model):
 
     def figures(self, x, y=None, batch_size: int = EVALUATED_AT_ONCE, steps: int | None = None) -> dict[str, Any]:
         """All figures of the model's task on data (as in `predict_with_labels`): of the `ensemble` and of its `members`."""
-        return self.task.figures_of_batches(self.average, self._by_batch(x, y, batch_size, steps))
+        return self.task.figures_of_batches(self.average, self.outputs_by_batch(x, y, batch_size, steps))
 
     # -- inference and serving -------------------------------------------------------------------------------------------
 

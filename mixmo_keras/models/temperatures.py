@@ -9,6 +9,7 @@ import numpy as np
 from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import calibration
+from mixmo_keras.training import predicting
 
 LEAST_IMAGES = 50  # fewer say little about a temperature
 # of fewer images one division into halves is much left to chance
@@ -33,7 +34,8 @@ def calibrate(
     if arguments.boolean("multiplexed", multiplexed):
         *held_out, logits = multiplexing.predict_both_with_labels(model, x, y, batch_size, steps=steps)
     else:
-        held_out, logits = model.predict_with_labels(x, y, batch_size, steps), None
+        batches = model.outputs_by_batch(x, y, batch_size, steps)
+        held_out, logits = [*predicting.together(model.task.for_calibration(*one) for one in batches)], None
     if model.task.why_only_classes() is not None:  # what else these fit has rules of its own
         return model.calibrate_on(*held_out, applies_to, label_noise)
     applied_to = model.average.temperature_applies_to

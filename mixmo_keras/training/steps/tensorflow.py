@@ -122,6 +122,9 @@ def in_known_shapes(model, data):
         same = known is images
     if labels is not None and len(labels.shape) == 2 and labels.shape[1] is None:
         labels, same = tf.ensure_shape(labels, (None, model.num_classes)), False
+    elif labels is not None and len(labels.shape) > 2:  # maps of the images' size
+        labels, as_given = _of_shape(labels, (None, *shape[:2], 1)[: len(labels.shape)]), labels
+        same = same and labels is as_given
     return (data,) if same else (keras.utils.pack_x_y_sample_weight(known, labels, weights),)
 
 

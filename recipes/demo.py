@@ -107,6 +107,7 @@ def evaluate(recipe: Recipe) -> tuple["mixmo_keras.evaluation.Evaluation", "mixm
         labelled=labelled,
         right_labels=splits.right_labels(recipe, "train"),
     )
+    assert isinstance(evaluated, mixmo_keras.evaluation.Evaluation)  # of classes
     return evaluated, model
 
 

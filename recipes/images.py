@@ -4,6 +4,7 @@
     python recipes/images.py photos@128 --epochs 60          ... to 128×128
     python recipes/images.py photos --method single          the network without members
     python recipes/images.py photos --compare-single         both, and a sentence that says which to use
+    python recipes/images.py photos --task regression        numbers of a labels.csv in the folder: docs/own_images.md
     python recipes/images.py photos --backbone mine.keras    begins as the classifier in mine.keras
     python recipes/images.py photos --backbone keras:MobileNetV3Small --freeze-epochs 2 --core-rate 0.1
                                                              begins with pretrained weights, downloaded; or hub:PRESET
@@ -16,6 +17,7 @@ Cost: 30 epochs of 2 × your images through WRN-16-4.
 
 import shlex
 
+from mixmo_keras import datasets
 from mixmo_keras.common import files, trained
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments import Recipe, run
@@ -23,6 +25,7 @@ from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with
 from mixmo_keras.experiments.comparison import which_to_use
 from mixmo_keras.experiments.evaluating import evaluate_runs
 from mixmo_keras.experiments.running import load
+from mixmo_keras.experiments.task import task_of
 from mixmo_keras.serving import versions
 
 RECIPE = Recipe(
@@ -50,6 +53,10 @@ def main(arguments: list[str] | None = None) -> dict:
                 f"--compare-single has no meaning with --method {recipe.method}, which is a single network"
             )
         if given["compare_single"]:
+            if reason := task_of(recipe, datasets.info(recipe.dataset, recipe.data_dir)).why_only_classes():
+                raise ValueError(
+                    f"--compare-single compares accuracies: {reason}. Train both, and evaluate with --compare."
+                )
             train(recipe.with_method("single"), exported=False)  # first: the other's report has it beside it
         figures = train(recipe)
         if given["compare_single"]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mixmo_keras
+from mixmo_keras import tasks
 from mixmo_keras.common import arguments as check
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say, unbreakable
@@ -30,6 +31,7 @@ from mixmo_keras.experiments.recipe import Recipe, dataset_label
 from mixmo_keras.experiments.results import refuse_other_settings
 from mixmo_keras.experiments.running import fine_tuning
 from mixmo_keras.experiments.search import OBJECTIVES, TUNERS, MixMoHyperModel, Space
+from mixmo_keras.experiments.task import task_of
 
 RECIPES = {"imagenet2012": "imagenet"}  # of datasets whose recipe has another name
 LISTS = {  # option: its type, what it is, and its name in `search.Space`
@@ -64,6 +66,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line, with defaults for what is not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", help=", ".join(mixmo_keras.datasets.DATASETS) + ", or DIR@SIZE")
+    parser.add_argument("--task", choices=tasks.BY_NAME, help="what is predicted (default: the dataset's)")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)")
     parser.add_argument("--tuner", choices=TUNERS)
     parser.add_argument("--max-trials", type=int, help="default: 20; not with hyperband")
@@ -126,15 +129,23 @@ def main(arguments: list[str] | None = None) -> list[dict] | dict:
         train, validation = (splits.load(_data(options), split, options.data_dir) for split in ("train", "validation"))
         if options.images is not None:
             train = views.subset(train, of_images(options.images, train))
+        task = task_of(_data(options), info)
+        if options.pilot and (reason := task.why_only_classes()):
+            raise ValueError(f"--pilot compares accuracies: {reason}. Search without --pilot.")
         model = dict(
-            num_classes=info.num_classes,
+            **({"num_classes": None, "task": task} if task.why_only_classes() else {"num_classes": info.num_classes}),
             input_shape=info.image_shape,
             normalization=info.normalization,
-            augmentation=None if options.dataset == "digits" else mixmo_keras.augmentation.PadCropFlip(),
+            augmentation=_augmentation(options.dataset),
         )
         return (run_pilot if options.pilot else run_search)(options, train, validation, model)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _augmentation(dataset: str) -> mixmo_keras.augmentation.PadCropFlip | None:
+    """Random crops and mirror images; of digits, which have another meaning in a mirror, none."""
+    return None if dataset.startswith("digit") else mixmo_keras.augmentation.PadCropFlip()
 
 
 def keep_manifest(options) -> None:
@@ -151,7 +162,9 @@ def keep_manifest(options) -> None:
 
 def _data(options) -> Recipe:
     """The recipe of the images and labels that are searched on."""
-    return Recipe(dataset=options.dataset, label_noise=options.label_noise, noise_kind=options.noise_kind)
+    return Recipe(
+        dataset=options.dataset, task=options.task, label_noise=options.label_noise, noise_kind=options.noise_kind
+    )
 
 
 def _folder(options, kind: str) -> Path:
@@ -246,6 +259,9 @@ def write_results(options, folder: Path, rows: list[dict]) -> list[dict]:
 
 def _recipe(options) -> list[str]:
     """The recipe of a dataset, and what names the dataset and its wrong labels to it."""
+    name = mixmo_keras.datasets.registry.path_and_size(options.dataset)[0]
+    if name.startswith("digit_scenes_"):
+        return ["recipes/scenes.py", "--dataset", options.dataset, *_wrong_labels(options)]
     own = f"{RECIPES.get(options.dataset, options.dataset)}.py"
     exists = Path(__file__).with_name(own).exists()
     return [*([f"recipes/{own}"] if exists else ["recipes/images.py", options.dataset]), *_wrong_labels(options)]

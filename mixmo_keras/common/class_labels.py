@@ -53,6 +53,11 @@ def as_indices(labels):
     return ops.cast(ops.argmax(labels, axis=-1) if are_shares(labels) else squeezed(labels), "int32")
 
 
+def most(labels: np.ndarray) -> np.ndarray:
+    """Labels as `integers_or_shares` gives them as classes (n,): of shares the class with the most."""
+    return labels.argmax(-1) if labels.ndim == 2 else labels
+
+
 def as_shares(labels, num_classes: int, dtype: str = "float32"):
     """Labels as shares (n, K): one-hot rows of indices."""
     if are_shares(labels):
@@ -107,6 +112,17 @@ def integers(name: str, values: Any, num_classes: int | None = None, count: int 
         bounds = "of at least 0" if num_classes is None else f"from 0 to {num_classes - 1}"
         raise ValueError(f"`{name}` must be integers {bounds}, got {array[first]} at {first}.")
     return array.astype("int64")
+
+
+def integers_or_shares(name: str, values: Any, num_classes: int, count: int | None = None) -> np.ndarray:
+    """`integers`; or the shares of the classes (n, K), float64, where rows are those of several classes."""
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] != num_classes or np.isin(array, (0, 1)).all():
+        return integers(name, values, num_classes, count)
+    if count is not None and len(array) != count:
+        raise ValueError(f"`{name}` must be one for each image, got {len(array)} labels for {count} images.")
+    check(array, num_classes)
+    return array.astype("float64")
 
 
 # -- errors, of arrays and of what a step noted --------------------------------------------------------------------------

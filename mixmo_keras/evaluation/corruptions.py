@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mixmo_keras.common import arguments
+from mixmo_keras.evaluation.batches import numpy_batches
 
 SEVERITIES = range(1, 6)
 
@@ -65,11 +66,6 @@ def corrupted_batches(
                 for number, (images, labels) in enumerate(numpy_batches(batches))
             ]
             yield name, severity, corrupted
-
-
-def numpy_batches(batches) -> Iterator:
-    """The batches of a `tf.data.Dataset`, or of anything else that can be iterated, as NumPy arrays."""
-    return batches.as_numpy_iterator() if hasattr(batches, "as_numpy_iterator") else iter(batches)
 
 
 # -- the corruptions: functions of images as floats in [0, 1], a parameter and a NumPy generator -----------------------

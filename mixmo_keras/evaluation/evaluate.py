@@ -5,7 +5,6 @@ include the number of images that they were fitted on.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,15 +12,17 @@ import keras
 import numpy as np
 
 from mixmo_keras import metrics, multiplexing
-from mixmo_keras.common import arguments, numbering
-from mixmo_keras.evaluation import answers, classes, label_issues
-from mixmo_keras.evaluation.corruptions import SEVERITIES, numpy_batches
+from mixmo_keras.common import arguments, class_labels, numbering
+from mixmo_keras.evaluation import answers, by_task, classes, label_issues
+from mixmo_keras.evaluation.batches import images_at, names_of_images, numpy_batches
+from mixmo_keras.evaluation.by_task import COVERAGE, TaskEvaluation, check_fitted
+from mixmo_keras.evaluation.corruptions import SEVERITIES
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
+from mixmo_keras.metrics.summaries import for_json
 from mixmo_keras.models import temperatures
 from mixmo_keras.models.ensemble import Ensemble
 
-COVERAGE = 0.9  # of conformal sets, unless another is asked for
 MOST_SHOWN = 1000  # images of a kind in a report
 POOL = 1000  # test images among which partners are drawn
 
@@ -81,13 +82,15 @@ def evaluate(
     label_noise: float | str | None = None,
     test_names: Sequence[str] | None = None,
     labelled_names: Sequence[str] | None = None,
-) -> Evaluation:
+) -> Evaluation | TaskEvaluation:
     """Evaluates an ensemble, or a single network, on test data.
+
+    Of another task than classes, by what the task says: `by_task.TaskEvaluation`.
 
     Args:
         model: A `MixMo` or a `DeepEnsemble`.
         test: Batches of (images, labels), always in the same order.
-        class_names: The names of the model's K classes.
+        class_names: The names of the model's K classes, or of the task's labels or targets.
         validation: Batches that nothing was trained on: for the conformal sets, and the temperature.
         temperature: Whether to fit a temperature on `validation` and to set it in the model. Defaults to False.
         multiplexed: Whether to evaluate M images a pass too (`predict_multiplexed`), their partners drawn at random; to fit
@@ -112,11 +115,15 @@ def evaluate(
             severity, validation data are missing, or names of images are not one for each.
         FloatingPointError: Logits are not finite.
     """
+    arguments.instance("model", model, Ensemble, "a model of mixmo_keras, such as MixMo or DeepEnsemble")
+    if model.task.why_only_classes():
+        others = dict(out_of_distribution=out_of_distribution, corrupted=corrupted, labelled=labelled)
+        others |= dict(right_labels=right_labels, label_noise=label_noise, multiplexed=multiplexed or None)
+        shown = name, num_disagreements, test_names
+        return by_task.evaluate(model, test, class_names, validation, temperature, coverage, others, *shown)
     _check(model, class_names, validation, temperature, coverage)
     _check_names(name, out_of_distribution, out_of_distribution_name)
-    _check_labels(temperature, labelled, right_labels, label_noise)
-    if labelled_names is not None and labelled is None:
-        raise ValueError("`labelled_names` are those of `labelled` images: pass these too.")
+    _check_labels(temperature, labelled, right_labels, label_noise, labelled_names)
     num_disagreements = arguments.integer("num_disagreements", num_disagreements, least=1, most=MOST_SHOWN)
     if arguments.boolean("multiplexed", multiplexed):
         multiplexing.check(model)
@@ -124,16 +131,17 @@ def evaluate(
     class_names = arguments.names("class_names", class_names)
     numbering.check_numbers(model.class_names, class_names, model.name)
     held_out, fitted, fitted_multiplexed = _fit_temperatures(model, validation, temperature, multiplexed, label_noise)
-    (member_logits, labels), multiplexed_logits = _answers(model, test, multiplexed)
-    test_names = _names_of_images("test_names", test_names, len(labels))
+    (member_logits, targets), multiplexed_logits = _answers(model, test, multiplexed)
+    labels = class_labels.most(targets)
+    test_names = names_of_images("test_names", test_names, len(labels))
     logits = model.pooled(member_logits)
     scores, scores_elsewhere = _scores(model, member_logits), _scores_elsewhere(model, out_of_distribution)
 
     images = {"test": len(labels), "validation": 0 if held_out is None else len(held_out[1])}
     figures: dict[str, Any] = {"name": name or model.name, "images": images, "parameters": model.count_params()}
-    figures |= {"temperature": fitted, **model.task.figures(model.average, member_logits, labels)}
+    figures |= {"temperature": fitted, **model.task.figures(model.average, member_logits, targets)}
     figures["answers"] = answers.figures(member_logits, logits, labels, class_names)
-    held_out_logits = None if held_out is None else (model.pooled(held_out[0]), held_out[1])
+    held_out_logits = None if held_out is None else (model.pooled(held_out[0]), class_labels.most(held_out[1]))
     figures |= classes.figures(logits, labels, class_names, held_out_logits)
     if held_out is not None:
         figures["conformal"] = _conformal_figures(model, *held_out, logits, labels, coverage or COVERAGE)
@@ -147,7 +155,7 @@ def evaluate(
     dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
     issues = None if labelled is None else label_issues.find(model, labelled)
     if issues is not None:
-        labelled_names = _names_of_images("labelled_names", labelled_names, len(issues.labels))
+        labelled_names = names_of_images("labelled_names", labelled_names, len(issues.labels))
         figures["label_issues"] = _label_figures(issues, right_labels)
     return Evaluation(
         for_json(figures),
@@ -156,10 +164,10 @@ def evaluate(
         labels,
         tuple(class_names),
         uncertainty={measure: (scores[measure], scores_elsewhere.get(measure)) for measure in scores},
-        disagreement=_images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements]),
-        confidently_wrong=_images_at(test, answers.confidently_wrong(logits, labels, num_disagreements)),
+        disagreement=images_at(test, np.argsort(-dispute, kind="stable")[:num_disagreements]),
+        confidently_wrong=images_at(test, answers.confidently_wrong(logits, labels, num_disagreements)),
         label_issues=issues,
-        suspicious_images=None if issues is None else _images_at(labelled, issues.order()[:num_disagreements]),
+        suspicious_images=None if issues is None else images_at(labelled, issues.order()[:num_disagreements]),
         right_labels=right_labels,
         test_names=test_names,
         labelled_names=labelled_names,
@@ -170,20 +178,12 @@ def evaluate(
 
 
 def _check(model, class_names, validation, temperature, coverage) -> None:
-    arguments.instance("model", model, Ensemble, "a model of mixmo_keras, such as MixMo or DeepEnsemble")
-    if reason := model.task.why_only_classes():
-        raise ValueError(f"`evaluate` can't evaluate {model.name}: {reason}. `model.figures(x, y)` has its figures.")
     num_classes = len(arguments.names("class_names", class_names))
     if num_classes != model.num_classes:
         raise ValueError(
             f"The dataset has {num_classes} classes, the model {model.num_classes}: is it the one it was trained on?"
         )
-    if arguments.boolean("temperature", temperature) and validation is None:
-        raise ValueError("A temperature is fitted on validation data, never on the test set: pass `validation`.")
-    if coverage is not None and validation is None:
-        raise ValueError("Conformal sets of a `coverage` are fitted on validation data: pass `validation`.")
-    if coverage is not None:
-        arguments.number("coverage", coverage, above=0, below=1)
+    check_fitted(validation, temperature, coverage)
 
 
 def _check_names(name, out_of_distribution, out_of_distribution_name) -> None:
@@ -195,20 +195,13 @@ def _check_names(name, out_of_distribution, out_of_distribution_name) -> None:
         )
 
 
-def _check_labels(temperature: bool, labelled, right_labels, label_noise: float | str | None) -> None:
+def _check_labels(temperature: bool, labelled, right_labels, label_noise: float | str | None, labelled_names) -> None:
+    if labelled_names is not None and labelled is None:
+        raise ValueError("`labelled_names` are those of `labelled` images: pass these too.")
     if label_noise is not None and not temperature:
         raise ValueError("`label_noise` is about the labels that a temperature is fitted on: pass temperature=True.")
     if right_labels is not None and labelled is None:
         raise ValueError("`right_labels` are those of `labelled` images: pass these too.")
-
-
-def _names_of_images(argument: str, names: Sequence[str] | None, num_images: int) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    names = arguments.names(argument, names)
-    if len(names) != num_images:
-        raise ValueError(f"`{argument}` must be one for each image, got {len(names)} for {num_images} images.")
-    return tuple(names)
 
 
 # -- the network's answers ---------------------------------------------------------------------------------------------
@@ -242,7 +235,7 @@ def _fit_temperatures(
 def _conformal_figures(
     model: Ensemble, held_out_member_logits, held_out_labels, logits, labels, coverage: float
 ) -> dict[str, Any]:
-    held_out_logits = model.pooled(held_out_member_logits)
+    held_out_logits, held_out_labels = model.pooled(held_out_member_logits), class_labels.most(held_out_labels)
     figures: dict[str, Any] = {"coverage_asked": float(coverage), "fitted_on": len(held_out_labels)}
     for method in calibration.CONFORMAL_METHODS:
         sets = calibration.ConformalSets.fit(held_out_logits, held_out_labels, coverage, method).sets(logits)
@@ -256,7 +249,7 @@ def _conformal_figures(
 
 def _multiplexed_figures(model, test, multiplexed_logits, logits, labels) -> dict[str, Any]:
     chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:POOL])
-    images = _images_at(test, chosen)[1]
+    images = images_at(test, chosen)[1]
     return multiplexing.figures.figures(model, multiplexed_logits, logits, labels, images, labels[chosen])
 
 
@@ -269,8 +262,8 @@ def _corruption_figures(model: Ensemble, corrupted) -> dict[str, Any]:
     results: dict[str, dict[int, list[float]]] = {}  # by corruption and severity, in this order
     num_images = 0
     for name, severity, batches in corrupted:
-        member_logits, labels = model.predict_with_labels(batches)
-        logits, num_images = model.pooled(member_logits), len(labels)
+        member_logits, targets = model.predict_with_labels(batches)
+        logits, labels, num_images = model.pooled(member_logits), class_labels.most(targets), len(targets)
         results.setdefault(name, {})[severity] = [function(logits, labels) for function in of_logits.values()]
     incomplete = [name for name, severities in results.items() if sorted(severities) != list(SEVERITIES)]
     if incomplete or not results:
@@ -322,24 +315,3 @@ def _label_figures(issues: LabelIssues, right_labels) -> dict[str, Any]:
         "contradicted": int((issues.predicted != issues.labels).sum()),
     }
     return figures if right_labels is None else figures | label_issues.detection_figures(issues, right_labels)
-
-
-def _images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The indices, and the pixels of the images at these indices."""
-    wanted, first = set(indices.tolist()), 0
-    images_by_index: dict[int, np.ndarray] = {}
-    for images, *_ in numpy_batches(batches):
-        here = range(first, first + len(images))
-        images_by_index |= {index: images[index - first] for index in here if index in wanted}
-        first += len(images)
-    pixels = [images_by_index[index] for index in indices.tolist()]
-    return indices, np.stack(pixels) if pixels else np.zeros((0, 1, 1, 1), "uint8")
-
-
-def for_json(values):
-    """The values with `None` in place of NaN and infinite numbers, which JSON can't hold."""
-    if isinstance(values, dict):
-        return {key: for_json(value) for key, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return [for_json(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

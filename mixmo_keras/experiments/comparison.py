@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from mixmo_keras.common import arguments, files, trained
+from mixmo_keras.common import arguments, class_labels, files, trained
 from mixmo_keras.common.console import say
 from mixmo_keras.evaluation import report, summary
 from mixmo_keras.evaluation.report import charts, sentences
@@ -40,6 +40,9 @@ NEEDED: dict[str, Callable[[Any], bool]] = {
     "diversity/ratio_of_errors": files.is_number_or_none,
     "parameters": files.is_number,
 }
+NEEDED_OF_TASK = {name: NEEDED[name] for name in ("name", "images/test", "parameters")} | {
+    "ensemble/nll": files.is_number
+}
 NEEDED_OF_PARTS: dict[str, Callable[[Any], bool]] = {
     "out_of_distribution/dataset": files.is_text,
     "out_of_distribution/measures/entropy/auroc": files.is_share,
@@ -53,6 +56,9 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     groups: dict[str, list[dict]] = {}
     for figures in map(_read, folders):
         groups.setdefault(without_seed(figures["name"]), []).append(figures)
+    kinds = sorted({str(figures.get("task", "classification")) for group in groups.values() for figures in group})
+    if len(kinds) > 1:
+        raise ValueError(f"The evaluations are of different tasks, {' and '.join(kinds)}: they can't be compared.")
     sizes = {figures["images"]["test"] for group in groups.values() for figures in group}
     if len(sizes) > 1:
         raise ValueError(
@@ -81,6 +87,8 @@ def compare_evaluations(folders: Sequence[Path], output_dir: Path) -> str:
     text = tables.markdown(["model", *columns, "runs"], lines)
     files.write_text(output_dir / "comparison.md", text + "\n")
     files.write_json(output_dir / "comparison.json", rows)
+    if kinds != ["classification"]:  # whose accuracies the page is about
+        return text
     short, common = told_apart(list(groups))
     groups = {short[name]: group for name, group in groups.items()}
     said = verdicts(groups) + ([f"All: {common}."] if common else [])
@@ -185,7 +193,7 @@ def which_to_use(members: Path, single: Path, test) -> str:
 def _answered_rightly(model: Ensemble, test) -> np.ndarray:
     """Whether each image was, (n,) booleans: by what the model answers, which may be the mean of probabilities."""
     member_logits, labels = model.predict_with_labels(test)
-    return model.pooled(member_logits).argmax(-1) == labels
+    return model.pooled(member_logits).argmax(-1) == class_labels.most(labels)
 
 
 def verdict(members: np.ndarray, single: np.ndarray) -> str:
@@ -216,12 +224,18 @@ def _read(folder: Path) -> dict[str, Any]:
     figures = files.read_json_object(file, advice) if file else {}
     if file is None or "ensemble" not in figures:
         raise FileNotFoundError(f"{folder} holds no evaluation: run recipes/evaluate.py on it first.")
+    if "task" in figures:
+        return files.read_json_object(file, advice, NEEDED_OF_TASK)
     needed = NEEDED | {name: kind for name, kind in NEEDED_OF_PARTS.items() if name.partition("/")[0] in figures}
     return files.read_json_object(file, advice, needed)
 
 
 def _compared(figures: Mapping[str, Any]) -> dict[str, float | None]:
     """The figures of an evaluation that are compared, by column."""
+    if "task" in figures:
+        columns = report.of_task(figures["task"])
+        shown = {column.title: figures["ensemble"].get(name) for name, column in columns.items()}
+        return shown | {"parameters": figures["parameters"]}
     shown = {report.COLUMNS[key].title: figures["ensemble"][key] for key in COMPARED}
     shown["NLL_c"] = figures["nll_c"]
     shown["ratio of errors"] = figures["diversity"]["ratio_of_errors"]

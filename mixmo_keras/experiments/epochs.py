@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import keras
 
-from mixmo_keras import metrics
 from mixmo_keras.common.durations import duration
 
 WATCHED = 5.0  # seconds of training by which the length of an epoch is estimated
@@ -66,13 +65,13 @@ class Expectation(keras.callbacks.Callback):
         self._report(f"{what}: epoch {self.params['epochs']} ends in about {duration(seconds_left)}, {day}{end:%H:%M}")
 
 
-class MemberAccuracy(keras.callbacks.Callback):
-    """Adds each member's accuracy on validation data to the logs, `val_member_0_accuracy` and so on, beside the ensemble's.
+class MemberFigures(keras.callbacks.Callback):
+    """Adds what a task watches, such as accuracy, of each member on validation data: `val_member_0_accuracy` and so on.
 
     It goes before what writes logs, and takes one more pass over the validation data.
 
     Args:
-        validation: Batches of (images, labels).
+        validation: Batches of (images, targets).
     """
 
     def __init__(self, validation):
@@ -82,6 +81,7 @@ class MemberAccuracy(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is None or self.model.num_members == 1:
             return
-        member_logits, labels = self.model.predict_with_labels(self._validation)
+        outputs, targets = self.model.predict_with_labels(self._validation)
+        task = self.model.task
         for member in range(self.model.num_members):
-            logs[f"val_member_{member}_accuracy"] = metrics.accuracy(member_logits[:, member], labels)
+            logs[f"val_member_{member}_{task.watched}"] = task.watch(outputs[:, member], targets)

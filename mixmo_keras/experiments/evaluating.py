@@ -108,7 +108,7 @@ def evaluate_runs(
     if threshold:
         _set_threshold(model, evaluated.figures)
     run = of_run(paths, name)
-    if run.settings:
+    if run.settings and not model.task.why_only_classes():
         run = dataclasses.replace(run, before=_before(paths, data["test"], info))
     page = report.write(evaluated, folder, run)
     say(report.table(evaluated.figures, run))
@@ -138,7 +138,7 @@ def _set_threshold(model: Ensemble, figures: Mapping[str, Any]) -> None:
     if "threshold" not in figures:
         raise ValueError(
             f"--threshold is chosen for two classes on {LEAST_IMAGES} validation images or more, of both classes: there are "
-            f"{len(figures['classes'])} classes and {figures['images']['validation']} such images."
+            f"{len(figures.get('classes', ()))} classes and {figures['images']['validation']} such images."
         )
     model.average.threshold = figures["threshold"]["value"]
 
@@ -372,13 +372,12 @@ def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any
     """What an exported model's card says of its evaluation."""
     ensemble, images, temperature = figures["ensemble"], figures["images"], figures["temperature"]
     calibration = f"; temperature {temperature['value']:.4f} fitted on {temperature['fitted_on']:,} validation images."
+    columns = report.of_task(figures["task"]) if "task" in figures else report.COLUMNS
     card = {
         "Data": f"{info.name}: tested on {images['test']:,} images of its test split"
         + (calibration if temperature["fitted_on"] else ".")
         + (" Trained on its validation split too." if figures.get("trained_on_validation") else ""),
-        "Figures": {
-            column.title: report.formatted(ensemble[name], column.form) for name, column in report.COLUMNS.items()
-        },
+        "Figures": {column.title: report.formatted(ensemble[name], column.form) for name, column in columns.items()},
         "Name": figures["name"],
     }
     return card | wording.card_sections(figures)

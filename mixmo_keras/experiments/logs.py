@@ -7,11 +7,9 @@ from pathlib import Path
 import keras
 
 from mixmo_keras.common import files
-from mixmo_keras.experiments.epochs import MemberAccuracy
-from mixmo_keras.tasks import Classification
+from mixmo_keras.experiments.epochs import MemberFigures
+from mixmo_keras.tasks import Classification, Task
 from mixmo_keras.training.weight_averaging import SwapAveragedWeights
-
-MEASURED = {"epoch", "val_accuracy", "val_loss"}  # in the log of a run that holds validation data out
 
 
 def quiet() -> None:
@@ -24,7 +22,12 @@ def _is_no_advice(record: logging.LogRecord) -> bool:
 
 
 def callbacks(
-    folder: Path, log: list[dict], moving_average: bool = False, keep_best: bool = True, validation=None
+    folder: Path,
+    log: list[dict],
+    moving_average: bool = False,
+    keep_best: bool = True,
+    validation=None,
+    task: Task | type[Task] = Classification,
 ) -> list[keras.callbacks.Callback]:
     """What writes into a run's folder during `fit`.
 
@@ -34,32 +37,34 @@ def callbacks(
         moving_average: Whether the optimizer keeps a moving average of the weights, to evaluate and save.
         keep_best: Whether to save the model after the epoch that is best on validation data, which are measured then.
         validation: Batches by which the accuracy of each member is logged too. Defaults to none.
+        task: What is predicted. Defaults to classes.
 
     Raises:
         ValueError: log.csv lacks what is measured on validation data.
     """
-    if keep_best and (missing := sorted({name for row in log for name in MEASURED - row.keys()})):
+    measured = {"epoch", f"val_{task.watched}", task.monitor[0], "val_loss"}  # where validation data are held out
+    if keep_best and (missing := sorted({name for row in log for name in measured - row.keys()})):
         raise ValueError(
             f"{folder / 'log.csv'} is damaged, it lacks {', '.join(missing)}: mend its first line, or pass --fresh to start "
             "over."
         )
     return [
         *([SwapAveragedWeights()] if moving_average else []),  # before what measures and logs the averaged weights
-        *([] if validation is None else [MemberAccuracy(validation)]),
+        *([] if validation is None else [MemberFigures(validation)]),
         keras.callbacks.CSVLogger(str(folder / "log.csv"), append=bool(log)),
         keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
-        *([_keeping_the_best(folder / "best.keras", log)] if keep_best else []),
+        *([_keeping_the_best(folder / "best.keras", log, *task.monitor)] if keep_best else []),
     ]
 
 
-def _keeping_the_best(path: Path, log: list[dict]) -> keras.callbacks.Callback:
-    monitor, mode = Classification.monitor
+def _keeping_the_best(path: Path, log: list[dict], monitor: str, mode: str) -> keras.callbacks.Callback:
+    best = {"max": max, "min": min}[mode]
     return keras.callbacks.ModelCheckpoint(
         str(path).replace("{", "{{").replace("}", "}}"),  # Keras takes it for a template
         monitor=monitor,
         mode=mode,
         save_best_only=True,
-        initial_value_threshold=max((row[monitor] for row in log), default=None),
+        initial_value_threshold=best((row[monitor] for row in log), default=None),
     )
 
 

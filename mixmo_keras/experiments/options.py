@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from mixmo_keras import datasets
+from mixmo_keras import datasets, tasks
 from mixmo_keras.common import trained
 from mixmo_keras.common.arguments import boolean, choice, instance, integer, number
 from mixmo_keras.common.settings import setting
@@ -130,6 +130,12 @@ class Data:
     """What a run learns from, and how each image is augmented."""
 
     dataset: str = setting("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
+    task: str | None = setting(
+        None,
+        "what is predicted: " + ", ".join(tasks.BY_NAME) + " (default: the dataset's)",
+        choice,
+        known=tasks.BY_NAME,
+    )
     train_split: str = setting(
         "train",
         "images to train on: train; or train+validation, as the papers do, with none held out to choose or calibrate by",

@@ -37,6 +37,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         submodels = "co_training" if chosen["co_training"] else "drop_path" if chosen["drop_path"] else None
         parts = (
             dataset_label(self.dataset),
+            self.task,
             None if self.holds_out else "all_images",
             self.train_images and f"{self.train_images}images",
             self.wrong_labels,

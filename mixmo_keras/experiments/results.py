@@ -13,16 +13,17 @@ from mixmo_keras import datasets
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say
 from mixmo_keras.evaluation import report
-from mixmo_keras.evaluation.evaluate import for_json
 from mixmo_keras.experiments import logs
 from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.metrics.summaries import for_json
 from mixmo_keras.models.ensemble import Ensemble
 from mixmo_keras.models.methods import defaults as method_defaults
+from mixmo_keras.tasks import Classification, Task
 from mixmo_keras.version import __version__, commit
 
 DIGEST = "backbone_sha256"  # in config.json, where the backbone is a classifier's file
 OF_RUN = {"config.json", "log.csv", "checkpoints", "last.keras", "metrics.json"}  # one of which each run's folder has
-OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what every metrics.json has, and whether it is of its kind
+OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what each metrics.json has, and whether it is of its kind
     "test/ensemble/accuracy": files.is_share,
     "test/ensemble/nll": files.is_number,
     "test/ensemble/ece": files.is_share,
@@ -32,19 +33,21 @@ OF_ENSEMBLE: dict[str, Callable[[Any], bool]] = {  # what every metrics.json has
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-def validation_figures(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def validation_figures(log: Sequence[Mapping[str, float]], task: Task | type[Task] = Classification) -> dict[str, Any]:
     """The last epoch and the best one in a run's log."""
-    best = max(log, key=lambda row: row["val_accuracy"])
+    (monitor, mode), watched = task.monitor, task.watched
+    best = {"max": max, "min": min}[mode](log, key=lambda row: row[monitor])
     return {
-        "last": {"epoch": len(log), "accuracy": log[-1]["val_accuracy"], "nll": log[-1]["val_loss"]},
-        "best": {"epoch": int(best["epoch"]) + 1, "accuracy": best["val_accuracy"]},
+        "last": {"epoch": len(log), watched: log[-1][f"val_{watched}"], "nll": log[-1]["val_loss"]},
+        "best": {"epoch": int(best["epoch"]) + 1, watched: best[f"val_{watched}"]},
     }
 
 
 def test_figures(model: Ensemble, test: tf.data.Dataset, views: int) -> dict[str, Any]:
     """The figures of each member, their mean and the ensemble, and the members' diversity, as in an evaluation."""
     member_logits, labels = model.predict_with_labels(test, views=views)
-    return {"images": len(labels), **for_json(model.task.figures(model.average, member_logits, labels))}
+    of_task = {"task": model.task.name} if model.task.why_only_classes() else {}
+    return {"images": len(labels), **of_task, **for_json(model.task.figures(model.average, member_logits, labels))}
 
 
 def origin(recipe: Recipe) -> dict[str, Any]:
@@ -71,16 +74,25 @@ def print_table(figures: Mapping[str, Any]) -> None:
     test, validation = figures["test"], figures["validation"]
     networks = report.rows({**test, "temperature": {"value": 1.0}})  # a run fits none
     say(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
-    say("\n".join(report.in_columns(networks, {name: report.COLUMNS[name] for name in ("accuracy", "nll", "ece")})))
-    if (ratio := test["diversity"]["ratio_of_errors"]) is not None:  # None where no image is wrong for both
+    say("\n".join(report.in_columns(networks, _columns(test))))
+    if (ratio := test.get("diversity", {}).get("ratio_of_errors")) is not None:  # None where no image is wrong for both
         say(f"diversity: {ratio:.2f} errors of one member alone to one of both (ratio of errors)")
     if validation is None:
         say("validation: none, its images were trained on")
     else:
-        say(f"validation: {validation['last']['accuracy']:.2%} at the end, ", end="")
-        say(f"{validation['best']['accuracy']:.2%} at best (epoch {validation['best']['epoch']})")
+        (watched, best), (_, last) = ([*validation[of].items()][1] for of in ("best", "last"))
+        name, form = ("", "{:.2%}") if watched == "accuracy" else (f"{watched.replace('_', ' ')} ", "{:.4g}")
+        say(f"validation: {name}{form.format(last)} at the end, ", end="")
+        say(f"{form.format(best)} at best (epoch {validation['best']['epoch']})")
     exported = f"; SavedModel: {figures['saved_model']}" if figures["saved_model"] else ""
     say(f"trained in {figures['training_seconds']:.0f} s{exported}")
+
+
+def _columns(test: Mapping[str, Any]) -> dict[str, report.Column]:
+    """The columns of the figures that a run shows of itself."""
+    if "task" in test:
+        return report.of_task(test["task"])
+    return {name: report.COLUMNS[name] for name in ("accuracy", "nll", "ece")}
 
 
 def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[str, Any]:
@@ -98,9 +110,8 @@ def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[st
         "Data": f"{recipe.dataset}: trained on {num_images:,} images of {split}; "
         f"tested on {figures['test']['images']:,} images.",
         "Figures": {
-            "test accuracy": f"{score['accuracy']:.2%}",
-            "test NLL (nats)": score["nll"],
-            "test expected calibration error (15 bins)": score["ece"],
+            f"test {column.title}": report.formatted(score[name], column.form)
+            for name, column in _columns(figures["test"]).items()
         },
         "Training": settings,
     }
@@ -200,7 +211,10 @@ def finished(recipe: Recipe) -> dict[str, Any] | None:
     if not path.exists():
         return None
     check_folder(recipe.resolved())
-    return files.read_json_object(path, "remove it, and run the recipe again", OF_ENSEMBLE)
+    advice = "remove it, and run the recipe again"
+    test = files.read_json_object(path, advice).get("test")
+    needed = {"test/ensemble/nll": files.is_number} if isinstance(test, dict) and "task" in test else OF_ENSEMBLE
+    return files.read_json_object(path, advice, needed)
 
 
 def finished_runs(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:

@@ -34,14 +34,15 @@ from mixmo_keras.experiments.epochs import Expectation
 from mixmo_keras.experiments.options import Default, parse_rates
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe, method_options
+from mixmo_keras.experiments.task import task_of
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.by_name import model_of
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
+from mixmo_keras.models.methods import defaults
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.serving import versions
-from mixmo_keras.tasks import Classification
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
@@ -80,7 +81,6 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     _check_size(recipe, data)
     if saved_model:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
-    Classification(data.info.num_classes).names(data.info.class_names)  # raises what is wrong
     with strategy.scope():
         model = build(recipe, data.info)
 
@@ -133,7 +133,9 @@ def _train(
         "epochs": recipe.epochs,
         "training_seconds": round(checkpoints.seconds, 1),
         "train_split": recipe.train_split,
-        "validation": results.validation_figures(logs.read(recipe.folder / "log.csv")) if recipe.holds_out else None,
+        "validation": results.validation_figures(logs.read(recipe.folder / "log.csv"), model.task)
+        if recipe.holds_out
+        else None,
         "test": results.test_figures(model, data.test, 1),  # of the last epoch; nothing was chosen by them
         **({"test_views": results.test_figures(model, data.test, recipe.views)} if recipe.views > 1 else {}),
         "saved_model": str(recipe.saved_model) if saved_model else None,
@@ -172,7 +174,7 @@ class Splits:
 def load(recipe: Recipe) -> Splits:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
-    splits.check_targets(recipe, info)
+    task_of(recipe, info)  # raises what is wrong
     train = splits.load(recipe, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
 
     def to_evaluate(split: str) -> tf.data.Dataset:
@@ -185,11 +187,14 @@ def load(recipe: Recipe) -> Splits:
 def build(recipe: Recipe, info: datasets.Info) -> MixMo:
     """The compiled model of a resolved recipe."""
     resolved: Any = recipe  # mypy can't know that its options have their values
-    options = {name: getattr(recipe, name) for name in method_options()}
+    options, task = {name: getattr(recipe, name) for name in method_options()}, task_of(recipe, info)
+    own = defaults(recipe.method)
+    if options["averaging"] == own.get("averaging") and options["averaging"] not in task.averagings:
+        options["averaging"] = Default.METHOD  # the method's is that of classes: the task has its own
     model = model_of(
         recipe.method,
         recipe.backbone,
-        num_classes=info.num_classes,
+        task=task,
         input_shape=info.image_shape,
         normalization=info.normalization,
         pretrained=recipe.pretrained,
@@ -211,7 +216,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         ema_momentum=0.99 if recipe.ema is None else recipe.ema,
         gradient_accumulation_steps=recipe.accumulation,
     )
-    loss = losses.default(resolved.teaching, recipe.label_smoothing)
+    loss = losses.default(resolved.teaching, recipe.label_smoothing) if recipe.label_smoothing else None
     jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
     model.compile(
         optimizer,
@@ -280,7 +285,7 @@ def fit(
             "start over."
         )
     writers = logs.callbacks(
-        folder, log, recipe.averages_weights, keep_best=recipe.holds_out, validation=data.validation
+        folder, log, recipe.averages_weights, recipe.holds_out, validation=data.validation, task=model.task
     )
     with checkpoints.on_sigterm() as preemption:
         try:
@@ -376,10 +381,9 @@ def _announce(recipe: Recipe, data: Splits, model: MixMo, position: Position, st
     say(model.figure())
     if model.num_members > 1 or recipe.msda:
         whose, together = ("each member's, ", "the ensemble's, ") if model.num_members > 1 else ("", "")
-        say(
-            f"accuracy in training is low: it is {whose}on mixed images; val_accuracy is {together}on whole ones, "
-            "and what counts"
-        )
+        watched = model.task.watched
+        low = f"{watched} in training is {'low' if watched == 'accuracy' else 'worse'}"
+        say(f"{low}: it is {whose}on mixed images; val_{watched} is {together}on whole ones, and what counts")
     if position != Position():
         say(f"goes on after epoch {position.epoch}, step {position.step}")
 

@@ -8,17 +8,6 @@ from mixmo_keras.datasets import label_noise, manifest, views
 from mixmo_keras.experiments.options import Data, Training
 
 
-def check_targets(recipe: Data, info: datasets.Info) -> None:
-    """Raises `ValueError` for data that a classifier can't learn from as the recipe says."""
-    if info.target_kind == "numbers":
-        raise ValueError(
-            f"{recipe.dataset} must have a class for each image, or shares of at least two classes that sum to one for each "
-            f"image; its columns {', '.join(info.class_names)} hold other numbers."
-        )
-    if recipe.label_noise and info.target_kind != "classes":
-        raise ValueError("`label_noise` draws other classes for images of one class each, not for shares of classes.")
-
-
 def load(recipe: Data, split: str, data_dir: str | None = None, whole: bool = False) -> tf.data.Dataset:
     """The images of a split one by one, with the labels that the recipe has them learned or measured by.
 

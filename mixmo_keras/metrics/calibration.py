@@ -29,13 +29,16 @@ def fit_temperature(logits, labels) -> float:
     """The temperature T that minimises the NLL of softmax(logits / T) (Guo et al., 2017).
 
     The NLL is convex in 1/T, so that its derivative has at most one root. Without a root, T is the nearest end of
-    `TEMPERATURES`, and a warning is logged. Where all answers are right, no T is the best: it stays at 1.
+    `TEMPERATURES`, and a warning is logged. Where all answers are right, no T is the best: it stays at 1. Labels may be
+    shares of the classes (n, K) too.
     """
-    logits, labels = _checked(logits, labels)
-    if _all_right(logits, labels):
+    logits = arguments.logits("logits", logits)
+    labels = class_labels.integers_or_shares("labels", labels, num_classes=logits.shape[-1], count=len(logits))
+    soft = labels.ndim == 2
+    if not soft and _all_right(logits, labels):
         return 1.0
     logits = logits - logits.max(-1, keepdims=True)
-    of_label = logits[np.arange(len(labels)), labels]
+    of_label = (labels * logits).sum(-1) if soft else logits[np.arange(len(labels)), labels]
 
     def slope(log_inverse: float) -> float:
         return float(np.mean(np.sum(softmax(np.exp(log_inverse) * logits, axis=-1) * logits, axis=-1) - of_label))
@@ -54,8 +57,10 @@ def fit_member_temperature(member_logits, labels) -> float:
     The NLL isn't convex here. T is found within `TEMPERATURES` by golden section; it is 1 if that is no worse, or if all
     members are always right.
     """
-    member_logits, labels = _checked(member_logits, labels, of_members=True)
-    if _all_right(member_logits, labels[:, None]):
+    member_logits = arguments.logits("member_logits", member_logits, True)
+    num_images, _, num_classes = member_logits.shape
+    labels = class_labels.integers_or_shares("labels", labels, num_classes, num_images)
+    if labels.ndim == 1 and _all_right(member_logits, labels[:, None]):
         return 1.0
 
     def nll(log_temperature: float) -> float:
@@ -124,7 +129,8 @@ def calibrated_negative_log_likelihood(logits, labels, seed: int = 0) -> float:
 
     For comparing networks apart from their calibration (Ashukha et al., 2020). The halves are drawn at random.
     """
-    logits, labels = _checked(logits, labels)
+    logits = arguments.logits("logits", logits)
+    labels = class_labels.integers_or_shares("labels", labels, num_classes=logits.shape[-1], count=len(logits))
     if len(labels) < 2:
         raise ValueError("NLL_c splits the images in two halves: it needs at least two.")
     seed = arguments.integer("seed", seed, least=0)

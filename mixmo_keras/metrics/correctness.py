@@ -55,13 +55,17 @@ class TopKAccuracy(NetworkMetric):
 
 
 class _NegativeLogLikelihood(MeanOverImages):
+    takes_shares = True
+
     def values(self, logits, labels):
         xp = namespace(logits)
+        if len(labels.shape) == 2:
+            return -xp.sum(labels * xp.log_softmax(logits, axis=-1), axis=-1)
         return -xp.take_along_axis(xp.log_softmax(logits, axis=-1), labels[:, None], axis=-1)[:, 0]
 
 
 def negative_log_likelihood(logits, labels) -> float:
-    """Mean of −log of the probability given to the right class, in nats."""
+    """Mean of −log of the probability given to the right class, in nats; of shares of classes, the cross-entropy."""
     return _NegativeLogLikelihood().of_arrays(logits, labels)
 
 
@@ -73,14 +77,21 @@ class NegativeLogLikelihood(NetworkMetric):
 
 
 class _BrierScore(MeanOverImages):
+    takes_shares = True
+
     def values(self, logits, labels):
         xp = namespace(logits)
+        if len(labels.shape) == 2:
+            return xp.sum(xp.square(probabilities(logits) - labels), axis=-1)
         targets = xp.cast(labels[:, None] == xp.arange(logits.shape[-1], dtype="int32"), logits.dtype)
         return xp.sum(xp.square(probabilities(logits) - targets), axis=-1)
 
 
 def brier_score(logits, labels) -> float:
-    """Mean of Σ_k (p_k − 1[k = label])²: from 0 to 2, the sum over classes as Brier (1950) has it."""
+    """Mean of Σ_k (p_k − 1[k = label])²: from 0 to 2, the sum over classes as Brier (1950) has it.
+
+    Of shares of classes (n, K), the mean of Σ_k (p_k − share_k)².
+    """
     return _BrierScore().of_arrays(logits, labels)
 
 

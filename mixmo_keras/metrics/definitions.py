@@ -59,9 +59,11 @@ class MetricDefinition:
 
     Attributes:
         of_members: Whether the metric takes the logits of members (n, M, K) rather than those of one network (n, K).
+        takes_shares: Whether the function of whole arrays takes shares of the classes (n, K) too.
     """
 
     of_members = False  # no annotation: an attribute of the class, not an option
+    takes_shares = False
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -91,7 +93,8 @@ class MetricDefinition:
         """
         logits = arguments.logits("member_logits" if self.of_members else "logits", logits, self.of_members)
         if labels is not None:
-            labels = class_labels.integers("labels", labels, num_classes=logits.shape[-1], count=len(logits))
+            checked = class_labels.integers_or_shares if self.takes_shares else class_labels.integers
+            labels = checked("labels", labels, num_classes=logits.shape[-1], count=len(logits))
         return self.update(logits, labels, np.ones(len(logits)))
 
     def of_arrays(self, logits, labels=None) -> float:

@@ -3,12 +3,26 @@
 `mixture` is (n, M, D, 2): the mean and the variance of each member, which all count alike. `targets` are (n, D).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
+from mixmo_keras.metrics.shown import Chart, Column, Series
+
 QUANTILES = np.linspace(0.05, 0.95, 19)  # at which an ensemble's quantiles are compared with targets
+COLUMNS = {  # of a report's table, by the name in `mixture_figures`
+    "rmse": Column("RMSE", "root of the mean squared error, in the target's unit", form="{:.4g}"),
+    "mae": Column("MAE", "mean absolute error, in the target's unit", form="{:.4g}"),
+    "nll": Column("NLL", "negative log-likelihood of the mixture in nats; it depends on the unit"),
+    "crps": Column("CRPS", "continuous ranked probability score: the absolute error of a distribution", form="{:.4g}"),
+    "coverage": Column("coverage", "share of targets within their interval", True, "{:.2%}"),
+    "width": Column("width", "mean width of intervals, in the target's unit", form="{:.4g}"),
+    "quantile_error": Column("quantile error", "mean gap of quantiles between their number and the share below them"),
+    "aleatoric": Column("aleatoric", "mean deviation that members see in the data", form="{:.4g}"),
+    "epistemic": Column("epistemic", "mean deviation of the members from one another", form="{:.4g}"),
+}
 
 
 def moments(mixture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,3 +132,49 @@ def mixture_figures(mixture, targets, half_width) -> dict[str, Any]:
     }
     means = {name: float(values.mean()) for name, values in by_target.items()}
     return {**means, "targets": {name: values.tolist() for name, values in by_target.items()}}
+
+
+def charts(mixture, targets, names: Sequence[str], most: int = 6) -> list[Chart]:
+    """The charts of predictions: by target, predicted and true; reliability of quantiles; error by deviation."""
+    mean, aleatoric, epistemic = moments(mixture)
+    targets, deviations = np.asarray(targets, "float64"), np.sqrt(aleatoric + epistemic)
+    below, shown = shares_below(mixture, targets), range(min(len(names), most))
+    shares = (below[None] <= QUANTILES[:, None, None]).mean(1)
+    scatter = [
+        Chart(
+            f"Predicted and true: {names[place]}",
+            "A point for each test image; on the dashed line the prediction is right.",
+            ("predicted", "true"),
+            [Series("", mean[:, place], targets[:, place])],
+            kind="points",
+            diagonal=True,
+        )
+        for place in shown
+    ]
+    return [
+        *scatter,
+        Chart(
+            "Reliability of quantiles",
+            "Share of targets below a quantile; on the dashed line it is what the quantile says.",
+            ("quantile", "share of targets below"),
+            [Series(names[place], QUANTILES, shares[:, place]) for place in shown],
+            diagonal=True,
+        ),
+        Chart(
+            "Error by deviation",
+            "Root of the mean squared error of images by their predicted deviation, in ten groups of as many; on the dashed "
+            "line the deviation says how large errors are.",
+            ("predicted deviation", "RMSE"),
+            [
+                Series(names[place], *_error_by_deviation(deviations[:, place], (targets - mean)[:, place]))
+                for place in shown
+            ],
+            diagonal=True,
+        ),
+    ]
+
+
+def _error_by_deviation(deviations, errors, num_groups: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    groups = np.array_split(np.argsort(deviations, kind="stable"), min(num_groups, len(errors)))
+    roots = [[np.sqrt((values[group] ** 2).mean()) for group in groups] for values in (deviations, errors)]
+    return np.array(roots[0]), np.array(roots[1])

@@ -12,6 +12,7 @@ from mixmo_keras.models.methods import METHODS, AnyBackbone
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.networks.copying import dtype_policy
+from mixmo_keras.tasks import resolve
 from mixmo_keras.training import schedules
 
 
@@ -47,7 +48,7 @@ def model_of(
         pretrained: Whether a library's network has its weights. It begins anew otherwise, encoders and all.
         encoder_noise: As in `from_classifier`, of what was trained already. Defaults to its default.
         verbose: Whether to print what was found in a trained one and done with it.
-        **options: Of the method, such as `num_classes`; where a file knows another number of classes, heads begin anew;
+        **options: Of the method, such as `num_classes` or `task`; where a file knows other ones, heads begin anew;
             `input_shape`, and `normalization`, which backbones with preprocessing of their own do without.
 
     Raises:
@@ -56,26 +57,28 @@ def model_of(
     if not is_trained(backbone):
         return METHODS[method](backbone, **options)
     options = {name: value for name, value in options.items() if name != "normalization"}
-    num_classes, input_shape = options.pop("num_classes"), options.get("input_shape")
+    task, input_shape = resolve(options.pop("task", None), options.pop("num_classes", None)), options.get("input_shape")
     of_trained: dict[str, Any] = {"verbose": verbose}
     of_trained |= {} if encoder_noise is None else {"encoder_noise": encoder_noise}
-    dtype = options.pop("dtype", None)
+    dtype, num_classes = options.pop("dtype", None), len(task.names(None))
     if trained.is_file(backbone):
         of_trained |= {} if dtype in (None, "float32") else {"dtype": dtype}  # the classifier has its own
         classifier = loaded(str(backbone))
-        if known := other_classes(classifier, num_classes):
+        if task.why_only_classes():
+            of_trained["task"] = task
+        elif known := other_classes(classifier, num_classes):
             of_trained["num_classes"] = num_classes
             if verbose:
                 say(f"{backbone} knows {known} classes; the images have {num_classes}: its heads begin anew")
         return from_classifier(classifier, method=method, **of_trained, **options)
     with dtype_policy(dtype):
-        network = libraries.network(str(backbone), num_classes, input_shape, pretrained, options.get("seed"))
+        network = libraries.network(str(backbone), max(num_classes, 2), input_shape, pretrained, options.get("seed"))
     if pretrained:
-        return from_classifier(network, method=method, num_classes=num_classes, **of_trained, **options)
+        return from_classifier(network, method=method, task=task, **of_trained, **options)
     if encoder_noise is not None:
         raise ValueError("`encoder_noise` has no meaning for a network that begins anew, which pretrained=False says.")
     parts = parts_of(network, input_shape).backbone
-    return METHODS[method](parts, num_classes=num_classes, normalization=None, **options)
+    return METHODS[method](parts, task=task, normalization=None, **options)
 
 
 def other_classes(classifier: keras.Model, num_classes: int) -> int | None:

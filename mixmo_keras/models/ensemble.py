@@ -244,7 +244,7 @@ class Ensemble(keras.Model):
         Warns:
             UserWarning: as `predict` does.
         """
-        return predicting.together(self.outputs_by_batch(x, y, batch_size, steps, views))
+        return predicting.together(self, self.outputs_by_batch(x, y, batch_size, steps, views))
 
     def outputs_by_batch(self, x, y, batch_size: int, steps: int | None, views: int = 1):
         """The outputs and targets of `predict_with_labels` batch by batch, for what does not keep them."""

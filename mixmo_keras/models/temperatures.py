@@ -35,7 +35,7 @@ def calibrate(
         *held_out, logits = multiplexing.predict_both_with_labels(model, x, y, batch_size, steps=steps)
     else:
         batches = model.outputs_by_batch(x, y, batch_size, steps)
-        held_out, logits = [*predicting.together(model.task.for_calibration(*one) for one in batches)], None
+        held_out, logits = [*predicting.together(model, (model.task.for_calibration(*one) for one in batches))], None
     if model.task.why_only_classes() is not None:  # what else these fit has rules of its own
         return model.calibrate_on(*held_out, applies_to, label_noise)
     applied_to = model.average.temperature_applies_to

@@ -7,7 +7,10 @@ from mixmo_keras.tasks.regression import GaussianNegativeLogLikelihood, Regressi
 from mixmo_keras.tasks.segmentation import PixelCrossEntropy, Segmentation
 from mixmo_keras.tasks.task import Task
 
+BY_NAME: dict[str, type[Task]] = {kind.name: kind for kind in (Classification, Binary, MultiLabel, Regression)}
+
 __all__ = [
+    "BY_NAME",
     "Binary",
     "Classification",
     "GaussianNegativeLogLikelihood",

@@ -10,7 +10,7 @@ from keras import ops
 
 from mixmo_keras import metrics
 from mixmo_keras.common import arguments, class_labels
-from mixmo_keras.metrics import calibration, uncertainty
+from mixmo_keras.metrics import calibration, summaries, uncertainty
 from mixmo_keras.networks.layers import MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.tasks.task import Task, checked_names
@@ -43,6 +43,8 @@ class Classification(Task):
     num_classes: int
 
     monitor: ClassVar[tuple[str, str]] = ("val_accuracy", "max")
+    watched: ClassVar[str] = "accuracy"
+    columns = summaries.COLUMNS
     named_output: ClassVar[str | None] = "label"
     outputs_in_words: ClassVar[str] = (
         "probabilities, label, class name, confidence, predictive entropy, mutual information (nats)"
@@ -50,6 +52,10 @@ class Classification(Task):
 
     def __post_init__(self):
         object.__setattr__(self, "num_classes", arguments.integer("num_classes", self.num_classes, least=2))
+
+    @classmethod
+    def of_names(cls, names):
+        return cls(len(names))
 
     # -- the network -----------------------------------------------------------------------------------------------------
 
@@ -83,7 +89,12 @@ class Classification(Task):
         return class_labels.squeezed(targets)
 
     def to_evaluate(self, targets, count):
-        return class_labels.integers("labels", targets, self.num_classes, count)
+        return class_labels.integers_or_shares("labels", targets, self.num_classes, count)
+
+    def joined(self, parts):
+        if len({part.ndim for part in parts}) > 1:  # shares of several classes in some batches only
+            parts = [np.eye(self.num_classes)[part] if part.ndim == 1 else part for part in parts]
+        return np.concatenate(parts)
 
     def in_form(self, targets, form):
         are_shares = class_labels.are_shares(targets)
@@ -125,7 +136,10 @@ class Classification(Task):
         return calibration.fit(logits, targets, label_noise)
 
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
-        """Of each member, of the ensemble with and without its temperature, and of the members' diversity."""
+        """Of each member, of the ensemble with and without its temperature, and of the members' diversity.
+
+        Of targets that are shares, NLL, Brier score and what is fitted on halves; all others take the class with the most.
+        """
         outputs = ops.convert_to_tensor(member_outputs, "float32")
         logits, uncalibrated = (ops.convert_to_numpy(function(outputs)) for function in (average, average.pool))
         members = [metrics.network_figures(member_outputs[:, m], targets) for m in range(member_outputs.shape[1])]
@@ -135,8 +149,11 @@ class Classification(Task):
             "ensemble": metrics.network_figures(logits, targets),
             "uncalibrated": metrics.network_figures(uncalibrated, targets),
             "nll_c": calibration.calibrated_negative_log_likelihood(logits, targets) if len(targets) > 1 else None,
-            "diversity": metrics.diversity_figures(member_outputs, targets),
+            "diversity": metrics.diversity_figures(member_outputs, class_labels.most(targets)),
         }
+
+    def watch(self, outputs, targets):
+        return metrics.accuracy(outputs, class_labels.most(targets))
 
     def why_only_classes(self):
         return None

@@ -11,9 +11,8 @@ from keras import ops
 
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import several_labels
-from mixmo_keras.metrics.pooling import average_sigmoids
 from mixmo_keras.networks.layers import MultiHead
-from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.networks.sigmoid_average import SigmoidAverage
 from mixmo_keras.tasks.task import Task, checked_names, number_or_names
 from mixmo_keras.training import losses
 
@@ -57,54 +56,6 @@ def label_accuracy(y_true, y_pred):
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
-class SigmoidAverage(MemberAverage):
-    """The ensemble's logits (B, K) of its members' (B, M, K), each label on its own; it keeps the labels' thresholds.
-
-    Args:
-        num_labels: K.
-        averaging: `"logits"`, or `"probabilities"`, of which it returns the logits.
-        temperature, temperature_applies_to: As in `MemberAverage`.
-    """
-
-    def __init__(
-        self, num_labels: int, averaging: str = "logits", temperature=1.0, temperature_applies_to="ensemble", **kwargs
-    ):
-        super().__init__(averaging, temperature, temperature_applies_to, **kwargs)
-        self.num_labels = arguments.integer("num_labels", num_labels, least=1)
-        self._thresholds = self.add_weight(
-            name="thresholds",
-            shape=(self.num_labels,),
-            initializer=keras.initializers.Constant(0.5),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="only_first_replica",  # the same in all
-        )
-
-    @property
-    def thresholds(self) -> np.ndarray:
-        """The probability of each label (K,) from which it is said to hold."""
-        return ops.convert_to_numpy(self._thresholds)
-
-    @thresholds.setter
-    def thresholds(self, values):
-        found = np.asarray(values, "float32")
-        if found.shape != (self.num_labels,) or not ((found >= 0) & (found <= 1)).all():
-            raise ValueError(f"`thresholds` must be {self.num_labels} numbers within [0, 1], got {values!r}.")
-        self._thresholds.assign(found)
-
-    def pool(self, logits):
-        return average_sigmoids(logits, self.averaging)
-
-    def hold(self, probabilities):
-        """Whether labels of probabilities (n, K) hold, at their thresholds."""
-        return probabilities >= ops.convert_to_tensor(self._thresholds)
-
-    def get_config(self):
-        return {**super().get_config(), "num_labels": self.num_labels}
-
-
-@keras.saving.register_keras_serializable("mixmo_keras")
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(Task):
     """Several labels an image, each of which holds or doesn't: the sigmoids of an ensemble's logits (n, K).
@@ -117,6 +68,8 @@ class MultiLabel(Task):
         labels: K, or the labels' names.
         positive_weight: How much more a label counts in the loss where it holds: a number, or one for each label. With
             weights, probabilities are those of data where the label held as many times more often. Defaults to 1.
+        temperature_by_label: Whether `calibrate` fits a temperature for each label, and none for all. It needs more
+            validation images, and may reorder an image's labels. Defaults to False.
 
     Example:
 
@@ -129,8 +82,12 @@ class MultiLabel(Task):
 
     labels: int | tuple[str, ...]
     positive_weight: float | tuple[float, ...] = dataclasses.field(default=1.0, compare=False)
+    temperature_by_label: bool = dataclasses.field(default=False, compare=False)
 
+    watched: ClassVar[str] = "label_accuracy"
     kind: ClassVar[str] = "label"
+    parts: ClassVar[str] = "labels"
+    columns = several_labels.COLUMNS
     outputs_in_words: ClassVar[str] = (
         "by label: probabilities, whether it holds at its threshold, predictive entropy, mutual information (nats)"
     )
@@ -141,6 +98,8 @@ class MultiLabel(Task):
         if isinstance(weight, tuple) and len(weight) != self.num_labels:
             raise ValueError(f"`positive_weight` must be a number, or {self.num_labels} of them, got {len(weight)}.")
         object.__setattr__(self, "positive_weight", weight)
+        by_label = arguments.boolean("temperature_by_label", self.temperature_by_label)
+        object.__setattr__(self, "temperature_by_label", by_label)
 
     @property
     def num_labels(self) -> int:
@@ -242,15 +201,19 @@ class MultiLabel(Task):
         if label_noise is not None:
             raise ValueError(f"`label_noise` is about one class an image: a temperature of {self} does without.")
         outputs = ops.convert_to_tensor(member_outputs, "float32")
-        pooled = ops.convert_to_numpy(average.pool(outputs))
+        pooled = _array(average.pool(outputs))
         of_members = applies_to == "members" and average.averaging == "probabilities"
 
-        def logits_at(temperature: float) -> np.ndarray:
-            return ops.convert_to_numpy(average.pool(outputs / temperature)) if of_members else pooled / temperature
+        def logits_at(temperature) -> np.ndarray:
+            return _array(average.pool(outputs / temperature)) if of_members else pooled / temperature
 
-        temperature = several_labels.fit_temperature(logits_at, targets)
-        probabilities = ops.convert_to_numpy(ops.sigmoid(logits_at(temperature)))
-        average.thresholds = several_labels.best_thresholds(probabilities, targets)
+        if self.temperature_by_label:
+            temperature, average.label_temperatures = 1.0, several_labels.fit_temperatures(logits_at, targets)
+        else:
+            temperature = several_labels.fit_temperature(logits_at, targets)
+            average.label_temperatures = np.ones(self.num_labels)
+        logits = logits_at(temperature * average.label_temperatures)
+        average.thresholds = several_labels.best_thresholds(_array(ops.sigmoid(logits)), targets)
         return temperature
 
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
@@ -264,7 +227,40 @@ class MultiLabel(Task):
             "ensemble": several_labels.label_figures(logits, targets, average.thresholds),
             "members": members,
             "names": self.names(None),
+            "label_temperatures": average.label_temperatures.tolist(),
         }
+
+    def charts(self, average, member_outputs, targets):
+        return several_labels.charts(_array(average(member_outputs)), targets, self.names(None))
+
+    def headline(self, figures):
+        ensemble, images = figures["ensemble"], figures["images"]["test"]
+        names, found = figures["names"], ensemble["labels"]["auroc"]
+        if ensemble["auroc"] is None:
+            return [f"Of {images:,} test images, each label holds in all or in none: no figure can rank them."]
+        mean = f"{ensemble['auroc']:.3f}{' on average' if len(names) > 1 else ''}"
+        said = [
+            f"Ranks an image that has a label above one without it with a probability of {mean} (AUROC; 0.5 is chance), on "
+            f"{images:,} test images."
+        ]
+        known = [(value, name) for value, name in zip(found, names, strict=True) if value is not None]
+        if len(known) > 1:
+            said.append(f"Hardest label: {min(known)[1]}, AUROC {min(known)[0]:.3f}.")
+        return said
+
+    def doubt(self, average, member_outputs):
+        return _array(ops.sum(_entropy(ops.sigmoid(average(member_outputs))), axis=-1))
+
+    def in_words(self, member_outputs, average, target):
+        probabilities, names = _array(ops.sigmoid(average(member_outputs[None])))[0], self.names(None)
+        least_sure = int(np.abs(probabilities - 0.5).argmin())
+        holds = [name for name, value in zip(names, several_labels.holds(target), strict=True) if value]
+        return [", ".join(holds) or "none", f"{names[least_sure]} {probabilities[least_sure]:.0%}"]
+
+    def conformal_figures(self, held_out, tested, coverage):
+        (logits, targets), (test_logits, test_targets) = held_out, tested
+        figures = several_labels.conformal_figures(logits, targets, test_logits, test_targets, coverage)
+        return {"coverage_asked": coverage, "fitted_on": len(targets), **figures}
 
     # -- serving ---------------------------------------------------------------------------------------------------------
 
@@ -292,6 +288,10 @@ class MultiLabel(Task):
 
     def limits(self):
         return ["It says of any image how probable its labels are, of one that is nothing of the kind too."]
+
+
+def _array(values) -> np.ndarray:
+    return ops.convert_to_numpy(values)
 
 
 def _entropy(probabilities):

@@ -103,7 +103,10 @@ class Regression(Task):
     deviation: float | tuple[float, ...] | None = dataclasses.field(default=None, compare=False)
 
     averagings: ClassVar[tuple[str, ...]] = ("probabilities",)
+    watched: ClassVar[str] = "absolute_error"
     kind: ClassVar[str] = "target"
+    parts: ClassVar[str] = "targets"
+    columns = gaussians.COLUMNS
     outputs_in_words: ClassVar[str] = (
         "by target, in its unit: mean, aleatoric deviation, epistemic deviation, lower and upper end of an interval"
     )
@@ -271,7 +274,37 @@ class Regression(Task):
             for m in range(member_outputs.shape[1])
         ]
         ensemble = gaussians.mixture_figures(scaled, targets, average.width)
-        return {"ensemble": ensemble, "members": members, "names": self.names(None), "coverage_asked": self.coverage}
+        guessing = {"mae": np.abs(targets - np.median(targets, axis=0)).mean(0).tolist()}
+        return {
+            "ensemble": ensemble,
+            "members": members,
+            "names": self.names(None),
+            "coverage_asked": self.coverage,
+            "guessing": guessing,
+        }
+
+    def charts(self, average, member_outputs, targets):
+        return gaussians.charts(gaussians.scaled(member_outputs, average.temperature), targets, self.names(None))
+
+    def headline(self, figures):
+        ensemble, guessing = figures["ensemble"], figures["guessing"]
+        by_target = zip(figures["names"], ensemble["targets"]["mae"], guessing["mae"], strict=True)
+        said = [
+            f"{name}: off by {error:.4g} on average on {figures['images']['test']:,} test images; always answering their "
+            f"median would be off by {without:.4g}."
+            for name, error, without in by_target
+        ]
+        asked, found = figures["coverage_asked"], ensemble["coverage"]
+        return [*said, f"{found:.1%} of the targets lie within their interval of {asked:.0%}."]
+
+    def doubt(self, average, member_outputs):
+        deviations = np.sqrt(ops.convert_to_numpy(average(member_outputs))[..., 1:].sum(-1))
+        return (deviations / deviations.mean(0)).sum(-1)
+
+    def in_words(self, member_outputs, average, target):
+        mean, *variances = np.moveaxis(ops.convert_to_numpy(average(member_outputs[None]))[0], -1, 0)
+        parts = zip(target[:4], mean, np.sqrt(sum(variances)), strict=False)
+        return [f"{true:.4g}: {value:.4g} ± {deviation:.2g}" for true, value, deviation in parts]
 
     # -- serving ---------------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ A new task is one class with these methods, in a file of its own, and a line in 
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras import ops
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.settings import Settings
+from mixmo_keras.metrics.shown import Chart, Column
 from mixmo_keras.mixing import msda
 
 
@@ -24,22 +26,39 @@ class Task(Settings):
     (n, ...). A subclass is a frozen dataclass, registered with Keras, whose fields are what `get_config` returns.
 
     Attributes:
+        name: The class's name as command lines have it, such as `multi_label`.
         are_maps: Whether targets are maps (n, H, W), which augmentation must move as it moves images.
         border: The value of target maps outside of the images.
         averagings: The ways in which members can be pooled (`averaging` of a model); the first is the default.
         monitor: The log of validation by which the best epoch is chosen, and whether its `"max"` or `"min"` is the best.
+        watched: The name of the first of `metrics`, which a recipe's log has of each member too.
         kind: What is named in an export: "class", "label" or "target".
+        parts: The figures that are one for each class, label or target, by the name that `figures` has them under.
+        columns: Of a report's table, by the name in `figures`; empty for a task without reports.
         named_output: The served output that is an index of a name, beside which the name itself is served.
         outputs_in_words: What is served, for a model's card.
     """
 
+    name: ClassVar[str]
     are_maps: ClassVar[bool] = False
     border: ClassVar[int] = 0
     averagings: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
     monitor: ClassVar[tuple[str, str]] = ("val_loss", "min")
+    watched: ClassVar[str] = "loss"
     kind: ClassVar[str] = "class"
+    parts: ClassVar[str] = "classes"
+    columns: ClassVar[Mapping[str, Column]] = {}
     named_output: ClassVar[str | None] = None
     outputs_in_words: ClassVar[str]
+
+    @classmethod
+    def of_names(cls, names: Sequence[str]) -> Self:
+        """The task of data whose classes, labels or targets have these names."""
+        return cls(tuple(names))  # type: ignore[call-arg]
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.name = re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     # -- the network -----------------------------------------------------------------------------------------------------
 
@@ -95,6 +114,10 @@ class Task(Settings):
     def to_evaluate(self, targets, count: int) -> np.ndarray:
         """Targets of so many images as an array that `figures` and `calibrate` take, checked."""
         raise NotImplementedError
+
+    def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The targets of several batches, each as `to_evaluate` gives it, as one array."""
+        return np.concatenate(parts)
 
     def in_form(self, targets, form: Any) -> tuple[Any, Any]:
         """Targets in the form that metrics saw first, and this form; `form` is `None` at first."""
@@ -179,11 +202,45 @@ class Task(Settings):
 
     def figures_of_batches(self, average, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
         """`figures` of batches of (member outputs, targets), which by default are put together."""
-        return self.figures(average, *map(np.concatenate, zip(*batches, strict=True)))
+        outputs, targets = zip(*batches, strict=True)
+        return self.figures(average, np.concatenate(outputs), self.joined(targets))
 
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
         """All figures of predictions, by name: of the `ensemble`, of its `members`, and of what else there is."""
         raise NotImplementedError
+
+    def watch(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """The figure called `watched` of a member's, or the ensemble's, outputs (n, ...)."""
+        values = self.metrics()[0](targets, ops.convert_to_tensor(outputs, "float32"))
+        return float(np.mean(ops.convert_to_numpy(values)))
+
+    def charts(self, average, member_outputs, targets) -> list[Chart]:
+        """The charts of a report."""
+        return []
+
+    def headline(self, figures: Mapping[str, Any]) -> list[str]:
+        """The main results of an evaluation's figures, a sentence each."""
+        return []
+
+    def doubt(self, average, member_outputs) -> np.ndarray:
+        """How little the ensemble is sure about each image, (n,): a report shows those of the most doubt."""
+        raise NotImplementedError
+
+    def in_words(self, member_outputs, average, target) -> list[str]:
+        """What is true of one image, and what is predicted, in short lines: always as many."""
+        raise NotImplementedError
+
+    def conformal_figures(
+        self, held_out: tuple[np.ndarray, np.ndarray], tested: tuple[np.ndarray, np.ndarray], coverage: float
+    ) -> dict[str, Any] | None:
+        """The figures of sets that hold what is right with a chosen probability; `None` for a task without such sets.
+
+        Args:
+            held_out: The ensemble's outputs (m, ...) and targets of images that nothing was trained on.
+            tested: Those of the test images.
+            coverage: The probability.
+        """
+        return None
 
     def why_only_classes(self) -> str | None:
         """Why what is written for one class an image can't take this task; `None` if it can."""

@@ -67,8 +67,20 @@ def strategy(name: str = "auto", num_devices: int | None = None) -> tf.distribut
         return _multi_worker(num_devices)
     gpus = tf.config.list_physical_devices("GPU")
     if name == "mirrored" or (name == "auto" and (num_devices or len(gpus)) > 1):
-        return tf.distribute.MirroredStrategy(_gpus(gpus, num_devices) if gpus else _cpus(num_devices or 1))
+        return _mirrored(tuple(_gpus(gpus, num_devices) if gpus else _cpus(num_devices or 1)))
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """The strategy of some devices, one for the whole process.
+
+    Each strategy numbers its collectives from the same number on, and TensorFlow keeps the shapes of each number: a second
+    strategy of the same devices would wait for ever, or fail with "Shape mismatch in the collective".
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 # -- of a model ----------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def predict_step(model, step_of_keras: Callable, *state_and_data):
 
 def logits_and_labels(model, batches: Iterable[tuple], views: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """An ensemble's `predict_with_labels` of batches of (images, labels)."""
-    return together(outputs_by_batch(model, batches, views))
+    return together(model, outputs_by_batch(model, batches, views))
 
 
 def outputs_by_batch(model, batches: Iterable[tuple], views: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -98,10 +98,10 @@ def outputs_by_batch(model, batches: Iterable[tuple], views: int = 1) -> Iterato
         raise FloatingPointError(f"{number_broken} of {number} images have NaN logits.")
 
 
-def together(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def together(model, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Batches of outputs and targets as two arrays."""
     outputs, targets = zip(*batches, strict=True)
-    return np.concatenate(outputs), np.concatenate(targets)
+    return np.concatenate(outputs), model.task.joined(targets)
 
 
 class Part(keras.Model):

@@ -452,7 +452,11 @@ FOLDERS = [
     ),
     Row("labels.csv(right)", labelled("path,class", ...)),
     Row("ours.csv(right)", labelled("path,class", ..., file="ours.csv")),
-    Row("run(numbers)", recipe_on("3,4"), "shares of at least two classes .*its columns a, b hold other numbers"),
+    Row(
+        "run(numbers)",
+        recipe_on("3,4"),
+        r"has numbers for each image \(a, b\), .* say what they are by `task`, binary or multi_label or regression",
+    ),
     Row(
         "run(noise on shares)",
         recipe_on("0.5,0.5", label_noise=0.2),

@@ -13,10 +13,9 @@ CALLED_BY_OTHERS = {
     "augmentation": {"Augmentation", "apply", "check_size", "draw", "get", "move", "moves_maps"},
     "calibration": {"trying"},  # takes nothing
     "checkpoints": {"Skipping"},
-    "corruptions": {"numpy_batches"},
     "datasets": {"describe"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},
-    "evaluation": {"Evaluation"},
+    "evaluation": {"Evaluation", "TaskEvaluation"},
     "losses": {"check_labels", "checked_reduction", "default", "get", "is_of_another_task", "name_of", "per_row"},
     # mask functions are called by a step; the others are parts of theirs
     "masks": {
@@ -26,7 +25,7 @@ CALLED_BY_OTHERS = {
     "metrics": set(),
     "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
     "precision": {"Precision", "cpu_flag", "warn_if_emulated", "width", "width_of_name"},
-    "report": {"Run", "comparison_page", "formatted", "in_columns"},
+    "report": {"Run", "comparison_page", "formatted", "in_columns", "of_task"},
     "schedules": {"ProgressSchedule"},
     "search": {"cost"},
     "tasks": {"Task", "resolve"},

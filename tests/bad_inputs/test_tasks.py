@@ -54,6 +54,13 @@ ARGUMENTS = [
     Row("MultiLabel(a label twice)", lambda here: tasks.MultiLabel(["a", "a"]), "must be different values"),
     Row("Binary(two labels)", lambda here: tasks.Binary(2), "Binary has one label, got 2"),
     *weights("Binary", "positive_weight", of(tasks.Binary, "positive_weight")),
+    *anything_else(
+        "MultiLabel",
+        "temperature_by_label",
+        of(tasks.MultiLabel, "temperature_by_label", 2),
+        [1, "yes", None],
+        "`temperature_by_label` must be True or False",
+    ),
     *weights("LabelCrossEntropy", "positive_weight", of(tasks.LabelCrossEntropy, "positive_weight")),
     Row(
         "MultiLabel(two weights for three labels)",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mixmo_keras import tasks
 from mixmo_keras.experiments import Recipe, running, splits
 
 BALANCED = Recipe(dataset="digits", class_weights="balanced", train_split="train+validation")
@@ -37,7 +38,7 @@ def test_shares_count_as_parts_of_images():
 def test_a_run_trains_by_them(tmp_path):
     """Keras' `class_weight` is what a model is given: what it does with it is tested with `fit`."""
     options = {}
-    model = SimpleNamespace(fit=lambda *data, **given: options.update(given), task=None)
+    model = SimpleNamespace(fit=lambda *data, **given: options.update(given), task=tasks.Classification(2))
     checkpoints = SimpleNamespace(
         position=SimpleNamespace(epoch=0), on_sigterm=lambda: contextlib.nullcontext(None), files=dict
     )

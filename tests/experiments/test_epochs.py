@@ -5,7 +5,7 @@ import types
 import tiny
 
 from mixmo_keras import metrics
-from mixmo_keras.experiments.epochs import Expectation, MemberAccuracy
+from mixmo_keras.experiments.epochs import Expectation, MemberFigures
 
 
 def trained(epochs: int, steps: int, seconds: float, validation: float = 0.0, skipped: int = 0) -> list[str]:
@@ -51,7 +51,7 @@ def test_of_short_trainings_little_is_said():
 
 def test_the_accuracy_of_each_member_is_logged(eagerly):
     model, (images, labels) = tiny.model(), tiny.data(20)
-    callback = MemberAccuracy([(images[:12], labels[:12]), (images[12:], labels[12:])])
+    callback = MemberFigures([(images[:12], labels[:12]), (images[12:], labels[12:])])
     callback.set_model(model)
     logs = {"val_accuracy": 0.5}
     callback.on_epoch_end(0, logs)
@@ -64,7 +64,7 @@ def test_the_accuracy_of_each_member_is_logged(eagerly):
 
 
 def test_a_single_network_has_no_members_to_log():
-    callback = MemberAccuracy([])
+    callback = MemberFigures([])
     callback.set_model(types.SimpleNamespace(num_members=1))
     logs: dict = {}
     callback.on_epoch_end(0, logs)

@@ -77,3 +77,30 @@ def test_pooled_probabilities_are_the_mean_of_sigmoids():
     np.testing.assert_allclose(average_sigmoids(ops.convert_to_tensor(members), "logits"), members.mean(1), atol=1e-6)
     far = ops.convert_to_numpy(average_sigmoids(ops.convert_to_tensor([[[200.0], [-200.0]]]), "probabilities"))
     assert abs(far[0, 0]) < 1e-3  # (1 + 0)/2
+
+
+def test_curves_are_scikit_learns():
+    precision, recall = several_labels.precision_and_recall(LOGITS[:, 0] + 1e-6 * np.arange(200), TARGETS[:, 0])
+    theirs = sklearn_metrics.precision_recall_curve(TARGETS[:, 0], LOGITS[:, 0] + 1e-6 * np.arange(200))
+    np.testing.assert_allclose(precision, theirs[0][:-1][::-1])
+    np.testing.assert_allclose(recall, theirs[1][:-1][::-1])
+    probability, share = several_labels.reliability(logit([[0.25], [0.25], [0.75], [0.75]]), [[0], [1], [1], [1]])
+    np.testing.assert_allclose([probability, share], [[0.25, 0.75], [0.5, 1]])
+    assert [len(chart.series) for chart in several_labels.charts(LOGITS, TARGETS, "abc")] == [1, 3]
+
+
+def test_conformal_sets_cover_what_they_should():
+    """Within the binomial bounds of many draws, however wrong the probabilities are."""
+    coverage, count, covered, tested = 0.8, 60, 0, 0
+    for draw in range(200):
+        random = np.random.default_rng(draw)
+        logits = random.normal(0, 2, (count + 50, 2))
+        targets = random.random(logits.shape) < expit(0.3 * logits + 1)
+        highest = several_labels.fit_conformal(logits[:count], targets[:count], coverage)
+        sets = several_labels.conformal_sets(logits[count:], highest)
+        covered += np.where(targets[count:], sets[..., 1], sets[..., 0]).sum()
+        tested += 100
+    expected = 49 / 61  # ⌈61·0.8⌉/61; over draws of 60 images it is Beta(49, 12)
+    error = np.sqrt(49 * 12 / (61**2 * 62) / 400 + expected * (1 - expected) / tested)
+    assert abs(covered / tested - expected) < 4 * error
+    assert several_labels.conformal_sets(LOGITS, several_labels.fit_conformal(LOGITS[:3], TARGETS[:3], 0.9)).all()

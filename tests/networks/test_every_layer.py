@@ -22,10 +22,10 @@ from mixmo_keras.networks.gaussians import GaussianHead, GaussianMixture
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.normalization import Preprocessing
+from mixmo_keras.networks.sigmoid_average import SigmoidAverage
 from mixmo_keras.networks.stochastic_depth import AddRows, StochasticDepth, TakeRows
 from mixmo_keras.networks.temperature import Temperature
 from mixmo_keras.networks.views import AverageOfViews, Views
-from mixmo_keras.tasks.multi_label import SigmoidAverage
 
 # a layer that averages members is called alone here, not by the step of its model
 pytestmark = pytest.mark.filterwarnings("ignore:.*A mixmo_keras model is trained by another model")

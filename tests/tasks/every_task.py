@@ -3,7 +3,9 @@
 import numpy as np
 import tiny
 
+import mixmo_keras
 from mixmo_keras import tasks
+from mixmo_keras.training.checkpoints import Checkpoints
 
 X, _ = tiny.data(24)
 
@@ -22,3 +24,42 @@ def targets_and_tasks():
 def model(task, **options):
     defaults = dict(num_classes=None, task=task, augmentation=None, batch_repetitions=1, learning_rate=0.01)
     return tiny.model(**defaults | options)
+
+
+METHODS = {
+    "single": lambda network, **options: mixmo_keras.SingleNetwork(network, **options),
+    "mimo": lambda network, **options: mixmo_keras.MIMO(network, num_members=2, batch_repetitions=1, **options),
+    "linear_mixmo": lambda network, **options: mixmo_keras.LinearMixMo(network, batch_repetitions=1, **options),
+    "cut_mixmo": lambda network, **options: mixmo_keras.CutMixMo(network, batch_repetitions=1, **options),
+    "cosub": lambda network, **options: _cosub(network, **options),
+    "deep_ensemble": lambda network, **options: mixmo_keras.DeepEnsemble(
+        [mixmo_keras.SingleNetwork(network, **options | {"seed": seed}) for seed in (1, 2)]
+    ),
+}
+
+
+def _cosub(network, task, **options):
+    """Submodels that teach each other; of numbers, which they can't teach, the same without."""
+    own = dict(co_training=None) if isinstance(task, tasks.Regression) else dict(teaching="sigmoid")
+    return mixmo_keras.CoSub(network, task=task, drop_path=0.0, **own, **options)
+
+
+def by_method(name: str, method: str, **options):
+    """A tiny model of a task by a method, and its targets."""
+    task, y = targets_and_tasks()[name]
+    return METHODS[method](tiny.backbone(), task=task, augmentation=None, **{"seed": 3} | options), y
+
+
+def fit(model, y, **options):
+    """Trains a model; of a deep ensemble each network."""
+    for network in getattr(model, "networks", [model]):
+        network.fit(X, y, batch_size=8, shuffle=False, verbose=0, **options)
+
+
+def resumed(name: str, method: str, folder, callbacks=()):
+    """A model after two epochs, which go on from the checkpoints in a folder."""
+    made, y = by_method(name, method)
+    checkpoints = Checkpoints(folder, every_steps=1)
+    position = checkpoints.restore(made)
+    fit(made, y, epochs=2, initial_epoch=position.epoch, callbacks=[checkpoints, *callbacks])
+    return made

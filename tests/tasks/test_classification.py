@@ -8,6 +8,7 @@ from keras import ops
 
 import mixmo_keras
 from mixmo_keras import tasks
+from mixmo_keras.metrics import calibration
 
 
 def test_num_classes_is_short_for_classification():
@@ -89,3 +90,36 @@ def test_networks_of_a_deep_ensemble_have_one_task():
     with pytest.raises(ValueError, match=r"same image shape and task; .*num_classes=4.*num_classes=5"):
         mixmo_keras.DeepEnsemble(models)
     assert mixmo_keras.DeepEnsemble([models[0], tiny.model(num_classes=4)]).task == models[0].task
+
+
+# -- soft labels ---------------------------------------------------------------------------------------------------------
+
+
+def test_soft_labels_are_evaluated_and_calibrated_by_their_shares():
+    random = np.random.default_rng(0)
+    right = random.normal(0, 2, (4000, 3))
+    shares = np.exp(tiny.log_softmax(right))
+    assert calibration.fit_temperature(2.5 * right, shares) == pytest.approx(2.5, rel=1e-6)
+    members = np.repeat(2.5 * right[:, None], 2, axis=1)
+    assert calibration.fit_member_temperature(members, shares) == pytest.approx(2.5, rel=1e-4)
+    entropy = -(shares * np.log(shares)).sum(-1).mean()
+    figures = mixmo_keras.metrics.network_figures(right, shares)
+    assert figures["nll"] == pytest.approx(entropy)
+    assert figures["brier"] == pytest.approx(0, abs=1e-12)
+    assert figures["accuracy"] == 1  # the class with the most
+    by_hand = mixmo_keras.metrics.brier_score(np.zeros((1, 2)), np.array([[0.75, 0.25]]))
+    assert by_hand == pytest.approx(2 * 0.25**2)
+
+
+def test_an_evaluation_of_soft_labels(tmp_path):
+    x, y = tiny.data(60)
+    shares = np.random.default_rng(1).dirichlet(np.ones(tiny.NUM_CLASSES), 60).astype("float32")
+    shares[:8] = np.eye(tiny.NUM_CLASSES)[y[:8]]  # a batch of one-hot rows among others
+    model = tiny.model()
+    batches = [(x[first : first + 8], shares[first : first + 8]) for first in range(0, 60, 8)]
+    names = [f"class {number}" for number in range(tiny.NUM_CLASSES)]
+    evaluated = mixmo_keras.evaluation.evaluate(model, batches, names, validation=batches, temperature=True)
+    expected = -(shares * tiny.log_softmax(evaluated.logits)).sum(-1).mean()
+    assert evaluated.figures["ensemble"]["nll"] == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(evaluated.labels, shares.argmax(-1))
+    assert (mixmo_keras.evaluation.report.write(evaluated, tmp_path)).is_file()

@@ -1,16 +1,14 @@
 """Each task beside classes: trained, saved, loaded, resumed, calibrated, exported; and a new one in a few lines."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tiny
 from every_task import X, model, targets_and_tasks
-from keras import ops
+from ordinal import Ordinal
 
 import mixmo_keras
-from mixmo_keras import tasks
+from mixmo_keras.evaluation import report
 from mixmo_keras.models import reference_checkpoints
 from mixmo_keras.tasks.task import Task
 
@@ -97,8 +95,8 @@ def test_what_is_written_for_classes_says_so(name):
     task, _ = targets_and_tasks()[name]
     made = model(task)
     reason = "it is written for one class an image"
-    with pytest.raises(ValueError, match=f"can't evaluate .*{reason}.*model.figures"):
-        mixmo_keras.evaluation.evaluate(made, [], ["a"])
+    with pytest.raises(ValueError, match="`label_noise` is about one class an image"):
+        mixmo_keras.evaluation.evaluate(made, [], ["a"], label_noise=0.1)
     with pytest.raises(ValueError, match=f"can't answer several images in one pass: {reason}"):
         made.predict_multiplexed(X)
     with pytest.raises(ValueError, match=reason):
@@ -109,43 +107,7 @@ def test_what_is_written_for_classes_says_so(name):
         mixmo_keras.MixMo(tiny.backbone(), num_classes=3, task=task)
 
 
-# -- a new task is one class ---------------------------------------------------------------------------------------------
-
-
-@keras.saving.register_keras_serializable("tests")
-@dataclasses.dataclass(frozen=True)
-class Ordinal(tasks.MultiLabel):
-    """Grades from 0 to K: label k of `MultiLabel` says whether the grade is above k (Niu et al., CVPR 2016)."""
-
-    def check_shape(self, targets):
-        if len(targets.shape) != 1:
-            raise ValueError(f"Grades must be (n,), got {tuple(targets.shape)}.")
-
-    def check(self, targets):
-        if not np.isin(targets, range(self.num_labels + 1)).all():
-            raise ValueError(f"Grades must be integers from 0 to {self.num_labels}.")
-
-    def wrong(self, targets):
-        targets = ops.cast(targets, "float32")
-        wrong = ops.logical_or(targets < 0, targets > self.num_labels)
-        return ops.any(wrong), ops.min(targets), ops.max(targets)
-
-    def prepare(self, model, x, y, steps):
-        pass
-
-    def canonical(self, targets):
-        return ops.cast(targets[:, None] > np.arange(self.num_labels), "float32")
-
-    def in_form(self, targets, form):
-        return (targets if len(targets.shape) == 2 else self.canonical(targets)), form
-
-    def to_evaluate(self, targets, count):
-        self.check(np.asarray(targets))
-        return ops.convert_to_numpy(self.canonical(ops.convert_to_tensor(targets)))
-
-    def served(self, member_outputs, average):
-        above = ops.sigmoid(average(member_outputs))
-        return {"grade": ops.sum(above, axis=-1), "member_logits": member_outputs}
+# -- a new task is one file ----------------------------------------------------------------------------------------------
 
 
 def test_a_new_task(tmp_path):
@@ -159,5 +121,9 @@ def test_a_new_task(tmp_path):
     np.testing.assert_array_equal(
         keras.models.load_model(tmp_path / "model.keras").predict(X, verbose=0), made.predict(X, verbose=0)
     )
+    batches = [(X, grades)]
+    evaluated = mixmo_keras.evaluation.evaluate(made, batches, ["above 0", "above 1", "above 2"], validation=batches)
+    assert evaluated.figures["task"] == "ordinal"
+    assert evaluated.figures["headline"][0] in report.write(evaluated, tmp_path).read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="Grades must be integers from 0 to 3"):
         made.fit(X, grades + 1, verbose=0)

@@ -60,6 +60,23 @@ def test_thresholds_decide_which_labels_hold():
     np.testing.assert_array_equal(made.answers(X)["labels"], np.tile([True, False], (len(X), 1)))
 
 
+def test_a_temperature_for_each_label(tmp_path):
+    random = np.random.default_rng(0)
+    right = random.normal(0, 2, (20_000, 1, 2)).astype("float32")
+    targets = (random.random((20_000, 2)) < 1 / (1 + np.exp(-right[:, 0]))).astype("float32")
+    told = np.array([3.0, 0.5])  # times as far from zero as they should be
+    made = model(tasks.MultiLabel(2, temperature_by_label=True), num_members=1)
+    assert made.calibrate_on(right * told, targets) == 1
+    np.testing.assert_allclose(made.average.label_temperatures, told, rtol=0.05)
+    np.testing.assert_allclose(made.pooled(right[:5] * told), right[:5, 0], rtol=0.06)
+    made.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.answers(X)["probabilities"], made.answers(X)["probabilities"])
+    assert loaded.task.temperature_by_label
+    loaded.average.load_own_variables({"0": 2.0, "1": [0.3, 0.4]})  # of a file before there were such temperatures
+    np.testing.assert_allclose(loaded.average.thresholds, [0.3, 0.4])
+
+
 def test_a_label_that_never_holds_is_warned_of():
     y = np.zeros((len(X), 2), int)
     y[:10, 0] = 1

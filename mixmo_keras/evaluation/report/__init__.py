@@ -13,23 +13,36 @@ from scipy.special import softmax
 
 from mixmo_keras.common import arguments, files
 from mixmo_keras.evaluation import label_issues
+from mixmo_keras.evaluation.by_task import TaskEvaluation
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.report import details, sentences
-from mixmo_keras.evaluation.report.pages import comparison_page, page
-from mixmo_keras.evaluation.report.results_table import COLUMNS, Column, columns, rows
+from mixmo_keras.evaluation.report.pages import comparison_page, page, page_of_task
+from mixmo_keras.evaluation.report.results_table import (
+    COLUMNS,
+    Column,
+    by_part,
+    columns,
+    columns_of_parts,
+    of_task,
+    rows,
+)
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.metrics.summaries import formatted
 
-__all__ = ["COLUMNS", "Run", "comparison_page", "formatted", "in_columns", "page", "rows", "table", "write"]
+__all__ = ["COLUMNS", "Run", "comparison_page", "formatted", "in_columns", "of_task", "page", "rows", "table", "write"]
 
 IN_TERMINAL = ("accuracy", "top5", "nll", "brier", "ece", "adaptive_ece", "errors_auroc", "aurc")
 
 
 def table(figures: dict, run: Run | None = None) -> str:
     """The figures as the terminal shows them, with the main results and advice in sentences."""
-    shown = {name: column for name, column in columns(figures).items() if name in IN_TERMINAL}
+    shown = {name: column for name, column in columns(figures).items() if "task" in figures or name in IN_TERMINAL}
     title = f"{figures['name']}: {figures['images']['test']:,} test images, {figures['parameters']:,} parameters"
     lines = [title, *in_columns(rows(figures), shown)]
+    if "task" in figures:
+        parts = by_part(figures)
+        lines += in_columns(parts, columns_of_parts(figures)) if len(parts) > 1 else []
+        return "\n".join([*lines, *details.lines(figures), "", *figures["headline"]])
     advice = [f"→ {sentence}" for sentence in sentences.advice(figures, run)]
     return "\n".join([*lines, *details.lines(figures), "", *sentences.headline(figures, run), *advice])
 
@@ -43,7 +56,7 @@ def in_columns(networks: Sequence[tuple[str, Mapping]], shown: Mapping[str, Colu
     return lines
 
 
-def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:
+def write(evaluation: Evaluation | TaskEvaluation, folder: str | os.PathLike, run: Run | None = None) -> Path:
     """Writes `metrics.json`, `metrics.csv` and `report.html` into a folder, each whole or not at all.
 
     And `label_issues.csv`, where labels were ranked; and `answers.csv`, the answer to each test image, where images have
@@ -57,7 +70,7 @@ def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = N
     Returns:
         The path of the HTML file.
     """
-    arguments.instance("evaluation", evaluation, Evaluation, "what `evaluate` gives")
+    arguments.instance("evaluation", evaluation, (Evaluation, TaskEvaluation), "what `evaluate` gives")
     folder = Path(arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder"))
     arguments.instance("run", run, (Run, type(None)), "a Run or None")
     figures = evaluation.figures
@@ -66,8 +79,12 @@ def write(evaluation: Evaluation, folder: str | os.PathLike, run: Run | None = N
     lines = io.StringIO()
     writer = csv.writer(lines)
     writer.writerow(["network", *shown])
-    writer.writerows([[network, *[values[name] for name in shown]] for network, values in rows(figures)])
+    writer.writerows([[network, *[values.get(name) for name in shown]] for network, values in rows(figures)])
     files.write_text(folder / "metrics.csv", lines.getvalue())
+    if isinstance(evaluation, TaskEvaluation):
+        if evaluation.test_names is not None and (answers := _answers_of_task(evaluation)):
+            files.write_text(folder / "answers.csv", answers)
+        return files.write_text(folder / "report.html", page_of_task(evaluation, run))
     if evaluation.label_issues is not None:
         label_issues.write_csv(
             evaluation.label_issues,
@@ -91,4 +108,20 @@ def _answers(evaluation: Evaluation) -> str:
     for name, label, row in zip(evaluation.test_names, evaluation.labels, probabilities, strict=True):
         answer = row.argmax()
         writer.writerow([name, evaluation.class_names[label], evaluation.class_names[answer], f"{row[answer]:.6f}"])
+    return lines.getvalue()
+
+
+def _answers_of_task(evaluation: TaskEvaluation) -> str:
+    """Each test image's file and numbers as CSV; nothing where answers are more than a row of numbers."""
+    assert evaluation.test_names is not None
+    names, columns, cells = evaluation.figures["names"], ["file"], [evaluation.test_names]
+    for title, values in evaluation.answers.items():
+        if values.shape[1:] != (len(names),):
+            return ""
+        columns += [title if len(names) == 1 else f"{title} of {name}" for name in names]
+        cells += [[f"{value:.6g}" if value.dtype.kind == "f" else str(value) for value in row] for row in values.T]
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*cells, strict=True))
     return lines.getvalue()

@@ -26,21 +26,15 @@ class Section(NamedTuple):
 
     title: str
     caption: str
-    draw: Callable[[Evaluation], Figure] | None = None
+    draw: Callable[[Any], Figure] | None = None
     wide: bool = False
-    images: Callable[[Evaluation], tuple[np.ndarray, list[list[str]]]] | None = None
+    images: Callable[[Any], tuple[np.ndarray, list[list[str]]]] | None = None
 
 
 def sections(evaluation: Evaluation, run: Run) -> list[Section]:
     """The charts of a report, in order: those that the evaluation and the run have figures for."""
     several = evaluation.member_logits.shape[1] > 1
-    chosen = []
-    if len(run.log) > 1:
-        caption = (
-            "Loss and accuracy by epoch. Where members see mixed images in training, accuracy there is low; what counts is "
-            "that on validation data."
-        )
-        chosen.append(Section("Training", caption, lambda _: training_curves(run.log), wide=True))
+    chosen = training_section(run, "accuracy")
     chosen += [
         Section(
             "Reliability",
@@ -85,6 +79,17 @@ def sections(evaluation: Evaluation, run: Run) -> list[Section]:
         )
         chosen.append(Section("Most suspicious labels", caption, wide=True, images=suspicious))
     return chosen
+
+
+def training_section(run: Run, watched: str) -> list[Section]:
+    """The curves of a training of several epochs: of the loss, and of another figure in its log."""
+    if len(run.log) < 2:
+        return []
+    caption = (
+        f"Loss and {watched.replace('_', ' ')} by epoch. Where members see mixed images in training, both are worse there: "
+        "what counts is validation data."
+    )
+    return [Section("Training", caption, lambda _: training_curves(run.log, watched), wide=True)]
 
 
 def _confusion_section(evaluation: Evaluation) -> Section:
@@ -183,15 +188,16 @@ def confusion(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
+def training_curves(log: Sequence[Mapping[str, float]], watched: str = "accuracy") -> Figure:
     """Loss and accuracy by epoch, in training and on validation data, of the members too.
 
     Args:
         log: The losses and accuracies of each epoch, as Keras logs them.
+        watched: Which other figure than the loss. Defaults to the accuracy.
     """
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     epochs = [int(row["epoch"]) + 1 for row in log]
-    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", watched), strict=True):
         members = sorted(name for name in log[-1] if name.startswith("val_member_") and name.endswith(kind))
         for number, name in enumerate(members):
             label = "members, validation" if number == 0 else None
@@ -200,7 +206,7 @@ def training_curves(log: Sequence[Mapping[str, float]]) -> Figure:
             if name in log[-1]:
                 values = [row.get(name, np.nan) for row in log]
                 axes.plot(epochs, values, color=color, label=label, marker="o" if len(log) < 15 else "", markersize=3)
-        axes.set(xlabel="epoch", ylabel=kind)
+        axes.set(xlabel="epoch", ylabel=kind.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)

@@ -49,7 +49,7 @@ def _calibration(figures: dict) -> list[str]:
         lines.append(f"temperature{fitted} not applied: {refused['why']}")
     if not temperature["fitted_on"] and temperature["value"] != 1:
         lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
-    if figures["nll_c"] is not None:
+    if figures.get("nll_c") is not None:
         lines.append(f"NLL_c {figures['nll_c']:.4f}: each half of the test images under the other half's temperature")
     return lines
 
@@ -81,7 +81,7 @@ def _classes(figures: dict) -> list[str]:
 
 
 def _diversity(figures: dict) -> list[str]:
-    if len(figures["members"]) == 1:
+    if len(figures["members"]) == 1 or "diversity" not in figures:
         return []
     diversity = figures["diversity"]
     return [
@@ -95,6 +95,12 @@ def _conformal_sets(figures: dict) -> list[str]:
     if "conformal" not in figures:
         return []
     conformal = figures["conformal"]
+    if "undecided" in conformal:
+        return [
+            f"conformal sets of each label: {conformal['coverage']:.2%} of the right answers in them, "
+            f"{conformal['undecided']:.2%} hold both answers (asked: {conformal['coverage_asked']:.0%}, fitted on "
+            f"{conformal['fitted_on']:,} validation images)"
+        ]
     return [
         f"conformal {method.upper()}: {conformal[method]['coverage']:.2%} of the right classes in sets of "
         f"{conformal[method]['mean_size']:.2f} classes (asked: {conformal['coverage_asked']:.0%}, fitted on "

@@ -17,9 +17,10 @@ from PIL import Image
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.durations import duration
+from mixmo_keras.evaluation.by_task import TaskEvaluation
 from mixmo_keras.evaluation.evaluate import Evaluation
-from mixmo_keras.evaluation.report import charts, details, sentences
-from mixmo_keras.evaluation.report.results_table import columns, rows
+from mixmo_keras.evaluation.report import charts, details, sentences, task_charts
+from mixmo_keras.evaluation.report.results_table import by_part, columns, columns_of_parts, rows
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.metrics.summaries import formatted
 
@@ -51,11 +52,43 @@ def page(evaluation: Evaluation, run: Run | None = None) -> str:
         columns=columns(figures),
         rows=table,
         lines=lines,
-        terms={term: meaning for term, meaning in details.TERMS.items() if f"{term} " in " ".join(lines)},
+        parts=[],
+        terms=_terms(lines),
         sections=[_drawn(section, evaluation) for section in charts.sections(evaluation, run)],
-        run=" ".join(_about(run)),
-        settings={name: value for name, value in run.settings.items() if value is not None and value is not False},
+        **_of_run(run),
     )
+
+
+def page_of_task(evaluation: TaskEvaluation, run: Run | None = None) -> str:
+    """The report of another task than classes as HTML with everything inside."""
+    figures, run = evaluation.figures, run or Run()
+    parts = by_part(figures)
+    lines = details.lines(figures)
+    return TEMPLATES.get_template("report.html").render(
+        title=figures["name"],
+        figures=figures,
+        headline=figures["headline"],
+        advice=[],
+        columns=columns(figures),
+        rows=rows(figures),
+        parts=parts if len(parts) > 1 else [],
+        columns_of_parts=columns_of_parts(figures),
+        lines=lines,
+        terms=_terms(lines),
+        sections=[_drawn(section, evaluation) for section in task_charts.sections(evaluation, run)],
+        **_of_run(run),
+    )
+
+
+def _terms(lines: Sequence[str]) -> dict[str, str]:
+    """What the terms in some lines mean."""
+    return {term: meaning for term, meaning in details.TERMS.items() if f"{term} " in " ".join(lines)}
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    """What a page says of the run at its end."""
+    settings = {name: value for name, value in run.settings.items() if value is not None and value is not False}
+    return {"run": " ".join(_about(run)), "settings": settings}
 
 
 def comparison_page(
@@ -94,7 +127,7 @@ def _about(run: Run) -> list[str]:
     return about
 
 
-def _drawn(section: charts.Section, evaluation: Evaluation) -> dict[str, Any]:
+def _drawn(section: charts.Section, evaluation: Evaluation | TaskEvaluation) -> dict[str, Any]:
     """A section with its chart as HTML: pixels where it takes the page's width, lines otherwise; or with its images."""
     if section.images is not None:
         chart = _gallery(*section.images(evaluation))

@@ -1,49 +1,41 @@
 """The table of a report: its columns, with their meaning, and its rows."""
 
-from typing import NamedTuple
-
+from mixmo_keras import tasks
+from mixmo_keras.metrics.shown import Column
+from mixmo_keras.metrics.summaries import COLUMNS
 from mixmo_keras.multiplexing import wording
 
-
-class Column(NamedTuple):
-    """A column of a report's table.
-
-    Attributes:
-        title: Its title.
-        meaning: What the numbers are.
-        more_is_better: Whether higher numbers are better.
-        form: The number format.
-    """
-
-    title: str
-    meaning: str
-    more_is_better: bool = False
-    form: str = "{:.4f}"
-
-
-COLUMNS = {  # by the name in `metrics.network_figures`
-    "accuracy": Column("accuracy", "share of images that are answered rightly", True, "{:.2%}"),
-    "top5": Column("top-5", "share of images whose class is among the five most probable ones", True, "{:.2%}"),
-    "nll": Column(
-        "NLL", "negative log-likelihood, −log of the right class's probability in nats, mean: punishes sure errors"
-    ),
-    "brier": Column("Brier", "squared distance of the probabilities from the right answer, 0 to 2"),
-    "ece": Column(
-        "ECE", "expected calibration error: by how much confidence and accuracy differ, in 15 bins of confidence"
-    ),
-    "adaptive_ece": Column("adaptive ECE", "the same in 15 bins of equally many images"),
-    "classwise_ece": Column("class-wise ECE", "the same for the probability of each class"),
-    "errors_auroc": Column("error AUROC", "how well low confidence finds errors: 0.5 is chance, 1 perfect", True),
-    "errors_aupr": Column("error AUPR", "the same as average precision, which is the share of errors by chance", True),
-    "errors_fpr95": Column("error FPR95", "share of errors that are accepted where 95 % of the right answers are"),
-    "aurc": Column("AURC", "share of errors among the most confident images, mean over how many are answered"),
-}
+PARTS = tuple(sorted({task.parts for task in tasks.BY_NAME.values()}))
 
 
 def columns(figures: dict) -> dict[str, Column]:
     """The columns that an evaluation needs: with five classes or fewer, the right one is always among the top five."""
+    if "task" in figures:
+        return of_task(figures["task"])
     few = len(figures["classes"]) <= 5
     return {name: column for name, column in COLUMNS.items() if not (few and name == "top5")}
+
+
+def of_task(name: str) -> dict[str, Column]:
+    """The columns of a task of this name; of one's own task those that another task's figures have too."""
+    return dict(tasks.BY_NAME[name].columns) if name in tasks.BY_NAME else {"nll": COLUMNS["nll"]}
+
+
+def by_part(figures: dict) -> list[tuple[str, dict]]:
+    """The names of labels or targets and the ensemble's figures of each, of a task that has such figures."""
+    if "task" not in figures or (key := next((key for key in PARTS if key in figures["ensemble"]), None)) is None:
+        return []
+    found = figures["ensemble"][key]
+    return [
+        (name, {figure: values[place] for figure, values in found.items()})
+        for place, name in enumerate(figures["names"])
+    ]
+
+
+def columns_of_parts(figures: dict) -> dict[str, Column]:
+    """The columns of the figures of each label or target."""
+    parts = by_part(figures)
+    return {name: column for name, column in columns(figures).items() if parts and name in parts[0][1]}
 
 
 def rows(figures: dict) -> list[tuple[str, dict]]:
@@ -52,10 +44,12 @@ def rows(figures: dict) -> list[tuple[str, dict]]:
     named = []
     if len(members) > 1:
         named += [(f"member {number}", member) for number, member in enumerate(members)]
-        named += [("members' mean", figures["members_mean"])]
+        if "members_mean" in figures:
+            named += [("members' mean", figures["members_mean"])]
     together = "ensemble" if len(members) > 1 else "network"
     if temperature != 1:
-        named += [(together, figures["uncalibrated"])]
+        if "uncalibrated" in figures:
+            named += [(together, figures["uncalibrated"])]
         together = f"{together}, T = {temperature:.3f}"
     named += [(together, figures["ensemble"])]
     return named + wording.rows(figures)

@@ -15,6 +15,7 @@ from mixmo_keras.models import by_name
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
+from mixmo_keras.tasks import Task, resolve
 from mixmo_keras.training import schedules
 
 # of which models there are none with one member
@@ -80,7 +81,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         backbone: A function of the width: to a name, such as `lambda width: f"wrn16_{width}"`, or to a `backbones.Backbone`
             or your own functional Keras model; or to a network that was trained already, which has one width: the path of a
             classifier's `.keras` file, `"keras:NAME"` or `"hub:PRESET"`.
-        num_classes: K.
+        num_classes: K, or `None` where `task` is given.
         input_shape: (H, W, C).
         space: What is searched.
         rows: Rows of a step, a multiple of every b.
@@ -88,6 +89,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         max_parameters: Limit of `cost`'s parameters. Defaults to no limit.
         max_flops: Limit of `cost`'s FLOPs. Defaults to no limit.
         schedule: The learning rate's schedule as a function of its base.
+        task: What is predicted. Defaults to `num_classes` classes.
         seed: Seed of initial weights, shuffling and draws. All trials have the same.
         **options: Arguments of the models, such as `augmentation` and `normalization`.
     """
@@ -95,7 +97,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
     def __init__(
         self,
         backbone: Callable[[int], str | backbones.Backbone | keras.Model],
-        num_classes: int,
+        num_classes: int | None,
         input_shape: tuple[int, int, int],
         space: Space = Space(),
         rows: int = 64,
@@ -103,6 +105,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         max_parameters: float | None = None,
         max_flops: float | None = None,
         schedule: Callable[[float], schedules.ProgressSchedule] = schedules.Cosine,
+        task: Task | None = None,
         seed: int = 0,
         **options,
     ):
@@ -120,7 +123,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
             if limit is not None:
                 arguments.number(name, limit, above=0)
         self.backbone = backbone
-        self.num_classes = arguments.integer("num_classes", num_classes, least=2)
+        self.task = resolve(task, num_classes)
         self.input_shape = arguments.image_shape("input_shape", input_shape)
         self.space, self.rows, self.batch_repetitions = space, rows, batch_repetitions
         self.schedule, self.seed, self.options = schedule, arguments.integer("seed", seed, least=0), options
@@ -159,7 +162,7 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         if learning_rate is None:
             learning_rate = by_name.schedule(backbone, self.rows / repetitions).base
         common = dict(
-            num_classes=self.num_classes,
+            task=self.task,
             input_shape=self.input_shape,
             batch_repetitions=repetitions,
             schedule=self.schedule(learning_rate),

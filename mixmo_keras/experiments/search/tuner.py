@@ -14,6 +14,7 @@ from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments, files
 from mixmo_keras.common.console import say
 from mixmo_keras.experiments.search.hypermodel import MixMoHyperModel
+from mixmo_keras.tasks import Classification
 
 CLUSTER = (
     "KERASTUNER_TUNER_ID",
@@ -25,7 +26,7 @@ NEEDED = {  # what KerasTuner reads of its files
     "trial.json": ("trial_id", "hyperparameters", "metrics", "score", "status"),
 }
 STATE = ("oracle.json", "tuner*.json")  # by which KerasTuner goes on
-OBJECTIVES = {"nll": ("val_loss", "min"), "accuracy": ("val_accuracy", "max")}
+OBJECTIVES = {"nll": ("val_loss", "min"), "accuracy": Classification.monitor}
 TUNERS: dict[str, type[keras_tuner.Tuner]] = {
     "random": keras_tuner.RandomSearch,
     "bayesian": keras_tuner.BayesianOptimization,
@@ -50,7 +51,7 @@ def tuner(
         kind: `"random"`, `"bayesian"` or `"hyperband"`.
         folder: Folder to write into. An earlier search that is there is gone on with: finished trials are not run again.
         max_trials: Maximum number of trials. Defaults to 20. Hyperband has its own rule and takes none.
-        objective: `"nll"` or `"accuracy"`, on validation data, of the best epoch.
+        objective: `"nll"` or `"accuracy"`, on validation data, of the best epoch. The accuracy is that of classes.
         max_epochs: Maximum number of epochs that Hyperband gives a trial. Defaults to 10. The others take none: they give
             every trial the epochs that `search` is told.
         seed: Seed of the choice of trials.
@@ -74,6 +75,10 @@ def tuner(
     else:
         limit = {"max_trials": 20 if max_trials is None else arguments.integer("max_trials", max_trials, least=1)}
     arguments.instance("hypermodel", hypermodel, MixMoHyperModel, "a search.MixMoHyperModel")
+    if objective == "accuracy" and hypermodel.task.why_only_classes():
+        raise ValueError(
+            f"objective 'accuracy' is about one class an image, and the task is {hypermodel.task}: use 'nll'."
+        )
     folder, fresh = Path(folder), arguments.boolean("fresh", fresh)
     check_cluster()
     (_check_removable if fresh else _check_project)(folder)

@@ -1,0 +1,34 @@
+"""Batches of images as NumPy arrays, and some of their images."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mixmo_keras.common import arguments
+
+
+def numpy_batches(batches) -> Iterator:
+    """The batches of a `tf.data.Dataset`, or of anything else that can be iterated, as NumPy arrays."""
+    return batches.as_numpy_iterator() if hasattr(batches, "as_numpy_iterator") else iter(batches)
+
+
+def images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The indices, and the pixels of the images at these indices."""
+    wanted, first = set(indices.tolist()), 0
+    images_by_index: dict[int, np.ndarray] = {}
+    for images, *_ in numpy_batches(batches):
+        here = range(first, first + len(images))
+        images_by_index |= {index: images[index - first] for index in here if index in wanted}
+        first += len(images)
+    pixels = [images_by_index[index] for index in indices.tolist()]
+    return indices, np.stack(pixels) if pixels else np.zeros((0, 1, 1, 1), "uint8")
+
+
+def names_of_images(argument: str, names: Sequence[str] | None, num_images: int) -> tuple[str, ...] | None:
+    """The names, checked to be one for each image; `None` where there are none."""
+    if names is None:
+        return None
+    names = arguments.names(argument, names)
+    if len(names) != num_images:
+        raise ValueError(f"`{argument}` must be one for each image, got {len(names)} for {num_images} images.")
+    return tuple(names)

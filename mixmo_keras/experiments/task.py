@@ -1,0 +1,45 @@
+"""The task of a run: what the data say, or what is asked for."""
+
+from mixmo_keras import datasets, tasks
+from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.tasks import Task
+
+
+def task_of(recipe: Recipe, info: datasets.Info) -> Task:
+    """The task of a recipe on its data.
+
+    Raises:
+        ValueError: the data's targets are of another task than what is asked for; options that are about classes.
+    """
+    task = _of_data(recipe.task, info)
+    task.names(info.class_names)  # raises what is wrong
+    if not task.columns:
+        raise ValueError(f"This recipe has no reports for {task}: recipes/segmentation.py trains on label maps.")
+    if task.why_only_classes():
+        for name in ("label_noise", "label_smoothing", "class_weights"):
+            if value := getattr(recipe, name):
+                raise ValueError(f"`{name}` (={value}) is about one class an image, and the task is {task}.")
+    elif recipe.label_noise and info.target_kind != "classes":
+        raise ValueError("`label_noise` draws other classes for images of one class each, not for shares of classes.")
+    return task
+
+
+def _of_data(asked: str | None, info: datasets.Info) -> Task:
+    if info.task is not None:
+        if asked not in (None, info.task.name):
+            raise ValueError(
+                f"`task` (={asked}) must be {info.task.name} for {info.name}, whose targets are those of {info.task}, or "
+                "left out."
+            )
+        return info.task
+    asked = asked or "classification"
+    are_classes = asked == "classification"
+    if are_classes and info.target_kind == "numbers":
+        others = " or ".join(name for name in tasks.BY_NAME if name != "classification")
+        raise ValueError(
+            f"{info.name} has numbers for each image ({', '.join(info.class_names)}), which are neither classes nor shares "
+            f"of classes that sum to one: say what they are by `task`, {others}."
+        )
+    if not are_classes and info.target_kind == "classes":
+        raise ValueError(f"`task` (={asked}) needs numbers for each image, and {info.name} has one class for each.")
+    return tasks.BY_NAME[asked].of_names(info.class_names)

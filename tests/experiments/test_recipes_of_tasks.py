@@ -1,0 +1,94 @@
+"""A recipe of each task: run, evaluated with its report, exported; what its data refuse."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import scenes
+import tensorflow as tf
+import tiny
+
+from mixmo_keras import datasets, tasks
+from mixmo_keras.experiments import logs
+from mixmo_keras.experiments.evaluating import evaluate_runs
+from mixmo_keras.experiments.recipe import Recipe
+from mixmo_keras.experiments.task import task_of
+
+SMALL = ["--backbone", "tiny_4", "--epochs", "2", "--train-images", "480", "--batch-size", "240"]
+ASKED = {"multi_label": [], "binary": ["--task", "binary"], "regression": ["--task", "regression"]}
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize(
+    "name", ["regression", *[pytest.param(name, marks=pytest.mark.slow) for name in ("multi_label", "binary")]]
+)
+def test_from_data_to_report(name, tmp_path, capsys):
+    folders = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "served")]
+    figures = scenes.main([*SMALL, *ASKED[name], *folders])
+    (folder,) = (tmp_path / "runs").iterdir()
+    task = tasks.BY_NAME[name]
+    log = logs.read(folder / "log.csv")
+    assert {f"val_{task.watched}", "val_member_1_" + task.watched, task.monitor[0]} <= log[0].keys()
+    best = min(log, key=lambda row: row[task.monitor[0]])
+    assert figures["validation"]["best"]["epoch"] == best["epoch"] + 1
+    assert (folder / "best.keras").is_file()
+
+    evaluated = evaluate_runs([folder], temperature=True, save_calibrated=True, export=tmp_path / "exported")
+    model = keras.models.load_model(folder / "evaluation" / "calibrated.keras")
+    assert evaluated["task"] == name == model.task.name
+    assert evaluated["temperature"]["fitted_on"] == evaluated["images"]["validation"] > 0
+    assert json.loads((folder / "evaluation" / "metrics.json").read_text()) == evaluated
+    page = (folder / "evaluation" / "report.html").read_text()
+    titles = [column.title for column in task.columns.values()]
+    for part in (*evaluated["headline"], *evaluated["names"], *titles, "Images of most doubt"):
+        assert part in page
+    assert evaluated["headline"][0] in capsys.readouterr().out
+
+    dataset = datasets.load(f"digit_scenes_{scenes.OF_TASK.get(name, name)}", "test")
+    images = np.stack([image for image, _ in dataset.take(4).as_numpy_iterator()])
+    served = tf.saved_model.load(str(tmp_path / "exported" / "1")).signatures["uint8"](images=tf.constant(images))
+    answers = model.answers(images)
+    for answer, values in served.items():
+        np.testing.assert_allclose(values, answers[answer], rtol=1e-4, atol=1e-4, err_msg=answer)
+
+
+NAMES = ("cat", "dog", "cow")
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_data", "expected"),
+    [
+        (None, "classes", tasks.Classification(3)),
+        (None, "shares", tasks.Classification(3)),
+        ("classification", "classes", tasks.Classification(3)),
+        ("multi_label", "shares", tasks.MultiLabel(NAMES)),
+        ("regression", "numbers", tasks.Regression(NAMES)),
+        (None, tasks.MultiLabel(3), tasks.MultiLabel(3)),
+        ("multi_label", tasks.MultiLabel(3), tasks.MultiLabel(3)),
+    ],
+)
+def test_the_task_is_that_of_the_data_or_what_is_asked_for(asked, of_data, expected):
+    said = {"target_kind": of_data} if isinstance(of_data, str) else {"task": of_data}
+    info = datasets.Info("pets", tiny.SHAPE, NAMES, **said)
+    assert task_of(Recipe(task=asked), info) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(task="regression"), r"`task` \(=regression\) must be multi_label for pets, whose targets are those of"),
+        (dict(label_noise=0.2), r"`label_noise` \(=0.2\) is about one class an image, and the task is MultiLabel"),
+        (dict(label_smoothing=0.1), r"`label_smoothing` \(=0.1\) is about one class an image"),
+    ],
+)
+def test_what_other_tasks_refuse(options, message):
+    with pytest.raises(ValueError, match=message):
+        task_of(Recipe(**options), datasets.Info("pets", tiny.SHAPE, NAMES, task=tasks.MultiLabel(3)))
+
+
+def test_classes_are_no_numbers():
+    with pytest.raises(
+        ValueError, match=r"`task` \(=regression\) needs numbers for each image, and pets has one class for each"
+    ):
+        task_of(Recipe(task="regression"), datasets.Info("pets", tiny.SHAPE, NAMES))

@@ -29,7 +29,6 @@ from mixmo_keras.experiments import splits
 from mixmo_keras.experiments.options import default_of
 from mixmo_keras.experiments.recipe import Recipe, dataset_label
 from mixmo_keras.experiments.results import refuse_other_settings
-from mixmo_keras.experiments.running import fine_tuning
 from mixmo_keras.experiments.search import OBJECTIVES, TUNERS, MixMoHyperModel, Space
 from mixmo_keras.experiments.task import task_of
 
@@ -315,7 +314,7 @@ def run_pilot(options, train, validation, model: dict) -> dict:
         batch_repetitions=options.batch_repetitions[0],
         folder=folder,
         fresh=options.fresh,
-        fine_tuning=fine_tuning(options.core_rate, options.freeze_epochs),
+        fine_tuning=mixmo_keras.FineTuning.of(options.core_rate, options.freeze_epochs),
         **model,
     )
     files.write_json(folder / "pilot.json", curves)

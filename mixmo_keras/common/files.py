@@ -95,6 +95,19 @@ def _put_back(path: Path, beside: Path) -> None:
 
 
 @contextlib.contextmanager
+def no_empty_folders(path: str | os.PathLike) -> Iterator[None]:
+    """Removes what is empty, when the block ends, of a folder and those above it that weren't there before."""
+    path = Path(path).absolute()
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in missing:  # the deepest first
+            with contextlib.suppress(OSError):  # it isn't empty, or not there
+                folder.rmdir()
+
+
+@contextlib.contextmanager
 def locked(path: str | os.PathLike) -> Iterator[bool]:
     """Whether this process alone writes a file or folder, as long as the block lasts.
 

@@ -1,8 +1,8 @@
-"""What a run says while it trains: when it will be done, and how accurate each member is."""
+"""What a run says while it trains, when it will be done and how accurate each member is; and when it ends early."""
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
@@ -63,6 +63,35 @@ class Expectation(keras.callbacks.Callback):
         end = datetime.datetime.now() + datetime.timedelta(seconds=seconds_left)
         day = "" if end.date() == datetime.date.today() else f"{end:%a %d %b} "
         self._report(f"{what}: epoch {self.params['epochs']} ends in about {duration(seconds_left)}, {day}{end:%H:%M}")
+
+
+class EarlyStopping(keras.callbacks.Callback):
+    """Ends `fit` after some epochs without a new best; what a run has behind it counts, so that one goes on as it was.
+
+    Args:
+        patience: The number of epochs.
+        monitor: The figure that is watched, such as "val_accuracy".
+        mode: Whether its `"max"` or its `"min"` is the best.
+        log: The epochs that the run has behind it.
+    """
+
+    def __init__(self, patience: int, monitor: str, mode: str, log: Sequence[Mapping[str, float]]):
+        super().__init__()
+        self._patience, self._monitor = patience, monitor
+        self._best = {"max": max, "min": min}[mode]
+        self._values = [row[monitor] for row in log]
+
+    def is_over(self) -> bool:
+        """Whether the last epochs, as many as `patience`, brought no new best."""
+        if not self._values:
+            return False
+        best = self._values.index(self._best(self._values))
+        return len(self._values) - 1 - best >= self._patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._values.append(logs[self._monitor])
+        if self.is_over():
+            self.model.stop_training = True
 
 
 class MemberFigures(keras.callbacks.Callback):

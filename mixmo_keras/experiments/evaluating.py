@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def evaluate_runs(
     multiplexed: bool = False,
     save_calibrated: bool = False,
     export: Path | None = None,
+    before_export: Callable[[], Any] | None = None,
     coverage: float | None = None,
     threshold: bool = False,
     ood: str | None = None,
@@ -60,6 +61,7 @@ def evaluate_runs(
         multiplexed: Whether to evaluate M images a pass too.
         save_calibrated: Whether to save the calibrated model beside the report.
         export: Folder to export the model to, with its figures. Defaults to none.
+        before_export: Is called when the report is written, before the export. Defaults to nothing.
         coverage: Coverage of the conformal sets. Defaults to that of `evaluation.evaluate`.
         threshold: Whether what is saved or exported names the second of two classes from a probability on that is chosen on
             the validation images, for the highest balanced accuracy.
@@ -115,6 +117,8 @@ def evaluate_runs(
     say(f"report: {page}")
     if save_calibrated:
         _save_calibrated(model, evaluated.figures["temperature"], folder / "calibrated.keras")
+    if before_export is not None:
+        before_export()
     if export is not None:
         card = model_card(evaluated.figures, info) | _training_card(paths)
         say(f"exported: {model.export(export, class_names=info.class_names, card=card, overwrite=overwrite)}")
@@ -260,7 +264,7 @@ def _info(name: str, data_dir: str | None, model: Ensemble) -> datasets.Info:
 
 def load(paths: Sequence[Path], ensemble: bool) -> tuple[Ensemble, str]:
     """The model of the paths and its name."""
-    saved = [path / "last.keras" if path.is_dir() else path for path in paths]
+    saved = [results.kept_file(path) if path.is_dir() else path for path in paths]
     for file in saved:
         if not file.is_file():
             raise FileNotFoundError(f"There is no {file}: pass a folder that a recipe finished, or a .keras file.")
@@ -283,7 +287,7 @@ def _model_in(file: Path, compile: bool) -> Ensemble:
 
 
 def name_of(path: Path) -> str:
-    """The name of a run, of which `last.keras` is the model, or of a file."""
+    """The name of a run, of which one file is the model, or of a file."""
     if path.is_dir():
         return path.resolve().name
     if not (path.parent / "config.json").is_file():

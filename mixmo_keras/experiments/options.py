@@ -44,6 +44,7 @@ from mixmo_keras.training.sharpness import SAM
 TRAIN_SPLITS = ("train", "train+validation")
 CLASS_WEIGHTS = ("balanced",)
 CROPS = ("pad", "resize", "whole")
+KEPT = ("last", "best")  # epochs, and names of the files in a run's folder
 # what --help shows first: the options that most runs are about
 MOST_USED = (
     "dataset",
@@ -353,6 +354,15 @@ class Training:
         "GPUs of this machine to train on, or without GPUs parts of its CPU (default: all GPUs)",
         integer,
         least=1,
+    )
+    early_stopping: int | None = setting(
+        None, "end after so many epochs without a new best on validation images", integer, least=1
+    )
+    keep: str = setting(
+        "last",
+        "whose weights are tested, reported and exported: the last epoch's, or the best's on validation images",
+        choice,
+        known=KEPT,
     )
     warm_start: str | None = setting(None, "begin with the weights of this checkpoint or .keras file", _path)
     seed: int = setting(0, "seed of the initial weights, shuffling, augmentation and mixing", integer, least=0)

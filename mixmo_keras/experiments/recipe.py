@@ -239,6 +239,13 @@ def _check_training(recipe: Recipe) -> None:
         raise ValueError("`adaptive_sam` has no meaning without `sam`.")
     if recipe.ema is not None and recipe.average_from is not None:
         raise ValueError("`ema` and `average_from` are two averages of the weights: choose one.")
+    for name, is_set in (("early_stopping", recipe.early_stopping is not None), ("keep='best'", recipe.keep == "best")):
+        if is_set and not recipe.holds_out:
+            raise ValueError(f"`{name}` needs validation images, which train_split={recipe.train_split!r} trains on.")
+    if recipe.keep == "best" and recipe.strategy == "multi_worker":
+        raise ValueError(
+            "`keep='best'` is for one machine: of several workers only the chief has the best epoch's file."
+        )
 
 
 def _of_method(recipe: Recipe) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def print_table(figures: Mapping[str, Any]) -> None:
     """Prints the figures of each member, their mean and the ensemble; recipes/evaluate.py shows more of them."""
     test, validation = figures["test"], figures["validation"]
     networks = report.rows({**test, "temperature": {"value": 1.0}})  # a run fits none
-    say(f"\n{figures['name']}: {test['images']:,} test images, after epoch {figures['epochs']}")
+    of_best = validation is not None and figures.get("keep") == "best"
+    epoch = validation["best"]["epoch"] if of_best else figures["epochs"]
+    say(f"\n{figures['name']}: {test['images']:,} test images, after epoch {epoch}")
     say("\n".join(report.in_columns(networks, _columns(test))))
     if (ratio := test.get("diversity", {}).get("ratio_of_errors")) is not None:  # None where no image is wrong for both
         say(f"diversity: {ratio:.2f} errors of one member alone to one of both (ratio of errors)")
@@ -84,6 +86,11 @@ def print_table(figures: Mapping[str, Any]) -> None:
         name, form = ("", "{:.2%}") if watched == "accuracy" else (f"{watched.replace('_', ' ')} ", "{:.4g}")
         say(f"validation: {name}{form.format(last)} at the end, ", end="")
         say(f"{form.format(best)} at best (epoch {validation['best']['epoch']})")
+        if not of_best and was_long_ago(validation):
+            say(
+                "the best epoch was long ago: --keep best tests and exports it without training again, and --early-stopping "
+                "ends such a training sooner"
+            )
     exported = f"; SavedModel: {figures['saved_model']}" if figures["saved_model"] else ""
     say(f"trained in {figures['training_seconds']:.0f} s{exported}")
 
@@ -93,6 +100,20 @@ def _columns(test: Mapping[str, Any]) -> dict[str, report.Column]:
     if "task" in test:
         return report.of_task(test["task"])
     return {name: report.COLUMNS[name] for name in ("accuracy", "nll", "ece")}
+
+
+def was_long_ago(validation: Mapping[str, Any]) -> bool:
+    """Whether a best epoch that is better than the last lies a quarter of the training, three epochs or more, behind."""
+    last, best = validation["last"], validation["best"]
+    is_other = any(best[name] != last[name] for name in best.keys() - {"epoch"})  # a tie is the first epoch's
+    return is_other and last["epoch"] - best["epoch"] >= max(3, last["epoch"] / 4)
+
+
+def kept_file(folder: Path) -> Path:
+    """The file of a run's network that is tested and exported: `last.keras`, unless its recipe keeps the best epoch."""
+    config = folder / "config.json"
+    kept = files.read_json_object(config, "run the recipe again").get("keep") if config.is_file() else None
+    return folder / ("best.keras" if kept == "best" else "last.keras")
 
 
 def card(recipe: Recipe, figures: Mapping[str, Any], num_images: int) -> dict[str, Any]:
@@ -141,6 +162,7 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
     planned = [*(before.get("epochs_before") or []), before.get("epochs")]
     if may_be_longer and isinstance(before.get("epochs"), int) and before["epochs"] < recipe.epochs:
         before = {**before, "epochs": recipe.epochs}
+    before = {**before, "keep": recipe.keep}  # the files of both epochs are there
     refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())
     if recipe.begins_as_classifier and before.get(DIGEST) not in (None, digest := files.digest(recipe.backbone)):
         raise ValueError(

@@ -9,7 +9,7 @@
 
 and a SavedModel into `<export_dir>/<name>/1`.
 
-The same command with more `--epochs` trains a finished run further.
+The same command with more `--epochs` trains a finished run further; with `--keep best` it tests and exports the best epoch.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import sys
 import tempfile
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,18 @@ from mixmo_keras import datasets
 from mixmo_keras.common import files, numbering
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import manifest, resizing
-from mixmo_keras.experiments import logs, results, splits
-from mixmo_keras.experiments.epochs import Expectation
+from mixmo_keras.experiments import augmentation, logs, results, splits
+from mixmo_keras.experiments.epochs import EarlyStopping, Expectation
 from mixmo_keras.experiments.options import Default, parse_rates
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.experiments.task import task_of
-from mixmo_keras.mixing import policies
-from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.by_name import model_of
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.methods import defaults
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.serving import export as export_of_models
 from mixmo_keras.serving import versions
 from mixmo_keras.training import distribution, losses
 from mixmo_keras.training.checkpoint_files import Position
@@ -55,7 +53,12 @@ from mixmo_keras.training.sharpness import SAM
 
 
 @unbreakable()
-def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), saved_model: bool = True) -> dict:
+def run(
+    recipe: Recipe,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    saved_model: bool = True,
+    exported_later: bool = False,
+) -> dict:
     """Runs a recipe from data to SavedModel and returns its final figures, as in metrics.json.
 
     A run of the same name and settings that was killed goes on from its last checkpoint; one of fewer epochs is trained
@@ -65,6 +68,7 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
         recipe: Its settings.
         callbacks: Further callbacks of `fit`.
         saved_model: Whether to export the model. Defaults to True.
+        exported_later: Whether the caller exports it after the run, so that it must be possible. Defaults to False.
     """
     logs.quiet()
     strategy = distribution.strategy(recipe.strategy, recipe.devices)  # before anything computes, such as a width
@@ -79,10 +83,13 @@ def run(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), save
     data = load(recipe)
     _check_data(recipe, data.manifest, distribution.is_chief(strategy))
     _check_size(recipe, data)
-    if saved_model:
+    if saved_model or exported_later:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
     with strategy.scope():
         model = build(recipe, data.info)
+    is_new = not (recipe.folder / "config.json").exists()
+    if (saved_model or exported_later) and recipe.begins_trained and is_new and distribution.is_chief(strategy):
+        export_of_models.check(model)  # layers of others may do what can't be exported
 
     train = functools.partial(_train, recipe, data, model, strategy, callbacks, saved_model, epochs_before)
     if not distribution.is_chief(strategy):  # of several workers one writes; the others do as it does, elsewhere
@@ -128,15 +135,17 @@ def _train(
         fit(recipe, model, data, checkpoints, folder, callbacks, chief)
         with files.replacing(folder / "last.keras") as part:
             model.save(part)
+    log = logs.read(recipe.folder / "log.csv")
+    if recipe.keep == "best":
+        model = keras.models.load_model(recipe.folder / "best.keras")
     figures = {
         "name": recipe.name,
-        "epochs": recipe.epochs,
+        "epochs": len(log) if recipe.early_stopping else recipe.epochs,
+        "keep": recipe.keep,
         "training_seconds": round(checkpoints.seconds, 1),
         "train_split": recipe.train_split,
-        "validation": results.validation_figures(logs.read(recipe.folder / "log.csv"), model.task)
-        if recipe.holds_out
-        else None,
-        "test": results.test_figures(model, data.test, 1),  # of the last epoch; nothing was chosen by them
+        "validation": results.validation_figures(log, model.task) if recipe.holds_out else None,
+        "test": results.test_figures(model, data.test, 1),  # nothing was chosen by them
         **({"test_views": results.test_figures(model, data.test, recipe.views)} if recipe.views > 1 else {}),
         "saved_model": str(recipe.saved_model) if saved_model else None,
     }
@@ -199,7 +208,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         normalization=info.normalization,
         pretrained=recipe.pretrained,
         encoder_noise=recipe.encoder_noise,
-        augmentation=_augmentation(recipe),
+        augmentation=augmentation.of_recipe(recipe),
         already_repeated=recipe.pixel_augmentation is not None and recipe.batch_repetitions != 1,
         msda=resolved.msda and MSDA(resolved.msda, resolved.msda_probability, resolved.msda_alpha),
         synchronized_batch_norm=recipe.synchronized_batch_norm,
@@ -224,20 +233,13 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         jit_compile=jit_compile,
         sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
         average_from=recipe.average_from,
-        fine_tuning=fine_tuning(recipe.core_rate, recipe.freeze_epochs),
+        fine_tuning=FineTuning.of(recipe.core_rate, recipe.freeze_epochs),
         rates=None if recipe.rates is None else parse_rates(recipe.rates),
         lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
     )
     numbering.check_numbers(model.class_names, info.class_names, str(recipe.backbone))  # of a classifier's file
     model.class_names = info.class_names
     return model
-
-
-def fine_tuning(core_rate: float | None, freeze_epochs: int | None) -> FineTuning | None:
-    """Returns what a trained core has of its own; `None` for one rate from the first epoch on."""
-    if core_rate is None and freeze_epochs is None:
-        return None
-    return FineTuning(1.0 if core_rate is None else core_rate, freeze_epochs or 0)
 
 
 def training_batches(recipe: Recipe, data: Splits, first_epoch: int = 0) -> tf.data.Dataset:
@@ -287,6 +289,11 @@ def fit(
     writers = logs.callbacks(
         folder, log, recipe.averages_weights, recipe.holds_out, validation=data.validation, task=model.task
     )
+    epochs = recipe.epochs
+    if recipe.early_stopping is not None:
+        stopping = EarlyStopping(recipe.early_stopping, *model.task.monitor, log)
+        writers.append(stopping)
+        epochs = first_epoch if stopping.is_over() else epochs
     with checkpoints.on_sigterm() as preemption:
         try:
             model.fit(
@@ -294,7 +301,7 @@ def fit(
                 steps_per_epoch=datasets.steps_per_epoch(data.train, recipe.images_a_step),
                 validation_data=data.validation,
                 initial_epoch=first_epoch,
-                epochs=recipe.epochs,
+                epochs=epochs,
                 verbose=0 if not chief else 1 if sys.stdout.isatty() else 2,
                 class_weight=splits.class_weights(recipe, data.train),
                 callbacks=[preemption, *writers, *([Expectation()] if chief else []), *callbacks, checkpoints],
@@ -310,30 +317,14 @@ def fit(
 
 
 def export(recipe: Recipe, data: Splits, figures: dict) -> None:
-    """Writes the SavedModel of a run's last.keras."""
+    """Writes the SavedModel of the epoch that a run keeps."""
     # loaded without the strategy, which several workers would have to leave together
-    keras.models.load_model(recipe.folder / "last.keras").export(
+    keras.models.load_model(results.kept_file(recipe.folder)).export(
         figures["saved_model"],
         class_names=data.info.class_names,
         card=results.card(recipe, figures, datasets.steps_per_epoch(data.train, 1)),
         overwrite=True,
     )
-
-
-def _augmentation(recipe: Recipe) -> keras.layers.Layer | None:
-    """The layer that augments each copy on the device; the random part of crop="whole" was taken before."""
-    padding = recipe.padding if recipe.crop == "pad" else 0
-    layers: list[Augmentation] = []
-    if recipe.crop == "resize":
-        smallest_area = typing.cast(float, recipe.smallest_area)  # of a resolved recipe with this crop
-        layers.append(RandomResizedCrop((smallest_area, AREA[1]), flip=recipe.flip))
-    elif padding or recipe.flip:
-        layers.append(PadCropFlip(padding, recipe.flip, recipe.padding_mode, recipe.alternating_flip))
-    if recipe.policy:
-        layers.append(policies.BY_NAME[recipe.policy]())
-    if recipe.erasing:
-        layers.append(policies.RandomErasing(recipe.erasing))
-    return Compose(layers) if len(layers) > 1 else layers[0] if layers else None
 
 
 def _check_images_a_step(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:

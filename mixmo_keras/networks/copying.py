@@ -1,13 +1,16 @@
 """A copy of a network, and the dtype policy under which networks are built."""
 
 import contextlib
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
 from mixmo_keras import keras_internals
+
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\>-]*")  # TensorFlow's names of scopes
 
 
 @contextlib.contextmanager
@@ -24,11 +27,13 @@ def dtype_policy(dtype: str | keras.DTypePolicy | None) -> Iterator[None]:
 def copy_network(network: keras.Model) -> keras.Model:
     """Returns a network of the same layers and weights that shares nothing with the first.
 
+    Layers whose names TensorFlow refuses, such as "my conv", have other names in the copy.
+
     Raises:
         ValueError: a layer can't be made again from what its `get_config` gives.
     """
     try:
-        copied = _made_again(network)
+        copied = _made_again(network, names_for_tensorflow(network))
     except Exception as error:  # whatever a layer's own code raises
         culprit = _not_made_again(network)
         if culprit is None:
@@ -50,14 +55,36 @@ def copy_layer(layer: keras.layers.Layer, inputs: Any) -> Any:
     return outputs
 
 
-def _made_again(layer: keras.layers.Layer) -> Any:
+def names_for_tensorflow(network: keras.Model) -> dict[str, str]:
+    """Returns new names by old ones, of layers whose names TensorFlow refuses when it trains or exports a model."""
+    names = {layer.name for layer in keras_internals.flatten_layers(network)}
+    renamed = {}
+    for name in sorted(name for name in names if not _SCOPE.fullmatch(name)):
+        new = re.sub(r"[^A-Za-z0-9_.>-]", "_", name)
+        new = new if _SCOPE.fullmatch(new) else f"layer{new}"
+        while new in names:
+            new += "_"
+        names.add(new)
+        renamed[name] = new
+    return renamed
+
+
+def _renamed(config: Any, names: Mapping[str, str]) -> Any:
+    """A configuration in which layers have other names, where they stand and where they are referred to."""
+    if isinstance(config, dict):
+        return {key: _renamed(value, names) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_renamed(value, names) for value in config)
+    return names.get(config, config) if isinstance(config, str) else config
+
+
+def _made_again(layer: keras.layers.Layer, names: Mapping[str, str] | None = None) -> Any:
     with classes_of(layer), warnings.catch_warnings():
         # said of layers that build what they hold when they are called, as here they are
         warnings.filterwarnings("ignore", r"`build\(\)` was called on layer")
         # no file's: what a `Lambda` layer runs is the caller's own already
-        return keras.saving.deserialize_keras_object(
-            _uncompiled(keras.saving.serialize_keras_object(layer)), safe_mode=False
-        )
+        config = _uncompiled(keras.saving.serialize_keras_object(layer))
+        return keras.saving.deserialize_keras_object(_renamed(config, names) if names else config, safe_mode=False)
 
 
 def classes_of(layer: keras.layers.Layer) -> contextlib.AbstractContextManager:

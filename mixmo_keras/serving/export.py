@@ -1,6 +1,7 @@
 """Exporting an ensemble as a SavedModel that serves raw pixels and encoded images without this package."""
 
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,11 @@ def export(
     numbering.check_numbers(model.class_names, names, model.name)
 
     try:
-        with versions.claimed(Path(path), overwrite) as version, files.replacing_folder(version) as folder:
+        with (
+            files.no_empty_folders(path),
+            versions.claimed(Path(path), overwrite) as version,
+            files.replacing_folder(version) as folder,
+        ):
             network = folder.parent / "network"  # which a kill leaves in one place with the rest
             write_network(model, network, verbose, checked(views))
             with files.pattern_free(network) as readable:
@@ -101,6 +106,23 @@ def export(
             stacklevel=2,
         )
     return version
+
+
+def check(model) -> None:
+    """Exports a model into a folder that is removed again, to find out before a training whether it can be exported.
+
+    Raises:
+        ValueError: it can't.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export(model, Path(folder) / "1")
+        except Exception as error:  # TensorFlow's, or that of a layer
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"{model.name} can't be exported as a SavedModel ({reason}). It was tried before the first epoch, so that "
+                "nothing is lost: change the network, or train it in Python, without an export."
+            ) from error
 
 
 def _write_warm_up(folder: Path, name: str, model) -> None:

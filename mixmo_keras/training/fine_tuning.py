@@ -44,6 +44,13 @@ class FineTuning(Settings):
         arguments.integer("frozen_epochs", self.frozen_epochs, least=0)
         arguments.boolean("freeze_batch_norm", self.freeze_batch_norm)
 
+    @classmethod
+    def of(cls, core_rate: float | None, frozen_epochs: int | None) -> "FineTuning | None":
+        """Returns the settings of two options of which each may be `None`; `None` where both are."""
+        if core_rate is None and frozen_epochs is None:
+            return None
+        return cls(1.0 if core_rate is None else core_rate, frozen_epochs or 0)
+
 
 def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:
     """`compile`'s argument. Raises where it is something else, or where the model's core has nothing to train."""

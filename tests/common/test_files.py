@@ -36,6 +36,25 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert [one.name for one in tmp_path.iterdir()] == ["figures.json"]
 
 
+def test_empty_folders_do_not_stay(tmp_path):
+    def fail():
+        with files.no_empty_folders(tmp_path / "a" / "b" / "1"):
+            (tmp_path / "a" / "b").mkdir(parents=True)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()  # which was there before stays
+    with files.no_empty_folders(tmp_path / "a" / "b" / "1"):
+        (tmp_path / "a" / "b").mkdir()
+    assert list((tmp_path / "a").iterdir()) == []
+    with files.no_empty_folders(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "1").mkdir(parents=True)
+        (tmp_path / "a" / "b" / "file").touch()
+    assert (tmp_path / "a" / "b" / "1").is_dir()
+
+
 def test_a_folder_is_whole_or_not_there(tmp_path):
     path = tmp_path / "deep" / "version"
     for content in ("old", "new"):

@@ -5,7 +5,8 @@ import types
 import tiny
 
 from mixmo_keras import metrics
-from mixmo_keras.experiments.epochs import Expectation, MemberFigures
+from mixmo_keras.experiments.epochs import EarlyStopping, Expectation, MemberFigures
+from mixmo_keras.experiments.results import was_long_ago
 
 
 def trained(epochs: int, steps: int, seconds: float, validation: float = 0.0, skipped: int = 0) -> list[str]:
@@ -69,3 +70,37 @@ def test_a_single_network_has_no_members_to_log():
     logs: dict = {}
     callback.on_epoch_end(0, logs)
     assert logs == {}
+
+
+def ended_after(values: list[float], patience: int, before: int = 0) -> int:
+    """The epochs of a training that is stopped early, of which the log has some before it goes on."""
+    callback = EarlyStopping(patience, "val_accuracy", "max", [{"val_accuracy": value} for value in values[:before]])
+    model = types.SimpleNamespace(stop_training=False)
+    callback.set_model(model)
+    for epoch, value in enumerate(values[before:], before):
+        if callback.is_over() or model.stop_training:
+            return epoch
+        callback.on_epoch_end(epoch, {"val_accuracy": value})
+    return len(values)
+
+
+def test_a_training_ends_early_wherever_it_was_killed():
+    values = [0.5, 0.7, 0.6, 0.7, 0.6, 0.9, 0.9]
+    for before in range(5):
+        assert ended_after(values, 2, before) == max(before, 4)  # equal is no new best
+        assert ended_after(values, 4, before) == len(values)
+
+
+def test_a_best_epoch_of_long_ago_is_told_from_a_recent_one():
+    for best, last, accuracies, expected in (
+        (5, 20, (0.9, 0.8), True),
+        (15, 20, (0.9, 0.8), True),
+        (16, 20, (0.9, 0.8), False),
+        (5, 20, (0.8, 0.8), False),
+        (1, 3, (0.9, 0.8), False),
+    ):
+        validation = {
+            "best": {"epoch": best, "accuracy": accuracies[0]},
+            "last": {"epoch": last, "accuracy": accuracies[1]},
+        }
+        assert was_long_ago(validation) == expected

@@ -103,7 +103,7 @@ def test_rates_by_group_reach_the_model(tmp_path):
         (dict(core_rate=0.2, freeze_epochs=2), FineTuning(0.2, 2)),
     ):
         recipe = dataclasses.replace(trained, **changes).resolved()
-        assert running.fine_tuning(recipe.core_rate, recipe.freeze_epochs) == expected
+        assert FineTuning.of(recipe.core_rate, recipe.freeze_epochs) == expected
     assert build(recipe, datasets.info("digits")).fine_tuning == expected
     for changes, message in (
         (dict(freeze_epochs=5), r"`freeze_epochs` \(=5\) of 5 epochs leaves none in which the core is trained"),

@@ -154,6 +154,11 @@ def test_another_method_drops_a_recipes_values_of_options_that_it_lacks():
         (dict(mask="linear"), "`mask` must be one of cutmix, .*, got 'linear'"),
         (dict(alpha=float("inf")), "`alpha` must be a positive number, or None for equal ratios, got inf"),
         (dict(method="single", weight_root=None), r"`weight_root` \(=None\) has no meaning for method 'single'"),
+        (dict(keep="first"), "`keep` must be one of last, best, got 'first'"),
+        (dict(early_stopping=0), "`early_stopping` must be an integer of at least 1, got 0"),
+        (dict(keep="best", train_split="train+validation"), "`keep='best'` needs validation images"),
+        (dict(early_stopping=3, train_split="train+validation"), "`early_stopping` needs validation images"),
+        (dict(keep="best", strategy="multi_worker"), "`keep='best'` is for one machine"),
     ],
 )
 def test_bad_settings(changes, message):

@@ -6,6 +6,7 @@ import pytest
 
 from mixmo_keras import from_classifier
 from mixmo_keras.networks import adapting
+from mixmo_keras.networks.copying import copy_network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 10, 12, 3)).astype("float32")
 LUMA = np.array([[0.299], [0.587], [0.114]], "float32")
@@ -51,3 +52,17 @@ def test_what_is_said():
     assert adapting.difference(rgb, (20, 20, 3)) == adapting.difference(grey, (8, 8, 1)) == ""
     assert adapting.difference(rgb, (8, 9, 1)) == "built for 20×20 pixels, now for 8×9; grey, repeated for RGB"
     assert adapting.difference(grey, (8, 9, 3)) == "RGB, made grey"
+
+
+def test_layers_whose_names_tensorflow_refuses_have_others_in_the_copy():
+    images = keras.Input((8, 8, 3), name="my images")
+    x = keras.layers.Conv2D(4, 3, name="my conv")(images)
+    x = keras.layers.BatchNormalization(name="_bn")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="my_conv")(x)
+    classifier = keras.Model(images, keras.layers.Dense(3, name="größe")(x), name="mine")
+    copied = copy_network(classifier)
+    assert [layer.name for layer in copied.layers[1:]] == ["my_conv_", "layer_bn", "my_conv", "gr__e"]
+    assert all(weight.path.split("/")[0] in {layer.name for layer in copied.layers} for weight in copied.weights)
+    np.testing.assert_array_equal(copied(IMAGES[:, :8, :8]), classifier(IMAGES[:, :8, :8]))
+    model = from_classifier(classifier, method="single", verbose=False)
+    model.fit(IMAGES[:, :8, :8], np.arange(3), verbose=0)  # TensorFlow refused it

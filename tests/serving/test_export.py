@@ -378,3 +378,17 @@ def test_both_modes_share_core_and_heads_and_the_ensemble_has_one_encoder():
     apart = {key: shape for key, shape in several.items() if key not in ensemble}
     assert sorted(apart.values()) == [(), (3, 3, 2, 16)]  # joined: two
     assert len(ensemble) == len(several) == 40
+
+
+def test_an_export_that_fails_leaves_no_folder_and_is_found_before_a_training(tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("a layer can't be traced\nfor a reason")
+
+    monkeypatch.setattr("mixmo_keras.serving.export.write_network", fails)
+    with pytest.raises(ValueError, match="a layer can't be traced"):
+        model().export(tmp_path / "saved_models" / "animals" / "1")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(
+        ValueError, match=r"can't be exported as a SavedModel \(a layer can't be traced\)\. It was tried"
+    ):
+        export.check(model())

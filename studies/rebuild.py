@@ -10,6 +10,7 @@ import memory
 import noisy_labels
 import pages
 import repetition
+import tasks
 
 from mixmo_keras.evaluation import plots
 
@@ -35,6 +36,7 @@ def main() -> None:
     both_modes.document()
     load.document()
     memory.document()
+    tasks.document()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ for name, (task, y) in targets_and_tasks().items():
     models = []
     for kind, count in (("mirrored", 2), ("none", None)):
         with distribution.strategy(kind, count).scope():
-            made = model(task, input_repetition=1.0, num_members=1)
+            made = model(task, num_members=1)
             made.compile(keras.optimizers.SGD(0.01), jit_compile=count == 2)
         made.fit(X, y, batch_size=8, shuffle=False, verbose=0, validation_data=(X, y))
         models.append(made)

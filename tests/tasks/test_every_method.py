@@ -15,6 +15,9 @@ EACH = pytest.mark.parametrize(("name", "method"), [(name, method) for name in N
 
 
 @EACH
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+)  # of converters
 def test_calibrated_and_exported_it_answers_alike(name, method, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     litert = pytest.importorskip("ai_edge_litert.interpreter")

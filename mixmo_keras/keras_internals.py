@@ -51,7 +51,11 @@ def weights_of(optimizer: keras.optimizers.Optimizer | None) -> list:
     return list(_attribute(inner, "_trainable_variables")) if getattr(inner, "built", False) else []
 
 
-def set_rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callable[[Any], float] | None) -> None:
+def set_rates_by_variable(
+    optimizer: keras.optimizers.Optimizer,
+    rate_of: Callable[[Any], float] | None,
+    is_decayed: Callable[[Any], bool] | None = None,
+) -> None:
     """Lets an optimizer update each variable, and decay it, by a share of its learning rate; by all where there is none.
 
     For good, not while a step is traced: replicas of TensorFlow's strategies trace theirs at the same time, in threads.
@@ -59,6 +63,8 @@ def set_rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callab
     Args:
         optimizer: It has the weight decay by now that it will have.
         rate_of: A function of a variable to its share, called wherever an update is traced.
+        is_decayed: A function of a variable to whether its weights decay. Defaults to all variables. (What Keras'
+            `exclude_from_weight_decay` is told isn't saved.)
     """
     inner = inner_optimizer(optimizer)
     for name in ("_backend_update_step", "_apply_weight_decay"):
@@ -66,8 +72,9 @@ def set_rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callab
     update, decay, whole = (
         _attribute(inner, name) for name in ("_backend_update_step", "_apply_weight_decay", "weight_decay")
     )
-    if rate_of is None:
+    if rate_of is None and is_decayed is None:
         return
+    rate_of = rate_of or (lambda variable: 1.0)
 
     def update_by_rate(gradients, variables, learning_rate):
         pairs = [
@@ -80,6 +87,7 @@ def set_rates_by_variable(optimizer: keras.optimizers.Optimizer, rate_of: Callab
     def decay_by_rate(variables):
         if whole is None:
             return
+        variables = [variable for variable in variables if is_decayed is None or is_decayed(variable)]
         try:
             for rate in sorted({rate_of(variable) for variable in variables}):
                 inner.weight_decay = whole * rate

@@ -3,6 +3,7 @@
     python recipes/evaluate.py runs/cifar10-cut_mixmo-wrn16_2-seed0 --data-dir .data --temperature
     python recipes/evaluate.py RUN --data-dir .data --temperature --multiplexed
     python recipes/evaluate.py RUN --data-dir .data --ood tiny_imagenet --corruptions on_the_fly
+    python recipes/evaluate.py RUN --data-dir .data --ood svhn --corruptions cifar10_c --corruption-images 10000
     python recipes/evaluate.py RUN RUN --ensemble --output-dir runs/deep-ensemble --data-dir .data
     python recipes/evaluate.py model.keras --dataset cifar10 --data-dir .data --output-dir runs/mine
     python recipes/evaluate.py RUN --data-dir .data --label-issues
@@ -24,7 +25,8 @@ from pathlib import Path
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments.command_line import errors_in_one_line
 from mixmo_keras.experiments.comparison import compare_evaluations, evaluated
-from mixmo_keras.experiments.evaluating import CORRUPTED, evaluate_runs
+from mixmo_keras.experiments.evaluating import evaluate_runs
+from mixmo_keras.experiments.shifted_data import CORRUPTED
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -50,8 +52,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="of two classes: name one from a probability on that is chosen on the validation split, in what is saved or "
         "exported",
     )
-    parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere")
-    parser.add_argument("--corruptions", choices=CORRUPTED, help="made here, or CIFAR-10-C through TFDS")
+    parser.add_argument("--ood", metavar="NAME", help="dataset of images from elsewhere, such as svhn, imagenet_a")
+    parser.add_argument(
+        "--corruptions",
+        choices=CORRUPTED,
+        help=", ".join(CORRUPTED[:-1]) + ": the dataset's",
+    )
     parser.add_argument("--corruption-images", type=int, help="of the test split (default: 2000)")
     parser.add_argument(
         "--label-noise",

@@ -2,7 +2,8 @@
 
     python recipes/imagenet.py                                                                         77.5 %  MIMO, M = 2
     python recipes/imagenet.py --method single --batch-repetitions 1 --epochs 90 --schedule imagenet   76.1 %  single
-    python recipes/imagenet.py --dtype mixed_bfloat16             on tensor cores
+    python recipes/imagenet.py --dtype mixed_bfloat16             on tensor cores, as the paper's code
+    python recipes/imagenet.py --normalization unit               pixels from 0 to 1, as the paper's code has them
     python recipes/imagenet.py --scale 0.05                       a trial of 8 epochs
 
 The data is TensorFlow Datasets' imagenet2012, whose archives have to be downloaded by hand into

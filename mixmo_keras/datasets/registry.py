@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import file_checks, label_table, orders, resizing
+from mixmo_keras.datasets import class_folders, file_checks, label_table, orders, resizing
 from mixmo_keras.datasets.digit_scenes import QUESTIONS, digit_scenes
 from mixmo_keras.datasets.digits import digits
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
@@ -61,14 +61,15 @@ def describe(dataset: str, data_dir: str | os.PathLike | None = None) -> str:
     if (folder := image_folder(dataset)) is not None:
         return folder.description()
     about = info(dataset, data_dir)
-    counts = {split: int(load(dataset, split, data_dir).cardinality()) for split in SPLITS[:3]}
+    splits = _source(dataset).splits
+    counts = {split: int(load(dataset, split, data_dir).cardinality()) for split in SPLITS[:3] if split in splits}
     by_split = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     return f"{dataset}: {about.num_classes} classes; images {'×'.join(map(str, about.image_shape))}; splits: {by_split}"
 
 
 def info(dataset: str, data_dir: str | os.PathLike | None = None) -> Info:
     """Image shape and classes of a dataset. Arguments as in `load`."""
-    return _source(dataset).info(_folder(data_dir))
+    return _source(dataset).info(data_folder(data_dir))
 
 
 def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, whole: bool = False) -> tf.data.Dataset:
@@ -89,7 +90,10 @@ def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, wh
         FileNotFoundError: the data is not there and can't be downloaded.
     """
     arguments.choice("split", split, SPLITS)
-    return _source(dataset).load(split, _folder(data_dir), arguments.boolean("whole", whole))
+    source = _source(dataset)
+    if split not in source.splits:
+        raise ValueError(f"{dataset} has no {split} images: it has the splits {', '.join(source.splits)} alone.")
+    return source.load(split, data_folder(data_dir), arguments.boolean("whole", whole))
 
 
 def load_right(dataset: str, split: str, data_dir: str | os.PathLike | None = None) -> tf.data.Dataset | None:
@@ -105,28 +109,15 @@ def load_right(dataset: str, split: str, data_dir: str | os.PathLike | None = No
     """
     arguments.choice("split", split, SPLITS)
     right = _source(dataset).right
-    return None if right is None else right(split, _folder(data_dir), False)
+    return None if right is None else right(split, data_folder(data_dir), False)
 
 
-def corrupted_versions(dataset: str) -> list[tuple[str, int]]:
-    """The corruptions and severities that TFDS has of a dataset's test split, such as CIFAR-10-C."""
-    import tensorflow_datasets as tfds
-
-    name = f"{dataset}_corrupted"
-    if name not in tfds.list_builders():
-        raise ValueError(f"TFDS has no corrupted {dataset}: corrupt its images on the fly (mixmo_keras.corruptions).")
-    configs = tfds.builder_cls(name).builder_configs
-    return [(config.rsplit("_", 1)[0], int(config.rsplit("_", 1)[1])) for config in configs]
-
-
-def load_corrupted(
-    dataset: str, corruption: str, severity: int, data_dir: str | os.PathLike | None = None
-) -> tf.data.Dataset:
-    """A dataset's test images under a corruption of `corrupted_versions`; otherwise as `load`."""
-    if (corruption, severity) not in corrupted_versions(dataset):
-        raise ValueError(f"There is no {corruption!r} at severity {severity} of {dataset}.")
-    source = tensorflow_dataset(f"{dataset}_corrupted/{corruption}_{severity}", {"test": "test"})
-    return source.load("test", _folder(data_dir), False)
+def at_size_of(dataset: str, images: tf.data.Dataset) -> tf.data.Dataset:
+    """Images one by one, brought to the size behind a dataset's name, such as `cifar10@16`; as they are without one."""
+    if path_and_size(dataset)[0] == dataset:
+        return images
+    crop = resizing.center_crop(path_and_size(dataset)[1])
+    return images.map(lambda image, label: (crop(image), label))
 
 
 def _source(dataset: str) -> Source:
@@ -157,7 +148,8 @@ def _resized(source: Source, size: tuple[int, int]) -> Source:
     return Source(describe, resized(source.load), source.right and resized(source.right))
 
 
-def _folder(data_dir: str | os.PathLike | None) -> str | None:
+def data_folder(data_dir: str | os.PathLike | None) -> str | None:
+    """The folder of TensorFlow Datasets that is meant: an argument's, that of MIXMO_DATA_DIR, or `None` for TFDS' own."""
     arguments.instance("data_dir", data_dir, (str, os.PathLike, type(None)), "the path of a folder, or None")
     data_dir = data_dir or os.environ.get("MIXMO_DATA_DIR")
     return os.path.expanduser(os.fspath(data_dir)) if data_dir else None
@@ -277,10 +269,29 @@ def tensorflow_dataset(
             return pick(builder.info.features.deserialize_example(record))
 
         dataset = dataset.map(pick, num_parallel_calls=tf.data.AUTOTUNE)
+        if split == "test":
+            _check_labelled(dataset, f"{name}, split {splits[split]}")
         files = _record_files(builder, splits[split])
         return orders.by_file(dataset, files, parse) if files else dataset
 
-    return Source(describe, functools.partial(read, labels=labels), read if labels else None)
+    def at_size(other: tuple[int, int]) -> Source:
+        scaled = round(border * other[0] / size[0]) if size else 0
+        return tensorflow_dataset(name, splits, archive, normalization, other, scaled, labels)
+
+    return Source(
+        describe,
+        functools.partial(read, labels=labels),
+        read if labels else None,
+        at_size=at_size if size else None,
+        splits=tuple(split for split in SPLITS if split in splits),
+    )
+
+
+def _check_labelled(dataset: tf.data.Dataset, name: str) -> None:
+    """Raises where labels are kept secret, which TFDS has as -1."""
+    for _, label in dataset.take(1).as_numpy_iterator():
+        if (label < 0).any():
+            raise ValueError(f"{name} has no labels, they were never published: there is nothing to evaluate on.")
 
 
 def _record_files(builder, split: str) -> list:
@@ -340,6 +351,13 @@ def _reachable(url: str) -> bool:
 
 # -- the datasets: a line each -----------------------------------------------------------------------------------------
 
+
+def _test_set_of_imagenet(name: str, folder: str) -> Source:
+    """A test set with the classes of ImageNet, evaluated as its own: TFDS knows it by a name, or a folder has it."""
+    of_tfds = functools.partial(tensorflow_dataset, name, {"test": "test"}, normalization=normalizations.IMAGENET)
+    return class_folders.source(of_tfds, folder)
+
+
 DATASETS = {
     "digits": digits(),
     **{f"digit_scenes_{question}": digit_scenes(question) for question in QUESTIONS},
@@ -355,6 +373,9 @@ DATASETS = {
         size=(224, 224),
         border=16,
     ),
+    "imagenet_a": _test_set_of_imagenet("imagenet_a", "imagenet-a"),
+    "imagenet_v2": _test_set_of_imagenet("imagenet_v2/matched-frequency", "imagenetv2-matched-frequency-format-val"),
+    "svhn": tensorflow_dataset("svhn_cropped"),
     # so have the labels of its official test split never been published
     "tiny_imagenet": tensorflow_dataset(
         "tiny_imagenet", HELD_OUT | {"test": "validation"}, "tiny-imagenet-200.zip", normalizations.HALF

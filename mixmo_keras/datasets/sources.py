@@ -61,7 +61,9 @@ class Source:
             that gives the images one by one: (image (H, W, C) uint8, label int64), always in the same order.
         right: The same with the right labels, where those of `load` are people's of which some are known to be wrong.
         folder: The folder of images that is read, where it is one.
-        at_size: A function of a size (height, width) that gives the dataset at this size, where images are made at any.
+        at_size: A function of a size (height, width) that gives the dataset at this size, where images are made at any or
+            cut from larger files.
+        splits: Those of `SPLITS` that the dataset has. Defaults to all; a test set has one.
     """
 
     info: Callable[[str | None], Info]
@@ -69,9 +71,12 @@ class Source:
     right: Callable[[str, str | None, bool], tf.data.Dataset] | None = None
     folder: ImageFolder | None = None
     at_size: Callable[[tuple[int, int]], "Source"] | None = None
+    splits: tuple[str, ...] = SPLITS
 
     def __post_init__(self):
         given = [name for name in ("right", "at_size") if getattr(self, name) is not None]
         for name in ("info", "load", *given):
             arguments.function(name, getattr(self, name), _TAKES[name])
+        for split in arguments.instance("splits", self.splits, tuple, "a tuple of splits"):
+            arguments.choice("splits", split, SPLITS)
         arguments.instance("folder", self.folder, (ImageFolder, type(None)), "an ImageFolder or None")

@@ -5,7 +5,7 @@ include the number of images that they were fitted on.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,10 +13,9 @@ import numpy as np
 
 from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments, class_labels, numbering
-from mixmo_keras.evaluation import answers, by_task, classes, label_issues
+from mixmo_keras.evaluation import answers, by_task, classes, label_issues, shifts
 from mixmo_keras.evaluation.batches import images_at, names_of_images, numpy_batches
 from mixmo_keras.evaluation.by_task import COVERAGE, TaskEvaluation, check_fitted
-from mixmo_keras.evaluation.corruptions import SEVERITIES
 from mixmo_keras.evaluation.label_issues import LabelIssues
 from mixmo_keras.metrics import calibration, uncertainty
 from mixmo_keras.metrics.summaries import for_json
@@ -75,6 +74,8 @@ def evaluate(
     out_of_distribution=None,
     out_of_distribution_name: str | None = None,
     corrupted: Iterable[tuple[str, int, Any]] | None = None,
+    reference_errors: Mapping[str, float] | None = None,
+    other_test_sets: Mapping[str, Any] | None = None,
     name: str | None = None,
     num_disagreements: int = 18,
     labelled=None,
@@ -99,6 +100,9 @@ def evaluate(
         out_of_distribution: Batches of (images, labels) of another kind, to be told from the test images.
         out_of_distribution_name: The name of these images. Defaults to "elsewhere".
         corrupted: (corruption, severity, batches) one after the other, severities 1 to 5, as `corrupted_batches` gives.
+        reference_errors: Errors of another network by corruption, such as `datasets.ALEXNET_ERRORS`, for the mean
+            corruption error. Defaults to none.
+        other_test_sets: By name, batches of (images, labels) of the model's classes, or of some of them.
         name: The model's name in the report. Defaults to `model.name`.
         num_disagreements: Number of images to keep of each kind: the most disputed ones, the surest wrong answers and the
             most suspicious labels. At most 1,000. Defaults to 18.
@@ -150,8 +154,7 @@ def evaluate(
     if multiplexed:
         of_passes = _multiplexed_figures(model, test, multiplexed_logits, logits, labels)
         figures["multiplexed"] = {"temperature": fitted_multiplexed, **of_passes}
-    if corrupted is not None:
-        figures["corruptions"] = _corruption_figures(model, corrupted)
+    figures |= shifts.figures(model, corrupted, reference_errors, other_test_sets)
     dispute = scores.get("mutual_information", scores["entropy"])  # a single network has no mutual information
     issues = None if labelled is None else label_issues.find(model, labelled)
     if issues is not None:
@@ -251,32 +254,6 @@ def _multiplexed_figures(model, test, multiplexed_logits, logits, labels) -> dic
     chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:POOL])
     images = images_at(test, chosen)[1]
     return multiplexing.figures.figures(model, multiplexed_logits, logits, labels, images, labels[chosen])
-
-
-def _corruption_figures(model: Ensemble, corrupted) -> dict[str, Any]:
-    of_logits = {
-        "accuracy": metrics.accuracy,
-        "nll": metrics.negative_log_likelihood,
-        "ece": metrics.expected_calibration_error,
-    }
-    results: dict[str, dict[int, list[float]]] = {}  # by corruption and severity, in this order
-    num_images = 0
-    for name, severity, batches in corrupted:
-        member_logits, targets = model.predict_with_labels(batches)
-        logits, labels, num_images = model.pooled(member_logits), class_labels.most(targets), len(targets)
-        results.setdefault(name, {})[severity] = [function(logits, labels) for function in of_logits.values()]
-    incomplete = [name for name, severities in results.items() if sorted(severities) != list(SEVERITIES)]
-    if incomplete or not results:
-        raise ValueError(
-            "Corruptions need severities 1 to 5, so that means can be compared; "
-            f"{incomplete or 'none was given'} lack some."
-        )
-    by_figure = {
-        figure: {name: [severities[severity][place] for severity in SEVERITIES] for name, severities in results.items()}
-        for place, figure in enumerate(of_logits)
-    }
-    means = {f"mean_{figure}": float(np.mean(list(values.values()))) for figure, values in by_figure.items()}
-    return {"images": num_images, **by_figure, **means}
 
 
 # -- uncertainty: telling other images, and the images that members disagree on ----------------------------------------

@@ -7,6 +7,7 @@ import keras
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import AREA, Augmentation, Compose, PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing.three_augment import ColorJitter
 
 
 def of_recipe(recipe: Recipe) -> keras.layers.Layer | None:
@@ -20,6 +21,8 @@ def of_recipe(recipe: Recipe) -> keras.layers.Layer | None:
         layers.append(PadCropFlip(padding, recipe.flip, recipe.padding_mode, recipe.alternating_flip))
     if recipe.policy:
         layers.append(policies.BY_NAME[recipe.policy]())
+    if recipe.color_jitter:
+        layers.append(ColorJitter(recipe.color_jitter))
     if recipe.erasing:
         layers.append(policies.RandomErasing(recipe.erasing))
     return Compose(layers) if len(layers) > 1 else layers[0] if layers else None

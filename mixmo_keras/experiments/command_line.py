@@ -10,11 +10,24 @@ import tensorflow as tf
 
 from mixmo_keras.common import files
 from mixmo_keras.common.console import unbreakable
-from mixmo_keras.experiments.options import GROUPS, MOST_USED, Default, kinds
+from mixmo_keras.experiments.options import GROUPS, Default, kinds
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.running import run
 from mixmo_keras.models import methods
 
+# what --help shows first: the options that most runs are about
+MOST_USED = (
+    "dataset",
+    "method",
+    "backbone",
+    "num_members",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "data_dir",
+    "output_dir",
+)
 BEST = "begin with the settings and the cost of the best run that we can think of: see above"
 
 
@@ -113,14 +126,14 @@ def parse_with(
 
 
 def _add(section, field: dataclasses.Field, defaults: Recipe) -> None:
-    flag = "--" + field.name.replace("_", "-")
+    flags = ["--" + field.name.replace("_", "-"), *(["--begin-with"] if field.name == "warm_start" else [])]
     text = _help(field, defaults)
     kind, or_none = kinds(field)
     if kind is bool:
-        section.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        section.add_argument(*flags, action=argparse.BooleanOptionalAction, help=text)
     else:
         kind = _or_none(kind) if or_none else kind
-        section.add_argument(flag, type=kind, metavar=field.name.split("_")[-1].upper(), help=text)
+        section.add_argument(*flags, type=kind, metavar=field.name.split("_")[-1].upper(), help=text)
 
 
 def _help(field: dataclasses.Field, defaults: Recipe) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ import tensorflow as tf
 from mixmo_keras import datasets, evaluation
 from mixmo_keras.common import arguments, files
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import manifest, resizing, views
+from mixmo_keras.datasets import manifest
 from mixmo_keras.evaluation import report
-from mixmo_keras.evaluation.corruptions import CORRUPTIONS
 from mixmo_keras.evaluation.summary import Run
-from mixmo_keras.experiments import logs, results, splits
+from mixmo_keras.experiments import logs, results, shifted_data, splits
 from mixmo_keras.experiments.options import Data
 from mixmo_keras.experiments.recipe import checked, method_options
 from mixmo_keras.models import by_name
@@ -26,8 +25,6 @@ from mixmo_keras.models.from_classifier import from_classifier, loaded
 from mixmo_keras.models.temperatures import LEAST_IMAGES
 from mixmo_keras.multiplexing import wording
 from mixmo_keras.serving import versions
-
-CORRUPTED = ("on_the_fly", "tfds")  # here, or as CIFAR-10-C and its like
 
 
 def evaluate_runs(
@@ -65,8 +62,10 @@ def evaluate_runs(
         coverage: Coverage of the conformal sets. Defaults to that of `evaluation.evaluate`.
         threshold: Whether what is saved or exported names the second of two classes from a probability on that is chosen on
             the validation images, for the highest balanced accuracy.
-        ood: Name of a dataset of other images, to be told from the test images.
-        corruptions: `"on_the_fly"` corrupts the test images here, `"tfds"` reads CIFAR-10-C and its like.
+        ood: Name of a dataset of other images, to be told from the test images, such as `"svhn"`. Of one with the model's
+            classes, such as `"imagenet_a"`, also accuracy, NLL and ECE.
+        corruptions: `"on_the_fly"` corrupts the test images here, `"published"` reads CIFAR-10-C and its like, which can
+            also be named: `"cifar10_c"`, `"cifar100_c"`, `"imagenet_c"`.
         corruption_images: Number of test images to corrupt. Defaults to 2000.
         label_issues: Whether to rank the labels that the run was trained on by how suspicious they are.
         label_noise: The rate of wrong labels among those that the temperature is fitted on, or `"estimate"`.
@@ -98,9 +97,11 @@ def evaluate_runs(
         temperature=temperature,
         multiplexed=multiplexed,
         coverage=coverage,
-        out_of_distribution=None if ood is None else out_of_distribution(ood, model.image_shape, data_dir),
+        out_of_distribution=None if ood is None else shifted_data.out_of_distribution(ood, model.image_shape, data_dir),
         out_of_distribution_name=ood,
-        corrupted=None if corruptions is None else corrupted(corruptions, name, data_dir, num_corrupted),
+        other_test_sets=shifted_data.other_test_set(ood, info, data_dir),
+        reference_errors=datasets.ALEXNET_ERRORS if shifted_data.is_imagenet_c(corruptions, name) else None,
+        corrupted=None if corruptions is None else shifted_data.corrupted(corruptions, name, data_dir, num_corrupted),
         name=model_name,
         label_noise=label_noise,
         **data,
@@ -343,33 +344,6 @@ def _configs(paths: Sequence[Path]) -> list[dict[str, Any]]:
 def without_seed(name: str) -> str:
     """What runs that differ in their seeds alone, that of training and that of the data, have in common."""
     return re.sub(r"-(seed|data)\d+(?=\W|$)", "", name)
-
-
-def corrupted(source: str, dataset: str, data_dir: str | None, num_images: int) -> Iterator[tuple[str, int, Any]]:
-    """Some test images under every corruption at every severity: (corruption, severity, batches)."""
-    arguments.choice("corruptions", source, CORRUPTED)
-
-    def some(test: tf.data.Dataset) -> tf.data.Dataset:  # at random: those of a folder come class by class
-        return datasets.batches(
-            views.subset(test, min(num_images, datasets.steps_per_epoch(test, 1))), EVALUATED_AT_ONCE
-        )
-
-    if source == "on_the_fly":
-        test = some(datasets.load(dataset, "test", data_dir))
-        channels = datasets.info(dataset, data_dir).image_shape[-1]
-        names = [name for name in CORRUPTIONS if channels == 3 or name != "saturate"]
-        yield from evaluation.corrupted_batches(test, names)
-        return
-    for name, severity in datasets.corrupted_versions(dataset):
-        test = datasets.load_corrupted(dataset, name, severity, data_dir)
-        yield name, severity, some(test)
-
-
-def out_of_distribution(name: str, shape: tuple[int, int, int], data_dir: str | None) -> tf.data.Dataset:
-    """Batches of another dataset's test images, in the size and with the channels that a model takes."""
-    fit = resizing.to_shape(shape)
-    batches = datasets.batches(datasets.load(name, "test", data_dir), EVALUATED_AT_ONCE)
-    return batches.map(lambda images, labels: (fit(images), labels))
 
 
 def model_card(figures: Mapping[str, Any], info: datasets.Info) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import dataclasses
 import enum
 import functools
 import inspect
-import os
 import types
 import typing
 from collections.abc import Callable
@@ -16,10 +15,11 @@ from typing import Any
 
 from mixmo_keras import datasets, tasks
 from mixmo_keras.common import trained
-from mixmo_keras.common.arguments import boolean, choice, instance, integer, number
+from mixmo_keras.common.arguments import boolean, choice, integer, number
 from mixmo_keras.common.settings import setting
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
+from mixmo_keras.experiments import option_values
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.metrics.pooling import AVERAGING
 from mixmo_keras.mixing import policies
@@ -31,9 +31,8 @@ from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
-from mixmo_keras.networks import views
 from mixmo_keras.networks.stochastic_depth import DropPath
-from mixmo_keras.training import distribution
+from mixmo_keras.training import distribution, losses, optimizers
 from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.losses import CrossEntropy
 from mixmo_keras.training.objective import L2
@@ -45,19 +44,6 @@ TRAIN_SPLITS = ("train", "train+validation")
 CLASS_WEIGHTS = ("balanced",)
 CROPS = ("pad", "resize", "whole")
 KEPT = ("last", "best")  # epochs, and names of the files in a run's folder
-# what --help shows first: the options that most runs are about
-MOST_USED = (
-    "dataset",
-    "method",
-    "backbone",
-    "num_members",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "seed",
-    "data_dir",
-    "output_dir",
-)
 
 
 class Default(enum.Enum):
@@ -94,43 +80,11 @@ def default_of(function: Callable, name: str) -> Any:
     return inspect.signature(function).parameters[name].default
 
 
-def _path(name: str, value: Any) -> str:
-    return os.fspath(instance(name, value, (str, os.PathLike), "a path"))
-
-
-def _text(name: str, value: Any) -> str:
-    return instance(name, value, str, "a text")
-
-
-def _views(name: str, value: Any) -> int:
-    return views.checked(value)
-
-
-def rates_by_name(name: str, value: Any) -> str:
-    """The text of `--rates`, checked."""
-    parse_rates(instance(name, value, str, "a text"))
-    return value
-
-
-def parse_rates(text: str) -> dict[str, float]:
-    """`"beta=64,whitening/kernel=0"` as names and numbers."""
-    rates = {}
-    for part in text.split(","):
-        end, _, rate = part.strip().rpartition("=")
-        try:
-            rates[end] = float(rate)
-        except ValueError:
-            end = ""
-        if not end:
-            raise ValueError(f"`rates` must be names and numbers, such as beta=64,whitening/kernel=0, got {text!r}.")
-    return rates
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """What a run learns from, and how each image is augmented."""
 
-    dataset: str = setting("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", _text)
+    dataset: str = setting("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", option_values.text)
     task: str | None = setting(
         None,
         "what is predicted: " + ", ".join(tasks.BY_NAME) + " (default: the dataset's)",
@@ -177,6 +131,12 @@ class Data:
         choice,
         known=INTERPOLATIONS,
     )
+    normalization: str = setting(
+        "dataset",
+        "pixels: normalised as the dataset's are, or unit: from 0 to 1, as MIMO's code has ImageNet's",
+        choice,
+        known=("dataset", "unit"),
+    )
     flip: bool = setting(default_of(PadCropFlip, "flip"), "augmentation: random left-right flips", boolean)
     alternating_flip: bool = setting(
         default_of(PadCropFlip, "alternating"),
@@ -184,6 +144,9 @@ class Data:
         boolean,
     )
     shared_augmentation: bool | Default = taken_from(Batching, "shared_augmentation")
+    image_size: int | None = setting(
+        None, "images brought to so many pixels a side: as @SIZE behind the dataset's name", integer, least=1
+    )
     policy: str | None = setting(
         None,
         "augmentation after crop and flip, of each copy on the device, from the run's seed: "
@@ -193,6 +156,9 @@ class Data:
     )
     erasing: float | None = setting(
         None, "augmentation: probability, such as 0.25, that a random part is filled with grey", number, above=0, most=1
+    )
+    color_jitter: float | None = setting(
+        None, "augmentation: brightness, contrast and colour by up to this share, such as 0.3", number, above=0, most=1
     )
     pixel_augmentation: str | None = setting(
         None,
@@ -225,7 +191,7 @@ class Model:
         default_of(MixMo, "backbone"),
         "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network: "
         "efficientnet_lite0, keras:MobileNetV3Small of keras.applications, or hub:PRESET of keras_hub",
-        _text,
+        option_values.text,
     )
     pretrained: bool = setting(
         True, "an efficientnet_lite, keras: or hub: backbone with its trained weights; or begun anew", boolean
@@ -243,6 +209,12 @@ class Model:
     mask: str | Default = taken_from(Mixing, "mask", check=functools.partial(choice, known=BINARY_MASKS))
     probability: float | Default = taken_from(Mixing, "probability", check=number)
     unmixing: bool | Default = taken_from(Mixing, "unmixing", check=boolean)
+    predominant_first: bool | Default = taken_from(Mixing, "predominant_first")
+    share_encoders: bool | Default = setting(Default.METHOD, "one encoder for all members, an ablation", boolean)
+    share_heads: bool | Default = setting(Default.METHOD, "one head for all members, an ablation", boolean)
+    joint_fan_in: bool | Default = setting(
+        Default.METHOD, "MIMO's encoders begin as one convolution over all images, as in its code", boolean
+    )
     input_repetition: float | Default = taken_from(
         Batching, "input_repetition", f" (of members that begin as a classifier: {trained.INPUT_REPETITION:g})"
     )
@@ -263,7 +235,9 @@ class Model:
     l2: float | Default = taken_from(L2, "rate")
     l2_normalization: bool | Default = taken_from(L2, "normalization")
     dtype: str = setting(
-        AUTO, "float32, mixed_bfloat16, mixed_float16, or auto: bfloat16 where the hardware makes it faster", _text
+        AUTO,
+        "float32, mixed_bfloat16, mixed_float16, or auto: bfloat16 where the hardware makes it faster",
+        option_values.text,
     )
     synchronized_batch_norm: bool = setting(
         default_of(MixMo, "synchronized_batch_norm"), "batch norm over the rows of all devices", boolean
@@ -285,11 +259,24 @@ class Training:
         number,
         above=0,
     )
-    momentum: float = setting(0.9, "momentum of the optimizer, SGD with Nesterov's", number, least=0, below=1)
+    optimizer: str = setting(
+        "sgd",
+        "sgd (Nesterov's momentum), adamw or lamb, which need a --learning-rate",
+        choice,
+        known=optimizers.OPTIMIZERS,
+    )
+    momentum: float = setting(optimizers.MOMENTUM, "momentum of SGD", number, least=0, below=1)
+    weight_decay: float | None = setting(
+        None,
+        "decoupled decay of kernels, such as 0.05, by this times the learning rate a step: not of biases, norms, positions "
+        "and tokens. The default of --l2 is then 0",
+        number,
+        above=0,
+    )
     rates: str | None = setting(
         None,
         "shares of the learning rate by the end of weights' names, such as beta=64,whitening/kernel=0",
-        rates_by_name,
+        option_values.rates_by_name,
     )
     core_rate: float | None = setting(
         None,
@@ -305,6 +292,16 @@ class Training:
         "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",
         choice,
         known=PUBLISHED,
+    )
+    warmup_epochs: float | None = setting(
+        None, "epochs in which the learning rate rises to its value (default: the schedule's)", number, least=0
+    )
+    loss: str | None = setting(
+        None,
+        "softmax, sigmoid (binary cross-entropy of each class), or multi_hot: the same with every label above 0 a 1, as in "
+        "DeiT's code (default: sigmoid with --teaching sigmoid, else softmax)",
+        choice,
+        known=losses.BY_NAME,
     )
     label_smoothing: float = setting(
         default_of(CrossEntropy, "label_smoothing"),
@@ -364,12 +361,17 @@ class Training:
         choice,
         known=KEPT,
     )
-    warm_start: str | None = setting(None, "begin with the weights of this checkpoint or .keras file", _path)
+    warm_start: str | None = setting(
+        None,
+        "or --begin-with: begin with the weights of this run's folder, .keras file or checkpoint. Positions of a network of "
+        "another image size are interpolated, but those of a checkpoint",
+        option_values.path,
+    )
     seed: int = setting(0, "seed of the initial weights, shuffling, augmentation and mixing", integer, least=0)
     views: int = setting(
         1,
         "judge by the mean answer to so many views of each test image too: 2 with its mirror image, 6 shifted too",
-        _views,
+        option_values.views,
     )
 
 
@@ -378,10 +380,10 @@ class Folders:
     """Where a run finds and leaves things, which decides none of its figures and is not in its config.json."""
 
     data_dir: str | None = setting(
-        None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)", _path
+        None, "folder of TensorFlow Datasets (default: MIXMO_DATA_DIR, else TFDS' own)", option_values.path
     )
-    output_dir: str = setting("runs", "folder of the runs", _path)
-    export_dir: str = setting("saved_models", "folder of the SavedModels", _path)
+    output_dir: str = setting("runs", "folder of the runs", option_values.path)
+    export_dir: str = setting("saved_models", "folder of the SavedModels", option_values.path)
     checkpoint_steps: int = setting(
         1000, "steps between checkpoints; one more is written after every epoch", integer, least=1
     )

@@ -1,6 +1,6 @@
 """What decides a run: `Recipe`, frozen settings, as flat as the options of the command line (`options.py`).
 
-`running.build` hands an option whose default is the method's to the method by its name.
+`building.build` hands an option whose default is the method's to the method by its name.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 
 from mixmo_keras import datasets
 from mixmo_keras.common import trained
+from mixmo_keras.common.arguments import integer
 from mixmo_keras.common.settings import checked as checked_value
 from mixmo_keras.datasets import label_table
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
@@ -18,7 +19,7 @@ from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Mode
 from mixmo_keras.mixing.augmentation import AREA
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models import methods
-from mixmo_keras.training import precision
+from mixmo_keras.training import optimizers, precision
 from mixmo_keras.training.precision import Precision
 from mixmo_keras.training.schedules import PUBLISHED
 
@@ -29,6 +30,15 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
 
     `Default.METHOD` stands for the method's own value; `resolved` puts the values in its place.
     """
+
+    def __post_init__(self):
+        if self.image_size is not None:  # one way to write a size: behind the dataset's name
+            size = integer("image_size", self.image_size, least=1)
+            path = datasets.registry.path_and_size(self.dataset)[0]
+            object.__setattr__(self, "dataset", f"{path}@{size}")
+            object.__setattr__(self, "image_size", None)
+        if self.warm_start is not None and Path(self.warm_start).is_dir():
+            object.__setattr__(self, "warm_start", str(Path(self.warm_start) / "last.keras"))
 
     @property
     def name(self) -> str:
@@ -45,6 +55,8 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             self.method,
             None if chosen["mask"] == "cutmix" else chosen["mask"],
             "unmixing" if chosen["unmixing"] else None,
+            "one_encoder" if chosen["share_encoders"] else None,
+            "one_head" if chosen["share_heads"] else None,
             None if self.method == "cosub" else submodels,
             self.pixel_augmentation,
             self.policy,
@@ -130,6 +142,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
         """
         recipe = dataclasses.replace(self, **checked(self))
         recipe = dataclasses.replace(recipe, **_of_method(recipe), **_of_msda(recipe), **_of_crop(recipe))
+        recipe = dataclasses.replace(recipe, **_of_optimizer(self, recipe))
         datasets.check(recipe.dataset)
         _check_wrong_labels(recipe)
         _check_training(recipe)
@@ -149,9 +162,14 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             raise ValueError(
                 f"`freeze_epochs` (={recipe.freeze_epochs}) of {epochs} epochs leaves none in which the core is trained."
             )
+        if recipe.warmup_epochs is not None and recipe.warmup_epochs * recipe.scale >= epochs:
+            raise ValueError(
+                f"`warmup_epochs` (={recipe.warmup_epochs:g}) must be fewer than the epochs, {recipe.epochs}."
+            )
         return dataclasses.replace(
             recipe,
             epochs=epochs,
+            warmup_epochs=None if recipe.warmup_epochs is None else recipe.warmup_epochs * recipe.scale,
             scale=1.0,
             dtype=recipe.precision().policy,
             schedule=schedule,
@@ -260,6 +278,20 @@ def _of_method(recipe: Recipe) -> dict[str, Any]:
         elif value is not Default.METHOD:
             raise ValueError(f"`{name}` (={value}) has no meaning for method {recipe.method!r}.")
     return values
+
+
+def _of_optimizer(asked: Recipe, recipe: Recipe) -> dict[str, Any]:
+    """The values of the options that follow from the optimizer.
+
+    Args:
+        asked: The recipe before the method's values were put in.
+        recipe: The recipe with them.
+    """
+    if recipe.optimizer != "sgd" and recipe.learning_rate is None:
+        raise ValueError(f"`optimizer` {recipe.optimizer!r} needs a `learning_rate`: the schedules' own are SGD's.")
+    if recipe.optimizer != "sgd" and recipe.momentum != optimizers.MOMENTUM:
+        raise ValueError(f"`momentum` (={recipe.momentum:g}) has no meaning for optimizer {recipe.optimizer!r}.")
+    return {"l2": 0.0} if recipe.weight_decay is not None and asked.l2 is Default.METHOD else {}
 
 
 def _begins_as_members(recipe: Recipe) -> bool:

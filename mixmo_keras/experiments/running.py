@@ -25,31 +25,24 @@ import keras
 import tensorflow as tf
 
 from mixmo_keras import datasets
-from mixmo_keras.common import files, numbering
+from mixmo_keras.common import files
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import manifest, resizing
-from mixmo_keras.experiments import augmentation, logs, results, splits
+from mixmo_keras.experiments import logs, results, splits
+from mixmo_keras.experiments.building import build, schedule_of
 from mixmo_keras.experiments.epochs import EarlyStopping, Expectation
-from mixmo_keras.experiments.options import Default, parse_rates
+from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
-from mixmo_keras.experiments.recipe import Recipe, method_options
+from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.task import task_of
-from mixmo_keras.mixing.msda import MSDA
-from mixmo_keras.models.by_name import model_of
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
-from mixmo_keras.models.methods import defaults
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.serving import export as export_of_models
 from mixmo_keras.serving import versions
-from mixmo_keras.training import distribution, losses
+from mixmo_keras.training import distribution
 from mixmo_keras.training.checkpoint_files import Position
 from mixmo_keras.training.checkpoints import Checkpoints, warm_start
-from mixmo_keras.training.compiling import default_optimizer
-from mixmo_keras.training.fine_tuning import FineTuning
-from mixmo_keras.training.lookahead import Lookahead
 from mixmo_keras.training.precision import AUTO
-from mixmo_keras.training.schedules import PUBLISHED
-from mixmo_keras.training.sharpness import SAM
 
 
 @unbreakable()
@@ -193,55 +186,6 @@ def load(recipe: Recipe) -> Splits:
     return Splits(info, described, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))
 
 
-def build(recipe: Recipe, info: datasets.Info) -> MixMo:
-    """The compiled model of a resolved recipe."""
-    resolved: Any = recipe  # mypy can't know that its options have their values
-    options, task = {name: getattr(recipe, name) for name in method_options()}, task_of(recipe, info)
-    own = defaults(recipe.method)
-    if options["averaging"] == own.get("averaging") and options["averaging"] not in task.averagings:
-        options["averaging"] = Default.METHOD  # the method's is that of classes: the task has its own
-    model = model_of(
-        recipe.method,
-        recipe.backbone,
-        task=task,
-        input_shape=info.image_shape,
-        normalization=info.normalization,
-        pretrained=recipe.pretrained,
-        encoder_noise=recipe.encoder_noise,
-        augmentation=augmentation.of_recipe(recipe),
-        already_repeated=recipe.pixel_augmentation is not None and recipe.batch_repetitions != 1,
-        msda=resolved.msda and MSDA(resolved.msda, resolved.msda_probability, resolved.msda_alpha),
-        synchronized_batch_norm=recipe.synchronized_batch_norm,
-        seed=recipe.seed,
-        dtype=recipe.dtype,
-        name=recipe.method,
-        **{name: value for name, value in options.items() if value is not Default.METHOD},
-    )
-    optimizer = default_optimizer(
-        PUBLISHED[resolved.schedule].schedule(resolved.learning_rate),
-        momentum=recipe.momentum,
-        global_clipnorm=recipe.clip_norm,
-        use_ema=recipe.averages_weights,
-        ema_momentum=0.99 if recipe.ema is None else recipe.ema,
-        gradient_accumulation_steps=recipe.accumulation,
-    )
-    loss = losses.default(resolved.teaching, recipe.label_smoothing) if recipe.label_smoothing else None
-    jit_compile = "auto" if recipe.jit_compile is None else recipe.jit_compile
-    model.compile(
-        optimizer,
-        loss,
-        jit_compile=jit_compile,
-        sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
-        average_from=recipe.average_from,
-        fine_tuning=FineTuning.of(recipe.core_rate, recipe.freeze_epochs),
-        rates=None if recipe.rates is None else parse_rates(recipe.rates),
-        lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
-    )
-    numbering.check_numbers(model.class_names, info.class_names, str(recipe.backbone))  # of a classifier's file
-    model.class_names = info.class_names
-    return model
-
-
 def training_batches(recipe: Recipe, data: Splits, first_epoch: int = 0) -> tf.data.Dataset:
     """The batches of all epochs from one on; of each image as many copies as the CPU augments, else one."""
     options: dict = {}
@@ -381,9 +325,10 @@ def _announce(recipe: Recipe, data: Splits, model: MixMo, position: Position, st
 
 def _of_longer_schedule(recipe: Recipe, epochs_before: int, position: Position) -> str:
     """What more epochs do to the learning rate of a run that was planned for fewer."""
-    resolved: Any = recipe  # mypy can't know that its options have their values
-    schedule = PUBLISHED[resolved.schedule].schedule(resolved.learning_rate)
-    before, now = (float(schedule.at(position.epoch / epochs)) for epochs in (epochs_before, recipe.epochs))
+    schedules = {
+        epochs: schedule_of(dataclasses.replace(recipe, epochs=epochs)) for epochs in (epochs_before, recipe.epochs)
+    }
+    before, now = (float(schedule.at(position.epoch / epochs)) for epochs, schedule in schedules.items())
     return (
         f"{recipe.epochs} epochs in place of {epochs_before}: the schedule {recipe.schedule!r} is stretched over all of "
         f"them, so that the learning rate goes on at {now:.3g}, where it was {before:.3g}. That is not what "

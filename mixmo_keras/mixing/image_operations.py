@@ -123,15 +123,27 @@ def equalized(pixels):
 
 def _blended(pixels, among, factors):
     """Pixels at a distance, by a factor, from the degenerate image of the row's operation."""
-    grey = (
-        pixels
-        if pixels.shape[-1] == 1
-        else ops.floor(ops.sum(pixels * ops.convert_to_tensor(_LIGHT), axis=-1, keepdims=True) + 0.5)
-    )
-    mean = ops.floor(ops.mean(grey, axis=(1, 2), keepdims=True) + 0.5)
-    degenerate = ops.where(among("Color"), grey, ops.zeros_like(pixels))
-    degenerate = ops.where(among("Contrast"), mean, degenerate)
+    in_grey = grey(pixels)
+    degenerate = ops.where(among("Color"), in_grey, ops.zeros_like(pixels))
+    degenerate = ops.where(among("Contrast"), mean_grey(in_grey), degenerate)
     degenerate = ops.where(among("Sharpness"), _smoothed(pixels), degenerate)
+    return extrapolated(pixels, degenerate, factors)
+
+
+def grey(pixels):
+    """Images (B, H, W, C) of one or three channels in grey: (B, H, W, 1), whole numbers."""
+    if pixels.shape[-1] == 1:
+        return pixels
+    return ops.floor(ops.sum(pixels * ops.convert_to_tensor(_LIGHT), axis=-1, keepdims=True) + 0.5)
+
+
+def mean_grey(in_grey):
+    """The mean of each grey image (B, H, W, 1): (B, 1, 1, 1), a whole number."""
+    return ops.floor(ops.mean(in_grey, axis=(1, 2), keepdims=True) + 0.5)
+
+
+def extrapolated(pixels, degenerate, factors):
+    """Pixels at a distance from others, by a factor of what it was: whole numbers from 0 to 255."""
     return ops.floor(ops.clip(degenerate + factors * (pixels - degenerate), 0.0, 255.0))
 
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from mixmo_keras import seeds
-from mixmo_keras.common.arguments import instance, number
+from mixmo_keras.common.arguments import boolean, instance, number
 from mixmo_keras.common.settings import Settings, setting
 from mixmo_keras.mixing import masks as mask_functions
 from mixmo_keras.mixing.masks import MaskFunction
@@ -41,6 +41,8 @@ class Mixing(Settings):
         unmixing: Moves the masks towards showing all members everywhere as training goes, which gives small networks
             features that members share (Sun et al., 2022, arXiv 2205.10139). `True`: in step with training progress; or a
             function from progress to m in [0, 1], see `unmix`.
+        predominant_first: Whether the first member's input is in each row the one with the largest ratio, the second's the
+            next, and so on. With one encoder for all, this tells the heads apart (MixMo, section 4.5).
 
     Functions are saved with the model if they are registered with `keras.saving.register_keras_serializable`.
     `probability` and `decay_start` have no meaning for `mask="linear"`: values other than the defaults are refused there.
@@ -74,6 +76,12 @@ class Mixing(Settings):
     )
     unmixing: bool | Callable = setting(
         False, "move the masks towards showing all members, for small networks", _switch_or_function
+    )
+
+    predominant_first: bool = setting(
+        False,
+        "the first member's input is the one with the largest ratio, which tells heads of one encoder apart",
+        boolean,
     )
 
     def __post_init__(self):
@@ -148,6 +156,9 @@ def draw_masks(mixing: Mixing, seed: seeds.StepSeed, num_rows, num_members: int,
     masks = share_out(first, ratios)
     roles = seeds.permutations(seed.fork("roles"), 1, num_members)[0]
     masks = ops.take(masks, roles, axis=1)
+    if mixing.predominant_first:
+        order = ops.argsort(-visible_ratios(masks), axis=1)
+        masks = ops.take_along_axis(masks, order[:, :, None, None, None], axis=1)
     return unmix(masks, mixing.unmixing_rate(progress)) if mixing.unmixing else masks
 
 

@@ -17,6 +17,8 @@ from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.ratios import sample_ratios
 
 METHODS = {"cutmix": masks.cutmix, "mixup": masks.linear}
+ALTERNATING = "mixup_or_cutmix"
+MIXUP_ALPHA = 0.8  # α of MixUp where it alternates with CutMix, as in DeiT's recipe
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -25,12 +27,19 @@ class MSDA(Settings):
     """Which mixing, how often and how much.
 
     Args:
-        method: `"cutmix"` (Yun et al., ICCV 2019) or `"mixup"` (Zhang et al., ICLR 2018).
+        method: `"cutmix"` (Yun et al., ICCV 2019), `"mixup"` (Zhang et al., ICLR 2018), or `"mixup_or_cutmix"`: one of
+            the two in each step, either as likely, with one share and one box for all rows of the step, as DeiT's code has
+            it.
         probability: Of mixing, for each row and member on its own.
-        alpha: α of the Beta(α, α) distribution of the shares.
+        alpha: α of the Beta(α, α) distribution of the shares; of CutMix alone where the two alternate.
     """
 
-    method: str = setting("cutmix", "mixing inside each member's image: " + ", ".join(METHODS), choice, known=METHODS)
+    method: str = setting(
+        "cutmix",
+        "mixing inside each member's image: " + ", ".join((*METHODS, ALTERNATING)),
+        choice,
+        known=(*METHODS, ALTERNATING),
+    )
     probability: float = setting(
         0.5, "probability of MSDA for each image", number, above=0, most=1, otherwise="; `msda=None` turns MSDA off"
     )
@@ -41,7 +50,7 @@ def get(msda: MSDA | str | None) -> MSDA | None:
     """The `MSDA` of a method's name with the paper's settings; an `MSDA` or `None` is returned as it is."""
     if msda is None or isinstance(msda, MSDA):
         return msda
-    return MSDA(choice("msda", msda, METHODS, ", a mixmo_keras.MSDA or None"))
+    return MSDA(choice("msda", msda, (*METHODS, ALTERNATING), ", a mixmo_keras.MSDA or None"))
 
 
 def draw_pixel_masks(msda: MSDA, seed: seeds.StepSeed, num_rows, num_members: int, size):
@@ -49,7 +58,7 @@ def draw_pixel_masks(msda: MSDA, seed: seeds.StepSeed, num_rows, num_members: in
 
     CutMix keeps a box of area λ, clipped at the borders; MixUp blends with the constant λ; λ ~ Beta(α, α). Rows that are not
     mixed, 1 − `probability` of them for each member, keep everything. Which of the two images is the larger part is settled
-    by `larger_part_to_own`.
+    by `larger_part_to_own`. Where the two alternate, all rows of a step have one mask.
 
     Args:
         msda: The choice.
@@ -59,11 +68,22 @@ def draw_pixel_masks(msda: MSDA, seed: seeds.StepSeed, num_rows, num_members: in
         size: (H, W, C) of the images.
     """
     count = num_rows * num_members
-    areas = sample_ratios(seed.fork("shares"), count, 2, msda.alpha)[:, 0]
+    if msda.method == ALTERNATING:
+        kept = ops.broadcast_to(_of_step(msda, seed, size), (count, *size[:2], 1))
+    else:
+        areas = sample_ratios(seed.fork("shares"), count, 2, msda.alpha)[:, 0]
+        kept = METHODS[msda.method](seed.fork("mask"), areas, size)
     mixed = seed.fork("mixed").uniform((count,)) < msda.probability
-    kept = METHODS[msda.method](seed.fork("mask"), areas, size)
     kept = ops.where(mixed[:, None, None, None], kept, ops.ones_like(kept))
     return ops.reshape(kept, (num_rows, num_members, *kept.shape[1:]))
+
+
+def _of_step(msda: MSDA, seed: seeds.StepSeed, size):
+    """The one mask of a step by MixUp or by CutMix, (1, H, W, 1): the partner has the box, clipped at the borders."""
+    of_mixup = sample_ratios(seed.fork("mixup"), 1, 2, MIXUP_ALPHA)[:, 0]
+    of_partner = sample_ratios(seed.fork("shares"), 1, 2, msda.alpha)[:, 0]
+    box = masks.cutmix(seed.fork("mask"), of_partner, size)
+    return ops.where(seed.fork("method").uniform(()) < 0.5, masks.linear(seed, of_mixup, size), 1 - box)
 
 
 def draw_partners(seed: seeds.StepSeed, row_of_each_member, num_images):

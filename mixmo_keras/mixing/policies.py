@@ -12,6 +12,7 @@ from keras import ops
 from mixmo_keras.common import arguments
 from mixmo_keras.mixing.augmentation import Augmentation
 from mixmo_keras.mixing.image_operations import NUMBER, operated
+from mixmo_keras.mixing.three_augment import ColorJitter, ThreeAugment  # noqa: F401  public here too
 
 _SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 _OF_ALL = tuple(name for name in NUMBER if name != "Invert")  # RandAugment's and TrivialAugment's
@@ -249,6 +250,7 @@ BY_NAME: dict[str, Callable[[], Augmentation]] = {
     "rand_augment": RandAugment,
     "auto_augment_cifar10": lambda: AutoAugment("cifar10"),
     "auto_augment_imagenet": lambda: AutoAugment("imagenet"),
+    "three_augment": ThreeAugment,
 }
 
 

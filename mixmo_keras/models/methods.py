@@ -27,7 +27,10 @@ _SETTINGS: dict[str, type] = {"batching": Batching, "drop_path": DropPath, "co_t
 _OF_MIXMO = {"mixing", "share", "batching"}  # its arguments in place of which the methods have flat keywords
 _OF_BINARY_MASKS: tuple[str, ...] = ("mask", "probability", "decay_start")
 # keywords without a meaning for one member
-_OF_SEVERAL_MEMBERS: tuple[str, ...] = ("num_members", "input_repetition", "repetition_decay", "averaging")
+_OF_SEVERAL_MEMBERS: tuple[str, ...] = (
+    *("num_members", "input_repetition", "repetition_decay", "averaging"),
+    *("share_encoders", "share_heads"),
+)
 
 AnyBackbone: TypeAlias = str | backbones.Backbone | keras.Model
 
@@ -39,6 +42,7 @@ def build(
     split_at: str | None = None,
     share_encoders: bool = False,
     share_heads: bool = False,
+    joint_fan_in: bool = False,
     **options,
 ) -> MixMo:
     """A `MixMo` of flat keywords.
@@ -49,7 +53,9 @@ def build(
         split_at: Name of the layer of a Keras model behind which members are mixed; see `backbones.split`. Defaults to the
             first convolution and what follows it directly; with `encoder_noise`, to the convolution alone.
         share_encoders: Whether all members use one encoder; an ablation of the paper.
-        share_heads: Whether all members use one head; an ablation of the paper.
+        share_heads: Whether all members use one head; an ablation of the paper. With shared encoders too, what is left is
+            manifold MixUp or CutMix of one network, with interpolated labels: `weight_root=1`.
+        joint_fan_in: Whether encoders begin as one convolution over all images, as in MIMO's code, where nothing is shared.
         **options: The keywords of `Batching`, `DropPath`, `CoTraining` and `L2`, and the other arguments of `MixMo`.
     """
     if reserved := options.keys() & _OF_MIXMO:
@@ -59,9 +65,15 @@ def build(
     elif split_at is not None:
         raise ValueError(f"`split_at` (={split_at!r}) is for a Keras model as the backbone, got {backbone!r}.")
     share_encoders = arguments.boolean("share_encoders", share_encoders)
-    if arguments.boolean("share_heads", share_heads) and share_encoders:
-        raise ValueError("`share_encoders` and `share_heads` together leave nothing that tells members apart.")
-    share = "encoders" if share_encoders else "heads" if share_heads else None
+    share = "fan_in" if arguments.boolean("joint_fan_in", joint_fan_in) else None
+    share = "encoders" if share_encoders else share
+    if arguments.boolean("share_heads", share_heads):
+        share = "both" if share_encoders else "heads"
+    if share == "both" and (mixing is None or mixing.weight_root != 1):
+        raise ValueError(
+            "`share_encoders` and `share_heads` together leave nothing that tells members apart but their mixed features, "
+            "whose labels are interpolated: use CutMixMo or LinearMixMo with weight_root=1."
+        )
     settings = {name: _taken(kind, options) for name, kind in _SETTINGS.items()}
     if settings["co_training"].get("label_share") is None:
         teaching = settings["co_training"].get("teaching", CoTraining.teaching)
@@ -97,7 +109,8 @@ def CutMixMo(backbone: AnyBackbone = "wrn28_10", **options) -> MixMo:  # noqa: N
 
     Args:
         backbone: As in `MixMo`.
-        **options: Of `Mixing` (`mask`, `probability`, `decay_start`, `alpha`, `weight_root`, `unmixing`), of `Batching`
+        **options: Of `Mixing` (`mask`, `probability`, `decay_start`, `alpha`, `weight_root`, `unmixing`,
+            `predominant_first`), of `Batching`
             (`batch_repetitions`, `already_repeated`, `augmentation`, `shared_augmentation`, `input_repetition`,
             `repetition_decay`, `msda`), of stochastic depth (`drop_path`, `drop_path_ramp`, `efficient_drop_path`), of
             co-training (`co_training`, `teaching`), of L2 (`l2`, `l2_normalization`), `split_at`, `share_encoders`,
@@ -124,6 +137,7 @@ MIMO_SETTINGS: dict[str, dict[str, Any]] = {
         input_repetition=0.0,
         batch_repetitions=4,
         averaging="probabilities",
+        joint_fan_in=True,
         l2=3e-4,
         l2_normalization=True,
         schedule=schedules.PUBLISHED["mimo"].of(128),  # images a step, of 512 rows
@@ -133,6 +147,7 @@ MIMO_SETTINGS: dict[str, dict[str, Any]] = {
         input_repetition=0.6,
         batch_repetitions=2,
         averaging="probabilities",
+        joint_fan_in=True,
         l2=1e-4,
         l2_normalization=False,  # kernels and biases only
         schedule=schedules.PUBLISHED["mimo_imagenet"].of(2048),  # of 4,096 rows
@@ -207,6 +222,7 @@ def defaults(method: str) -> dict[str, Any]:
     function = METHODS[arguments.choice("method", method, METHODS)]
     of_network: dict[str, Any] = {"num_members": inspect.signature(MixMo).parameters["num_members"].default}
     of_network["averaging"] = Classification.averagings[0]
+    of_network |= dict(share_encoders=False, share_heads=False)
     mixed = [Mixing] if method in ("cut_mixmo", "linear_mixmo") else []
     fields = {name: field for kind in (*mixed, *_SETTINGS.values()) for name, field in fields_by_keyword(kind).items()}
     of_settings = {keyword: field.default for keyword, field in fields.items()}

@@ -28,6 +28,7 @@ from mixmo_keras.training.co_training import CoTraining
 from mixmo_keras.training.fine_tuning import FineTuning
 from mixmo_keras.training.lookahead import Lookahead
 from mixmo_keras.training.objective import L2, Objective, flatten_members
+from mixmo_keras.training.optimizers import default_optimizer
 from mixmo_keras.training.progress import Clock
 from mixmo_keras.training.sharpness import SAM
 
@@ -50,7 +51,10 @@ class MixMo(Ensemble):
             to the `Backbone`'s own.
         num_members: M, from 1 to 1,000.
         task: What is predicted, a task of `mixmo_keras.tasks`. Defaults to `num_classes` classes.
-        share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to neither.
+        share: What members have in common. `"encoders"`, `"heads"` or `"both"`: all use one, ablations of the paper;
+            `"both"` is one network whose features are mixed, manifold MixUp or CutMix. `"fan_in"`: encoders begin as one
+            convolution over the channels of all M images, as in MIMO's code, with kernels 1/√M times as large. Defaults to
+            nothing.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M, and disturbed by noise of this many times their standard deviation, such as 0.1, so that members
             can part; the noise of all sums to zero. Defaults to encoders that are initialised anew.
@@ -165,6 +169,7 @@ class MixMo(Ensemble):
         fine_tuning: FineTuning | None = None,
         rates: Mapping[str, float] | None = None,
         lookahead: Lookahead | None = None,
+        decay_kernels_only: bool = False,
         **options,
     ):
         """Configures training, as `keras.Model.compile`; what is left out stays the papers'.
@@ -183,16 +188,19 @@ class MixMo(Ensemble):
             rates: Shares of the learning rate by name, such as `{"beta": 64.0}`: a weight whose path ends in it is updated,
                 and decayed, by so many times the rate; by 0 it stays as it is. Defaults to one rate for all.
             lookahead: Whether weights are drawn back to a slow average of themselves, a `Lookahead`. Defaults to not.
+            decay_kernels_only: Whether the optimizer's `weight_decay` is of kernels alone, as in DeiT's code: not of biases,
+                scales, positions and tokens. Defaults to all weights.
             **options: The others of `keras.Model.compile`. `jit_compile="auto"` uses XLA where there is an accelerator.
         """
         if optimizer is None:
-            optimizer = compiling.default_optimizer(self.schedule)
+            optimizer = default_optimizer(self.schedule)
         if loss is None:
             loss = self.task.loss(None if self.co_training is None else self.co_training.teaching)
         loss = self.task.checked_loss(loss, self)
         if isinstance(metrics, str) and metrics == "auto":
             metrics = self.task.metrics()
-        compiling.set_own(self, optimizer, sharpness, average_from, fine_tuning, rates, lookahead)
+        own = (sharpness, average_from, fine_tuning, rates, lookahead, decay_kernels_only)
+        compiling.set_own(self, optimizer, *own)
         compiling.check(self, optimizer, options)
         keras_internals.forget_compiled_metrics(self)
         super().compile(optimizer=optimizer, loss=loss, metrics=compiling.listed(metrics), **options)

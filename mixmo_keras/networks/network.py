@@ -15,7 +15,7 @@ from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.copying import copy_network
 from mixmo_keras.networks.layers import MixingBlock, MultiEncoder, is_linear
 
-SHARE = ("encoders", "heads")  # what members may have in common
+SHARE = ("encoders", "heads", "both", "fan_in")  # what members may have in common
 
 
 class Network(NamedTuple):
@@ -50,7 +50,9 @@ def build(
         num_members: M ≥ 1.
         make_heads: What makes the layer of all heads of `num_members`, `shared`, `kernel_initializer` and `image_size`.
         make_core: What makes of the backbone's core one that ends in what the heads take. Defaults to the core itself.
-        share: `"encoders"` or `"heads"`, what all members use one of: ablations of the paper. Defaults to nothing.
+        share: `"encoders"`, `"heads"` or `"both"`, what all members use one of: ablations of the paper. Or `"fan_in"`: the
+            encoders' initial kernels are those of one convolution over the channels of all M images, as in MIMO's code,
+            1/√M times as large. Defaults to nothing.
         encoder_noise: For a backbone whose encoder is one pretrained convolution: every member begins with its weights,
             divided by M so that the core sees features of the size it knows, and disturbed by noise of this many times
             their standard deviation, such as 0.1, so that members can part. The members' noise sums to zero: at inference
@@ -71,7 +73,10 @@ def build(
     images = keras.Input(parts.input_shape, name="images")
     policy = parts.encoder_dtype_policy
     normalize = normalizations.layer(normalization, parts.input_shape[-1], parts.preprocessing, policy)
-    encoders = MultiEncoder(parts.encoder, num_members, share == "encoders", seed=seed, dtype=policy, name="encoders")
+    share_encoders = share in ("encoders", "both")
+    encoders = MultiEncoder(parts.encoder, num_members, share_encoders, seed=seed, dtype=policy, name="encoders")
+    if share == "fan_in":
+        _draw_as_one(encoders)
     if encoder_noise is not None:
         if not copy_core:
             raise ValueError(
@@ -82,7 +87,7 @@ def build(
     mixing_block = MixingBlock(name="mixing_block")
     kernel = _heads_initializer(parts.head_stddev, seed)
     size = tuple(parts.input_shape[:2])
-    heads = make_heads(num_members, shared=share == "heads", kernel_initializer=kernel, image_size=size)
+    heads = make_heads(num_members, shared=share in ("heads", "both"), kernel_initializer=kernel, image_size=size)
     member_outputs = heads(core(mixing_block(encoders(normalize(images)))))
     if arguments.boolean("synchronized_batch_norm", synchronized_batch_norm):
         _synchronize_batch_norm([*encoders.encoders, core])
@@ -93,12 +98,20 @@ def _check_share(share: str | None, num_members: int) -> None:
     if share is None:
         return
     arguments.choice("share", share, SHARE, otherwise=", or None")
-    if num_members == 1:
+    if num_members == 1 and share != "fan_in":  # MIMO's of one member is its own
         raise ValueError(
             f"`share` (={share!r}) says what several members have in common; num_members=1 has no use for it."
         )
     if share == "heads":
         warnings.warn("Members share one head: at inference all members give the same prediction.", stacklevel=4)
+
+
+def _draw_as_one(encoders: MultiEncoder) -> None:
+    """Divides initial kernels by √M: what fan-in initializers draw for a convolution over M times the channels."""
+    for encoder in encoders.encoders:
+        for weight in encoder.trainable_weights:
+            if weight.name.endswith("kernel"):
+                weight.assign(weight / math.sqrt(encoders.num_members))
 
 
 def _start_from_pretrained(encoders: MultiEncoder, pretrained: keras.Model, noise: float, seed: int) -> None:

@@ -199,7 +199,7 @@ class Regression(Task):
     # -- training ----------------------------------------------------------------------------------------------------------
 
     def check_settings(self, msda, co_training):
-        if msda is not None and msda.method == "cutmix":
+        if msda is not None and msda.method != "mixup":
             raise ValueError(
                 "CutMix can't be combined with a regression: of an image that is cut from two, no number follows from the "
                 "shares of their areas. Use msda='mixup', which interpolates targets, or none."

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from mixmo_keras.common import arguments, files, numbering
-from mixmo_keras.training import distribution
+from mixmo_keras.training import distribution, positions
 from mixmo_keras.training.checkpoint_files import DAMAGED, Position, read_of_model, values_of, write
 from mixmo_keras.training.incidents import raise_incidents
 from mixmo_keras.training.preemption import Preemption
@@ -221,6 +221,8 @@ _BEGIN = (
 def warm_start(model, path: str | os.PathLike) -> None:
     """Gives a model the weights of a checkpoint (`.npz`) or of a saved model (`.keras`) of its own kind, and nothing else.
 
+    Learned positions of a saved model of another image size are interpolated: see `positions.interpolated`.
+
     Optimizer, step and schedule begin anew: for a run that diverged, to start again from weights that were good, with a
     lower learning rate.
 
@@ -246,9 +248,13 @@ def warm_start(model, path: str | os.PathLike) -> None:
         numbering.check_numbers(other.class_names, model.class_names, str(path))
         named = _weights(other)
         saved = dict(zip(named, values_of(named.values()), strict=True))
+        saved |= positions.interpolated(other, named, model, weights)
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
-            raise ValueError(f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}. {_BEGIN}")
+            raise ValueError(
+                f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}. Of a network of another "
+                f"image size, only learned positions are interpolated, from a .keras file. {_BEGIN}"
+            )
         if not np.isfinite(saved[name].astype("float64")).all():
             raise ValueError(f"{path} holds NaN or infinite weights ({name}): begin with an earlier checkpoint.")
     for name, variable in weights.items():

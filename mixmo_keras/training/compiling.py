@@ -24,12 +24,8 @@ OWN = (
     "fine_tuning",
     "rates",
     "lookahead",
+    "decay_kernels_only",
 )  # settings of `compile` that Keras doesn't have
-
-
-def default_optimizer(learning_rate, **options) -> keras.optimizers.Optimizer:
-    """The papers' optimizer: SGD with Nesterov momentum 0.9. `options` are of `keras.optimizers.SGD`."""
-    return keras.optimizers.SGD(learning_rate, **{"momentum": 0.9, "nesterov": True, **options})
 
 
 def set_own(
@@ -40,6 +36,7 @@ def set_own(
     fine_tuning: FineTuning | None,
     rates: Mapping[str, float] | None,
     lookahead: Lookahead | None,
+    decay_kernels_only: bool,
 ) -> None:
     """Gives a model the settings of `compile` that are this package's, after their checks."""
     model.sharpness = arguments.instance("sharpness", sharpness, (SAM, type(None)), "a mixmo_keras.SAM or None")
@@ -48,6 +45,12 @@ def set_own(
     model.rates = tuning.check_rates(model, rates)
     expected = "a mixmo_keras.Lookahead or None"
     model.lookahead = arguments.instance("lookahead", lookahead, (Lookahead, type(None)), expected)
+    model.decay_kernels_only = arguments.boolean("decay_kernels_only", decay_kernels_only)
+    inner = keras_internals.inner_optimizer(keras.optimizers.get(optimizer))
+    if decay_kernels_only and not getattr(inner, "weight_decay", None):
+        raise ValueError(
+            "`decay_kernels_only` needs an optimizer that decays weights, such as keras.optimizers.AdamW(weight_decay=0.05)."
+        )
 
 
 def listed(metrics) -> list | None:

@@ -119,7 +119,7 @@ def check_rates(model, rates: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def prepare(model) -> None:
-    """Gives the core, and weights by name, of a compiled model their shares of the optimizer's learning rate."""
+    """Gives the core, and weights by name, of a compiled model their shares of the optimizer's learning rate and decay."""
 
     def rate_of(variable) -> float:
         rate = math.prod(rate for name, rate in model.rates.items() if _is_named(variable, name))
@@ -128,7 +128,13 @@ def prepare(model) -> None:
         return 0.0 if model.core_frozen else rate * model.fine_tuning.core_rate
 
     has_own = model.fine_tuning is not None or model.rates
-    keras_internals.set_rates_by_variable(model.optimizer, rate_of if has_own else None)
+    is_decayed = _is_kernel if model.decay_kernels_only else None
+    keras_internals.set_rates_by_variable(model.optimizer, rate_of if has_own else None, is_decayed)
+
+
+def _is_kernel(variable) -> bool:
+    """Whether a weight multiplies inputs: biases, scales and shifts of norms, positions and tokens don't."""
+    return variable.name.endswith("kernel")
 
 
 def _is_named(weight, name: str) -> bool:

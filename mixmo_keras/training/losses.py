@@ -1,6 +1,8 @@
 """The default loss. Any Keras loss that returns one value a row can take its place in `compile`."""
 
+import functools
 import warnings
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -22,10 +24,14 @@ class CrossEntropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         num_classes = y_pred.shape[-1]
-        y_true = class_labels.as_shares(y_true, num_classes, y_pred.dtype)
+        y_true = self.shares(y_true, num_classes, y_pred.dtype)
         if self.label_smoothing:
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / num_classes
         return self.values(y_true, y_pred)
+
+    def shares(self, y_true, num_classes: int, dtype):
+        """Returns labels of any form as (n, K), before they are smoothed."""
+        return class_labels.as_shares(y_true, num_classes, dtype)
 
     def values(self, y_true, y_pred):
         """The loss of soft labels (n, K) and logits (n, K): (n,)."""
@@ -39,11 +45,24 @@ class CrossEntropy(keras.losses.Loss):
 class SigmoidCrossEntropy(CrossEntropy):
     """Binary cross-entropy of each class' logit on its own, the mean over classes: the loss of cosub's code.
 
-    Labels and `label_smoothing` as in `CrossEntropy`.
+    Labels as in `CrossEntropy`.
+
+    Args:
+        label_smoothing: As in `CrossEntropy`, after `multi_hot`.
+        multi_hot: Whether every class with a share of the label counts as a whole label, as in DeiT's code: an image that
+            MixUp made of two classes has two ones.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, name="sigmoid_cross_entropy", **options):
+    def __init__(self, label_smoothing: float = 0.0, name="sigmoid_cross_entropy", multi_hot: bool = False, **options):
         super().__init__(label_smoothing, name=name, **options)
+        self.multi_hot = arguments.boolean("multi_hot", multi_hot)
+
+    def shares(self, y_true, num_classes: int, dtype):
+        shares = super().shares(y_true, num_classes, dtype)
+        return ops.cast(shares > 0, dtype) if self.multi_hot else shares
+
+    def get_config(self):
+        return {**super().get_config(), "multi_hot": self.multi_hot}
 
     def values(self, y_true, y_pred):
         return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=True), axis=-1)
@@ -100,6 +119,14 @@ def default(teaching: str | None = None, label_smoothing: float = 0.0) -> CrossE
         label_smoothing: Share of the label that is spread evenly over all classes, in [0, 1). Defaults to 0.
     """
     return SigmoidCrossEntropy(label_smoothing) if teaching == "sigmoid" else CrossEntropy(label_smoothing)
+
+
+# by name, as recipes choose them
+BY_NAME: dict[str, Callable[[float], CrossEntropy]] = {
+    "softmax": CrossEntropy,
+    "sigmoid": SigmoidCrossEntropy,
+    "multi_hot": functools.partial(SigmoidCrossEntropy, multi_hot=True),
+}
 
 
 def name_of(loss) -> str:

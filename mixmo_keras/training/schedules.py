@@ -131,6 +131,18 @@ class Triangle(ProgressSchedule):
         return {"base": self.base, "start": self.start, "peak": self.peak, "end": self.end}
 
 
+def with_warmup(schedule: ProgressSchedule, warmup: float) -> ProgressSchedule:
+    """The same schedule with another share of training for its warm-up.
+
+    Raises:
+        ValueError: a schedule without warm-up, such as `Triangle`.
+    """
+    config = schedule.get_config()
+    if "warmup" not in config:
+        raise ValueError(f"{type(schedule).__name__} has no warm-up of its own length: leave the warm-up out.")
+    return type(schedule).from_config({**config, "warmup": warmup})
+
+
 @dataclasses.dataclass(frozen=True)
 class Published:
     """A paper's schedule, whose learning rate is proportional to the images of a step.

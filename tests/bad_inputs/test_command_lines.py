@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 
+import cosub
 import digits
 import evaluate
 import numpy as np
@@ -91,6 +92,45 @@ LINES = [
     on_digits("train-images", "100000", "`num_images` must be an integer from 1 to"),
     on_digits(
         "batch-size", "6000", r"takes 3000 images a step \(`batch_repetitions` is 2\); digits has 1257 to train on"
+    ),
+    *[on_digits(option, "nonsense", "must be one of") for option in ("optimizer", "loss")],
+    *[on_digits(option, "0", f"`{option.replace('-', '_')}` {NUMBER}") for option in ("weight-decay", "color-jitter")],
+    on_digits("color-jitter", "1.5", f"`color_jitter` {NUMBER}"),
+    on_digits("image-size", "0", INTEGER),
+    Row(
+        "digits.py --optimizer without a rate",
+        line(
+            functools.partial(main, digits.RECIPE, "digits"),
+            *("--backbone=tiny_4", "--optimizer=lamb", "--learning-rate=none"),
+        ),
+        "`optimizer` 'lamb' needs a `learning_rate`: the schedules' own are SGD's",
+    ),
+    on_digits("warmup-epochs", "25", r"`warmup_epochs` \(=25\) must be fewer than the epochs, 25"),
+    Row(
+        "digits.py --momentum with AdamW",
+        line(
+            functools.partial(main, digits.RECIPE, "digits"),
+            *("--backbone=tiny_4", "--optimizer=adamw", "--learning-rate=0.001", "--momentum=0.8"),
+        ),
+        r"`momentum` \(=0.8\) has no meaning for optimizer 'adamw'",
+    ),
+    Row(
+        "digits.py --warmup-epochs of a schedule without",
+        line(
+            functools.partial(main, digits.RECIPE, "digits"),
+            *("--backbone=tiny_4", "--schedule=airbench", "--warmup-epochs=1"),
+        ),
+        "Triangle has no warm-up of its own length",
+    ),
+    Row(
+        "digits.py --image-size that patches don't divide",
+        line(functools.partial(main, digits.RECIPE, "digits"), "--backbone=vit_tiny4", "--image-size=9"),
+        r"`patch` \(=4\) must divide the images' height and width, 9×9",
+    ),
+    Row(
+        "cosub.py nonsense",
+        lambda here: cosub.run(["nonsense"]),
+        "setting must be one of vit_small, .*; got 'nonsense'",
     ),
     on_digits("nonsense", "1", "unrecognized arguments"),
     on_digits("batch-size", "63", "must be divisible by `batch_repetitions`"),

@@ -134,12 +134,17 @@ NAMES = [
     Row(
         "load_corrupted(digits)",
         lambda here: datasets.load_corrupted("digits", "fog", 1),
-        "TFDS has no corrupted digits",
+        "No corrupted images of digits were published, only of cifar10, cifar100, imagenet2012",
     ),
     Row(
         "corrupted_versions(nonsense)",
         lambda here: datasets.corrupted_versions("nonsense"),
-        "TFDS has no corrupted nonsense",
+        "No corrupted images of nonsense were published",
+    ),
+    Row(
+        "corrupted_versions(extra=1)",
+        lambda here: datasets.corrupted_versions("cifar10", extra=1),
+        "`extra` must be True or False",
     ),
 ]
 

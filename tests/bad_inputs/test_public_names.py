@@ -26,7 +26,7 @@ CALLED_BY_OTHERS = {
     "pilot": {"Advice", "advice", "check_rows", "gains", "label_noise", "verdict"},  # of what `run` gave
     "precision": {"Precision", "cpu_flag", "warn_if_emulated", "width", "width_of_name"},
     "report": {"Run", "comparison_page", "formatted", "in_columns", "of_task"},
-    "schedules": {"ProgressSchedule"},
+    "schedules": {"ProgressSchedule", "with_warmup"},
     "search": {"cost"},
     "tasks": {"Task", "resolve"},
     "uncertainty": {"information_of_members"},

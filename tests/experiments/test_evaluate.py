@@ -15,7 +15,7 @@ import mixmo_keras
 from mixmo_keras import datasets
 from mixmo_keras.common import files
 from mixmo_keras.datasets import manifest, registry
-from mixmo_keras.experiments import Recipe, build, evaluating, splits
+from mixmo_keras.experiments import Recipe, build, evaluating, shifted_data, splits
 from mixmo_keras.multiplexing import wording
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -94,18 +94,34 @@ def test_cifar_10_c_by_tfds(tmp_path):
     model.save(tmp_path / "model.keras")
     with tfds.testing.mock_data(num_examples=4), pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_reachable", lambda url: True)
-        for module in (registry, datasets):
-            patch.setattr(module, "corrupted_versions", lambda name: [("fog", severity) for severity in range(1, 6)])
+        versions = [("fog", severity) for severity in range(1, 6)]
+        for module in (datasets.corrupted, datasets):
+            patch.setattr(module, "corrupted_versions", lambda name, extra=False: versions)
         figures = main(
-            tmp_path / "model.keras", "--dataset", "cifar10", "--corruptions", "tfds", "--output-dir", tmp_path / "out"
+            tmp_path / "model.keras",
+            "--dataset",
+            "cifar10",
+            "--corruptions",
+            "cifar10_c",
+            "--output-dir",
+            tmp_path / "out",
         )
         assert list(figures["corruptions"]["accuracy"]) == ["fog"]
         assert figures["corruptions"]["images"] == 4
         with pytest.raises(ValueError, match="There is no 'snow' at severity 1 of cifar10"):
             datasets.load_corrupted("cifar10", "snow", 1)
-    assert len(datasets.corrupted_versions("cifar10")) == 19 * 5
-    with pytest.raises(ValueError, match="TFDS has no corrupted digits"):
-        datasets.corrupted_versions("digits")
+        with pytest.raises(
+            SystemExit, match="--corruptions imagenet_c has test images of imagenet2012, not of cifar10"
+        ):
+            main(
+                tmp_path / "model.keras",
+                "--dataset",
+                "cifar10",
+                "--corruptions",
+                "imagenet_c",
+                "--output-dir",
+                tmp_path / "b",
+            )
 
 
 @pytest.mark.slow
@@ -189,7 +205,7 @@ def test_corrupted_images_of_a_folder_are_of_all_classes(tmp_path):
         path = tmp_path / "photos" / ("cat" if number < 30 else "dog") / f"{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8, 3), number, "uint8")).save(path)
-    _, _, corrupted = next(evaluating.corrupted("on_the_fly", f"{tmp_path / 'photos'}@8", None, 8))
+    _, _, corrupted = next(shifted_data.corrupted("on_the_fly", f"{tmp_path / 'photos'}@8", None, 8))
     labels = np.concatenate([labels for _, labels in corrupted])
     assert len(labels) == 8
     assert set(labels) == {0, 1}
@@ -210,7 +226,7 @@ def test_what_is_refused(runs, tmp_path):
             r"images \(8, 8, 3\), those of digits are \(8, 8, 1\)",
         ),
         ((tmp_path / "three.keras", "--dataset", "digits", *out), "The dataset has 10 classes, the model 3"),
-        ((runs[0], "--corruptions", "tfds"), "TFDS has no corrupted digits"),
+        ((runs[0], "--corruptions", "tfds"), "No corrupted images of digits were published"),
         (("--compare", tmp_path, *out), "holds no evaluation"),
         ((tmp_path, "--dataset", "digits", *out), "There is no .*last.keras: pass a folder that a recipe finished"),
     ]:

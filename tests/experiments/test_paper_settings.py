@@ -19,7 +19,7 @@ import tiny_imagenet
 
 from mixmo_keras import datasets
 from mixmo_keras.datasets import registry
-from mixmo_keras.experiments import Recipe, build
+from mixmo_keras.experiments import Recipe, build, building
 from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.running import Splits, training_batches
 from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
@@ -99,6 +99,54 @@ def test_resolved_settings_are_the_published_ones(name):
         assert rate(epoch + 0.01) == pytest.approx(schedule["rate"] * schedule["factor"] ** (number + 1), rel=1e-3)
 
 
+# Touvron et al. 2023, on ImageNet-1k: learning rate, drop-path and pixels by size; the second stage at 224 pixels
+COSUB = {
+    "vit_small": ("deit3_small16", "imagenet2012@224", 4e-3, 0.05),
+    "vit_base": ("deit3_base16", "imagenet2012@192", 3e-3, 0.2),
+    "vit_large": ("deit3_large16", "imagenet2012@192", 3e-3, 0.45),
+    "vit_huge": ("deit3_huge14", "imagenet2012@160", 3e-3, 0.6),
+}
+
+
+@pytest.mark.parametrize("name", list(COSUB))
+def test_settings_of_cosub_are_the_papers(name):
+    resolved = cosub.SETTINGS[name].resolved()
+    assert (resolved.backbone, resolved.dataset, resolved.learning_rate, resolved.drop_path) == COSUB[name]
+    assert (resolved.optimizer, resolved.weight_decay, resolved.l2) == ("lamb", 0.05, 0.0)
+    assert (resolved.epochs, resolved.batch_size, resolved.batch_repetitions) == (800, 2048, 1)
+    assert (resolved.co_training, resolved.teaching, resolved.loss, resolved.ema) == (
+        0.5,
+        "sigmoid",
+        "multi_hot",
+        0.99996,
+    )
+    assert (resolved.msda, resolved.msda_probability) == ("mixup_or_cutmix", 1.0)
+    rates = building.schedule_of(resolved)
+    assert float(rates.at(2.5 / 800)) == pytest.approx(resolved.learning_rate / 2, rel=1e-3)
+    assert float(rates.at((800 + 5) / 2 / 800)) == pytest.approx(resolved.learning_rate / 2, rel=1e-3)
+    if name != "vit_small":
+        second = cosub.SETTINGS[f"{name}_224"].resolved()
+        assert (second.dataset, second.drop_path) == ("imagenet2012@224", resolved.drop_path)
+        assert (second.epochs, second.optimizer, second.learning_rate, second.weight_decay) == (20, "adamw", 1e-5, 0.1)
+
+
+def test_pixels_of_mimos_code():
+    """From 0 to 1, in bfloat16."""
+    small = dict(backbone="wrn10_1", dataset="digits", crop="pad", interpolation=None, smallest_area=None, batch_size=4)
+    recipe = dataclasses.replace(imagenet.RECIPE, normalization="unit", dtype="mixed_bfloat16", **small)
+    model = build(recipe.resolved(), datasets.info("digits"))
+    pixels = np.array([0, 51, 255], "float32").reshape(1, 1, 3, 1)
+    np.testing.assert_allclose(np.array(model.normalize(pixels), "float32").ravel(), [0, 0.2, 1], atol=5e-3)
+    assert model.dtype_policy.name == "mixed_bfloat16"
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_two_steps_by_cosubs_recipe():
+    info, train = data_of("digits")
+    changes = dict(dataset="digits", backbone="wrn10_1", padding=1)
+    two_steps(dataclasses.replace(cosub.SETTINGS["cifar10_vit"], **changes), info, train)
+
+
 @pytest.mark.parametrize(
     ("given", "changes", "rate"),
     [
@@ -131,7 +179,10 @@ def test_mimos_groups_of_rows_are_64_on_each_of_8_devices():
 
 def test_the_papers_tables_are_of_runs_on_all_images():
     for name, rows in reproduce.TABLES.items():
-        devices = {"mimo_cifar": 8, "imagenet": None}.get(name, 1)
+        on_several = dict.fromkeys(("imagenet", "mimo_repetition", "cosub")) | dict.fromkeys(
+            ("mimo_cifar10", "mimo_cifar100", "mimo_members"), 8
+        )
+        devices = on_several.get(name, 1)
         for row in rows.values():
             assert (row.recipe.train_split, row.recipe.devices) == ("train+validation", devices)
     recipes = [module.RECIPE for module in MODULES.values()]

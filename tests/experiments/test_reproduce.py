@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import pytest
+import rehearsal
 import reproduce
 
 from mixmo_keras.common import files
@@ -17,16 +18,26 @@ def write_run(recipe, accuracy: float):
     )
 
 
+def without_width(recipe):
+    """The resolved recipe, without building a large network to choose its precision by."""
+    return dataclasses.replace(recipe, dtype="float32").resolved()
+
+
 def test_every_experiment_resolves_and_has_a_name_of_its_own(capsys):
-    for rows in reproduce.TABLES.values():
-        names = [row.recipe.resolved().name for row in rows.values()]
-        assert len(set(names)) == len(names)
+    for table, rows in reproduce.TABLES.items():
+        runs = [
+            tuple(without_width(one).folder for one in reproduce.recipes_of(row, 0, table, name))
+            for name, row in rows.items()
+        ]
+        assert len(set(runs)) == len(runs), table
         assert all(60 < row.published < 100 for row in rows.values() if row.published is not None)
         assert not any(reproduce.trial(row, row.recipe) for row in rows.values())
     reproduce.main(["--list"])
     printed = capsys.readouterr().out
-    assert "| Cut-MixMo-w1 | tiny_imagenet | cut_mixmo | preact_resnet18_1 | 1200 | 64.32 |" in printed
-    assert all(f"{name}\n\n| experiment |" in printed for name in reproduce.TABLES)
+    assert "| Cut-MixMo-w1 | tiny_imagenet | cut_mixmo | preact_resnet18_1 | 1200 | 64.32 | – | – |" in printed
+    for name, table in reproduce.PAPER_TABLES.items():
+        assert f"{name}: {table.source}; " in printed
+        assert f"needs {table.needs}\n\n| experiment |" in printed
 
 
 def test_only_what_runs_wrote(tmp_path, capsys):
@@ -36,24 +47,24 @@ def test_only_what_runs_wrote(tmp_path, capsys):
         write_run(recipe, accuracy)
     text = reproduce.main(["cifar100", "--only-table", "--seeds", "0", "1", "2", "--output-dir", str(tmp_path)])
     assert text in capsys.readouterr().out
-    assert "| Cut-MixMo | 85.52 | 85.50 ± 0.71 | -0.02 | 0.600 | 0.020 | 2 of 3 |" in text
-    assert "| vanilla | 81.79 | not run |  |  |  | 0 of 3 |" in text
+    assert "| Cut-MixMo | 85.52 | 85.50 ± 0.71 | -0.02 | – | 0.600 | – | 0.020 | 2 of 3 |" in text
+    assert "| vanilla | 81.79 | not run |  |  |  |  |  | 0 of 3 |" in text
     assert text.count("not run") == len(rows) - 1
     held_out = ["cifar100", "--only-table", "--seeds", "0", "--train-split", "train", "--output-dir", str(tmp_path)]
     assert "| Cut-MixMo | 85.52 | not run |" in reproduce.main(held_out)  # it is another run
     write_run(dataclasses.replace(recipe, seed=0, train_split="train"), 0.85)
-    assert "| Cut-MixMo | 85.52 | 85.00 | a tenth held out | 0.600 |" in reproduce.main(held_out)
+    assert "| Cut-MixMo | 85.52 | 85.00 | a tenth held out | – | 0.600 |" in reproduce.main(held_out)
 
 
 def test_other_devices_than_the_papers_make_a_trial(tmp_path):
-    row = reproduce.TABLES["mimo_cifar"]["MIMO, CIFAR-100"]
-    for devices, folder in ((8, "mimo_cifar-devices8"), (1, "mimo_cifar-devices1")):
+    row = reproduce.TABLES["mimo_cifar100"]["MIMO"]
+    for devices, folder in ((8, "mimo_cifar100-devices8"), (1, "mimo_cifar100-devices1")):
         write_run(dataclasses.replace(row.recipe, devices=devices, output_dir=str(tmp_path / folder)), 0.81)
-    arguments = ["mimo_cifar", "--only-table", "--output-dir", str(tmp_path), "--devices"]
+    arguments = ["mimo_cifar100", "--rows", "MIMO", "--only-table", "--output-dir", str(tmp_path), "--devices"]
     text = reproduce.main([*arguments, "1"])
-    assert "| MIMO, CIFAR-100 | 82.00 | 81.00 | a trial |" in text
+    assert "| MIMO | 82.00 | 81.00 | a trial |" in text
     assert text.endswith("Trials are not comparable with the published figures: 1 device.")
-    assert "| MIMO, CIFAR-100 | 82.00 | 81.00 | -1.00 |" in reproduce.main([*arguments, "8"])
+    assert "| MIMO | 82.00 | 81.00 | -1.00 |" in reproduce.main([*arguments, "8"])
 
 
 def test_a_run_with_other_settings_is_not_taken(tmp_path):
@@ -78,7 +89,55 @@ def test_a_trial_runs_and_says_that_it_is_one(tmp_path, capsys):
 
 
 def test_errors(capsys):
-    for arguments, message in ((["cifar10", "--rows", "best"], "unknown experiments: best"), ([], "name a table")):
+    for arguments, message in (
+        (["cifar10", "--rows", "best"], "unknown experiments: best"),
+        ([], "name a table"),
+        (["all"], "all tables take years of a GPU: name one, or pass --budget MINUTES"),
+        (["cifar10", "--budget", "1", "--scale", "0.5"], "--budget has settings of its own: it has no use for scale"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             reproduce.main(arguments)
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="error: `budget` must be minutes above 0, got 0"):
+        reproduce.main(["cifar10", "--budget", "0"])
+
+
+# -- deep ensembles, test sets elsewhere, and rehearsals -----------------------------------------------------------------
+
+
+@pytest.fixture
+def in_small(monkeypatch):
+    """Rehearsals on digits with the tiny network."""
+    monkeypatch.setattr(rehearsal, "STAND_INS", ((r".*", "tiny_4", 8),))
+    monkeypatch.setattr(rehearsal, "DATASET", "digits")
+    monkeypatch.setattr(rehearsal, "CORRUPTED_IMAGES", 2)
+
+
+def test_published_and_rehearsed_figures_share_no_table(in_small, tmp_path):
+    text = reproduce.main(["ensembles", "--budget", "0.0001", "--output-dir", str(tmp_path)])
+    theirs, ours = text.split("**Our rehearsal, no result: not comparable with the figures above.**")
+    assert "| 2 × vanilla, CIFAR-100 | 83.17 | – | – | – |" in theirs
+    assert "83.17" not in ours
+    assert re.search(r"\| 2 × vanilla, CIFAR-100 \| tiny_4, digits@8 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| – \|", ours)
+    assert "| 2 × vanilla, CIFAR-10 | not reached |" in ours  # the minutes were over after the first
+    assert "No figure of ours on this page is a result" in theirs
+
+
+def test_every_experiment_has_a_small_one():
+    for rows in reproduce.TABLES.values():
+        for row in rows.values():
+            small = rehearsal.scaled(row.recipe).resolved()
+            assert (small.epochs, small.train_images, small.dtype) == (1, 256, "float32")
+            assert small.method == row.recipe.method
+
+
+def test_figures_elsewhere_are_read_beside_the_papers(tmp_path):
+    row = reproduce.TABLES["mimo_cifar100"]["MIMO"]
+    recipe = dataclasses.replace(row.recipe, output_dir=str(tmp_path / "mimo_cifar100"))
+    write_run(recipe, 0.82)
+    figures = dict(corruptions=dict(mean_accuracy=0.54, mean_nll=2.2, mean_ece=0.13))
+    files.write_json(recipe.resolved().folder / "evaluation-cifar100_c" / "metrics.json", figures)
+    text = reproduce.main(["mimo_cifar100", "--only-table", "--output-dir", str(tmp_path)])
+    assert "| MIMO | cifar100_c | 53.7 | 2.280 | 0.129 | 54.0 | 2.200 | 0.130 |" in text
+    assert "| ensemble of 4 | 82.70 | not run |" in text
+    assert reproduce.status("mimo_cifar100", str(tmp_path)) == "ran here: 1 of 3 experiments"

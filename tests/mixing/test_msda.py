@@ -181,3 +181,39 @@ def test_sizes_that_do_not_divide():
 def test_get():
     assert msda.get("mixup") == msda.MSDA("mixup", 0.5, 1.0)
     assert msda.get(None) is None
+
+
+# -- MixUp or CutMix in each step, as DeiT has it ------------------------------------------------------------------------
+
+
+def masks_of_steps(steps: int, size=(16, 16, 3), alpha=1.0):
+    choice = msda.MSDA("mixup_or_cutmix", 1.0, alpha)
+    return tiny.of_steps(lambda step: msda.draw_pixel_masks(choice, StepSeed(3, step), 4, 1, size), steps)
+
+
+def test_a_step_has_one_mask_of_either_kind():
+    steps = masks_of_steps(200)
+    assert all(np.array_equal(kept, np.broadcast_to(kept[:1], kept.shape)) for kept in steps)
+    mixup = [kept for kept in steps if len(np.unique(kept)) == 1 and 0 < kept.min() < 1]
+    assert len(mixup) / 200 == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(200))
+    # Beta(0.8, 0.8): mean 1/2, variance 1/(4·2.6)
+    shares = np.array([kept.mean() for kept in mixup])
+    assert shares.mean() == pytest.approx(0.5, abs=5 * np.sqrt(1 / 10.4 / len(mixup)))
+    assert shares.var() == pytest.approx(1 / 10.4, rel=0.3)
+
+
+def test_the_partner_has_the_box():
+    """The mean share of a clipped box of area λ' ~ U(0, 1), as the reference simulates them, is the partner's."""
+    size = (16, 16, 3)
+    boxes = [kept[0, 0, ..., 0] for kept in masks_of_steps(200, size) if set(np.unique(kept)) <= {0.0, 1.0}]
+    of_partner = np.array([1 - box.mean() for box in boxes])
+    random = np.random.default_rng(0)
+    expected = simulated_boxes(random, random.random(4000), 16).mean(axis=(1, 2))
+    assert of_partner.mean() == pytest.approx(expected.mean(), abs=5 * expected.std() / np.sqrt(len(boxes)))
+
+
+def test_rows_can_be_left_out_of_a_step():
+    choice = msda.MSDA("mixup_or_cutmix", 0.5)
+    kept = np.asarray(msda.draw_pixel_masks(choice, StepSeed(1, 5), 2000, 1, (4, 4, 3)))
+    whole = (kept == 1).all(axis=(1, 2, 3, 4))
+    assert whole.mean() == pytest.approx(0.5, abs=0.06)

@@ -796,3 +796,52 @@ def test_a_sparse_loss_is_fine_without_msda():
     model = make("CutMixMo")
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     check_step(model, *data())
+
+
+# -- what an ablation of the paper and MIMO's code begin as ---------------------------------------------------------------
+
+
+def encoder_kernels(model):
+    return np.array([np.array(encoder.trainable_weights[0]) for encoder in model.encoders.encoders])
+
+
+def test_mimos_encoders_begin_as_one_convolution_over_all_images():
+    """Standard deviation √(2/(27·3)) = .157, of 3·432 draws; one encoder's own fan-in gives .272."""
+    options = dict(num_classes=10, seed=4)
+    kernels = encoder_kernels(MIMO("wrn10_1", **options))
+    assert kernels.shape == (3, 3, 3, 3, 16)
+    deviation = np.sqrt(2 / (27 * 3))
+    assert deviation == pytest.approx(0.157, abs=5e-4)
+    assert kernels.std() == pytest.approx(deviation, abs=4 * deviation / np.sqrt(2 * kernels.size))
+    own = encoder_kernels(MIMO("wrn10_1", joint_fan_in=False, **options))
+    np.testing.assert_allclose(kernels, own / np.sqrt(3), rtol=1e-6)
+    mixmo = encoder_kernels(CutMixMo("wrn10_1", num_members=3, **options))
+    np.testing.assert_array_equal(mixmo, own)  # the other methods' are as they were
+
+
+def test_one_encoder_and_one_head_are_manifold_mixup():
+    """Two members of one network: Σ w·CE with w = 2κ is twice the loss of interpolated labels of its mixed features."""
+    model = tiny.model(
+        mixing=Mixing("linear", weight_root=1.0), share_encoders=True, share_heads=True, batch_repetitions=1
+    )
+    assert len(model.encoders.encoders) == 1
+    x, y = tiny.data(6)
+    batch = model.make_batch((x, y), StepSeed(1))
+    logits = np.array(model.member_logits(batch.images, batch.masks, training=True))
+    np.testing.assert_allclose(logits[:, 0], logits[:, 1], atol=1e-6)
+    ratios = np.array(batch.masks).mean((2, 3, 4))
+    labels = np.eye(tiny.NUM_CLASSES)[np.array(batch.labels)]
+    interpolated = (ratios[..., None] * labels).sum(1)
+    expected = 2 * -(interpolated * tiny.log_softmax(logits[:, 0])).sum(1).mean()
+    assert float(np.array(objective(model, batch, StepSeed(1)).loss)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_predominant_input_is_the_first_members():
+    choice = Mixing(predominant_first=True, probability=0.5)
+    for step in range(4):
+        masks = np.array(mixing.draw_masks(choice, StepSeed(2, step), 40, 3, (4, 4, 2)))
+        ratios = masks.mean((2, 3, 4))
+        assert (np.diff(ratios, axis=1) <= 1e-6).all()
+        np.testing.assert_allclose(masks.sum(1), 1, atol=1e-6)
+    unsorted = np.array(mixing.draw_masks(Mixing(), StepSeed(2, 1), 40, 3, (4, 4, 2))).mean((2, 3, 4))
+    assert (np.diff(unsorted, axis=1) > 0).any()

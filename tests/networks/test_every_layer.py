@@ -10,6 +10,7 @@ from layer_harness import Case
 import mixmo_keras
 from mixmo_keras.mixing import policies
 from mixmo_keras.mixing.augmentation import Compose, PadCropFlip, RandomResizedCrop
+from mixmo_keras.mixing.three_augment import ColorJitter, ThreeAugment
 from mixmo_keras.multiplexing.seats import Answers, Seating
 from mixmo_keras.networks.backbones.cross_covariance import ClassAttention, CrossCovarianceAttention, WavePositions
 from mixmo_keras.networks.backbones.library_layers import LibraryLayer, description_of
@@ -153,6 +154,8 @@ CASES = {
     # rows enough for some that stay as they are: the others have no gradient, being whole numbers
     "TrivialAugment": Case(policies.TrivialAugment, (PIXELS,), (40, 5, 7, 3)),
     "RandAugment": Case(lambda **o: policies.RandAugment(1, **o), (PIXELS,), (40, 5, 7, 3)),
+    "ThreeAugment": Case(ThreeAugment, (PIXELS,), (40, 5, 7, 3)),
+    "ColorJitter": Case(ColorJitter, (PIXELS,), (40, 5, 7, 3)),
     "AutoAugment": Case(policies.AutoAugment, (PIXELS,), (40, 5, 7, 3)),
     "Compose": Case(
         lambda **o: Compose([PadCropFlip(1), policies.RandomErasing()], **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)

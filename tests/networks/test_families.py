@@ -58,7 +58,7 @@ def test_number_of_parameters(name):
     total = sum(int(np.prod(weight.shape)) for weight in weights) + (parts.core.output_shape[-1] + 1) * 1000
     exact, printed = PARAMETERS[name]
     assert total == exact
-    assert total / 1e6 == pytest.approx(printed, abs=0.051 if printed != 22.05 else 0.01)
+    assert total / 1e6 == pytest.approx(printed, abs=0.054 if printed != 22.05 else 0.01)
 
 
 @each_family

@@ -152,3 +152,16 @@ def test_callbacks_that_would_set_a_scheduled_rate_are_refused_at_once(callback)
         ValueError, match=f"{type(callback).__name__} sets the learning rate, which follows the schedule Step"
     ):
         tiny.model(learning_rate=None).fit(x, y, callbacks=[callback], verbose=0)
+
+
+def test_every_label_above_0_is_a_1_by_hand():
+    """A mixed label (0.7, 0.3, 0) is (1, 1, 0); logits 0 cost ln 2 a class, and a logit of ln 3 is a probability of 3/4."""
+    loss = losses.SigmoidCrossEntropy(multi_hot=True)
+    mixed, logits = np.array([[0.7, 0.3, 0.0]], "float32"), np.array([[np.log(3), 0.0, np.log(3)]], "float32")
+    expected = (-np.log(3 / 4) - np.log(1 / 2) - np.log(1 / 4)) / 3
+    np.testing.assert_allclose(loss.call(mixed, ops.convert_to_tensor(logits)), [expected], rtol=1e-6)
+    plain = losses.SigmoidCrossEntropy()
+    whole = ops.convert_to_tensor(LOGITS)
+    np.testing.assert_allclose(loss.call(LABELS, whole), plain.call(LABELS, whole), rtol=1e-6)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    np.testing.assert_array_equal(again.call(SOFT, whole), loss.call(SOFT, whole))

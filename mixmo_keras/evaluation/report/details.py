@@ -29,6 +29,7 @@ def lines(figures: dict) -> list[str]:
         *wording.lines(figures),
         *_detection(figures),
         *_corruptions(figures),
+        *_other_test_sets(figures),
         *_labels(figures),
     ]
 
@@ -128,7 +129,20 @@ def _corruptions(figures: dict) -> list[str]:
         f"under {len(corrupted['accuracy'])} corruptions at 5 severities ({corrupted['images']:,} images each): "
         f"mean accuracy {corrupted['mean_accuracy']:.2%}, mean NLL {corrupted['mean_nll']:.4f}, "
         f"mean ECE {corrupted['mean_ece']:.4f}"
+        + (f", mCE {100 * corrupted['mean_corruption_error']:.1f}" if "mean_corruption_error" in corrupted else "")
     ]
+
+
+def _other_test_sets(figures: dict) -> list[str]:
+    lines = []
+    for name, values in figures.get("other_test_sets", {}).items():
+        among = values.get("accuracy_among_its_classes")
+        lines.append(
+            f"{name} ({values['images']:,} images of {values['classes']:,} classes): accuracy {values['accuracy']:.2%}"
+            + (f" ({among:.2%} among its classes)" if among is not None else "")
+            + f", NLL {values['nll']:.4f}, ECE {values['ece']:.4f}"
+        )
+    return lines
 
 
 def _labels(figures: dict) -> list[str]:

@@ -8,7 +8,7 @@
     python recipes/cosub.py vit_small                              the paper's recipe: ImageNet, 224 pixels
     python recipes/cosub.py vit_base                               at 192 pixels, and then at 224:
     python recipes/cosub.py vit_base_224 --begin-with runs/RUN
-    python recipes/cosub.py vit_small --dataset DIR@224            a folder of images
+    python recipes/cosub.py vit_small --dataset photos@224         a folder of images
     python recipes/cosub.py --list                                 all settings
 
 The settings of ViT are those of the paper's code on ImageNet-1k: 800 epochs of LAMB, 2,048 images a step, a cosine after

@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
-
-from mixmo_keras.common import class_labels
+from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.metrics.calibration_error import (
     adaptive_calibration_error,
     classwise_calibration_error,
@@ -48,7 +46,8 @@ def network_figures(logits, labels) -> dict[str, float]:
         labels: (n,), (n, 1) or one-hot (n, K); or shares of the classes (n, K), by which NLL and Brier score are measured.
             The others take the class with the most.
     """
-    labels = class_labels.integers_or_shares("labels", labels, np.shape(logits)[-1], len(logits))
+    logits = arguments.logits("logits", logits)
+    labels = class_labels.integers_or_shares("labels", labels, logits.shape[1], len(logits))
     classes = class_labels.most(labels)
     detected = misclassification_detection(logits, classes)
     return {

@@ -116,9 +116,10 @@ SCRIPTS = [
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_commands_of_docstrings_are_understood(script, tmp_path, monkeypatch):
     """And where they say what a paper reports, that is the row of `reproduce.TABLES` with these settings, on all images."""
-    for folder in ("photos", "runs"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "mine.keras").touch()
+    for folder in ("photos", "runs/RUN"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("mine.keras", "runs/RUN/last.keras"):
+        (tmp_path / file).touch()
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^ *python (\S+\.py)(.*)", ast.get_docstring(ast.parse(script.read_text())), re.MULTILINE)
     assert lines

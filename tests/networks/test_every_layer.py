@@ -155,7 +155,7 @@ CASES = {
     "TrivialAugment": Case(policies.TrivialAugment, (PIXELS,), (40, 5, 7, 3)),
     "RandAugment": Case(lambda **o: policies.RandAugment(1, **o), (PIXELS,), (40, 5, 7, 3)),
     "ThreeAugment": Case(ThreeAugment, (PIXELS,), (40, 5, 7, 3)),
-    "ColorJitter": Case(ColorJitter, (PIXELS,), (40, 5, 7, 3)),
+    "ColorJitter": Case(ColorJitter, (PIXELS.astype("uint8"),), (40, 5, 7, 3)),  # whole numbers have no gradient
     "AutoAugment": Case(policies.AutoAugment, (PIXELS,), (40, 5, 7, 3)),
     "Compose": Case(
         lambda **o: Compose([PadCropFlip(1), policies.RandomErasing()], **o), (numbers(4, 5, 7, 3),), (4, 5, 7, 3)

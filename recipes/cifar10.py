@@ -4,7 +4,7 @@
     python recipes/cifar10.py --msda cutmix                                    97.83 %  Cut-MixMo + CutMix
     python recipes/cifar10.py --method linear_mixmo                            96.88 %  Linear-MixMo
     python recipes/cifar10.py --method linear_mixmo --msda cutmix              97.73 %  Linear-MixMo + CutMix
-    python recipes/cifar10.py --method mimo --num-members 2 --averaging logits --schedule mixmo --no-joint-fan-in   96.71 %  MIMO
+    python recipes/cifar10.py --method mimo --num-members 2 --averaging logits --schedule mixmo --no-joint-fan-in   96.71 %
     python recipes/cifar10.py --method single                                  96.37 %  vanilla
     python recipes/cifar10.py --method single --msda mixup                     97.07 %  MixUp
     python recipes/cifar10.py --method single --msda cutmix                    97.28 %  CutMix

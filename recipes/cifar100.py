@@ -4,7 +4,7 @@
     python recipes/cifar100.py --msda cutmix                                   85.77 %  Cut-MixMo + CutMix
     python recipes/cifar100.py --method linear_mixmo                           82.96 %  Linear-MixMo
     python recipes/cifar100.py --method linear_mixmo --msda cutmix             85.36 %  Linear-MixMo + CutMix
-    python recipes/cifar100.py --method mimo --num-members 2 --averaging logits --schedule mixmo --no-joint-fan-in   82.92 %  MIMO
+    python recipes/cifar100.py --method mimo --num-members 2 --averaging logits --schedule mixmo --no-joint-fan-in   82.92 %
     python recipes/cifar100.py --method single                                 81.79 %  vanilla
     python recipes/cifar100.py --method single --msda mixup                    83.43 %  MixUp
     python recipes/cifar100.py --method single --msda cutmix                   83.95 %  CutMix

@@ -66,7 +66,7 @@ def scaled(recipe: Recipe, **changes) -> Recipe:
         epochs=1,
         batch_size=64 if recipe.batch_repetitions != 3 else 48,
         warmup_epochs=None,
-        learning_rate=recipe.learning_rate if recipe.optimizer != "sgd" else None,
+        learning_rate=recipe.learning_rate if recipe.optimizer not in (None, "sgd") else None,
         devices=1,
         dtype="float32",
         **crop,

@@ -248,6 +248,12 @@ def table(kept: dict[str, dict[str, Any]]) -> str:
     return tables.markdown(["way", *(title for title, *_ in COLUMNS), "seeds"], lines)
 
 
+def document() -> None:
+    """Writes the tables of docs/classifiers.md."""
+    for path in sorted(pages.FIGURES.glob("photographs-*.json")):
+        pages.write("classifiers.md", {path.stem: table(pages.read(path.stem))})
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,6 +9,7 @@ import load
 import memory
 import noisy_labels
 import pages
+import photographs
 import repetition
 import tasks
 
@@ -36,6 +37,7 @@ def main() -> None:
     both_modes.document()
     load.document()
     memory.document()
+    photographs.document()
     tasks.document()
 
 

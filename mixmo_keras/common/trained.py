@@ -8,6 +8,10 @@ from typing import Any
 KERAS, HUB = "keras:", "hub:"  # how the names of networks of keras.applications and keras_hub begin
 PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # whose weights are in packages of pip
 LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, which may undo what other images taught
+# how networks of others are trained further, unless an optimizer is chosen: of few photographs a batch's statistics are
+# a poor estimate, and a core is slower than new heads (docs/classifiers.md has the measurement)
+FURTHER: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 0.001, "core_rate": 0.3, "freeze_batch_norm": True}
+FROZEN_EPOCHS = 2  # of the core at first, of eight or more
 # of members that begin with a classifier's answers; measured: those that never see an image alike fall behind the single
 # network that goes on (docs/results.md)
 INPUT_REPETITION = 0.5

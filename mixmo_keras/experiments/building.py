@@ -1,9 +1,10 @@
 """The compiled model of a recipe."""
 
+import typing
 from typing import Any
 
 from mixmo_keras import datasets
-from mixmo_keras.common import numbering
+from mixmo_keras.common import numbering, trained
 from mixmo_keras.experiments import augmentation
 from mixmo_keras.experiments.option_values import parse_rates
 from mixmo_keras.experiments.options import Default
@@ -45,7 +46,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         **{name: value for name, value in options.items() if value is not Default.METHOD},
     )
     optimizer = optimizers.named(
-        recipe.optimizer,
+        typing.cast(str, recipe.optimizer),
         schedule_of(recipe),
         recipe.momentum,
         recipe.weight_decay,
@@ -64,7 +65,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         jit_compile=jit_compile,
         sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
         average_from=recipe.average_from,
-        fine_tuning=FineTuning.of(recipe.core_rate, recipe.freeze_epochs),
+        fine_tuning=_fine_tuning(recipe, model),
         rates=None if recipe.rates is None else parse_rates(recipe.rates),
         lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
         decay_kernels_only=recipe.weight_decay is not None,
@@ -79,3 +80,10 @@ def schedule_of(recipe: Recipe) -> ProgressSchedule:
     resolved: Any = recipe  # mypy can't know that its options have their values
     schedule = PUBLISHED[resolved.schedule].schedule(resolved.learning_rate)
     return schedule if recipe.warmup_epochs is None else with_warmup(schedule, recipe.warmup_epochs / recipe.epochs)
+
+
+def _fine_tuning(recipe: Recipe, model: MixMo) -> FineTuning | None:
+    """What is special about the core; nothing where it has no weights, unless that was asked for."""
+    if not model.core.trainable_weights and recipe.core_rate == trained.FURTHER["core_rate"]:
+        return None
+    return FineTuning.of(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm)

@@ -255,13 +255,16 @@ class Training:
         None,
         "after warm-up (default: the schedule's for 64 images a step, times the images a step by 64: "
         + ", ".join(f"{name} {published.rate:g}" for name, published in PUBLISHED.items())
-        + f"; with a trained backbone that is no network of this library {trained.LEARNING_RATE:g})",
+        + f"; with sgd and a trained backbone that is no network of this library {trained.LEARNING_RATE:g})",
         number,
         above=0,
     )
-    optimizer: str = setting(
-        "sgd",
-        "sgd (Nesterov's momentum), adamw or lamb, which need a --learning-rate",
+    optimizer: str | None = setting(
+        None,
+        "sgd (Nesterov's momentum; the default), adamw or lamb, which need a --learning-rate. With a trained backbone that "
+        f"is no network of this library: adamw without decay, at {trained.FURTHER['learning_rate']:g}, "
+        f"--core-rate {trained.FURTHER['core_rate']:g}, --freeze-epochs {trained.FROZEN_EPOCHS} of eight or more, and "
+        "--freeze-batch-norm",
         choice,
         known=optimizers.OPTIMIZERS,
     )
@@ -286,6 +289,9 @@ class Training:
     )
     freeze_epochs: int | None = setting(
         None, "first epochs in which a trained backbone's core stays as it is", integer, least=1
+    )
+    freeze_batch_norm: bool | None = setting(
+        None, "a trained backbone's batch norm keeps the averages that it was trained with", boolean
     )
     schedule: str | None = setting(
         None,

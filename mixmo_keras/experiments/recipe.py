@@ -236,7 +236,7 @@ def _check_backbone(recipe: Recipe) -> None:
             f"keras:NAME or hub:PRESET, not for {recipe.backbone!r}."
         )
     trained = "a trained backbone, which is a classifier's .keras file, efficientnet_lite0, keras:NAME or hub:PRESET"
-    for name in ("encoder_noise", "core_rate", "freeze_epochs"):
+    for name in ("encoder_noise", "core_rate", "freeze_epochs", "freeze_batch_norm"):
         value = getattr(recipe, name)
         weights_come_later = name != "encoder_noise" and recipe.warm_start
         if value is not None and not recipe.begins_trained and not weights_come_later:
@@ -287,11 +287,24 @@ def _of_optimizer(asked: Recipe, recipe: Recipe) -> dict[str, Any]:
         asked: The recipe before the method's values were put in.
         recipe: The recipe with them.
     """
+    values: dict[str, Any] = {}
+    if recipe.optimizer is None:
+        of_others = recipe.begins_trained and not trained.keeps_its_rate(recipe.backbone)
+        values = _of_further_training(asked, recipe) if of_others else {"optimizer": "sgd"}
+        recipe = dataclasses.replace(recipe, **values)
     if recipe.optimizer != "sgd" and recipe.learning_rate is None:
         raise ValueError(f"`optimizer` {recipe.optimizer!r} needs a `learning_rate`: the schedules' own are SGD's.")
     if recipe.optimizer != "sgd" and recipe.momentum != optimizers.MOMENTUM:
         raise ValueError(f"`momentum` (={recipe.momentum:g}) has no meaning for optimizer {recipe.optimizer!r}.")
-    return {"l2": 0.0} if recipe.weight_decay is not None and asked.l2 is Default.METHOD else {}
+    return values | ({"l2": 0.0} if recipe.weight_decay is not None and asked.l2 is Default.METHOD else {})
+
+
+def _of_further_training(asked: Recipe, recipe: Recipe) -> dict[str, Any]:
+    """How a network of others is trained further, in all that isn't said otherwise; arguments as of `_of_optimizer`."""
+    epochs = max(round(recipe.epochs * recipe.scale), 1)
+    defaults: dict[str, Any] = trained.FURTHER | {"freeze_epochs": min(epochs // 4, trained.FROZEN_EPOCHS) or None}
+    values = {name: value for name, value in defaults.items() if getattr(recipe, name) is None}
+    return values | ({"l2": 0.0} if asked.l2 is Default.METHOD else {})
 
 
 def _begins_as_members(recipe: Recipe) -> bool:

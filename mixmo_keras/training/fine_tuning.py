@@ -45,11 +45,13 @@ class FineTuning(Settings):
         arguments.boolean("freeze_batch_norm", self.freeze_batch_norm)
 
     @classmethod
-    def of(cls, core_rate: float | None, frozen_epochs: int | None) -> "FineTuning | None":
-        """Returns the settings of two options of which each may be `None`; `None` where both are."""
-        if core_rate is None and frozen_epochs is None:
+    def of(
+        cls, core_rate: float | None, frozen_epochs: int | None, freeze_batch_norm: bool | None = None
+    ) -> "FineTuning | None":
+        """Returns the settings of options of which each may be `None`; `None` where all are."""
+        if core_rate is None and frozen_epochs is None and not freeze_batch_norm:
             return None
-        return cls(1.0 if core_rate is None else core_rate, frozen_epochs or 0)
+        return cls(1.0 if core_rate is None else core_rate, frozen_epochs or 0, bool(freeze_batch_norm))
 
 
 def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:

@@ -43,7 +43,7 @@ def test_a_recipes_model_begins_as_the_classifier(tmp_path, capsys):
     np.testing.assert_allclose(np.exp(tiny.log_softmax(model(images))), expected, atol=1e-5)
     kernels = [encoder.get_weights()[0] for encoder in model.encoders.encoders]
     assert np.std(kernels[0] - kernels[1]) == pytest.approx(2**0.5 * 0.3 * np.std(kernels[0] + kernels[1]) / 2, rel=0.5)
-    assert recipe.learning_rate == pytest.approx(0.005 * 32 / 64)  # gentler than from nothing
+    assert (recipe.optimizer, recipe.learning_rate, recipe.l2) == ("adamw", 0.001, 0)  # as was measured
     assert recipe.input_repetition == model.batching.input_repetition == 0.5
 
 
@@ -89,21 +89,26 @@ def test_names_of_runs_that_begin_trained(tmp_path):
     ):
         recipe = Recipe(**OF_DIGITS, **changes)
         assert recipe.name == f"digits-cut_mixmo-{name}-seed0"
-        rate = 0.005 if changes.get("pretrained", True) else 0.05
+        rate = 0.005 if changes.get("pretrained", True) else 0.05  # of SGD
         assert recipe.settings()["pretrained"] == changes.get("pretrained", True if ":" in recipe.backbone else None)
-        assert recipe.resolved().learning_rate == pytest.approx(rate * 32 / 64)
+        by_sgd = dataclasses.replace(recipe, optimizer="sgd").resolved()
+        assert by_sgd.learning_rate == pytest.approx(rate * 32 / 64)
 
 
 def test_rates_by_group_reach_the_model(tmp_path):
     trained = Recipe(**OF_DIGITS, backbone=classifier(tmp_path, deeper=True), epochs=5)
     for changes, expected in (
-        ({}, None),
-        (dict(core_rate=0.2), FineTuning(0.2, 0)),
-        (dict(freeze_epochs=2), FineTuning(1.0, 2)),
-        (dict(core_rate=0.2, freeze_epochs=2), FineTuning(0.2, 2)),
+        (dict(optimizer="sgd"), None),
+        (dict(optimizer="sgd", core_rate=0.2), FineTuning(0.2, 0)),
+        (dict(optimizer="sgd", freeze_epochs=2), FineTuning(1.0, 2)),
+        (dict(optimizer="sgd", freeze_batch_norm=True), FineTuning(1.0, 0, True)),
+        ({}, FineTuning(0.3, 1, True)),
+        (dict(epochs=8), FineTuning(0.3, 2, True)),
+        (dict(epochs=3), FineTuning(0.3, 0, True)),
+        (dict(core_rate=0.2, freeze_epochs=2, freeze_batch_norm=False), FineTuning(0.2, 2)),
     ):
         recipe = dataclasses.replace(trained, **changes).resolved()
-        assert FineTuning.of(recipe.core_rate, recipe.freeze_epochs) == expected
+        assert FineTuning.of(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm) == expected
     assert build(recipe, datasets.info("digits")).fine_tuning == expected
     for changes, message in (
         (dict(freeze_epochs=5), r"`freeze_epochs` \(=5\) of 5 epochs leaves none in which the core is trained"),
@@ -112,6 +117,7 @@ def test_rates_by_group_reach_the_model(tmp_path):
         (dict(core_rate=0), "`core_rate` must be a positive number"),
         (dict(backbone="wrn10_1", core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained backbone.*not for 'wrn10_1'"),
         (dict(backbone="wrn10_1", freeze_epochs=1), r"`freeze_epochs` \(=1\) is for a trained backbone"),
+        (dict(backbone="wrn10_1", freeze_batch_norm=True), r"`freeze_batch_norm` \(=1\) is for a trained backbone"),
         (dict(backbone="keras:MobileNet", pretrained=False, core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained"),
         (dict(pretrained=False), "`pretrained` is for a backbone with trained weights, .* not for .*mine.keras"),
     ):

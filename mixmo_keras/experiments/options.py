@@ -262,9 +262,7 @@ class Training:
     optimizer: str | None = setting(
         None,
         "sgd (Nesterov's momentum; the default), adamw or lamb, which need a --learning-rate. With a trained backbone that "
-        f"is no network of this library: adamw without decay, at {trained.FURTHER['learning_rate']:g}, "
-        f"--core-rate {trained.FURTHER['core_rate']:g}, --freeze-epochs {trained.FROZEN_EPOCHS} of eight or more, and "
-        "--freeze-batch-norm",
+        "is no network of this library: adamw, with values for it and the core, see docs/classifiers.md",
         choice,
         known=optimizers.OPTIMIZERS,
     )
@@ -282,17 +280,12 @@ class Training:
         option_values.rates_by_name,
     )
     core_rate: float | None = setting(
-        None,
-        "of a trained backbone: its core's share of the learning rate, such as 0.1; encoders and heads have all of it",
-        number,
-        above=0,
+        None, "a trained backbone's core's share of the learning rate, such as 0.1", number, above=0
     )
     freeze_epochs: int | None = setting(
         None, "first epochs in which a trained backbone's core stays as it is", integer, least=1
     )
-    freeze_batch_norm: bool | None = setting(
-        None, "a trained backbone's batch norm keeps the averages that it was trained with", boolean
-    )
+    freeze_batch_norm: bool | None = setting(None, "a trained backbone's batch norm keeps its averages", boolean)
     schedule: str | None = setting(
         None,
         "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",

@@ -108,7 +108,10 @@ COSUB = {
 }
 
 
-@pytest.mark.parametrize("name", list(COSUB))
+LARGE = ("vit_large", "vit_huge")  # which are built
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in COSUB])
 def test_settings_of_cosub_are_the_papers(name):
     resolved = cosub.SETTINGS[name].resolved()
     assert (resolved.backbone, resolved.dataset, resolved.learning_rate, resolved.drop_path) == COSUB[name]

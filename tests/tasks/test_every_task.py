@@ -86,6 +86,7 @@ def test_a_saved_model_serves_the_answers(name, tmp_path):
     np.testing.assert_allclose(fused.predict(X, verbose=0), made.predict(X, verbose=0), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow  # a process that compiles for JAX; test_steps.py has one of classes
 def test_on_jax():
     assert tiny.script("tasks_on_jax.py", backend="jax").split() == NAMES
 

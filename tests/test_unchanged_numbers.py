@@ -29,7 +29,9 @@ def configurations() -> dict[str, tuple[str, dict]]:
         ending = "+cutmix" if msda else ""
         for method in ("CutMixMo", "LinearMixMo", "MIMO"):
             for members in (1, 2, 3):
-                found[f"{method}-{members}{ending}"] = (method, dict(num_members=members, msda=msda))
+                # encoders begin as they were recorded: by default MIMO's now begin as one convolution
+                own = {"joint_fan_in": False} if method == "MIMO" else {}
+                found[f"{method}-{members}{ending}"] = (method, dict(num_members=members, msda=msda, **own))
         found[f"SingleNetwork{ending}"] = ("SingleNetwork", dict(msda=msda))
         found[f"CoSub{ending}"] = ("CoSub", dict(msda=msda))
     for members in (2, 3):

@@ -1,5 +1,6 @@
 """A tiny model and targets of each task, for tests and for a process on JAX."""
 
+import keras
 import numpy as np
 import tiny
 
@@ -40,19 +41,27 @@ METHODS = {
 
 def _cosub(network, task, **options):
     """Submodels that teach each other; of numbers, which they can't teach, the same without."""
-    own = dict(co_training=None) if isinstance(task, tasks.Regression) else dict(teaching="sigmoid")
-    return mixmo_keras.CoSub(network, task=task, drop_path=0.0, **own, **options)
+    if isinstance(task, tasks.Regression):
+        return mixmo_keras.CoSub(network, task=task, drop_path=0.0, co_training=None, **options)
+    own = dict(input_shape=tiny.SHAPE, drop_path=0.2, teaching="sigmoid", batch_repetitions=1)
+    return mixmo_keras.CoSub("wrn10_1", task=task, **own, **options)
 
 
 def by_method(name: str, method: str, **options):
     """A tiny model of a task by a method, and its targets."""
     task, y = targets_and_tasks()[name]
-    return METHODS[method](tiny.backbone(), task=task, augmentation=None, **{"seed": 3} | options), y
+    before = keras.config.dtype_policy()
+    try:  # a backbone is of the policy that it is built under
+        keras.config.set_dtype_policy(options.get("dtype", before))
+        network = tiny.backbone()
+    finally:
+        keras.config.set_dtype_policy(before)
+    return METHODS[method](network, task=task, augmentation=None, **{"seed": 3} | options), y
 
 
 def fit(model, y, **options):
     """Trains a model; of a deep ensemble each network."""
-    for network in getattr(model, "networks", [model]):
+    for network in model.networks() if isinstance(model, mixmo_keras.DeepEnsemble) else [model]:
         network.fit(X, y, batch_size=8, shuffle=False, verbose=0, **options)
 
 

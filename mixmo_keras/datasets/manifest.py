@@ -19,7 +19,7 @@ from mixmo_keras.datasets import registry
 
 FILE = "manifest.json"
 _NAMED = 3  # files that a sentence names
-# how it is said of one file and of several, of class folders and of a CSV file
+# the words for one file and for several: of class folders, and of a CSV file
 _RELABELLED = ("is in another class folder, are in other class folders", "has another label, have other labels")
 _LEARNED_FROM = ("train", "validation")
 _OF_EARLIER_VERSION = (
@@ -68,7 +68,7 @@ class Manifest:
         return hashlib.blake2b(" ".join(digests).encode(), digest_size=8).hexdigest()
 
     def label(self, name: str) -> str:
-        """What is said of a file: by a CSV file, else by the folder in which it lies."""
+        """The label of a file: what a CSV file says, else the folder in which it lies."""
         return self.labels.get(name, os.path.dirname(name))
 
 

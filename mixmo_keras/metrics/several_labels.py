@@ -26,7 +26,7 @@ COLUMNS = {  # of a report's table, by the name in `label_figures`
     "average_precision": Column(
         "AP", "average precision; by chance it is the share of images that have the label", True
     ),
-    "f1": Column("F1", "2·right / (said + there) of the images that are said to have a label, at its threshold", True),
+    "f1": Column("F1", "harmonic mean of precision and recall of a label, at its threshold", True),
     "accuracy": Column("accuracy", "share of labels that are said rightly, at their thresholds", True, "{:.2%}"),
     "nll": Column("NLL", "negative log-likelihood of a label in nats: punishes sure errors"),
     "ece": Column("ECE", "expected calibration error: by how much probabilities and shares differ, in 15 bins"),

@@ -140,12 +140,7 @@ class MultiLabel(Task):
         return ValueError(f"Targets of {self} must be 0, 1 or probabilities between; {found}.")
 
     def to_evaluate(self, targets, count):
-        targets = np.asarray(targets)
-        self.check_shape(targets)
-        if len(targets) != count:
-            raise ValueError(f"There are {len(targets)} rows of targets for {count} images.")
-        self.check(targets)
-        return self.canonical(targets).astype("float32")
+        return super().to_evaluate(targets, count).astype("float32")
 
     # -- training ----------------------------------------------------------------------------------------------------------
 

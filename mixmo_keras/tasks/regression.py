@@ -188,14 +188,6 @@ class Regression(Task):
     def in_form(self, targets, form):
         return self.canonical(targets), form
 
-    def to_evaluate(self, targets, count):
-        targets = np.asarray(targets)
-        self.check_shape(targets)
-        if len(targets) != count:
-            raise ValueError(f"There are {len(targets)} rows of targets for {count} images.")
-        self.check(targets)
-        return self.canonical(targets).astype("float64")
-
     # -- training ----------------------------------------------------------------------------------------------------------
 
     def check_settings(self, msda, co_training):

@@ -112,8 +112,13 @@ class Task(Settings):
         return targets
 
     def to_evaluate(self, targets, count: int) -> np.ndarray:
-        """Targets of so many images as an array that `figures` and `calibrate` take, checked."""
-        raise NotImplementedError
+        """Targets of so many images as an array that `figures` and `calibrate` take, checked. By default float64."""
+        targets = np.asarray(targets)
+        self.check_shape(targets)
+        if len(targets) != count:
+            raise ValueError(f"There are {len(targets)} rows of targets for {count} images.")
+        self.check(targets)
+        return self.canonical(targets).astype("float64")
 
     def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """The targets of several batches, each as `to_evaluate` gives it, as one array."""

@@ -17,7 +17,7 @@ def columns(figures: dict) -> dict[str, Column]:
 
 
 def of_task(name: str) -> dict[str, Column]:
-    """The columns of a task of this name; of one's own task those that another task's figures have too."""
+    """The columns of a task of this name; of a task that is not of this library, NLL alone."""
     return dict(tasks.BY_NAME[name].columns) if name in tasks.BY_NAME else {"nll": COLUMNS["nll"]}
 
 

@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cifar10
@@ -65,12 +65,14 @@ class Table:
         needs: What running it at full scale needs.
         rows: The experiments.
         note: What a reader must know to compare.
+        curve: Of a figure over a setting, the words for the setting and what gives its value in an experiment.
     """
 
     source: str
     needs: str
     rows: dict[str, Experiment]
     note: str = ""
+    curve: tuple[str, Callable[[Experiment], float | None]] | None = None
 
 
 def all_images(recipe: Recipe, **changes) -> Recipe:
@@ -111,6 +113,21 @@ def _sam(base: Recipe, radius: float, published: dict[str, float]) -> dict[str, 
         "SAM + AutoAugment, long": dataclasses.replace(sharp, epochs=1800),
     }
     return {name: Experiment(value, recipes[name]) for name, value in published.items()}
+
+
+def _setting(name: str) -> Callable[[Experiment], float | None]:
+    """What gives the value of a recipe's setting, for a curve over it."""
+    return lambda row: getattr(row.recipe, name)
+
+
+def _width(row: Experiment) -> float:
+    return int(row.recipe.backbone.rpartition("_")[2])
+
+
+def _training_time(row: Experiment) -> float:
+    """Training time in that of a single network: rows a training image makes in an epoch, of all networks."""
+    repetitions = row.recipe.batch_repetitions
+    return row.networks * (repetitions if isinstance(repetitions, int) else 1)  # a single network's b is 1
 
 
 def _best(recipe: Recipe) -> dict[str, Experiment]:
@@ -204,6 +221,7 @@ PAPER_TABLES: dict[str, Table] = {
             }
         ),
         "The paper compares with MixUp and CutMix too; we have no numbers of these.",
+        curve=("width", _width),
     ),
     "cifar100_widths": Table(
         f"{MIXMO}, section 4.1, figure over widths",
@@ -218,6 +236,7 @@ PAPER_TABLES: dict[str, Table] = {
             }.items()
             for width, published in curve.items()
         },
+        curve=("width", _width),
     ),
     "ensembles": Table(
         f"{MIXMO}, section 4.1, deep ensembles",
@@ -247,6 +266,7 @@ PAPER_TABLES: dict[str, Table] = {
             "2 × vanilla": Experiment(83.17, all_images(cifar100.RECIPE, devices=1, method="single"), networks=2),
         },
         "One epoch takes b times as long. The paper shows Cut-MixMo ahead of deep ensembles at equal training time.",
+        curve=("training time, in that of a single network", _training_time),
     ),
     "masks": Table(
         f"{MIXMO}, section 4.3, masks",
@@ -267,12 +287,14 @@ PAPER_TABLES: dict[str, Table] = {
         "a GPU",
         _varied(cifar100.RECIPE, "probability", {0.0: None, 0.25: None, 0.5: 85.52, 0.75: None, 1.0: None}),
         "The paper finds p = .5 best.",
+        curve=("p, the share of mixes by a mask", _setting("probability")),
     ),
     "weight_root": Table(
         f"{MIXMO}, section 4.4, figure over r",
         "a GPU",
         _varied(cifar100.RECIPE, "weight_root", {1.0: None, 2.0: None, 3.0: 85.52, 4.0: None, 6.0: None, None: None}),
         "The paper finds r from 3 to 6 best.",
+        curve=("r, the root of the loss's weights", _setting("weight_root")),
     ),
     "encoders_and_heads": Table(
         f"{MIXMO}, section 4.5, encoders and heads",
@@ -344,6 +366,7 @@ PAPER_TABLES: dict[str, Table] = {
             for number in (1, 2, 3, 4, 5)
         },
         "The paper finds M from 2 to 4 best.",
+        curve=("M, the members", _setting("num_members")),
     ),
     "mimo_repetition": Table(
         f"{MIMO}, figure over ρ",
@@ -354,6 +377,7 @@ PAPER_TABLES: dict[str, Table] = {
             )
             for share in (0.0, 0.2, 0.4, 0.6, 0.8)
         },
+        curve=("ρ, the share of rows with one image for all members", _setting("input_repetition")),
     ),
     "cosub": Table(
         f"{COSUB}, accuracies at 224 pixels",

@@ -4,11 +4,13 @@ A rehearsal shows that every table runs end to end before a GPU is paid for. Its
 """
 
 import dataclasses
+import itertools
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import keras
 from paper_tables import PAPER_TABLES, Experiment
 
 from mixmo_keras import experiments
@@ -34,12 +36,15 @@ STAND_INS = (
 )
 INTRODUCTION = """# The papers' tables, and our rehearsals of them
 
-`python recipes/reproduce.py all --budget {budget:g}` wrote this page. **No figure of ours on this page is a result.** These
-experiments were not run here at the papers' scale yet. They were rehearsed: run from data to figures by the same code, in
-small. That shows that they run. Figures at full scale come from `python recipes/reproduce.py NAME`, without `--budget`.
+**No figure of ours on this page is a result.** A rehearsal runs an experiment from data to figures by the same code, but in
+small: it shows that the experiment runs. Figures at full scale come from `python recipes/reproduce.py NAME`; none of these
+tables was run at full scale yet.
+
+`python recipes/reproduce.py {names} --budget {budget:g}` wrote this page: {rehearsed} of {experiments} experiments in {tables},
+rehearsed in {minutes:.0f} minutes.
 
 Each table is in two parts that don't share a column: what the **paper** printed, and what **our rehearsal** gave, whose
-networks, images and epochs are named beside it. {data}
+networks and images are named beside it. CIFAR-10 stands in for all data: one epoch of {images} images, then all test images.
 """
 
 
@@ -83,19 +88,49 @@ def _stand_in(backbone: str) -> tuple[str, int]:
 
 
 def rehearse(names: list[str], budget: float, data_dir: str | None, output_dir: str) -> str:
-    """Rehearses tables within some minutes, each for an equal share of what is left and one experiment at least.
+    """Rehearses tables within some minutes: one experiment of each table, then as many more as there is time for.
+
+    An experiment of a table's further rounds begins only if it ends in time, judged by the longest of that table so far.
 
     Returns:
         The page, in Markdown.
     """
     if not budget > 0:
         raise ValueError(f"`budget` must be minutes above 0, got {budget:g}.")
-    end, parts = time.monotonic() + 60 * budget, []
-    for number, name in enumerate(names):
-        share = max(end - time.monotonic(), 0) / (len(names) - number)
-        parts.append(_rehearsed(name, time.monotonic() + share, data_dir, f"{output_dir}/{name}"))
-    data = f"CIFAR-10 stands in for all data: {IMAGES} images to train on, all of its test images."
-    return "\n".join([INTRODUCTION.format(budget=budget, data=data), *parts])
+    begin = time.monotonic()
+    figures: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    longest = dict.fromkeys(names, 0.0)
+    for name, row_name in in_rounds(names):
+        start = time.monotonic()
+        if figures[name] and start + longest[name] > begin + 60 * budget:
+            continue
+        say(f"\n{(start - begin) / 60:.1f} min: rehearsal of {name}: {row_name}")
+        figures[name][row_name] = _run(PAPER_TABLES[name].rows, row_name, data_dir, f"{output_dir}/{name}")
+        longest[name] = max(longest[name], time.monotonic() - start)
+        keras.backend.clear_session()
+    introduction = INTRODUCTION.format(
+        names=" ".join(names) if len(names) == 1 else "all",
+        budget=budget,
+        rehearsed=sum(map(len, figures.values())),
+        experiments=sum(len(PAPER_TABLES[name].rows) for name in names),
+        tables=f"{len(names)} table{'s' if len(names) > 1 else ''}",
+        minutes=(time.monotonic() - begin) / 60,
+        images=IMAGES,
+    )
+    return "\n".join([introduction, *(_section(name, figures[name]) for name in names)])
+
+
+def in_rounds(names: list[str]) -> list[tuple[str, str]]:
+    """Table and experiment, in the order of a rehearsal: one of each table, then the second of each, and so on.
+
+    Of a table come first those with figures out of distribution, then the others from the last, which most code is in.
+    """
+    orders = []
+    for name in names:
+        rows = PAPER_TABLES[name].rows
+        shifted = [row_name for row_name, row in rows.items() if row.shifts]
+        orders.append([(name, row) for row in [*shifted, *(row for row in reversed(rows) if row not in shifted)]])
+    return [one for of_round in itertools.zip_longest(*orders) for one in of_round if one is not None]
 
 
 def write(text: str) -> Path:
@@ -104,15 +139,9 @@ def write(text: str) -> Path:
     return PAGE
 
 
-def _rehearsed(name: str, end: float, data_dir: str | None, folder: str) -> str:
+def _section(name: str, figures: dict[str, list[str]]) -> str:
     """A table's section of the page."""
     paper = PAPER_TABLES[name]
-    figures: dict[str, list[str]] = {}
-    for row_name in paper.rows:
-        if figures and time.monotonic() > end:
-            break
-        say(f"rehearsal of {name}: {row_name}")
-        figures[row_name] = _run(paper.rows, row_name, data_dir, folder)
     elsewhere = "out of distribution: accuracy %"
     theirs = [[row_name, *_published(row)] for row_name, row in paper.rows.items()]
     ours = [[row_name, *figures.get(row_name, ["not reached", *[""] * 5])] for row_name in paper.rows]

@@ -13,9 +13,11 @@ papers'. As there, runs train on all training images, MixMo's on one device and 
 difference is shown: what has other epochs, networks, data or devices is called a trial, and what holds images out says so.
 Deep ensembles are networks of consecutive seeds. Figures out of distribution are of the data sets that the data folder has.
 
-`--budget` runs the same code in small: other networks, images and epochs, as recipes/rehearsal.py says, each table for an
-equal share of the minutes, and each for one experiment at least. It shows that all of it runs; its figures are no results.
-With `all` it writes docs/comparison.md.
+Figures over a setting are drawn too, published and ours, as curve.png in the runs' folder.
+
+`--budget` runs the same code in small: other networks, images and epochs, as recipes/rehearsal.py says: an experiment of
+each table, then as many more as the minutes are enough for. It shows that all of it runs; its figures are no results. With
+`all` it writes docs/comparison.md.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import paper_curves
 import rehearsal
 from paper_tables import PAPER_TABLES, Experiment
 
@@ -31,6 +34,7 @@ from mixmo_keras import experiments
 from mixmo_keras.common import arguments as checks
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say, unbreakable
+from mixmo_keras.evaluation import plots
 from mixmo_keras.experiments import Recipe, evaluating, results, running, tables
 from mixmo_keras.experiments.options import TRAIN_SPLITS
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
@@ -286,7 +290,21 @@ def _beside_each_other(parser: argparse.ArgumentParser, options: argparse.Namesp
         for groups in zip(*recipes.values(), strict=True):  # so that a comparison that is stopped has whole tables
             for group in groups:
                 experiments.run_missing({"": group})
-    return table(rows, recipes, HELD_OUT.get(options.table, "a tenth held out"), not options.only_table)
+    run_missing = not options.only_table
+    text = table(rows, recipes, HELD_OUT.get(options.table, "a tenth held out"), run_missing)
+    if PAPER_TABLES[options.table].curve:
+        accuracies = {
+            name: [
+                100 * test["ensemble"]["accuracy"]
+                for group in by_seed
+                if (test := figures_of(rows[name], group, run_missing)) is not None
+            ]
+            for name, by_seed in recipes.items()
+        }
+        whose = "a trial" if any(trial(rows[name], recipes[name][0][0]) for name in names) else "ours"
+        picture = paper_curves.draw(PAPER_TABLES[options.table], accuracies, whose)
+        say(f"picture: {plots.save(picture, f'{folder}/curve.png')}")
+    return text
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import paper_curves
 import pytest
 import rehearsal
 import reproduce
@@ -118,7 +119,8 @@ def test_published_and_rehearsed_figures_share_no_table(in_small, tmp_path):
     theirs, ours = text.split("**Our rehearsal, no result: not comparable with the figures above.**")
     assert "| 2 × vanilla, CIFAR-100 | 83.17 | – | – | – |" in theirs
     assert "83.17" not in ours
-    assert re.search(r"\| 2 × vanilla, CIFAR-100 \| tiny_4, digits@8 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| – \|", ours)
+    last = r"\| 3 × Cut-MixMo \+ CutMix, CIFAR-100 \| tiny_4, digits@8 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| – \|"
+    assert re.search(last, ours)
     assert "| 2 × vanilla, CIFAR-10 | not reached |" in ours  # the minutes were over after the first
     assert "No figure of ours on this page is a result" in theirs
 
@@ -141,3 +143,34 @@ def test_figures_elsewhere_are_read_beside_the_papers(tmp_path):
     assert "| MIMO | cifar100_c | 53.7 | 2.280 | 0.129 | 54.0 | 2.200 | 0.130 |" in text
     assert "| ensemble of 4 | 82.70 | not run |" in text
     assert reproduce.status("mimo_cifar100", str(tmp_path)) == "ran here: 1 of 3 experiments"
+
+
+def test_figures_over_a_setting_are_drawn_beside_the_papers():
+    table = reproduce.PAPER_TABLES["training_time"]
+    figure = paper_curves.draw(table, {"batch_repetitions=2": [80.0, 82.0], "2 × vanilla": [81.0]})
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "training time, in that of a single network"
+    points = {
+        line.get_label(): line.get_xydata().tolist() for line in axes.lines if not line.get_label().startswith("_")
+    }
+    assert points == {"cut_mixmo, paper": [[4, 85.52]], "2 × single, paper": [[2, 83.17]]}
+    ours = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in axes.containers}
+    assert ours == {"cut_mixmo, ours": [[2, 81.0]], "2 × single, ours": [[2, 81.0]]}
+
+
+def test_a_curves_picture_is_written_and_says_where_runs_are_a_trial(tmp_path, capsys):
+    reproduce.main(["cifar100_widths", "--only-table", "--output-dir", str(tmp_path)])
+    assert f"picture: {tmp_path / 'cifar100_widths' / 'curve.png'}" in capsys.readouterr().out
+    assert (tmp_path / "cifar100_widths" / "curve.png").stat().st_size > 10_000
+
+
+def test_a_rehearsal_goes_through_all_tables_before_a_second_round():
+    names = ["cifar10", "mimo_cifar10", "sam_cifar10_long"]
+    assert rehearsal.in_rounds(names)[:5] == [
+        ("cifar10", "Cut-MixMo + CutMix"),
+        ("mimo_cifar10", "MIMO"),  # the one with figures out of distribution
+        ("sam_cifar10_long", "SAM + AutoAugment, long"),
+        ("cifar10", "Linear-MixMo + CutMix"),
+        ("mimo_cifar10", "ensemble of 4"),
+    ]
+    assert sorted(rehearsal.in_rounds(names)) == sorted((name, row) for name in names for row in reproduce.TABLES[name])

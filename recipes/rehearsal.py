@@ -40,8 +40,8 @@ INTRODUCTION = """# The papers' tables, and our rehearsals of them
 small: it shows that the experiment runs. Figures at full scale come from `python recipes/reproduce.py NAME`; none of these
 tables was run at full scale yet.
 
-`python recipes/reproduce.py {names} --budget {budget:g}` wrote this page: {rehearsed} of {experiments} experiments in {tables},
-rehearsed in {minutes:.0f} minutes.
+`python recipes/reproduce.py {names} --budget {budget:g}` wrote this page: {rehearsed} of {experiments} experiments
+in {tables}, rehearsed in {minutes:.0f} minutes.
 
 Each table is in two parts that don't share a column: what the **paper** printed, and what **our rehearsal** gave, whose
 networks and images are named beside it. CIFAR-10 stands in for all data: one epoch of {images} images, then all test images.

@@ -3,6 +3,7 @@
 python recipes/scenes.py                              which digits are there: several labels
 python recipes/scenes.py --task binary                whether a 3 is there
 python recipes/scenes.py --task regression            by how many degrees they are tilted
+python recipes/scenes.py --task segmentation          which digit each pixel is of: slower, some minutes an epoch
 python recipes/scenes.py --dataset digit_scenes_count     how many digits there are, another regression
 python recipes/scenes.py --task binary --method single    the network without members
 """

@@ -14,14 +14,19 @@ def numpy_batches(batches) -> Iterator:
 
 def images_at(batches, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The indices, and the pixels of the images at these indices."""
+    images = [image for image, *_ in rows_at(batches, indices)]
+    return indices, np.stack(images) if images else np.zeros((0, 1, 1, 1), "uint8")
+
+
+def rows_at(batches, indices: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """The images at these indices, each with its target and what else the batches have."""
     wanted, first = set(indices.tolist()), 0
-    images_by_index: dict[int, np.ndarray] = {}
-    for images, *_ in numpy_batches(batches):
-        here = range(first, first + len(images))
-        images_by_index |= {index: images[index - first] for index in here if index in wanted}
-        first += len(images)
-    pixels = [images_by_index[index] for index in indices.tolist()]
-    return indices, np.stack(pixels) if pixels else np.zeros((0, 1, 1, 1), "uint8")
+    rows: dict[int, tuple[np.ndarray, ...]] = {}
+    for batch in numpy_batches(batches):
+        here = range(first, first + len(batch[0]))
+        rows |= {index: tuple(part[index - first] for part in batch) for index in here if index in wanted}
+        first += len(batch[0])
+    return [rows[index] for index in indices.tolist()]
 
 
 def names_of_images(argument: str, names: Sequence[str] | None, num_images: int) -> tuple[str, ...] | None:

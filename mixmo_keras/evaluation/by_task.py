@@ -8,11 +8,12 @@ import keras
 import numpy as np
 
 from mixmo_keras.common import arguments
-from mixmo_keras.evaluation.batches import images_at, names_of_images
-from mixmo_keras.metrics.shown import Chart
+from mixmo_keras.evaluation.batches import names_of_images, rows_at
+from mixmo_keras.metrics.shown import Chart, Pictures
 from mixmo_keras.metrics.summaries import for_json
-from mixmo_keras.models.ensemble import Ensemble
-from mixmo_keras.models.temperatures import LEAST_IMAGES
+from mixmo_keras.models import temperatures
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
+from mixmo_keras.training import predicting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class TaskEvaluation:
         doubtful_images: The test images that the model is least sure about, (m, H, W, C).
         doubtful: Their indices in the test set, (m,).
         in_words: What is true of each of them, and what is predicted, in short lines.
-        answers: By its name, what an exported model would serve of each test image, (n, ...).
+        pictures: Maps of each of them, of a task with maps.
+        answers: By its name, what an exported model would serve of each test image, (n, ...); of maps nothing is kept.
         test_names: The names of the test images, such as their files (n,), or `None`.
     """
 
@@ -35,6 +37,7 @@ class TaskEvaluation:
     doubtful_images: np.ndarray
     doubtful: np.ndarray
     in_words: Sequence[Sequence[str]]
+    pictures: Pictures | None
     answers: Mapping[str, np.ndarray]
     test_names: Sequence[str] | None = None
 
@@ -70,24 +73,52 @@ def evaluate(
         raise ValueError(f"{model.task} has no reports: `model.figures(x, y)` has the figures of {model.name}.")
     model.task.names(class_names)
     check_fitted(validation, temperature, coverage)
-    held_out = None if validation is None else model.predict_with_labels(validation)
-    fitted = _calibrated(model, held_out if temperature else None)
-    outputs, targets = model.predict_with_labels(test)
-    figures = _figures(model, outputs, targets, held_out, coverage or COVERAGE)
-    figures = for_json({"name": name or model.name, "task": model.task.name, "temperature": fitted, **figures})
-    tensor = keras.ops.convert_to_tensor(outputs, "float32")
-    doubt = np.argsort(-model.task.doubt(model.average, tensor), kind="stable")[:num_images]
-    indices, pixels = images_at(test, doubt)
-    served = model.task.served(tensor, model.average)
+    task, average = model.task, model.average
+    held_out = None if validation is None else predicting.sampled(model, _outputs(model, validation))
+    fitted = temperatures.fit(model, held_out if temperature else None, None)
+    figures, outputs, targets = _measured(model, test)
+    images = {"test": len(targets), "validation": 0 if held_out is None else len(held_out[1])}
+    figures |= {"images": images, "parameters": model.count_params()}
+    if held_out is not None:
+        fitted_on, tested = ((model.pooled(members), right) for members, right in (held_out, (outputs, targets)))
+        if (sets := task.conformal_figures(fitted_on, tested, coverage or COVERAGE)) is not None:
+            figures["conformal"] = sets
+    figures = for_json({"name": name or model.name, "task": task.name, "temperature": fitted, **figures})
+    doubtful = np.argsort(-task.doubt(average, outputs), kind="stable")[:num_images]
+    pixels, right = (np.stack(part) for part in [*zip(*rows_at(test, doubtful), strict=True)][:2])
+    of_doubtful, right = model.predict_with_labels(pixels, right, task.at_once(model.image_shape, EVALUATED_AT_ONCE))
     return TaskEvaluation(
-        figures | {"headline": model.task.headline(figures)},
-        model.task.charts(model.average, outputs, targets),
+        figures | {"headline": task.headline(figures)},
+        task.charts(average, outputs, targets),
         pixels,
-        indices,
-        [model.task.in_words(outputs[index], model.average, targets[index]) for index in indices],
-        {key: keras.ops.convert_to_numpy(values) for key, values in served.items() if not key.startswith("member_")},
+        doubtful,
+        [task.in_words(members, average, target) for members, target in zip(of_doubtful, right, strict=True)],
+        task.pictures(average, of_doubtful, right),
+        {} if task.are_maps else _answers(model, outputs),
         names_of_images("test_names", test_names, len(targets)),
     )
+
+
+def _outputs(model: Ensemble, data):
+    return model.outputs_by_batch(data, None, EVALUATED_AT_ONCE, None)
+
+
+def _measured(model: Ensemble, test) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """The task's figures, which count all of each batch, and a sample of outputs and targets."""
+    kept = []
+
+    def watched():
+        for outputs, targets in _outputs(model, test):
+            kept.append(model.task.sample(outputs, targets))
+            yield outputs, targets
+
+    figures = model.task.figures_of_batches(model.average, watched())
+    return figures, *predicting.together(model, kept)
+
+
+def _answers(model: Ensemble, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    served = model.task.served(keras.ops.convert_to_tensor(outputs, "float32"), model.average)
+    return {key: keras.ops.convert_to_numpy(values) for key, values in served.items() if not key.startswith("member_")}
 
 
 def check_fitted(validation, temperature: bool, coverage: float | None) -> None:
@@ -98,28 +129,3 @@ def check_fitted(validation, temperature: bool, coverage: float | None) -> None:
         raise ValueError("Conformal sets of a `coverage` are fitted on validation data: pass `validation`.")
     if coverage is not None:
         arguments.number("coverage", coverage, above=0, below=1)
-
-
-def _figures(model: Ensemble, outputs, targets, held_out, coverage: float) -> dict[str, Any]:
-    images = {"test": len(targets), "validation": 0 if held_out is None else len(held_out[1])}
-    figures = {"images": images, "parameters": model.count_params()}
-    figures |= model.task.figures(model.average, outputs, targets)
-    if held_out is not None:
-        of_held_out, of_tests = ((model.pooled(members), right) for members, right in (held_out, (outputs, targets)))
-        if (sets := model.task.conformal_figures(of_held_out, of_tests, coverage)) is not None:
-            figures["conformal"] = sets
-    return figures
-
-
-def _calibrated(model: Ensemble, held_out) -> dict[str, Any]:
-    """Calibrates on held-out images, where there are enough, and returns the figures of the temperature."""
-    before = float(model.temperature)
-    figures: dict[str, Any] = {"before": before, "value": before, "fitted_on": 0}
-    if held_out is None:
-        return figures
-    outputs, targets = held_out
-    if len(targets) < LEAST_IMAGES:
-        why = f"{len(targets)} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
-        return figures | {"not_applied": {"value": None, "why": why}}
-    model.calibrate_on(outputs, targets)
-    return figures | {"value": float(model.temperature), "fitted_on": len(targets)}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 
 from mixmo_keras.common.durations import duration
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
+from mixmo_keras.training import predicting
 
 WATCHED = 5.0  # seconds of training by which the length of an epoch is estimated
 
@@ -110,7 +112,8 @@ class MemberFigures(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is None or self.model.num_members == 1:
             return
-        outputs, targets = self.model.predict_with_labels(self._validation)
+        batches = self.model.outputs_by_batch(self._validation, None, EVALUATED_AT_ONCE, None)
+        outputs, targets = predicting.sampled(self.model, batches)  # of maps by some pixels of each image
         task = self.model.task
         for member in range(self.model.num_members):
             logs[f"val_member_{member}_{task.watched}"] = task.watch(outputs[:, member], targets)

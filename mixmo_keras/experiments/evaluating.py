@@ -85,7 +85,8 @@ def evaluate_runs(
     if export is not None:
         versions.check(Path(export), overwrite)  # before all is evaluated, not after
     num_corrupted = 2000 if corruption_images is None else arguments.integer("corruption_images", corruption_images, 1)
-    data = _data(paths, now, data_dir, label_issues)
+    at_once = model.task.at_once(model.image_shape, EVALUATED_AT_ONCE)
+    data = _data(paths, now, data_dir, label_issues, at_once)
     if data["validation"] is None and (temperature or coverage is not None):
         raise ValueError(
             f"{'--temperature' if temperature else '--coverage'} is fitted on the validation images of {name}, which were "
@@ -149,8 +150,9 @@ def _set_threshold(model: Ensemble, figures: Mapping[str, Any]) -> None:
 
 
 def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path) -> None:
-    """Saves the model with its temperature; where that isn't applied, says so, and leaves no file of an earlier one."""
-    if not_applied := temperature.get("not_applied"):
+    """Saves the model with what was fitted; where that is nothing, says so, and leaves no file of an earlier one."""
+    not_applied = temperature.get("not_applied")
+    if not_applied and "also_fitted" not in temperature:
         file.unlink(missing_ok=True)
         say(f"{file.name} is not written: the temperature is not applied, {not_applied['why']}")
         return
@@ -158,13 +160,15 @@ def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path
         model.save(part)
 
 
-def _data(paths: Sequence[Path], now: manifest.Manifest, data_dir: str | None, label_issues: bool) -> dict[str, Any]:
+def _data(
+    paths: Sequence[Path], now: manifest.Manifest, data_dir: str | None, label_issues: bool, at_once: int
+) -> dict[str, Any]:
     """The data to evaluate on: test; validation, None where it was trained on; labels to be ranked; and names of files."""
     name = now.dataset
     trained_on = data_settings(paths, name)
 
     def batches(split: str) -> tf.data.Dataset:
-        return datasets.batches(splits.load(trained_on, split, data_dir), EVALUATED_AT_ONCE)
+        return datasets.batches(splits.load(trained_on, split, data_dir), at_once)
 
     data: dict[str, Any] = {"test": batches("test"), "test_names": now.names("test"), "validation": None}
     if not trained_on_validation(paths, name):

@@ -16,7 +16,7 @@ from mixmo_keras.evaluation import report
 from mixmo_keras.experiments import logs
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.metrics.summaries import for_json
-from mixmo_keras.models.ensemble import Ensemble
+from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
 from mixmo_keras.models.methods import defaults as method_defaults
 from mixmo_keras.tasks import Classification, Task
 from mixmo_keras.version import __version__, commit
@@ -45,9 +45,16 @@ def validation_figures(log: Sequence[Mapping[str, float]], task: Task | type[Tas
 
 def test_figures(model: Ensemble, test: tf.data.Dataset, views: int) -> dict[str, Any]:
     """The figures of each member, their mean and the ensemble, and the members' diversity, as in an evaluation."""
-    member_logits, labels = model.predict_with_labels(test, views=views)
+    counts = []
+
+    def counted():
+        for outputs, targets in model.outputs_by_batch(test, None, EVALUATED_AT_ONCE, None, views):
+            counts.append(len(targets))
+            yield outputs, targets
+
+    figures = for_json(model.task.figures_of_batches(model.average, counted()))
     of_task = {"task": model.task.name} if model.task.why_only_classes() else {}
-    return {"images": len(labels), **of_task, **for_json(model.task.figures(model.average, member_logits, labels))}
+    return {"images": sum(counts), **of_task, **figures}
 
 
 def origin(recipe: Recipe) -> dict[str, Any]:

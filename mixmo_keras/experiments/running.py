@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import sys
 import tempfile
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def run(
         files.check_can_be_written(recipe.folder, f"The run can't write {recipe.folder}")  # before the data are read
 
     data = load(recipe)
+    if asked.averaging is not Default.METHOD:  # the method's own is that of classes, and other tasks have theirs
+        task_of(asked, data.info).averaging_of(typing.cast(str, asked.averaging))
     _check_data(recipe, data.manifest, distribution.is_chief(strategy))
     _check_size(recipe, data)
     if saved_model or exported_later:
@@ -176,11 +179,12 @@ class Splits:
 def load(recipe: Recipe) -> Splits:
     """The data of a recipe."""
     info = datasets.info(recipe.dataset, recipe.data_dir)
-    task_of(recipe, info)  # raises what is wrong
+    task = task_of(recipe, info)  # raises what is wrong
+    at_once = task.at_once(info.image_shape, EVALUATED_AT_ONCE)
     train = splits.load(recipe, recipe.train_split, recipe.data_dir, whole=recipe.crop == "whole")
 
     def to_evaluate(split: str) -> tf.data.Dataset:
-        return datasets.batches(splits.load(recipe, split, recipe.data_dir), EVALUATED_AT_ONCE)
+        return datasets.batches(splits.load(recipe, split, recipe.data_dir), at_once)
 
     described = manifest.of(recipe.dataset, recipe.data_dir)
     return Splits(info, described, train, to_evaluate("validation") if recipe.holds_out else None, to_evaluate("test"))

@@ -14,7 +14,7 @@ def task_of(recipe: Recipe, info: datasets.Info) -> Task:
     task = _of_data(recipe.task, info)
     task.names(info.class_names)  # raises what is wrong
     if not task.columns:
-        raise ValueError(f"This recipe has no reports for {task}: recipes/segmentation.py trains on label maps.")
+        raise ValueError(f"{task} has no columns for reports, which a recipe writes: train its model by `fit`.")
     if task.why_only_classes():
         for name in ("label_noise", "label_smoothing", "class_weights"):
             if value := getattr(recipe, name):
@@ -33,9 +33,15 @@ def _of_data(asked: str | None, info: datasets.Info) -> Task:
             )
         return info.task
     asked = asked or "classification"
+    if tasks.BY_NAME[asked].are_maps:
+        raise ValueError(
+            f"`task` (={asked}) needs label maps, and {info.name} has none: pass a folder of `images` and `masks`."
+        )
     are_classes = asked == "classification"
     if are_classes and info.target_kind == "numbers":
-        others = " or ".join(name for name in tasks.BY_NAME if name != "classification")
+        others = " or ".join(
+            name for name, kind in tasks.BY_NAME.items() if name != "classification" and not kind.are_maps
+        )
         raise ValueError(
             f"{info.name} has numbers for each image ({', '.join(info.class_names)}), which are neither classes nor shares "
             f"of classes that sum to one: say what they are by `task`, {others}."

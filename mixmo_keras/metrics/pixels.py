@@ -3,6 +3,7 @@
 `logits` are (n, H, W, K), `labels` (n, H, W) integers; pixels whose label is `ignore` count for nothing.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +12,21 @@ from keras import ops
 from scipy.special import log_softmax
 
 from mixmo_keras.common import arguments
+from mixmo_keras.metrics.shown import Column, Pictures
 
 NUM_BINS = 15  # of a calibration error
+COLUMNS = {  # of a report's table, by the name in `PixelStatistics.figures`
+    "miou": Column("mIoU", "intersection over union of pixels by class, the mean over classes that occur", True),
+    "accuracy": Column(
+        "accuracy", "share of pixels whose class is right; of a class, of the pixels that have it", True
+    ),
+    "nll": Column("NLL", "negative log-likelihood of a pixel in nats: punishes sure errors"),
+    "ece": Column("ECE", "expected calibration error: by how much confidence and accuracy differ, in 15 bins"),
+}
+COLUMNS_OF_CLASSES = {
+    "iou": Column("IoU", "pixels of a class that are found, over those that have it or are given it", True),
+    "share": Column("share", "share of the pixels that have the class", True, "{:.2%}"),
+}
 
 
 class PixelStatistics:
@@ -126,3 +140,65 @@ class MeanIoU(PixelAccuracy):
         union = ops.sum(confusion, axis=0) + ops.sum(confusion, axis=1) - right
         occur = ops.cast(union > 0, "float32")
         return ops.sum(right / ops.maximum(union, 1e-12)) / ops.maximum(ops.sum(occur), 1.0)
+
+
+def colors(num_classes: int) -> np.ndarray:
+    """A colour for each class, (K, 3) from 0 to 255: those of PASCAL VOC, in which class 0 is black."""
+    classes, found = np.arange(num_classes), np.zeros((num_classes, 3), int)
+    for digit in range(8):  # three bits of the number, the lowest first, set the highest bits of the three channels
+        for channel in range(3):
+            found[:, channel] |= (classes >> (3 * digit + channel) & 1) << (7 - digit)
+    return found.astype("uint8")
+
+
+def headline(figures: Mapping[str, Any]) -> list[str]:
+    """The main results in sentences, of the `figures` of a segmentation's evaluation."""
+    ensemble, by_class, images = figures["ensemble"], figures["ensemble"]["classes"], figures["images"]["test"]
+    if ensemble["accuracy"] is None:
+        return [f"No pixel of the {images:,} test images counts: all have the ignored label."]
+    known = [(iou, name) for iou, name in zip(by_class["iou"], figures["names"], strict=True) if iou is not None]
+    frequent = int(np.argmax(by_class["share"]))
+    sentences = [
+        f"mIoU {ensemble['miou']:.3f} on {images:,} test images. {ensemble['accuracy']:.1%} of the pixels are right; always "
+        f"answering {figures['names'][frequent]} would be right on {by_class['share'][frequent]:.1%}.",
+        f"Hardest class: {min(known)[1]}, IoU {min(known)[0]:.3f}.",
+    ]
+    members = [member["miou"] for member in figures["members"]]
+    if len(members) > 1:
+        sentences.append(f"Members alone have an mIoU of {np.mean(members):.3f} on average.")
+    if missing := [name for name, share in zip(figures["names"], by_class["share"], strict=True) if not share]:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
+        sentences.append(f"No test pixel has class {shown}.")
+    return sentences
+
+
+def pictures(
+    labels: np.ndarray, answers: Mapping[str, np.ndarray], ignore: int | None, names: Sequence[str], several: bool
+) -> Pictures:
+    """Label, prediction, confidence, and of several members where they disagree, as pixels.
+
+    Args:
+        labels: (n, H, W).
+        answers: What is served of the images: `label_map`, `confidence`, `mutual_information`, (n, H, W) each.
+        ignore: The label of pixels that don't count; `None` for none.
+        names: Of the K classes.
+        several: Whether there are several members.
+    """
+    of_classes = colors(len(names))
+
+    def drawn(label_maps: np.ndarray) -> np.ndarray:
+        counts = np.full(label_maps.shape, True) if ignore is None else label_maps != ignore
+        return np.where(counts[..., None], of_classes[np.where(counts, label_maps, 0)], 255).astype("uint8")
+
+    def grey(shares: np.ndarray) -> np.ndarray:
+        return np.repeat((255 * shares[..., None]).astype("uint8"), 3, axis=-1)
+
+    panels = {"label": drawn(labels), "prediction": drawn(answers["label_map"])}
+    panels["confidence"] = grey(answers["confidence"])
+    ignored = "" if ignore is None else ", white where pixels don't count"
+    caption = f"From the left: image; label{ignored}; prediction; confidence, white where it is sure"
+    if several:
+        information = answers["mutual_information"]
+        panels["disagreement"] = grey(information / max(information.max(), 1e-6))
+        caption += "; disagreement of members, white where it is highest among these images"
+    return Pictures(panels, dict(zip(names, of_classes, strict=True)), f"{caption}.")

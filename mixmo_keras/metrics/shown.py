@@ -1,6 +1,6 @@
 """How figures are shown: columns of a report's table, and charts as numbers, which a report draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,8 @@ class Chart(NamedTuple):
         series: What is drawn.
         kind: `"lines"`, or `"points"` that aren't joined.
         diagonal: Whether a dashed line shows where both axes are equal.
+        counts: Bars below the chart, of how much lies at a place of the horizontal axis; `None` for none.
+        members: How many of the first series are those of members, which are drawn thin.
     """
 
     title: str
@@ -53,3 +55,19 @@ class Chart(NamedTuple):
     series: Sequence[Series]
     kind: str = "lines"
     diagonal: bool = False
+    counts: Series | None = None
+    members: int = 0
+
+
+class Pictures(NamedTuple):
+    """Maps as pixels, beside the images that they are of.
+
+    Attributes:
+        panels: By name, such as "label": pixels (n, H, W, 3) from 0 to 255.
+        colors: By class, its colour on these maps, (3,) from 0 to 255.
+        caption: How to read them.
+    """
+
+    panels: Mapping[str, np.ndarray]
+    colors: Mapping[str, np.ndarray]
+    caption: str

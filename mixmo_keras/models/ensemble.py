@@ -12,10 +12,10 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras import multiplexing
-from mixmo_keras.common import arguments, numbering
+from mixmo_keras.common import numbering
 from mixmo_keras.models import saving, temperatures
 from mixmo_keras.networks import fusing
-from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO, MemberAverage
+from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.networks.views import averaged, views_of
 from mixmo_keras.serving import formats
 from mixmo_keras.tasks import Task
@@ -292,8 +292,9 @@ class Ensemble(keras.Model):
     ) -> float:
         """Fits the temperature on held-out data, sets it where it helps, and returns the model's.
 
-        The rule of evaluations holds (`models.temperatures`): of fewer than 50 images, or where each half of the data has a
-        higher NLL under the other half's temperature than without, it stays as it is, and a warning is logged.
+        The rule of evaluations holds (`models.temperatures`): of fewer than 50 images (10 of label maps), or where each half
+        of the data has a higher NLL under the other half's temperature than without, it stays as it is, and a warning is
+        logged. Thresholds of labels and intervals of numbers are fitted on any number of images that they can be.
 
         Args:
             x, y, batch_size, steps: As in `predict_with_labels`: validation data, never the test set.
@@ -316,12 +317,8 @@ class Ensemble(keras.Model):
         label_noise: float | str | None = None,
     ) -> float:
         """Fits the temperature on what `predict_with_labels` gave, sets it whether it helps or not, and returns it."""
-        predicting.check_member_logits(self, member_logits)
-        if temperature_applies_to is None:
-            temperature_applies_to = self.average.temperature_applies_to
-        arguments.choice("temperature_applies_to", temperature_applies_to, TEMPERATURE_APPLIES_TO)
-        self.temperature = self.task.calibrate(self.average, member_logits, labels, temperature_applies_to, label_noise)
-        self.apply_temperature_to(temperature_applies_to)
+        temperatures.fit_on(self, member_logits, labels, temperature_applies_to, label_noise)
+        self.task.fit_answers(self.average, member_logits, labels)
         return self.temperature
 
     def apply_temperature_to(self, applies_to: str) -> None:

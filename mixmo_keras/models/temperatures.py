@@ -1,4 +1,4 @@
-"""Fits a temperature on held-out data, and applies it only where it helps: the one rule of models and of evaluations."""
+"""Fits a temperature on held-out data, and applies it only where it helps: one rule for models, evaluations and tasks."""
 
 import logging
 from collections.abc import Callable
@@ -9,9 +9,10 @@ import numpy as np
 from mixmo_keras import metrics, multiplexing
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics import calibration
+from mixmo_keras.networks.member_average import TEMPERATURE_APPLIES_TO
 from mixmo_keras.training import predicting
 
-LEAST_IMAGES = 50  # fewer say little about a temperature
+LEAST_IMAGES = 50  # of one class each; fewer say little about a temperature, or a threshold
 # of fewer images one division into halves is much left to chance
 FEW_IMAGES, DIVISIONS = 1000, 10
 
@@ -34,14 +35,9 @@ def calibrate(
     if arguments.boolean("multiplexed", multiplexed):
         *held_out, logits = multiplexing.predict_both_with_labels(model, x, y, batch_size, steps=steps)
     else:
-        batches = model.outputs_by_batch(x, y, batch_size, steps)
-        held_out, logits = [*predicting.together(model, (model.task.for_calibration(*one) for one in batches))], None
-    if model.task.why_only_classes() is not None:  # what else these fit has rules of its own
-        return model.calibrate_on(*held_out, applies_to, label_noise)
-    applied_to = model.average.temperature_applies_to
+        held_out = [*predicting.sampled(model, model.outputs_by_batch(x, y, batch_size, steps))]
+        logits = None
     fitted = {"the temperature": fit(model, held_out, label_noise, applies_to)}
-    if "not_applied" in fitted["the temperature"]:
-        model.apply_temperature_to(applied_to)
     if logits is not None:
         fitted["the temperature of several images a pass"] = fit_multiplexed(model, logits, held_out, label_noise)
     for name, figures in fitted.items():
@@ -50,36 +46,55 @@ def calibrate(
     return model.temperature
 
 
+def fit_on(model, member_outputs, targets, applies_to: str | None, label_noise: float | str | None) -> None:
+    """Fits the temperature of an ensemble and sets it, whether it helps or not; arguments as in `Ensemble.calibrate_on`."""
+    predicting.check_member_logits(model, member_outputs)
+    if applies_to is None:
+        applies_to = model.average.temperature_applies_to
+    arguments.choice("temperature_applies_to", applies_to, TEMPERATURE_APPLIES_TO)
+    model.temperature = model.task.calibrate(model.average, member_outputs, targets, applies_to, label_noise)
+    model.apply_temperature_to(applies_to)
+
+
 def fit(model, held_out, label_noise: float | str | None, applies_to: str | None = None) -> dict[str, Any]:
-    """Fits the temperature of an ensemble on held-out data (member logits, labels) and returns its figures.
+    """Fits the temperature of an ensemble on held-out data (member outputs, targets) and returns its figures.
 
     The temperature is not applied where there are too few images, or where cross-fitting shows that it does harm: each half
     of the data, under the temperature of the other half, has a higher NLL than without a temperature. Then `not_applied` has
-    the value and the reason. Without held-out data, the model keeps its temperature.
+    the value and the reason. Thresholds and intervals are fitted in either case. Without held-out data, the model keeps its
+    temperature.
 
     Args:
         model: An `Ensemble`.
-        held_out: The members' logits (n, M, K) and labels.
+        held_out: The members' outputs (n, M, ...) and targets.
         label_noise: As in `Ensemble.calibrate`.
         applies_to: `temperature_applies_to` there. Defaults to what the model has.
     """
     if held_out is None:
         return _as_it_is(model.temperature)
-    member_logits, labels = held_out
-    options = {} if applies_to is None else {"temperature_applies_to": applies_to}
+    member_outputs, targets = held_out
+    average, task = model.average, model.task
+    before, applied_to = average.get_weights(), average.temperature_applies_to  # a task may have further weights
 
     def calibrate(images) -> None:
-        model.calibrate_on(member_logits[images], labels[images], label_noise=label_noise, **options)
+        fit_on(model, member_outputs[images], targets[images], applies_to, label_noise)
 
     def nll(images) -> float:
-        return metrics.negative_log_likelihood(model.pooled(member_logits[images]), labels[images])
+        return task.nll(average, member_outputs[images], targets[images])
 
-    figures = _fit(model, "temperature", calibrate, nll, len(labels), label_noise)
+    def restore() -> None:
+        average.set_weights(before)
+        model.apply_temperature_to(applied_to)
+
+    figures = _fit(model, "temperature", calibrate, nll, restore, len(targets), task.least_to_calibrate, label_noise)
+    if task.also_fitted:
+        task.fit_answers(average, member_outputs, targets)
+        figures["also_fitted"] = {"what": task.also_fitted, "on": len(targets)}
     if label_noise is not None and figures["fitted_on"]:
         estimated, rate = label_noise == "estimate", label_noise
         if estimated:
-            logits = model.pooled(member_logits, calibrated=False)
-            _, rate = calibration.fit_temperature_under_noise(logits, labels)
+            logits = model.pooled(member_outputs, calibrated=False)
+            _, rate = calibration.fit_temperature_under_noise(logits, targets)
         figures["label_noise"] = {"rate": rate, "estimated": estimated}
     return figures
 
@@ -88,7 +103,7 @@ def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) ->
     """The same of several images a pass, whose logits (n, K) without temperature are passed in."""
     if held_out is None:
         return _as_it_is(model.multiplexed_temperature)
-    labels = held_out[1]
+    labels, before = held_out[1], model.multiplexed_temperature
 
     def calibrate(images) -> None:
         multiplexing.calibrate_on(model, logits[images], labels[images], label_noise)
@@ -96,14 +111,20 @@ def fit_multiplexed(model, logits, held_out, label_noise: float | str | None) ->
     def nll(images) -> float:
         return metrics.negative_log_likelihood(logits[images] / model.multiplexed_temperature, labels[images])
 
-    return _fit(model, "multiplexed_temperature", calibrate, nll, len(labels), label_noise)
+    def restore() -> None:
+        model.multiplexed_temperature = before
+
+    attribute = "multiplexed_temperature"
+    return _fit(model, attribute, calibrate, nll, restore, len(labels), LEAST_IMAGES, label_noise)
 
 
 def _as_it_is(temperature: float) -> dict[str, Any]:
     return {"before": float(temperature), "value": float(temperature), "fitted_on": 0}
 
 
-def _fit(model, attribute: str, calibrate: Callable, nll: Callable, count: int, label_noise) -> dict[str, Any]:
+def _fit(
+    model, attribute: str, calibrate: Callable, nll: Callable, restore: Callable, count: int, least: int, label_noise
+) -> dict[str, Any]:
     """Fits a temperature and applies it where it helps.
 
     Args:
@@ -111,20 +132,22 @@ def _fit(model, attribute: str, calibrate: Callable, nll: Callable, count: int, 
         attribute: The model's attribute that holds it.
         calibrate: Fits it on the images of these indices.
         nll: The negative log-likelihood of the images of these indices under it.
+        restore: Sets what was there before.
         count: Number of images.
+        least: The least number of images to fit it on.
         label_noise: Of the labels; where some are wrong, halves tell nothing.
     """
     figures = _as_it_is(getattr(model, attribute))
     reason = None
-    if count < LEAST_IMAGES:
-        reason = f"{count} validation images are too few to fit it on, {LEAST_IMAGES} are the least"
+    if count < least:
+        reason = f"{count} validation images are too few to fit it on, {least} are the least"
     elif label_noise is None:
         reason = _worse_on_halves(calibrate, nll, count)
-        setattr(model, attribute, figures["before"])
+        restore()
     calibrate(np.arange(count))
     value = float(getattr(model, attribute))
     if reason:
-        setattr(model, attribute, figures["before"])
+        restore()
         return figures | {"not_applied": {"value": value, "why": reason}}
     return figures | {"value": value, "fitted_on": count}
 

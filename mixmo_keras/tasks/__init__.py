@@ -7,7 +7,9 @@ from mixmo_keras.tasks.regression import GaussianNegativeLogLikelihood, Regressi
 from mixmo_keras.tasks.segmentation import PixelCrossEntropy, Segmentation
 from mixmo_keras.tasks.task import Task
 
-BY_NAME: dict[str, type[Task]] = {kind.name: kind for kind in (Classification, Binary, MultiLabel, Regression)}
+BY_NAME: dict[str, type[Task]] = {
+    kind.name: kind for kind in (Classification, Binary, MultiLabel, Regression, Segmentation)
+}
 
 __all__ = [
     "BY_NAME",

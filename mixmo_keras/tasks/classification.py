@@ -135,6 +135,10 @@ class Classification(Task):
         logits = ops.convert_to_numpy(average.pool(ops.convert_to_tensor(member_outputs, "float32")))
         return calibration.fit(logits, targets, label_noise)
 
+    def nll(self, average, member_outputs, targets):
+        logits = ops.convert_to_numpy(average(ops.convert_to_tensor(member_outputs, "float32")))
+        return metrics.negative_log_likelihood(logits, targets)
+
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
         """Of each member, of the ensemble with and without its temperature, and of the members' diversity.
 

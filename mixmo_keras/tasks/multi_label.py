@@ -84,6 +84,7 @@ class MultiLabel(Task):
     positive_weight: float | tuple[float, ...] = dataclasses.field(default=1.0, compare=False)
     temperature_by_label: bool = dataclasses.field(default=False, compare=False)
 
+    also_fitted: ClassVar[str] = "thresholds"
     watched: ClassVar[str] = "label_accuracy"
     kind: ClassVar[str] = "label"
     parts: ClassVar[str] = "labels"
@@ -203,17 +204,21 @@ class MultiLabel(Task):
             return _array(average.pool(outputs / temperature)) if of_members else pooled / temperature
 
         if self.temperature_by_label:
-            temperature, average.label_temperatures = 1.0, several_labels.fit_temperatures(logits_at, targets)
-        else:
-            temperature = several_labels.fit_temperature(logits_at, targets)
-            average.label_temperatures = np.ones(self.num_labels)
-        logits = logits_at(temperature * average.label_temperatures)
-        average.thresholds = several_labels.best_thresholds(_array(ops.sigmoid(logits)), targets)
-        return temperature
+            average.label_temperatures = several_labels.fit_temperatures(logits_at, targets)
+            return 1.0
+        average.label_temperatures = np.ones(self.num_labels)
+        return several_labels.fit_temperature(logits_at, targets)
+
+    def nll(self, average, member_outputs, targets):
+        return float(several_labels.cross_entropy(_pooled(average, member_outputs), targets).mean())
+
+    def fit_answers(self, average, member_outputs, targets):
+        probabilities = _array(ops.sigmoid(_pooled(average, member_outputs)))
+        average.thresholds = several_labels.best_thresholds(probabilities, targets)
 
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
         """Of each member at thresholds of one half, and of the ensemble with its temperature and thresholds."""
-        logits = ops.convert_to_numpy(average(ops.convert_to_tensor(member_outputs, "float32")))
+        logits = _pooled(average, member_outputs)
         halves = np.full(self.num_labels, 0.5)
         members = [
             several_labels.label_figures(member_outputs[:, m], targets, halves) for m in range(member_outputs.shape[1])
@@ -283,6 +288,10 @@ class MultiLabel(Task):
 
     def limits(self):
         return ["It says of any image how probable its labels are, of one that is nothing of the kind too."]
+
+
+def _pooled(average, member_outputs) -> np.ndarray:
+    return _array(average(ops.convert_to_tensor(member_outputs, "float32")))
 
 
 def _array(values) -> np.ndarray:

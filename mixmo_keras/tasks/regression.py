@@ -103,6 +103,7 @@ class Regression(Task):
     deviation: float | tuple[float, ...] | None = dataclasses.field(default=None, compare=False)
 
     averagings: ClassVar[tuple[str, ...]] = ("probabilities",)
+    also_fitted: ClassVar[str] = "intervals"
     watched: ClassVar[str] = "absolute_error"
     kind: ClassVar[str] = "target"
     parts: ClassVar[str] = "targets"
@@ -252,11 +253,17 @@ class Regression(Task):
         self._check_applies_to(applies_to)
         if label_noise is not None:
             raise ValueError("`label_noise` is about one class an image: a regression has none.")
-        scale = float(np.float32(gaussians.fit_scale(member_outputs, targets)))  # as it is kept
-        width = gaussians.conformal_width(gaussians.scaled(member_outputs, scale), targets, self.coverage)
+        return float(np.float32(gaussians.fit_scale(member_outputs, targets)))  # as it is kept
+
+    def nll(self, average, member_outputs, targets):
+        mixture = gaussians.scaled(member_outputs, average.temperature)
+        return float(gaussians.negative_log_likelihood(mixture, targets).mean())
+
+    def fit_answers(self, average, member_outputs, targets):
+        mixture = gaussians.scaled(member_outputs, average.temperature)
+        width = gaussians.conformal_width(mixture, targets, self.coverage)
         # rounded up, so that the target that the width comes from stays within
         average.width = np.nextafter(width.astype("float32"), np.float32(np.inf)) * np.float32(1 + 1e-6)
-        return scale
 
     def figures(self, average, member_outputs, targets) -> dict[str, Any]:
         """Of the ensemble with its factor of deviations, and of each member as it is."""

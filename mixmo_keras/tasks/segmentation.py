@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from mixmo_keras.common import arguments
-from mixmo_keras.metrics import calibration, uncertainty
+from mixmo_keras.metrics import calibration, class_charts, correctness, pixels, uncertainty
 from mixmo_keras.metrics.pixels import MeanIoU, PixelAccuracy, PixelStatistics
 from mixmo_keras.mixing import augmentation
 from mixmo_keras.networks import maps
@@ -19,7 +19,8 @@ from mixmo_keras.networks.member_average import MemberAverage
 from mixmo_keras.tasks.task import Task, checked_names, number_or_names
 from mixmo_keras.training import losses
 
-PIXELS = 256  # of each image that calibration looks at
+PIXELS = 256  # of each image that calibration and charts look at
+VALUES_AT_ONCE = 2**26  # of a member's outputs
 _SHOWN = 5  # classes that a message names
 
 
@@ -92,7 +93,11 @@ class Segmentation(Task):
     width: int = dataclasses.field(default=64, compare=False)
 
     are_maps: ClassVar[bool] = True
+    least_to_calibrate: ClassVar[int] = 10  # each has many pixels
     monitor: ClassVar[tuple[str, str]] = ("val_mean_iou", "max")
+    watched: ClassVar[str] = "mean_iou"
+    columns = pixels.COLUMNS
+    columns_of_parts = pixels.COLUMNS_OF_CLASSES
     outputs_in_words: ClassVar[str] = (
         "of each pixel: label, confidence, predictive entropy, mutual information (nats), high where members disagree"
     )
@@ -252,32 +257,48 @@ class Segmentation(Task):
         return losses.checked_reduction(loss)
 
     def metrics(self):
-        return [kind(self.num_pixel_classes, self.ignore) for kind in (PixelAccuracy, MeanIoU)]
+        return [kind(self.num_pixel_classes, self.ignore) for kind in (MeanIoU, PixelAccuracy)]
 
     # -- after training ----------------------------------------------------------------------------------------------------
 
-    def for_calibration(self, member_outputs, targets):
-        """Up to `PIXELS` pixels of each image that count, evenly spaced: outputs (p, M, K) and labels (p,)."""
+    def sample(self, member_outputs, targets):
+        """Small maps, (n, M, p, 1, K) and (n, p, 1): `PIXELS` pixels of each image that count, evenly spaced.
+
+        Where fewer count, others stand in, with the ignored label.
+        """
         outputs, labels = [], []
-        for of_image, label_map in zip(np.moveaxis(member_outputs, 1, -2), targets, strict=True):
-            places = np.flatnonzero(np.full(label_map.size, True) if self.ignore is None else label_map != self.ignore)
-            if len(places) > PIXELS:
-                places = places[np.linspace(0, len(places) - 1, PIXELS).astype(int)]
-            outputs.append(of_image.reshape(-1, *of_image.shape[2:])[places])
-            labels.append(label_map.ravel()[places])
-        return np.concatenate(outputs), np.concatenate(labels)
+        for of_image, label_map in zip(member_outputs, targets, strict=True):
+            places = np.argsort(~self._counts(label_map).ravel(), kind="stable")  # those that count first
+            number = max(int(self._counts(label_map).sum()), min(PIXELS, label_map.size))
+            places = places[np.linspace(0, number - 1, min(PIXELS, number)).astype(int)]
+            outputs.append(of_image.reshape(len(of_image), -1, 1, of_image.shape[-1])[:, places])
+            labels.append(label_map.reshape(-1, 1)[places])
+        return np.stack(outputs), np.stack(labels)
+
+    def _counts(self, targets) -> np.ndarray:
+        return np.full(targets.shape, True) if self.ignore is None else targets != self.ignore
+
+    def _pixels(self, member_outputs, targets) -> tuple[np.ndarray, np.ndarray]:
+        """Those that count of a sample of maps: outputs (p, M, K) and labels (p,)."""
+        member_outputs, targets = self.sample(member_outputs, targets)
+        counts = self._counts(targets)
+        return np.moveaxis(member_outputs, 1, -2)[counts], targets[counts]
 
     def calibrate(self, average, member_outputs, targets, applies_to, label_noise):
         if label_noise is not None:
             raise ValueError("`label_noise` is about one class an image: a temperature of pixels does without.")
-        if np.ndim(member_outputs) == 5:
-            member_outputs, targets = self.for_calibration(member_outputs, targets)
+        member_outputs, targets = self._pixels(member_outputs, targets)
         if not len(targets):
             raise ValueError(f"No pixel to calibrate on counts: all labels are {self.ignore}.")
         if applies_to == "members" and average.averaging == "probabilities":
             return calibration.fit_member_temperature(member_outputs, targets)
         logits = ops.convert_to_numpy(average.pool(ops.convert_to_tensor(member_outputs, "float32")))
         return calibration.fit_temperature(logits, targets)
+
+    def nll(self, average, member_outputs, targets):
+        member_outputs, targets = self._pixels(member_outputs, targets)
+        logits = ops.convert_to_numpy(average(ops.convert_to_tensor(member_outputs, "float32")))
+        return correctness.negative_log_likelihood(logits, targets) if len(targets) else 0.0
 
     def figures(self, average, member_outputs, targets):
         return self.figures_of_batches(average, [(member_outputs, targets)])
@@ -295,6 +316,39 @@ class Segmentation(Task):
         figures = {name: statistics.figures() for name, statistics in by_network.items()}
         networks = {name: figures.pop(name) for name in ("ensemble", "uncalibrated")}
         return {**networks, "members": list(figures.values()), "names": self.names(None)}
+
+    def at_once(self, image_shape, most):
+        return min(most, max(1, VALUES_AT_ONCE // (image_shape[0] * image_shape[1] * self.num_pixel_classes)))
+
+    def charts(self, average, member_outputs, targets):
+        member_outputs, targets = self._pixels(member_outputs, targets)
+        if not len(targets):
+            return []
+        logits = ops.convert_to_numpy(average(ops.convert_to_tensor(member_outputs, "float32")))
+        return class_charts.charts({"ensemble": logits}, targets, what="pixels")
+
+    def headline(self, figures):
+        return pixels.headline(figures)
+
+    def doubt(self, average, member_outputs):
+        logits = average(ops.convert_to_tensor(member_outputs, "float32"))
+        entropy = uncertainty.predictive_entropy(ops.reshape(logits, (-1, logits.shape[-1])))
+        return ops.convert_to_numpy(entropy).reshape(len(logits), -1).mean(1)
+
+    def in_words(self, member_outputs, average, target):
+        answers = self._served(member_outputs[None], average)
+        counts, sure = self._counts(target), float(answers["confidence"].mean())
+        right = (answers["label_map"][0] == target)[counts]
+        shown = f"{right.mean():.0%} of pixels right" if len(right) else "no pixel counts"
+        return [shown, f"confidence {sure:.0%} on average"]
+
+    def pictures(self, average, member_outputs, targets):
+        answers, several = self._served(member_outputs, average), member_outputs.shape[1] > 1
+        return pixels.pictures(targets, answers, self.ignore, self.names(None), several)
+
+    def _served(self, member_outputs, average) -> dict[str, np.ndarray]:
+        served = self.served(ops.convert_to_tensor(member_outputs, "float32"), average)
+        return {name: ops.convert_to_numpy(values) for name, values in served.items()}
 
     # -- serving ---------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from keras import ops
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.settings import Settings
-from mixmo_keras.metrics.shown import Chart, Column
+from mixmo_keras.metrics.shown import Chart, Column, Pictures
 from mixmo_keras.mixing import msda
 
 
@@ -29,12 +29,15 @@ class Task(Settings):
         name: The class's name as command lines have it, such as `multi_label`.
         are_maps: Whether targets are maps (n, H, W), which augmentation must move as it moves images.
         border: The value of target maps outside of the images.
+        least_to_calibrate: The least number of images to fit a temperature on.
+        also_fitted: What `fit_answers` fits, such as "thresholds"; empty for nothing.
         averagings: The ways in which members can be pooled (`averaging` of a model); the first is the default.
         monitor: The log of validation by which the best epoch is chosen, and whether its `"max"` or `"min"` is the best.
         watched: The name of the first of `metrics`, which a recipe's log has of each member too.
         kind: What is named in an export: "class", "label" or "target".
         parts: The figures that are one for each class, label or target, by the name that `figures` has them under.
         columns: Of a report's table, by the name in `figures`; empty for a task without reports.
+        columns_of_parts: Further ones, of the table by class, label or target.
         named_output: The served output that is an index of a name, beside which the name itself is served.
         outputs_in_words: What is served, for a model's card.
     """
@@ -42,12 +45,15 @@ class Task(Settings):
     name: ClassVar[str]
     are_maps: ClassVar[bool] = False
     border: ClassVar[int] = 0
+    least_to_calibrate: ClassVar[int] = 50
+    also_fitted: ClassVar[str] = ""
     averagings: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
     monitor: ClassVar[tuple[str, str]] = ("val_loss", "min")
     watched: ClassVar[str] = "loss"
     kind: ClassVar[str] = "class"
     parts: ClassVar[str] = "classes"
     columns: ClassVar[Mapping[str, Column]] = {}
+    columns_of_parts: ClassVar[Mapping[str, Column]] = {}
     named_output: ClassVar[str | None] = None
     outputs_in_words: ClassVar[str]
 
@@ -190,7 +196,7 @@ class Task(Settings):
     # -- after training ----------------------------------------------------------------------------------------------------
 
     def calibrate(self, average, member_outputs, targets, applies_to: str, label_noise: float | str | None) -> float:
-        """Fits on held-out images what the pooling layer holds for it, and returns the temperature.
+        """The temperature that suits held-out images best; sets further ones, such as those of labels, in the pooling layer.
 
         Args:
             average: The model's pooling layer.
@@ -201,8 +207,15 @@ class Task(Settings):
         """
         raise NotImplementedError
 
-    def for_calibration(self, member_outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is kept of a batch's outputs and targets to calibrate on. By default everything."""
+    def nll(self, average, member_outputs, targets) -> float:
+        """The ensemble's negative log-likelihood: a temperature that raises it on images left out of its fit is not kept."""
+        return self.figures(average, member_outputs, targets)["ensemble"]["nll"]
+
+    def fit_answers(self, average, member_outputs, targets) -> None:
+        """Fits on held-out images what else answers need, such as thresholds, under the temperature that is kept."""
+
+    def sample(self, member_outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is kept of a batch's outputs and targets, to calibrate on and for charts: everything, but of maps a part."""
         return member_outputs, targets
 
     def figures_of_batches(self, average, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
@@ -219,16 +232,24 @@ class Task(Settings):
         values = self.metrics()[0](targets, ops.convert_to_tensor(outputs, "float32"))
         return float(np.mean(ops.convert_to_numpy(values)))
 
+    def at_once(self, image_shape: tuple[int, int, int], most: int) -> int:
+        """Of how many images outputs are kept at a time in an evaluation: by default `most`."""
+        return most
+
     def charts(self, average, member_outputs, targets) -> list[Chart]:
-        """The charts of a report."""
+        """The charts of a report, of what `sample` keeps of the test images."""
         return []
+
+    def pictures(self, average, member_outputs, targets) -> Pictures | None:
+        """Maps to show beside images; `None` for a task without maps."""
+        return None
 
     def headline(self, figures: Mapping[str, Any]) -> list[str]:
         """The main results of an evaluation's figures, a sentence each."""
         return []
 
     def doubt(self, average, member_outputs) -> np.ndarray:
-        """How little the ensemble is sure about each image, (n,): a report shows those of the most doubt."""
+        """How little the ensemble is sure about each image, (n,), by what `sample` keeps: a report shows the highest."""
         raise NotImplementedError
 
     def in_words(self, member_outputs, average, target) -> list[str]:

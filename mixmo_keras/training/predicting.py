@@ -104,6 +104,11 @@ def together(model, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[n
     return np.concatenate(outputs), model.task.joined(targets)
 
 
+def sampled(model, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Batches of outputs and targets as two arrays: of maps those of some pixels, of other outputs everything."""
+    return together(model, (model.task.sample(*batch) for batch in batches))
+
+
 class Part(keras.Model):
     """A network made of an ensemble's own layers, such as that of its members, which predicts with the same checks.
 
@@ -130,6 +135,7 @@ class Part(keras.Model):
 def check_member_logits(model, member_logits) -> None:
     """Raises `ValueError` where what should be the outputs of a model's members has another shape."""
     expected, shape = tuple(model._member_logits.shape[1:]), np.shape(member_logits)
-    of_pixels = (expected[0], expected[-1]) if len(expected) == 4 else expected  # some of maps' pixels, (n, M, K)
-    if shape[1:] not in (expected, of_pixels):
+    ends = (expected[0], expected[-1])
+    is_sample = len(shape) == len(expected) + 1 == 5 and (shape[1], shape[-1]) == ends  # maps of some pixels
+    if shape[1:] != expected and not is_sample:
         raise ValueError(f"`member_logits` must be (n, {', '.join(map(str, expected))}), got shape {shape}.")

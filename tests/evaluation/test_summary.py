@@ -9,12 +9,14 @@ import pytest
 import tiny
 from matplotlib.figure import Figure
 
-from mixmo_keras import evaluation, metrics, multiplexing, report
+from mixmo_keras import evaluation, metrics, multiplexing, report, tasks
 from mixmo_keras.evaluation import answers, summary
 from mixmo_keras.evaluation.report import charts, sentences
 from mixmo_keras.evaluation.summary import Run
+from mixmo_keras.metrics import calibration
 from mixmo_keras.models import temperatures
 from mixmo_keras.multiplexing import wording
+from mixmo_keras.networks.member_average import MemberAverage
 
 
 def packed(right) -> str:
@@ -183,17 +185,23 @@ def test_answers_by_hand():
 class Fixed:
     """In place of a model: what `temperatures.fit` asks of one."""
 
-    temperature = 1.0
+    task, _member_logits = tasks.Classification(4), np.zeros((1, 1, 4))
 
-    def pooled(self, member_logits, calibrated=True):
-        return member_logits[:, 0] / (self.temperature if calibrated else 1)
+    def __init__(self):
+        self.average = MemberAverage()
 
-    def calibrate_on(self, member_logits, labels, label_noise=None):
-        self.temperature = self.fitted(member_logits, labels)
+    @property
+    def temperature(self):
+        return self.average.temperature
+
+    @temperature.setter
+    def temperature(self, value):
+        self.average.temperature = value
+
+    def apply_temperature_to(self, applies_to):
+        assert applies_to == "ensemble"
 
     def fitted(self, member_logits, labels):
-        from mixmo_keras.metrics import calibration
-
         return calibration.fit_temperature(member_logits[:, 0], labels)
 
 
@@ -225,7 +233,7 @@ def test_one_that_was_fitted_on_few_images_is_said_and_not_applied():
 
 def test_one_that_makes_the_other_half_worse_is_said_and_not_applied(monkeypatch):
     model = Fixed()
-    monkeypatch.setattr(model, "fitted", lambda *_: 5.0, raising=False)  # a fit gone wrong
+    monkeypatch.setattr(tasks.Classification, "calibrate", lambda *_: 5.0)  # a fit gone wrong
     found = temperatures.fit(model, held_out(200, 1.0), None)
     assert (found["value"], found["fitted_on"], model.temperature) == (1.0, 0, 1.0)
     assert found["not_applied"]["value"] == 5.0

@@ -1,5 +1,6 @@
 """A recipe of each task: run, evaluated with its report, exported; what its data refuse."""
 
+import dataclasses
 import json
 
 import keras
@@ -10,18 +11,21 @@ import tensorflow as tf
 import tiny
 
 from mixmo_keras import datasets, tasks
-from mixmo_keras.experiments import logs
+from mixmo_keras.experiments import logs, run
 from mixmo_keras.experiments.evaluating import evaluate_runs
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.task import task_of
 
 SMALL = ["--backbone", "tiny_4", "--epochs", "2", "--train-images", "480", "--batch-size", "240"]
-ASKED = {"multi_label": [], "binary": ["--task", "binary"], "regression": ["--task", "regression"]}
+ASKED = {name: ["--task", name] for name in ("multi_label", "binary", "regression", "segmentation")} | {
+    "multi_label": []
+}
 
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
-    "name", ["regression", *[pytest.param(name, marks=pytest.mark.slow) for name in ("multi_label", "binary")]]
+    "name",
+    ["regression", *[pytest.param(name, marks=pytest.mark.slow) for name in ASKED if name != "regression"]],
 )
 def test_from_data_to_report(name, tmp_path, capsys):
     folders = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "served")]
@@ -30,14 +34,18 @@ def test_from_data_to_report(name, tmp_path, capsys):
     task = tasks.BY_NAME[name]
     log = logs.read(folder / "log.csv")
     assert {f"val_{task.watched}", "val_member_1_" + task.watched, task.monitor[0]} <= log[0].keys()
-    best = min(log, key=lambda row: row[task.monitor[0]])
+    best = {"min": min, "max": max}[task.monitor[1]](log, key=lambda row: row[task.monitor[0]])
     assert figures["validation"]["best"]["epoch"] == best["epoch"] + 1
     assert (folder / "best.keras").is_file()
 
     evaluated = evaluate_runs([folder], temperature=True, save_calibrated=True, export=tmp_path / "exported")
-    model = keras.models.load_model(folder / "evaluation" / "calibrated.keras")
+    temperature, calibrated = evaluated["temperature"], folder / "evaluation" / "calibrated.keras"
+    assert calibrated.exists() == (temperature["fitted_on"] > 0 or bool(task.also_fitted))
+    model = keras.models.load_model(calibrated if calibrated.exists() else folder / "last.keras")
     assert evaluated["task"] == name == model.task.name
-    assert evaluated["temperature"]["fitted_on"] == evaluated["images"]["validation"] > 0
+    assert temperature["fitted_on"] == (0 if "not_applied" in temperature else evaluated["images"]["validation"])
+    if task.also_fitted:
+        assert temperature["also_fitted"] == {"what": task.also_fitted, "on": evaluated["images"]["validation"]}
     assert json.loads((folder / "evaluation" / "metrics.json").read_text()) == evaluated
     page = (folder / "evaluation" / "report.html").read_text()
     titles = [column.title for column in task.columns.values()]
@@ -92,3 +100,16 @@ def test_classes_are_no_numbers():
         ValueError, match=r"`task` \(=regression\) needs numbers for each image, and pets has one class for each"
     ):
         task_of(Recipe(task="regression"), datasets.Info("pets", tiny.SHAPE, NAMES))
+
+
+def test_ways_of_averaging_that_a_task_lacks_are_refused(tmp_path):
+    recipe = dataclasses.replace(scenes.RECIPE, dataset="digit_scenes_angle", averaging="logits", output_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="averaging='logits' is about classes and labels"):
+        run(recipe)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_are_no_label_maps():
+    info = datasets.Info("pets", tiny.SHAPE, NAMES, target_kind="numbers")
+    with pytest.raises(ValueError, match=r"`task` \(=segmentation\) needs label maps, and pets has none"):
+        task_of(Recipe(task="segmentation"), info)

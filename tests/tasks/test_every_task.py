@@ -8,7 +8,9 @@ from every_task import X, model, targets_and_tasks
 from ordinal import Ordinal
 
 import mixmo_keras
+from mixmo_keras import tasks
 from mixmo_keras.evaluation import report
+from mixmo_keras.metrics import several_labels
 from mixmo_keras.models import reference_checkpoints
 from mixmo_keras.tasks.task import Task
 
@@ -46,6 +48,31 @@ def test_the_whole_path(name, tmp_path):
     np.testing.assert_allclose(
         together.predict(X, verbose=0), together.pooled(together.predict_members(X, verbose=0)), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_temperature_that_does_harm_is_not_kept(name, monkeypatch, caplog):
+    """By the rule of classes: of images that it was not fitted on. Thresholds and intervals are fitted all the same."""
+    made, y = trained(name)
+    fitted = made.calibrate(X[:9], y[:9])
+    assert fitted == made.temperature == 1
+    assert f"9 validation images are too few to fit it on, {made.task.least_to_calibrate} are the least" in caplog.text
+    answers = {"binary": "thresholds", "multi_label": "thresholds", "regression": "width"}.get(name)
+    values = None if answers is None else getattr(made.average, answers).copy()
+
+    monkeypatch.setattr(type(made.task), "calibrate", lambda *_: 40.0)  # a fit gone wrong
+    images, targets = np.tile(X, (3, 1, 1, 1)), np.concatenate([y] * 3)
+    assert made.calibrate(images, targets) == made.temperature == 1
+    assert "a higher NLL under the other half's temperature" in caplog.text
+    assert answers is None or (getattr(made.average, answers) != values).any()
+
+
+def test_temperatures_of_labels_that_do_harm_are_not_kept(monkeypatch):
+    made, y = trained("multi_label")
+    made.task = tasks.MultiLabel(3, temperature_by_label=True)
+    monkeypatch.setattr(several_labels, "fit_temperatures", lambda *_: [40.0, 1.0, 1.0])
+    made.calibrate(np.tile(X, (3, 1, 1, 1)), np.concatenate([y] * 3))
+    np.testing.assert_array_equal(made.average.label_temperatures, 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -107,12 +107,22 @@ def test_figures_are_counted_batch_by_batch():
 def test_a_temperature_is_fitted_on_some_pixels_of_each_image():
     made = model(TASK)
     outputs, labels = made.predict_with_labels(X, MAPS)
-    kept, of_pixels = TASK.for_calibration(outputs, labels)
-    assert len(kept) == (MAPS != 255).sum()  # all that count, of small images
-    assert made.calibrate(X, MAPS) == pytest.approx(made.calibrate_on(outputs, labels), rel=1e-4)
-    large = np.zeros((1, 2, 40, 40, 3), "float32")
-    assert TASK.for_calibration(large, np.zeros((1, 40, 40), int))[0].shape == (256, 2, 3)
-    assert of_pixels.max() < 3
+    kept, of_pixels = TASK.sample(outputs, labels)
+    assert kept.shape == (24, 2, 64, 1, 3)  # all, of small images
+    assert (of_pixels != 255).sum() == (MAPS != 255).sum()
+    assert made.calibrate_on(kept, of_pixels) == pytest.approx(made.calibrate_on(outputs, labels), rel=1e-4)
+    large, label_map = RANDOM.normal(size=(1, 2, 40, 40, 3)), np.full((1, 40, 40), 255)
+    label_map[0, :3] = np.arange(40) % 3  # 120 pixels count
+    kept, of_pixels = TASK.sample(large, label_map)
+    assert kept.shape == (1, 2, 256, 1, 3)
+    np.testing.assert_array_equal(of_pixels[0, :120, 0], label_map[0, :3].ravel())
+    np.testing.assert_array_equal(kept[0, :, :120, 0], large[0, :, :3].reshape(2, 120, 3))
+    assert (of_pixels[0, 120:] == 255).all()
+    again = TASK.sample(kept, of_pixels)
+    np.testing.assert_array_equal(again[0], kept)
+    np.testing.assert_array_equal(again[1], of_pixels)
+    many = TASK.sample(large, np.zeros((1, 40, 40), int))[0][0, :, :, 0]
+    np.testing.assert_array_equal(many[:, [0, -1]], large[0].reshape(2, -1, 3)[:, [0, -1]])
 
 
 def test_members_learn_which_pixels_are_bright():

@@ -115,9 +115,9 @@ def _answers_of_task(evaluation: TaskEvaluation) -> str:
     """Each test image's file and numbers as CSV; nothing where answers are more than a row of numbers."""
     assert evaluation.test_names is not None
     names, columns, cells = evaluation.figures["names"], ["file"], [evaluation.test_names]
+    if not evaluation.answers or any(values.shape[1:] != (len(names),) for values in evaluation.answers.values()):
+        return ""
     for title, values in evaluation.answers.items():
-        if values.shape[1:] != (len(names),):
-            return ""
         columns += [title if len(names) == 1 else f"{title} of {name}" for name in names]
         cells += [[f"{value:.6g}" if value.dtype.kind == "f" else str(value) for value in row] for row in values.T]
     lines = io.StringIO()

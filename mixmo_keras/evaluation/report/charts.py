@@ -1,5 +1,6 @@
 """The charts of a report. Each function draws one as a matplotlib figure; `sections` lists those of an evaluation."""
 
+import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.special import softmax
 
-from mixmo_keras import metrics
 from mixmo_keras.evaluation.evaluate import Evaluation
 from mixmo_keras.evaluation.summary import Run
+from mixmo_keras.metrics import class_charts
+from mixmo_keras.metrics.shown import Chart
 
 WHOLE_MATRIX = 20  # classes, of which the whole confusion matrix can be read
 BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
@@ -21,7 +23,7 @@ class Section(NamedTuple):
     """A chart of a report. A `wide` one takes the page's width and is a picture of pixels.
 
     A section of test or training images has `images` in place of a chart: a function of the evaluation to their pixels
-    (n, H, W, C), and the lines of text below each.
+    (n, H, W, C), and the lines of text below each; and a legend of `colors` by name, if they have some.
     """
 
     title: str
@@ -29,26 +31,18 @@ class Section(NamedTuple):
     draw: Callable[[Any], Figure] | None = None
     wide: bool = False
     images: Callable[[Any], tuple[np.ndarray, list[list[str]]]] | None = None
+    colors: Mapping[str, np.ndarray] = {}
 
 
 def sections(evaluation: Evaluation, run: Run) -> list[Section]:
     """The charts of a report, in order: those that the evaluation and the run have figures for."""
     several = evaluation.member_logits.shape[1] > 1
+    reliability, risk = (of_chart(chart) for chart in _about_confidence(evaluation))
     chosen = training_section(run, "accuracy")
     chosen += [
-        Section(
-            "Reliability",
-            "How often answers of a confidence are right, in 15 bins; on the dashed line confidence is accuracy, below it "
-            "the model is too sure. The bars below count images.",
-            reliability,
-        ),
+        reliability,
         _confusion_section(evaluation),
-        Section(
-            "Risk and coverage",
-            "Share of errors if only the most confident images are answered: who leaves the others to a person sees here "
-            "what is won.",
-            risk_coverage,
-        ),
+        risk,
         Section("Accuracy by class", "Of the ensemble; with many classes the worst and the best.", class_accuracy),
         Section(
             "Entropy",
@@ -81,6 +75,50 @@ def sections(evaluation: Evaluation, run: Run) -> list[Section]:
     return chosen
 
 
+def _about_confidence(evaluation: Evaluation) -> list[Chart]:
+    members = [*evaluation.member_logits.swapaxes(0, 1)] if evaluation.member_logits.shape[1] > 1 else []
+    temperature, name = evaluation.figures["temperature"]["value"], "ensemble" if len(members) else "network"
+    logits = {name: evaluation.logits}
+    if temperature != 1:
+        logits = {"T = 1": evaluation.logits * temperature, f"T = {temperature:.2f}": evaluation.logits}
+    return class_charts.charts(logits, evaluation.labels, members)
+
+
+def of_chart(chart: Chart) -> Section:
+    """The section of a chart that is given as numbers."""
+    return Section(chart.title, chart.caption, functools.partial(drawn, chart))
+
+
+def drawn(chart: Chart, _: Any = None) -> Figure:
+    """A chart as a figure."""
+    figure = Figure(figsize=(4.8, 3.6 if chart.counts is None else 4.4), layout="constrained")
+    if chart.counts is None:
+        axes = lowest = figure.subplots()
+    else:
+        axes, lowest = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
+        lowest.bar(chart.counts.x, chart.counts.y, width=1 / len(chart.counts.x), color=BLUE, alpha=0.8)
+        lowest.set(ylabel=chart.counts.name)
+        lowest.spines[["top", "right"]].set_visible(False)
+    several = len(chart.series) > 1
+    for number, series in enumerate(chart.series):
+        is_member = number < chart.members
+        color = GREY if is_member else f"C{number - chart.members}" if len(chart.series) - chart.members > 1 else BLUE
+        style: dict[str, Any] = dict(linewidth=0.8 if is_member else 1, marker="" if len(series.x) > 100 else ".")
+        if chart.kind == "points":
+            style = dict(linestyle="", alpha=0.4, marker=".")
+        axes.plot(series.x, series.y, color=color, label=(series.name or None) if several else None, **style)
+    if chart.diagonal:
+        values = [value for series in chart.series for values in (series.x, series.y) for value in values]
+        ends = [min(values, default=0), max(values, default=1)]
+        axes.plot(ends, ends, color=GREY, linewidth=1, linestyle="--")
+    axes.set(ylabel=chart.axes[1])
+    lowest.set(xlabel=chart.axes[0])
+    axes.spines[["top", "right"]].set_visible(False)
+    if several:
+        axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
 def training_section(run: Run, watched: str) -> list[Section]:
     """The curves of a training of several epochs: of the loss, and of another figure in its log."""
     if len(run.log) < 2:
@@ -104,42 +142,6 @@ def _axes(height: float = 3.4) -> tuple[Figure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def reliability(evaluation: Evaluation) -> Figure:
-    """Accuracy against confidence, before and after the temperature."""
-    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
-    axes, counts = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
-    temperature = evaluation.figures["temperature"]["value"]
-    curves = [(evaluation.logits, BLUE, "ensemble" if temperature == 1 else f"T = {temperature:.2f}")]
-    if temperature != 1:
-        curves.insert(0, (evaluation.logits * temperature, RED, "T = 1"))
-    for logits, color, label in curves:
-        bins = metrics.reliability(logits, evaluation.labels)
-        full = bins[:, 0] > 0
-        axes.plot(bins[full, 1], bins[full, 2], "o-", color=color, markersize=4, label=label)
-        counts.stairs(bins[:, 0], np.linspace(0, 1, len(bins) + 1), color=color, fill=len(curves) == 1, alpha=0.8)
-    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False, loc="upper left")
-    counts.set(xlabel="confidence", ylabel="images")
-    for part in (axes, counts):
-        part.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def risk_coverage(evaluation: Evaluation) -> Figure:
-    """Errors among the most confident images, of the ensemble and of each member."""
-    figure, axes = _axes()
-    members = evaluation.member_logits.shape[1]
-    for member in range(members if members > 1 else 0):
-        coverage, risk = metrics.risk_coverage(evaluation.member_logits[:, member], evaluation.labels)
-        axes.plot(coverage, risk, color=GREY, linewidth=0.8, label="members" if member == 0 else None)
-    coverage, risk = metrics.risk_coverage(evaluation.logits, evaluation.labels)
-    axes.plot(coverage, risk, color=BLUE, label="ensemble" if members > 1 else "network")
-    axes.set(xlabel="coverage", ylabel="share of errors", xlim=(0, 1), ylim=(0, None))
-    axes.legend(frameon=False)
-    return figure
 
 
 def class_accuracy(evaluation: Evaluation, most: int = 24) -> Figure:

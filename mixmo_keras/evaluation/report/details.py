@@ -48,6 +48,8 @@ def _calibration(figures: dict) -> list[str]:
     if refused := temperature.get("not_applied"):
         fitted = "" if refused["value"] is None else f" {refused['value']:.3f}"
         lines.append(f"temperature{fitted} not applied: {refused['why']}")
+    if also := temperature.get("also_fitted"):
+        lines.append(f"{also['what']} fitted on {also['on']:,} validation images")
     if not temperature["fitted_on"] and temperature["value"] != 1:
         lines.append(f"temperature {temperature['value']:.3f}, as saved with the model")
     if figures.get("nll_c") is not None:

@@ -24,6 +24,11 @@ from mixmo_keras.evaluation.report.results_table import by_part, columns, column
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.metrics.summaries import formatted
 
+
+def _combined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    return {**first, **second}
+
+
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -31,7 +36,7 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters["formatted"] = formatted
+TEMPLATES.filters |= {"formatted": formatted, "combined": _combined}
 
 
 def page(evaluation: Evaluation, run: Run | None = None) -> str:
@@ -53,6 +58,7 @@ def page(evaluation: Evaluation, run: Run | None = None) -> str:
         rows=table,
         lines=lines,
         parts=[],
+        columns_of_parts={},
         terms=_terms(lines),
         sections=[_drawn(section, evaluation) for section in charts.sections(evaluation, run)],
         **_of_run(run),
@@ -130,7 +136,7 @@ def _about(run: Run) -> list[str]:
 def _drawn(section: charts.Section, evaluation: Evaluation | TaskEvaluation) -> dict[str, Any]:
     """A section with its chart as HTML: pixels where it takes the page's width, lines otherwise; or with its images."""
     if section.images is not None:
-        chart = _gallery(*section.images(evaluation))
+        chart = _legend(section.colors) + _gallery(*section.images(evaluation))
     else:
         assert section.draw is not None
         figure = section.draw(evaluation)
@@ -147,7 +153,17 @@ def _gallery(images: np.ndarray, texts: Sequence[Sequence[str]]) -> Markup:
         pixels = base64.b64encode(file.getvalue()).decode()
         text = "<br>".join(html.escape(line) for line in lines)
         items.append(f'<div><img alt="{html.escape(lines[-1])}" src="data:image/png;base64,{pixels}"><p>{text}</div>')
-    return Markup(f"<div class=gallery>{''.join(items)}</div>")
+    kind = "strips" if len(images) and images.shape[2] > 2 * images.shape[1] else "gallery"
+    return Markup(f"<div class={kind}>{''.join(items)}</div>")
+
+
+def _legend(colors: Mapping[str, np.ndarray]) -> Markup:
+    """Names beside their colours; nothing without colours."""
+    items = [
+        f'<span><i style="background:rgb({",".join(map(str, color))})"></i>{html.escape(name)}</span>'
+        for name, color in colors.items()
+    ]
+    return Markup(f"<p class=legend>{''.join(items)}</p>" if items else "")
 
 
 def _png(figure: Figure, title: str) -> Markup:

@@ -34,8 +34,9 @@ def by_part(figures: dict) -> list[tuple[str, dict]]:
 
 def columns_of_parts(figures: dict) -> dict[str, Column]:
     """The columns of the figures of each label or target."""
-    parts = by_part(figures)
-    return {name: column for name, column in columns(figures).items() if parts and name in parts[0][1]}
+    task, parts = tasks.BY_NAME.get(figures.get("task", "")), by_part(figures)
+    known = {} if task is None else {**task.columns_of_parts, **task.columns}
+    return {name: column for name, column in known.items() if parts and name in parts[0][1]}
 
 
 def rows(figures: dict) -> list[tuple[str, dict]]:

@@ -103,7 +103,9 @@ def test_classes_are_no_numbers():
 
 
 def test_ways_of_averaging_that_a_task_lacks_are_refused(tmp_path):
-    recipe = dataclasses.replace(scenes.RECIPE, dataset="digit_scenes_angle", averaging="logits", output_dir=str(tmp_path))
+    recipe = dataclasses.replace(
+        scenes.RECIPE, dataset="digit_scenes_angle", averaging="logits", output_dir=str(tmp_path)
+    )
     with pytest.raises(ValueError, match="averaging='logits' is about classes and labels"):
         run(recipe)
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def test_a_temperature_that_does_harm_is_not_kept(name, monkeypatch, caplog):
     answers = {"binary": "thresholds", "multi_label": "thresholds", "regression": "width"}.get(name)
     values = None if answers is None else getattr(made.average, answers).copy()
 
-    monkeypatch.setattr(type(made.task), "calibrate", lambda *_: 40.0)  # a fit gone wrong
+    monkeypatch.setattr(type(made.task), "calibrate", lambda *_: 0.01)  # a fit gone wrong
     images, targets = np.tile(X, (3, 1, 1, 1)), np.concatenate([y] * 3)
     assert made.calibrate(images, targets) == made.temperature == 1
     assert "a higher NLL under the other half's temperature" in caplog.text
@@ -70,7 +70,7 @@ def test_a_temperature_that_does_harm_is_not_kept(name, monkeypatch, caplog):
 def test_temperatures_of_labels_that_do_harm_are_not_kept(monkeypatch):
     made, y = trained("multi_label")
     made.task = tasks.MultiLabel(3, temperature_by_label=True)
-    monkeypatch.setattr(several_labels, "fit_temperatures", lambda *_: [40.0, 1.0, 1.0])
+    monkeypatch.setattr(several_labels, "fit_temperatures", lambda *_: [0.01, 1.0, 1.0])
     made.calibrate(np.tile(X, (3, 1, 1, 1)), np.concatenate([y] * 3))
     np.testing.assert_array_equal(made.average.label_temperatures, 1)
 

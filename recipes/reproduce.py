@@ -47,7 +47,13 @@ OWN_FOLDERS = (
     "mimo_members",
     "mimo_repetition",
 )  # one name for all
-FIGURES = {"top5": "top-5", "nll": "NLL", "nll_c": "NLL_c", "ece": "ECE"}  # beside the accuracy
+FIGURES = {  # beside the accuracy; the last is of members, how diverse they are
+    "top5": "top-5",
+    "nll": "NLL",
+    "nll_c": "NLL_c",
+    "ece": "ECE",
+    "ratio_of_errors": "ratio of errors",
+}
 
 HELD_OUT = {
     "imagenet": "a hundredth held out",
@@ -133,7 +139,7 @@ def table(rows: dict[str, Experiment], recipes: dict[str, list[list[Recipe]]], h
         row = rows[name]
         trials += trial(row, by_seed[0][0])
         found = [one for group in by_seed if (one := figures_of(row, group, run_missing)) is not None]
-        scores = [{**one["ensemble"], "nll_c": one.get("nll_c")} for one in found]
+        scores = [{**one["ensemble"], "nll_c": one.get("nll_c"), **one.get("diversity", {})} for one in found]
         cells = ["not run", "", *[""] * len(FIGURES)]
         if scores:
             accuracies = [100 * score["accuracy"] for score in scores]

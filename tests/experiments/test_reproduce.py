@@ -14,9 +14,8 @@ from mixmo_keras.common import files
 def write_run(recipe, accuracy: float):
     recipe = recipe.resolved()
     files.write_json(recipe.folder / "config.json", recipe.settings())
-    files.write_json(
-        recipe.folder / "metrics.json", dict(test=dict(ensemble=dict(accuracy=accuracy, nll=0.6, ece=0.02)))
-    )
+    figures = dict(ensemble=dict(accuracy=accuracy, nll=0.6, ece=0.02), diversity=dict(ratio_of_errors=0.862))
+    files.write_json(recipe.folder / "metrics.json", dict(test=figures))
 
 
 def without_width(recipe):
@@ -48,8 +47,8 @@ def test_only_what_runs_wrote(tmp_path, capsys):
         write_run(recipe, accuracy)
     text = reproduce.main(["cifar100", "--only-table", "--seeds", "0", "1", "2", "--output-dir", str(tmp_path)])
     assert text in capsys.readouterr().out
-    assert "| Cut-MixMo | 85.52 | 85.50 ± 0.71 | -0.02 | – | 0.600 | – | 0.020 | 2 of 3 |" in text
-    assert "| vanilla | 81.79 | not run |  |  |  |  |  | 0 of 3 |" in text
+    assert "| Cut-MixMo | 85.52 | 85.50 ± 0.71 | -0.02 | – | 0.600 | – | 0.020 | 0.862 | 2 of 3 |" in text
+    assert "| vanilla | 81.79 | not run |  |  |  |  |  |  | 0 of 3 |" in text
     assert text.count("not run") == len(rows) - 1
     held_out = ["cifar100", "--only-table", "--seeds", "0", "--train-split", "train", "--output-dir", str(tmp_path)]
     assert "| Cut-MixMo | 85.52 | not run |" in reproduce.main(held_out)  # it is another run

@@ -1,7 +1,8 @@
 """Trains on your own images: a folder with a folder of images for each class. Ends with a report and an exported model.
 
     python recipes/images.py photos                          images resized to 64×64 pixels
-    python recipes/images.py photos@128 --epochs 60          ... to 128×128
+    python recipes/images.py photos@128 --epochs 60          ... to 128×128; photos@96x128 to 96 rows of 128
+    python recipes/images.py photos@96x96x1                  ... in grey; with x3 in RGB (default: as the files are)
     python recipes/images.py photos --method single          the network without members
     python recipes/images.py photos --compare-single         both, and a sentence that says which to use
     python recipes/images.py photos --task regression        numbers of a labels.csv in the folder: docs/own_images.md
@@ -48,7 +49,8 @@ def main(arguments: list[str] | None = None) -> dict:
         RECIPE,
         __doc__,
         arguments,
-        folder="folder with a folder of images for each class, or DIR@SIZE (default: @64)",
+        folder="folder with a folder of images for each class, or DIR@SIZE, DIR@HEIGHTxWIDTH or "
+        "DIR@HEIGHTxWIDTHxCHANNELS (default: @64, grey where all files are)",
         flags={"compare_single": "train the single network too, and say which of the two to use"},
     )
     with errors_in_one_line():

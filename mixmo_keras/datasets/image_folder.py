@@ -34,6 +34,7 @@ class ImageFolder:
         folder: The folder that holds the class folders, whose names are the classes; or that holds `labels.csv`; or the path
             of a CSV file of another name.
         size: (height, width) in pixels. Defaults to (64, 64).
+        channels: 1 to read images in grey, 3 in RGB. Defaults to 1 where all files are grey, else 3.
 
     Attributes:
         class_names: In the labels' order.
@@ -44,14 +45,16 @@ class ImageFolder:
         labels: Their classes (n,), integers: of shares the largest one's, of other numbers all 0.
         splits: Their splits (n,), texts.
         facts: What is known of each file (`file_checks.Facts`).
-        channels: 1 where all images are grey, else 3.
+        channels: Of the images as they are read.
 
     Raises:
         ValueError: fewer than two classes, a class with fewer than five images or none to train on, names that are not
             UTF-8, files that can't be decoded or have too many pixels: all are tried (`file_checks`).
     """
 
-    def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
+    def __init__(
+        self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE, channels: int | None = None
+    ):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
         # a path that stays right where the process changes its folder
         self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)
@@ -70,7 +73,7 @@ class ImageFolder:
             )
         self.facts = file_checks.check(self.folder, self.paths.tolist())
         self._files = file_checks.to_decode(self.paths.tolist(), self.facts)
-        self.channels = 1 if all(facts.grey for facts in self.facts) else 3
+        self.channels = channels or (1 if all(facts.grey for facts in self.facts) else 3)
         self._warn_of_levels()
 
     def _check_counts(self) -> None:

@@ -54,24 +54,27 @@ class MaskFolder:
         folder: The folder that holds both.
         size: (height, width) in pixels, to which images and masks are brought: of another aspect ratio, the center is taken.
             Masks keep their nearest pixels' values. Defaults to (64, 64).
+        channels: 1 to read images in grey, 3 in RGB. Defaults to 1 where all files are grey, else 3.
 
     Attributes:
         class_names: The classes' names, in their order.
         splits: The splits of all pairs (n,), texts.
-        channels: 1 where all images are grey, else 3.
+        channels: Of the images as they are read.
 
     Raises:
         ValueError: no pair, an image without a mask or a mask without an image, masks of another size or with colours.
     """
 
-    def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE):
+    def __init__(
+        self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE, channels: int | None = None
+    ):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
         self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)
         self._ade20k = not (self.folder / _MASKS).is_dir()
         self._pairs = self._paired(self.folder / "images", self.folder / (_ADE20K if self._ade20k else _MASKS))
         self.splits = np.array([pair.split for pair in self._pairs])
         grey = [_checked(pair) for pair in self._pairs]
-        self.channels = 1 if all(grey) else 3
+        self.channels = channels or (1 if all(grey) else 3)
         self.class_names = self._names()
 
     @property

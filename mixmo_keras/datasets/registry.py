@@ -3,7 +3,8 @@
 Every dataset has the splits `train`, `validation`, `test` and `train+validation`. To add one, add a line to `DATASETS`. The
 path of a folder of class folders is a name too, that of a CSV file of labels (`label_table`), and that of a folder of images
 beside masks (`mask_folder`). `@size` behind a name is another size, such as `cifar10@16` or `photos@96x128`; folders have 64
-pixels otherwise. A folder that is there is meant before one that is there without its `@`.
+pixels otherwise. `photos@96x96x1` is a folder's images in grey, and `photos@96x96x3` in RGB; without channels they are grey
+where all files are. A folder that is there is meant before one that is there without its `@`.
 """
 
 import dataclasses
@@ -42,6 +43,8 @@ def check(dataset: str) -> None:
         or (path_and_size(dataset)[0] not in DATASETS and not is_folder(dataset))
     ):
         arguments.choice("dataset", dataset, DATASETS, _OTHER_NAMES)
+    if (asked := channels(dataset)) is not None:
+        _check_channels(dataset, asked)
     _warn_of_two_meanings(dataset)
 
 
@@ -79,8 +82,9 @@ def load(dataset: str, split: str, data_dir: str | os.PathLike | None = None, wh
 
     Args:
         dataset: A name in `DATASETS`, or with a size, such as `cifar10@16`, for images brought to it; or the path of a
-            folder of class folders of images, such as `photos`, `photos@128` or `photos@96x128` (height×width), see
-            `image_folder`; or of a CSV file of labels, such as `photos/labels.csv@128`, see `label_table`.
+            folder of class folders of images, such as `photos`, `photos@128`, `photos@96x128` (height×width) or
+            `photos@96x128x1` (height×width×channels), see `image_folder`; or of a CSV file of labels, such as
+            `photos/labels.csv@128`, see `label_table`.
         split: One of `SPLITS`.
         data_dir: TFDS' `data_dir`. Defaults to the environment variable `MIXMO_DATA_DIR`, else to TFDS' own default.
         whole: Whether to give images as large as their files have them, (h, w, C), where these have several sizes, and not
@@ -125,7 +129,7 @@ def _source(dataset: str) -> Source:
     if dataset in DATASETS:
         return DATASETS[dataset]
     name, size = path_and_size(dataset)
-    return _resized(DATASETS[name], size) if name in DATASETS else _image_folder(name, size)
+    return _resized(DATASETS[name], size) if name in DATASETS else _image_folder(name, size, channels(dataset))
 
 
 def _resized(source: Source, size: tuple[int, int]) -> Source:
@@ -163,10 +167,28 @@ def path_and_size(name: str) -> tuple[str, tuple[int, int]]:
 
     A folder that is there with `@size` in its own name is that folder.
     """
-    match = re.fullmatch(r"(.+?)@(\d+)(?:x(\d+))?", name, re.DOTALL)
-    if match is None or (match[1] not in DATASETS and os.path.isdir(name)):
-        return name, DEFAULT_SIZE
-    return match[1], (int(match[2]), int(match[3] or match[2]))
+    match = _parts(name)
+    return (name, DEFAULT_SIZE) if match is None else (match[1], (int(match[2]), int(match[3] or match[2])))
+
+
+def channels(name: str) -> int | None:
+    """The number of channels behind a name's size, such as 1 of `photos@96x96x1`; `None` where there is none."""
+    match = _parts(name)
+    return None if match is None or match[4] is None else int(match[4])
+
+
+def _parts(name: str) -> re.Match | None:
+    match = re.fullmatch(r"(.+?)@(\d+)(?:x(\d+)(?:x(\d+))?)?", name, re.DOTALL)
+    return None if match is None or (match[1] not in DATASETS and os.path.isdir(name)) else match
+
+
+def _check_channels(dataset: str, asked: int) -> None:
+    if path_and_size(dataset)[0] in DATASETS:
+        raise ValueError(
+            f"{dataset!r}: channels behind the size are for folders of images and CSV files; leave out x{asked}."
+        )
+    if asked not in (1, 3):
+        raise ValueError(f"{dataset!r}: the number of channels must be 1 (grey) or 3 (RGB), got {asked}.")
 
 
 def _warn_of_two_meanings(dataset: str) -> None:
@@ -177,7 +199,7 @@ def _warn_of_two_meanings(dataset: str) -> None:
         warnings.warn(f"{dataset!r} is the dataset of this name; for the folder write './{folder}'.", stacklevel=4)
         return
     without, at, size = path.rpartition("@")
-    if at and path == dataset and re.fullmatch(r"\d+(x\d+)?", size) and os.path.isdir(without):
+    if at and path == dataset and re.fullmatch(r"\d+(x\d+){0,2}", size) and os.path.isdir(without):
         warnings.warn(
             f"{dataset!r} is taken for the folder of this name, at {height}×{width} pixels, since it is there. For "
             f"the folder {without!r} at {size} pixels write '{without}/@{size}'.",
@@ -185,21 +207,21 @@ def _warn_of_two_meanings(dataset: str) -> None:
         )
 
 
-def _image_folder(path: str, size: tuple[int, int]) -> Source:
+def _image_folder(path: str, size: tuple[int, int], channels: int | None) -> Source:
     """A folder as it is now: listed anew where files were added, removed or written to, or the process went elsewhere."""
     path = os.path.abspath(path)
     folder = os.path.dirname(path) if label_table.is_table(path) else path
-    return _listed_folder(path, size, file_checks.signature(folder))
+    return _listed_folder(path, size, channels, file_checks.signature(folder))
 
 
 @functools.lru_cache(maxsize=4)
-def _listed_folder(path: str, size: tuple[int, int], signature: str) -> Source:
+def _listed_folder(path: str, size: tuple[int, int], channels: int | None, signature: str) -> Source:
     del signature  # tells one listing from another
     if is_mask_folder(path):
-        masks = MaskFolder(path, size)
+        masks = MaskFolder(path, size, channels)
         of_pixels = Info(Path(path).name, (*masks.size, masks.channels), masks.class_names, (0.5, 0.25), masks.task)
         return Source(lambda data_dir: of_pixels, lambda split, data_dir, whole: masks.load(split, whole))
-    folder = ImageFolder(path, size)
+    folder = ImageFolder(path, size, channels)
     shape, file = (*folder.size, folder.channels), Path(path).resolve()
     # the usual file stands for its folder
     name = file.name if file.is_dir() else folder.folder.resolve().name if file.name == label_table.FILE else file.stem

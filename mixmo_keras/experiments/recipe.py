@@ -34,8 +34,9 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
     def __post_init__(self):
         if self.image_size is not None:  # one way to write a size: behind the dataset's name
             size = integer("image_size", self.image_size, least=1)
-            path = datasets.registry.path_and_size(self.dataset)[0]
-            object.__setattr__(self, "dataset", f"{path}@{size}")
+            path, channels = datasets.registry.path_and_size(self.dataset)[0], datasets.registry.channels(self.dataset)
+            shape = f"{size}" if channels is None else f"{size}x{size}x{channels}"
+            object.__setattr__(self, "dataset", f"{path}@{shape}")
             object.__setattr__(self, "image_size", None)
         if self.warm_start is not None and Path(self.warm_start).is_dir():
             object.__setattr__(self, "warm_start", str(Path(self.warm_start) / "last.keras"))

@@ -68,6 +68,27 @@ def test_sizes_and_channels(folder, tmp_path):
     assert any(np.array_equal(image, np.broadcast_to([255, 0, 0], (8, 8, 3))) for image in reds)
 
 
+def test_channels_behind_the_size(folder, tmp_path):
+    (grey, _), (repeated, _) = (next(iter(datasets.load(f"{folder}@8x8{end}", "test"))) for end in ("", "x3"))
+    np.testing.assert_array_equal(repeated, np.repeat(grey, 3, -1))
+    colours = {"red": (255, 0, 0), "blue": (0, 0, 255)}
+    for name, colour in colours.items():
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.new("RGB", (6, 6), colour).save(tmp_path / name / f"{number}.png")
+    assert datasets.info(f"{tmp_path}@4x6x1").image_shape == (4, 6, 1)
+    assert "brought to 4×6 in grey" in datasets.describe(f"{tmp_path}@4x6x1")
+    levels = {int(label): int(image[0, 0, 0]) for image, label in datasets.load(f"{tmp_path}@4x6x1", "train")}
+    assert levels == {0: pytest.approx(0.114 * 255, abs=1), 1: pytest.approx(0.299 * 255, abs=1)}  # luma
+    assert dataclasses.replace(recipe.RECIPE, dataset="photos@4x6x1", image_size=5).dataset == "photos@5x5x1"
+    for name, message in (
+        (f"{folder}@8x8x2", r"the number of channels must be 1 \(grey\) or 3 \(RGB\), got 2"),
+        ("digits@8x8x3", r"'digits@8x8x3': channels behind the size are for folders .*; leave out x3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            datasets.info(name)
+
+
 def test_what_is_no_dataset(folder, tmp_path):
     with pytest.raises(ValueError, match=r"`dataset` must be one of .*of a CSV file of labels, got 'nowhere@32'"):
         datasets.info("nowhere@32")

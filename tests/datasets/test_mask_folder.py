@@ -42,6 +42,7 @@ def photographs(tmp_path_factory):
 def test_masks_beside_images(photographs):
     about = datasets.info(f"{photographs}@8x12")
     assert about.image_shape == (8, 12, 3)
+    assert datasets.info(f"{photographs}@8x12x1").image_shape == (8, 12, 1)
     assert about.class_names == ("0", "1", "2")
     assert about.task == tasks.Segmentation(("0", "1", "2"))
     splits = {split: arrays(photographs, split, "8x12") for split in datasets.SPLITS}

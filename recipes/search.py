@@ -21,7 +21,7 @@ from typing import Any
 import mixmo_keras
 from mixmo_keras import tasks
 from mixmo_keras.common import arguments as check
-from mixmo_keras.common import files
+from mixmo_keras.common import files, trained
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import manifest, views
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
@@ -86,9 +86,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-flops", type=float, help="leave out networks of more FLOPs an image")
     parser.add_argument("--pilot", action="store_true", help="one member against two, at every width")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the pilot")
-    trained = "of a trained backbone, in the pilot: "
-    parser.add_argument("--core-rate", type=float, help=trained + "its core's share of the learning rate, such as 0.1")
-    parser.add_argument("--freeze-epochs", type=int, help=trained + "first epochs in which its core stays as it is")
+    of_trained = "of a trained backbone, in the pilot: "
+    parser.add_argument(
+        "--core-rate", type=float, help=of_trained + "its core's share of the learning rate, such as 0.1"
+    )
+    parser.add_argument("--freeze-epochs", type=int, help=of_trained + "first epochs in which its core stays as it is")
     parser.add_argument("--seed", type=int, help="of the search")
     parser.add_argument("--output-dir", default="runs", type=Path)
     parser.add_argument("--fresh", action="store_true", help="start over")
@@ -300,6 +302,15 @@ def next_command(options, advice: "mixmo_keras.pilot.Advice") -> str:
     return shlex.join(map(str, ["python", *command, *data]))
 
 
+def fine_tuning_of(options) -> mixmo_keras.FineTuning | None:
+    """What a pilot's command line says of the core, with a recipe's values for what it leaves out."""
+    asked = {name: getattr(options, name) for name in PILOT_ONLY[1:] if getattr(options, name) is not None}
+    if not asked:
+        return None
+    defaults = trained.further(options.epochs) if trained.is_of_others(options.backbone) else {}
+    return mixmo_keras.FineTuning.of(*((defaults | asked).get(name) for name in trained.OF_CORE))
+
+
 def run_pilot(options, train, validation, model: dict) -> dict:
     """Pilots in its folder and returns the learning curves."""
     folder = _folder(options, "pilot")
@@ -314,7 +325,7 @@ def run_pilot(options, train, validation, model: dict) -> dict:
         batch_repetitions=options.batch_repetitions[0],
         folder=folder,
         fresh=options.fresh,
-        fine_tuning=mixmo_keras.FineTuning.of(options.core_rate, options.freeze_epochs),
+        fine_tuning=fine_tuning_of(options),
         **model,
     )
     files.write_json(folder / "pilot.json", curves)

@@ -12,6 +12,7 @@ LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, whi
 # a poor estimate, and a core is slower than new heads (docs/classifiers.md has the measurement)
 FURTHER: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 0.001, "core_rate": 0.3, "freeze_batch_norm": True}
 FROZEN_EPOCHS = 2  # of the core at first, of eight or more
+OF_CORE = ("core_rate", "freeze_epochs", "freeze_batch_norm")  # options that need a core with weights to train
 # of members that begin with a classifier's answers; measured: those that never see an image alike fall behind the single
 # network that goes on (docs/results.md)
 INPUT_REPETITION = 0.5
@@ -35,6 +36,16 @@ def is_packaged(backbone: Any) -> bool:
 def keeps_its_rate(backbone: Any) -> bool:
     """Whether training goes on with the rate that trained a backbone: that of a classifier's file of this library."""
     return is_file(backbone) and is_of_this_library(backbone)
+
+
+def is_of_others(backbone: Any) -> bool:
+    """Whether a backbone is a trained network that this library didn't train, by its name."""
+    return is_of_a_library(backbone) or (is_file(backbone) and not is_of_this_library(backbone))
+
+
+def further(epochs: int) -> dict[str, Any]:
+    """The options of a training of a network of others for so many epochs, in all that isn't said otherwise."""
+    return FURTHER | {"freeze_epochs": min(epochs // 4, FROZEN_EPOCHS) or None}
 
 
 def is_of_this_library(path: str | os.PathLike) -> bool:

@@ -52,9 +52,7 @@ class ImageFolder:
             UTF-8, files that can't be decoded or have too many pixels: all are tried (`file_checks`).
     """
 
-    def __init__(
-        self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE, channels: int | None = None
-    ):
+    def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE, channels: int | None = None):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
         # a path that stays right where the process changes its folder
         self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)

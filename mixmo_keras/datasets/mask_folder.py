@@ -65,9 +65,7 @@ class MaskFolder:
         ValueError: no pair, an image without a mask or a mask without an image, masks of another size or with colours.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE, channels: int | None = None
-    ):
+    def __init__(self, folder: str | os.PathLike, size: tuple[int, int] = DEFAULT_SIZE, channels: int | None = None):
         arguments.instance("folder", folder, (str, os.PathLike), "the path of a folder")
         self.folder, self.size = Path(folder).absolute(), arguments.image_size("size", size)
         self._ade20k = not (self.folder / _MASKS).is_dir()

@@ -21,8 +21,15 @@ from mixmo_keras.training.schedules import PUBLISHED, ProgressSchedule, with_war
 from mixmo_keras.training.sharpness import SAM
 
 
-def build(recipe: Recipe, info: datasets.Info) -> MixMo:
-    """The compiled model of a resolved recipe."""
+def build(recipe: Recipe, info: datasets.Info, asked: Recipe | None = None) -> MixMo:
+    """The compiled model of a resolved recipe.
+
+    Args:
+        recipe: The resolved recipe.
+        info: Of its dataset.
+        asked: The recipe before it was resolved, by which options about a core without weights are refused, and not left
+            out as defaults are. Defaults to a recipe that asks for none.
+    """
     resolved: Any = recipe  # mypy can't know that its options have their values
     options, task = {name: getattr(recipe, name) for name in method_options()}, task_of(recipe, info)
     own = defaults(recipe.method)
@@ -65,7 +72,7 @@ def build(recipe: Recipe, info: datasets.Info) -> MixMo:
         jit_compile=jit_compile,
         sharpness=None if recipe.sam is None else SAM(recipe.sam, recipe.adaptive_sam),
         average_from=recipe.average_from,
-        fine_tuning=_fine_tuning(recipe, model),
+        fine_tuning=_fine_tuning(asked, recipe, model),
         rates=None if recipe.rates is None else parse_rates(recipe.rates),
         lookahead=None if recipe.lookahead is None else Lookahead(recipe.lookahead),
         decay_kernels_only=recipe.weight_decay is not None,
@@ -82,8 +89,13 @@ def schedule_of(recipe: Recipe) -> ProgressSchedule:
     return schedule if recipe.warmup_epochs is None else with_warmup(schedule, recipe.warmup_epochs / recipe.epochs)
 
 
-def _fine_tuning(recipe: Recipe, model: MixMo) -> FineTuning | None:
-    """What is special about the core; nothing where it has no weights, unless that was asked for."""
-    if not model.core.trainable_weights and recipe.core_rate == trained.FURTHER["core_rate"]:
-        return None
-    return FineTuning.of(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm)
+def _fine_tuning(asked: Recipe | None, recipe: Recipe, model: MixMo) -> FineTuning | None:
+    """What is special about the core; nothing where it has no weights."""
+    if model.core.trainable_weights:
+        return FineTuning.of(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm)
+    for name in trained.OF_CORE:
+        if (value := getattr(asked, name, None)) is not None:
+            raise ValueError(
+                f"`{name}` (={value:g}) is about the core of {recipe.backbone}, no weight of which is trained: leave it out."
+            )
+    return None

@@ -236,12 +236,12 @@ def _check_backbone(recipe: Recipe) -> None:
             f"`pretrained` is for a backbone with trained weights, such as efficientnet_lite0, "
             f"keras:NAME or hub:PRESET, not for {recipe.backbone!r}."
         )
-    trained = "a trained backbone, which is a classifier's .keras file, efficientnet_lite0, keras:NAME or hub:PRESET"
-    for name in ("encoder_noise", "core_rate", "freeze_epochs", "freeze_batch_norm"):
+    which = "a trained backbone, which is a classifier's .keras file, efficientnet_lite0, keras:NAME or hub:PRESET"
+    for name in ("encoder_noise", *trained.OF_CORE):
         value = getattr(recipe, name)
         weights_come_later = name != "encoder_noise" and recipe.warm_start
         if value is not None and not recipe.begins_trained and not weights_come_later:
-            raise ValueError(f"`{name}` (={value:g}) is for {trained}, not for {recipe.backbone!r}.")
+            raise ValueError(f"`{name}` (={value:g}) is for {which}, not for {recipe.backbone!r}.")
 
 
 def _check_wrong_labels(recipe: Recipe) -> None:
@@ -290,7 +290,7 @@ def _of_optimizer(asked: Recipe, recipe: Recipe) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     if recipe.optimizer is None:
-        of_others = recipe.begins_trained and not trained.keeps_its_rate(recipe.backbone)
+        of_others = recipe.begins_trained and trained.is_of_others(recipe.backbone)
         values = _of_further_training(asked, recipe) if of_others else {"optimizer": "sgd"}
         recipe = dataclasses.replace(recipe, **values)
     if recipe.optimizer != "sgd" and recipe.learning_rate is None:
@@ -302,8 +302,7 @@ def _of_optimizer(asked: Recipe, recipe: Recipe) -> dict[str, Any]:
 
 def _of_further_training(asked: Recipe, recipe: Recipe) -> dict[str, Any]:
     """How a network of others is trained further, in all that isn't said otherwise; arguments as of `_of_optimizer`."""
-    epochs = max(round(recipe.epochs * recipe.scale), 1)
-    defaults: dict[str, Any] = trained.FURTHER | {"freeze_epochs": min(epochs // 4, trained.FROZEN_EPOCHS) or None}
+    defaults = trained.further(max(round(recipe.epochs * recipe.scale), 1))
     values = {name: value for name, value in defaults.items() if getattr(recipe, name) is None}
     return values | ({"l2": 0.0} if asked.l2 is Default.METHOD else {})
 

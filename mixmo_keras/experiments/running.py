@@ -82,7 +82,7 @@ def run(
     if saved_model or exported_later:
         versions.check(recipe.saved_model, overwrite=True)  # before the first epoch, not after the last
     with strategy.scope():
-        model = build(recipe, data.info)
+        model = build(recipe, data.info, asked)
     is_new = not (recipe.folder / "config.json").exists()
     if (saved_model or exported_later) and recipe.begins_trained and is_new and distribution.is_chief(strategy):
         export_of_models.check(model)  # layers of others may do what can't be exported

@@ -128,6 +128,19 @@ def test_rates_by_group_reach_the_model(tmp_path):
     Recipe(**OF_DIGITS, backbone="wrn10_1", core_rate=0.1, warm_start=str(weights)).resolved()  # it will be trained
 
 
+def test_options_of_a_core_without_weights_are_refused(tmp_path):
+    recipe = Recipe(**OF_DIGITS, backbone=classifier(tmp_path), output_dir=str(tmp_path))
+    assert build(recipe.resolved(), datasets.info("digits"), recipe).fine_tuning is None  # the defaults are left out
+    for changes, value in (
+        (dict(core_rate=0.3), "0.3"),
+        (dict(freeze_epochs=2), "2"),
+        (dict(freeze_batch_norm=True), "1"),
+    ):
+        (name,) = changes
+        with pytest.raises(ValueError, match=rf"`{name}` \(={value}\) is about the core of .*mine.keras, no weight"):
+            running.run(dataclasses.replace(recipe, **changes), saved_model=False)
+
+
 def test_a_run_goes_on_only_as_the_file_that_it_began_as(tmp_path):
     mine = classifier(tmp_path)
     recipe = Recipe(**OF_DIGITS, backbone=mine, output_dir=str(tmp_path)).resolved()

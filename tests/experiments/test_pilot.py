@@ -266,6 +266,50 @@ def test_rates_by_group_of_a_pilot(tmp_path, monkeypatch):
     assert trained_with == [tuning] * 3
 
 
+def test_a_pilot_trains_networks_of_others_as_recipes_do(tmp_path, monkeypatch):
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Conv2D(4, 3)(images))
+    mine = str(tmp_path / "mine.keras")
+    keras.Model(images, keras.layers.Dense(7)(keras.layers.GlobalMaxPooling2D()(x))).save(mine)
+    found = []
+
+    def learning_curve(model, *_):
+        optimizer = model.optimizer.get_config()
+        name = type(model.optimizer).__name__.lower()
+        found.append((name, optimizer["learning_rate"]["config"]["base"], model.l2.rate, model.fine_tuning))
+        return {"accuracy": [0.5] * 8, "nll": [1.0] * 8, "label_noise": None}
+
+    monkeypatch.setattr(runs, "_learning_curve", learning_curve)
+    options = dict(num_classes=10, input_shape=(8, 8, 1), augmentation=None, folder=tmp_path, report=len)
+    pilot.run(lambda width: mine, TRAIN, VALIDATION, [1], 8, [0], 16, **options)
+    recipe = Recipe(backbone=mine, method="single", batch_size=16, batch_repetitions=2, epochs=8).resolved()
+    tuning = mixmo_keras.FineTuning(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm)
+    assert found == [(recipe.optimizer, recipe.learning_rate, recipe.l2, tuning)] * 3
+    monkeypatch.setattr(runs.trained, "FURTHER", runs.trained.FURTHER | {"learning_rate": 0.1})
+    with pytest.raises(ValueError, match="other arguments of the models or an older version"):  # by another rate
+        pilot.run(lambda width: mine, TRAIN, VALIDATION, [1], 8, [0], 16, **options)
+
+
+def test_what_a_pilots_command_line_leaves_out_of_the_core_is_a_recipes(tmp_path):
+    (tmp_path / "mine.keras").touch()
+    for words, expected in (
+        ([], None),
+        (["--core-rate", "0.1"], mixmo_keras.FineTuning(0.1, 2, True)),
+        (["--freeze-epochs", "1"], mixmo_keras.FineTuning(0.3, 1, True)),
+    ):
+        command = [
+            "--dataset",
+            "digits",
+            "--pilot",
+            "--backbone",
+            str(tmp_path / "mine.keras"),
+            "--epochs",
+            "8",
+            *words,
+        ]
+        assert search_recipe.fine_tuning_of(search_recipe.parse(command)) == expected
+
+
 def test_the_next_command_makes_the_same_labels_wrong():
     words = ["--dataset", "digits", "--pilot", "--label-noise", "0.4", "--noise-kind", "asymmetric"]
     options = search_recipe.parse(words)

@@ -25,6 +25,7 @@ from mixmo_keras.models import by_name
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
+from mixmo_keras.training import optimizers, schedules
 from mixmo_keras.training.fine_tuning import FineTuning
 
 VARIANTS: dict[str, dict[str, Any]] = {  # method and options
@@ -65,7 +66,9 @@ def run_pilot(
             labels. Runs of another network or with other arguments there are refused. Defaults to keeping none.
         fresh: Whether to run again what is there.
         report: A function that gets a line for each run.
-        fine_tuning: The core's own learning rate and frozen epochs, of a network that was trained before. Defaults to none.
+        fine_tuning: The core's own learning rate and frozen epochs, of a network that was trained before. Defaults to what
+            recipes have: those of `trained.FURTHER`, with its optimizer, for a network of others, and none for one of this
+            library.
         **options: Arguments of the models, but for the method and `input_repetition`, in which the variants differ.
 
     Raises:
@@ -102,7 +105,10 @@ def run_pilot(
     planned = list(itertools.product(seeds, widths, VARIANTS))  # whole comparisons come first
     for seed, width, variant in planned:
         network = backbone(width)
-        tuning = {} if fine_tuning is None else {"fine_tuning": fine_tuning}
+        tuning: dict[str, Any] = {} if fine_tuning is None else {"fine_tuning": fine_tuning}
+        if trained.is_of_others(network):
+            options = {"l2": 0.0} | options
+            tuning |= trained.further(epochs)
         settings = "" if folder is None else _digest(network, options | VARIANTS[variant] | tuning)
         key = f"{_label(network)}width{width}-seed{seed}-{epochs}epochs-{rows}rows-b{batch_repetitions}-{steps}steps"
         path = None if folder is None else Path(folder) / f"{_file_name(variant)}-{key}.json"
@@ -112,8 +118,7 @@ def run_pilot(
         schedule = by_name.schedule(network, images_a_step)
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
         model = by_name.model_of(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
-        if fine_tuning is not None:
-            model.compile(fine_tuning=fine_tuning)
+        _compile(model, network, epochs, fine_tuning)
         start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
@@ -127,8 +132,21 @@ def run_pilot(
     images = [steps * images_a_step, datasets.steps_per_epoch(validation, 1)]
     labels = [int(label) for _, label in validation.as_numpy_iterator()]
     most_frequent = max(map(labels.count, set(labels))) / len(labels)
-    trained = by_name.is_trained(network)
-    return {"images": images, "most_frequent": most_frequent, "epochs": epochs, "trained": trained, "runs": runs}
+    is_trained = by_name.is_trained(network)
+    return {"images": images, "most_frequent": most_frequent, "epochs": epochs, "trained": is_trained, "runs": runs}
+
+
+def _compile(model: MixMo, network: Any, epochs: int, fine_tuning: FineTuning | None) -> None:
+    """Compiles a model as recipes do: a network of others by `trained.FURTHER` in all that isn't said otherwise."""
+    if not trained.is_of_others(network):
+        if fine_tuning is not None:
+            model.compile(fine_tuning=fine_tuning)
+        return
+    further = trained.further(epochs)
+    if fine_tuning is None and model.core.trainable_weights:
+        fine_tuning = FineTuning.of(*(further[name] for name in trained.OF_CORE))
+    schedule = schedules.Cosine(further["learning_rate"])
+    model.compile(optimizers.named(further["optimizer"], schedule, optimizers.MOMENTUM, None), fine_tuning=fine_tuning)
 
 
 def _label(network: Any) -> str:

@@ -230,36 +230,53 @@ def _pattern_free(path: Path):
         yield str(link)
 
 
+@contextlib.contextmanager
+def _without_keras():
+    """Lets TensorFlow go without Keras, which it imports too: a SavedModel needs none, and it takes 100 MB of memory."""
+    if "keras" in sys.modules:
+        yield
+        return
+    sys.modules["keras"] = None  # type: ignore[assignment]  # an import of it fails, and TensorFlow passes over that
+    try:
+        yield
+    finally:
+        del sys.modules["keras"]
+
+
 def from_saved_model(path: Path, images: Sequence[bytes], signature: str = ENSEMBLE) -> list[dict]:
     """Predictions of a SavedModel on this machine; the newest version if it has several."""
     return loaded(path, signature)(images)
 
 
 def loaded(path: Path, signature: str = ENSEMBLE) -> Callable[[Sequence[bytes]], list[dict]]:
-    """A function of encoded images to the predictions of a SavedModel, which is loaded once."""
-    with _quietly():
+    """A function of encoded images to the predictions of a SavedModel, which is loaded once.
+
+    It runs one signature in a session, as TensorFlow Serving does: that takes 60 MB less than a Python function of each.
+    """
+    with _quietly(), _without_keras():
         import tensorflow as tf
 
-        tf.constant(0)  # looks for devices
+        session = tf.compat.v1.Session(graph=tf.Graph())  # looks for devices
     versions = [folder for folder in path.glob("*") if folder.name.isdecimal()]
     path = max(versions, key=lambda folder: int(folder.name)) if versions else path
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
     try:
-        with _pattern_free(path) as readable:
-            model = tf.saved_model.load(readable)
+        with _pattern_free(path) as readable, session.graph.as_default(), _quietly():  # it is said to be deprecated
+            signatures = tf.compat.v1.saved_model.load(session, ["serve"], readable).signature_def
     except Exception as error:  # TensorFlow raises many kinds, parsing what was cut off
         text = reason(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no SavedModel that can be loaded ({text}): export it anew.") from error
-    if signature not in model.signatures:
+    if signature not in signatures:
         raise ValueError(f"{path} has no signature `{signature}`: export it with mixmo_keras.")
+    outputs = {output: tensor.name for output, tensor in signatures[signature].outputs.items()}
+    encoded = signatures[signature].inputs["image_bytes"].name
 
     def ask(images: Sequence[bytes]) -> list[dict]:
         try:
-            answer = model.signatures[signature](image_bytes=tf.constant(list(images)))
+            return _rows(session.run(outputs, {encoded: list(images)}))
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"The model refused the images: {reason(error.message)}") from error
-        return _rows({output: value.numpy() for output, value in answer.items()})
 
     return ask
 

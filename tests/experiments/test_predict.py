@@ -1,5 +1,6 @@
 """The client of recipes/predict.py against TensorFlow Serving's protocols and the SavedModel itself."""
 
+import csv
 import io
 import json
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import predict
+import predict_folder
 import pytest
 import serving
 from PIL import Image
@@ -64,6 +66,34 @@ def test_rest(served, capsys):
             SystemExit, match=r"error: The server answered 404: Servable not found for request: Latest\(other"
         ):
             main(files, "--url", url.replace("digits", "other"))
+
+
+def test_a_folder_over_rest_goes_on_where_the_server_was_lost(served, tmp_path):
+    folder, files, probabilities = served
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    table, listed = tmp_path / "answers.csv", tmp_path / "files.txt"
+    listed.write_text("\n".join(map(str, [*files, tmp_path / "broken.jpg"])))
+    command = ["--list", str(listed), "--output", str(table), "--batch-size", "2"]
+    ask, asked = predict.over_rest, []
+
+    def lost_after_two(url, images, **options):
+        asked.extend(images)
+        if len(asked) > 2:
+            raise ConnectionError("There is no answer")
+        return ask(url, images, **options)
+
+    with serving.rest_server("digits", folder) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "over_rest", lost_after_two)
+        with pytest.raises(SystemExit, match="error: There is no answer"):
+            predict_folder.main([*command, "--url", url])
+    assert len(table.read_text().splitlines()) == 3
+    with serving.rest_server("digits", folder) as url:  # at another port
+        assert predict_folder.main([*command, "--url", url]) == {"images": 4, "failed": 1}
+    with open(table, newline="") as text:
+        rows = {row["path"]: row for row in csv.DictReader(text)}
+    found = [[float(rows[str(file)][f"probability_{k}"]) for k in range(10)] for file in files]
+    np.testing.assert_allclose(found, probabilities, atol=1e-5)
+    assert "Unknown image file format" in rows[str(tmp_path / "broken.jpg")]["error"]
 
 
 def test_grpc(served):
@@ -165,6 +195,22 @@ assert not {{"tensorflow", "mixmo_keras", "numpy"}} & set(sys.modules)
         done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "confidence" in done.stdout
+
+
+def test_a_saved_model_is_loaded_without_keras_which_takes_memory(served):
+    folder, files, probabilities = served
+    script = f"""
+import json, pathlib, sys
+sys.path.insert(0, {str(Path(predict.__file__).parent)!r})
+import predict
+(answer,) = predict.from_saved_model(pathlib.Path({str(folder)!r}), [pathlib.Path({str(files[0])!r}).read_bytes()])
+assert "keras" not in sys.modules
+print(json.dumps(answer["probabilities"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), probabilities[0], atol=1e-5)
+    assert done.stderr == ""
 
 
 def test_a_saved_model_in_a_folder_whose_name_looks_like_a_pattern(tmp_path, monkeypatch):

@@ -5,8 +5,12 @@
     python recipes/images.py photos@96x96x1                  ... in grey; with x3 in RGB (default: as the files are)
     python recipes/images.py photos --method single          the network without members
     python recipes/images.py photos --compare-single         both, and a sentence that says which to use
+    python recipes/images.py photos --then-members           the network without members to its end, then members that begin
+                                                             as it; keeps the better on validation images
     python recipes/images.py photos --task regression        numbers of a labels.csv in the folder: docs/own_images.md
     python recipes/images.py photos --keep best              tests and exports the best epoch on validation images
+    python recipes/images.py photos --threshold              of two classes: the exported model names the second one from
+                                                             a probability on that is chosen on validation images
     python recipes/images.py photos --backbone mine.keras    begins as the classifier in mine.keras
     python recipes/images.py photos@96 --backbone efficientnet_lite0
                                                              begins with pretrained weights, from pip; those of
@@ -18,17 +22,18 @@ A fifth of each class is kept to test on and a tenth to validate on, by which th
 Cost: 30 epochs of 2 × your images through WRN-16-4.
 """
 
-import shlex
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mixmo_keras import datasets
 from mixmo_keras.common import files, trained
 from mixmo_keras.common.console import say, unbreakable
-from mixmo_keras.experiments import Recipe, results, run
+from mixmo_keras.experiments import Recipe, results, run, stages
 from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with
 from mixmo_keras.experiments.comparison import which_to_use
-from mixmo_keras.experiments.evaluating import evaluate_runs
+from mixmo_keras.experiments.evaluating import check_threshold, evaluate_runs
 from mixmo_keras.experiments.running import load
 from mixmo_keras.experiments.task import task_of
 from mixmo_keras.serving import versions
@@ -42,56 +47,110 @@ RECIPE = Recipe(
 )
 
 
+FLAGS = {
+    "compare_single": "train the single network too, and say which of the two to use",
+    "then_members": "train the single network, then members that begin as it for as many epochs; keep the better on "
+    "validation images (default of --method: mimo)",
+    "threshold": "of two classes: export a threshold of the second, chosen on validation images",
+}
+
+
 @unbreakable()
 def main(arguments: list[str] | None = None) -> dict:
     """Trains, evaluates, with a temperature where images were held out for it, and exports that; returns the figures."""
-    recipe, given = parse_with(
-        RECIPE,
-        __doc__,
-        arguments,
-        folder="folder with a folder of images for each class, or DIR@SIZE, DIR@HEIGHTxWIDTH or "
-        "DIR@HEIGHTxWIDTHxCHANNELS (default: @64, grey where all files are)",
-        flags={"compare_single": "train the single network too, and say which of the two to use"},
-    )
+    recipe, given = parse(RECIPE, arguments)
+    if given["then_members"]:  # MIMO's gained where Cut-MixMo's did not: docs/classifiers.md
+        recipe, _ = parse(dataclasses.replace(RECIPE, method="mimo"), arguments)
     with errors_in_one_line():
-        if given["compare_single"] and recipe.method in ("single", "cosub"):
-            raise ValueError(
-                f"--compare-single has no meaning with --method {recipe.method}, which is a single network"
-            )
+        check_flags(recipe, given)
         if given["compare_single"]:
-            if reason := task_of(recipe, datasets.info(recipe.dataset, recipe.data_dir)).why_only_classes():
-                raise ValueError(
-                    f"--compare-single compares accuracies: {reason}. Train both, and evaluate with --compare."
-                )
-            check_both(recipe)
+            check_all(recipe, [recipe.with_method("single"), recipe])
             train(recipe.with_method("single"), exported=False)  # first: the other's report has it beside it
-            return train(recipe, before_export=lambda: compare_with_single(recipe))
-        return train(recipe)
+            return train(recipe, before_export=lambda: compare_with_single(recipe), threshold=given["threshold"])
+        if given["then_members"]:
+            check_all(recipe, [recipe.with_method("single")])
+            return train_then_members(recipe, given["threshold"])
+        return train(recipe, threshold=given["threshold"])
 
 
-def check_both(recipe: Recipe) -> None:
+def parse(defaults: Recipe, arguments: list[str] | None) -> tuple[Recipe, dict[str, bool]]:
+    """The recipe of a command line, and which flags it has."""
+    folder = (
+        "folder with a folder of images for each class, or DIR@SIZE, DIR@HEIGHTxWIDTH or DIR@HEIGHTxWIDTHxCHANNELS "
+    )
+    folder += "(default: @64, grey where all files are)"
+    return parse_with(defaults, __doc__, arguments, folder=folder, flags=FLAGS)
+
+
+def check_flags(recipe: Recipe, given: dict[str, bool]) -> None:
+    """Raises before a training for what can't be done after it."""
+    both = [name for name in ("compare_single", "then_members") if given[name]]
+    if len(both) == 2:
+        raise ValueError("--compare-single and --then-members both train the single network: choose one.")
+    for name in both:
+        flag = f"--{name.replace('_', '-')}"
+        if recipe.method in ("single", "cosub"):
+            raise ValueError(f"{flag} has no meaning with --method {recipe.method}, which is a single network")
+        if reason := task_of(recipe, datasets.info(recipe.dataset, recipe.data_dir)).why_only_classes():
+            raise ValueError(f"{flag} compares answers of classes: {reason}. Train both, and evaluate with --compare.")
+    if given["then_members"] and not recipe.holds_out:
+        raise ValueError("--then-members chooses on validation images, which --train-split train+validation trains on.")
+    if given["threshold"]:
+        check_threshold(recipe)
+
+
+def check_all(recipe: Recipe, runs: Sequence[Recipe]) -> None:
     """Raises before the first of two trainings what would stop the second, or the comparison after it."""
+    recipe.resolved()
     versions.check(recipe.saved_model, overwrite=True)
-    for one in (recipe.with_method("single"), recipe):
+    for one in runs:
         results.check_folder(one.resolved(), may_be_longer=True)
         files.check_can_be_written(one.folder, f"The run can't write {one.folder}")
 
 
-def train(recipe: Recipe, exported: bool = True, before_export: Callable[[], Any] | None = None) -> dict:
+def train(
+    recipe: Recipe, exported: bool = True, before_export: Callable[[], Any] | None = None, threshold: bool = False
+) -> dict:
     """Load → build → fit → evaluate → save, then the report, then the export with its temperature."""
     figures = run(recipe, saved_model=False, exported_later=exported)
+    return report(recipe, figures, str(recipe.saved_model) if exported else None, before_export, threshold)
+
+
+def report(
+    recipe: Recipe, figures: dict, saved_model: str | None, before_export: Callable[[], Any] | None, threshold: bool
+) -> dict:
+    """The report of a run, and the export with its temperature; returns the run's figures with the export's place."""
     evaluate_runs(
         [recipe.folder],
         data_dir=recipe.data_dir,
         temperature=recipe.holds_out,
-        export=recipe.saved_model if exported else None,
+        export=None if saved_model is None else Path(saved_model),
         before_export=before_export,
+        threshold=threshold,
         overwrite=True,  # as a run does that is run again
     )
-    if exported:
-        figures["saved_model"] = str(recipe.saved_model)
+    if saved_model is not None:
+        figures["saved_model"] = saved_model
         files.write_json(recipe.folder / "metrics.json", figures)
     return figures
+
+
+def train_then_members(recipe: Recipe, threshold: bool) -> dict:
+    """The single network to its end, then members that begin as it; the report and the export are of what is kept."""
+    recipes = [recipe.with_method("single"), stages.members_after(recipe)]
+    figures = [finished(one) or run(one, saved_model=False, exported_later=True) for one in recipes]
+    validation = load(recipes[0].resolved()).validation
+    single, members = (results.kept_file(one.folder) for one in recipes)
+    kept = stages.choose(single, members, validation)
+    say(f"\n{kept.sentence()}")
+    chosen = {**figures[kept.members], "then_members": {"kept": recipes[kept.members].method, **kept.figures}}
+    return report(recipes[kept.members], chosen, str(recipe.saved_model), None, threshold)
+
+
+def finished(recipe: Recipe) -> dict | None:
+    """The figures of a run that needs no more training; `None` where it does. Members begin as its file as it is."""
+    found = None if recipe.fresh else results.finished(recipe)
+    return found if found is not None and found.get("keep") == recipe.keep else None
 
 
 def compare_with_single(recipe: Recipe) -> str:
@@ -112,11 +171,10 @@ def other_ways(recipe: Recipe) -> str:
         "--compare-single, which trains nothing again."
     ]
     if not trained.is_file(recipe.backbone):
-        single = recipe.with_method("single").folder / "last.keras"
         lines.append(
             "Members that begin as a single network which knows its images by heart were more accurate than it "
-            "(docs/classifiers.md): train that one to its end, with more --epochs and --method single, and then members by "
-            f"--backbone {shlex.quote(str(single))}"
+            "(docs/classifiers.md): --then-members in place of --compare-single, with as many --epochs as that takes, "
+            "trains the one and then the others, and keeps the better."
         )
     return "\n".join(lines)
 

@@ -17,7 +17,8 @@ from mixmo_keras.evaluation import report
 from mixmo_keras.evaluation.summary import Run
 from mixmo_keras.experiments import logs, results, shifted_data, splits
 from mixmo_keras.experiments.options import Data
-from mixmo_keras.experiments.recipe import checked, method_options
+from mixmo_keras.experiments.recipe import Recipe, checked, method_options
+from mixmo_keras.experiments.task import task_of
 from mixmo_keras.models import by_name
 from mixmo_keras.models.deep_ensemble import DeepEnsemble
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE, Ensemble
@@ -110,7 +111,7 @@ def evaluate_runs(
     evaluated.figures["trained_on_validation"] = data["validation"] is None
     evaluated.figures.update(test_set=now.test_set(), dataset=name)
     if threshold:
-        _set_threshold(model, evaluated.figures)
+        _apply_threshold(model, evaluated.figures)
     run = of_run(paths, name)
     if run.settings and not model.task.why_only_classes():
         run = dataclasses.replace(run, before=_before(paths, data["test"], info))
@@ -140,13 +141,29 @@ def _check_data(paths: Sequence[Path], model: Ensemble, name: str, data_dir: str
     return now
 
 
-def _set_threshold(model: Ensemble, figures: Mapping[str, Any]) -> None:
+def _apply_threshold(model: Ensemble, figures: dict[str, Any]) -> None:
     if "threshold" not in figures:
-        raise ValueError(
-            f"--threshold is chosen for two classes on {LEAST_IMAGES} validation images or more, of both classes: there are "
-            f"{len(figures.get('classes', ()))} classes and {figures['images']['validation']} such images."
-        )
+        raise no_threshold(len(figures.get("classes", ())), figures["images"]["validation"])
     model.average.threshold = figures["threshold"]["value"]
+    figures["threshold"]["applied"] = True
+
+
+def no_threshold(num_classes: int, num_images: int) -> ValueError:
+    """The error of so many classes and validation images that no threshold is chosen."""
+    return ValueError(
+        f"--threshold is chosen for two classes on {LEAST_IMAGES} validation images or more, of both classes: there are "
+        f"{num_classes} classes and {num_images} such images."
+    )
+
+
+def check_threshold(recipe: Recipe) -> None:
+    """Raises `ValueError` before a training where a threshold can't be chosen after it."""
+    info, num_images = datasets.info(recipe.dataset, recipe.data_dir), 0
+    num_classes = 0 if task_of(recipe, info).why_only_classes() else info.num_classes
+    if recipe.holds_out:
+        num_images = datasets.steps_per_epoch(splits.load(recipe, "validation", recipe.data_dir), 1)
+    if num_classes != 2 or num_images < LEAST_IMAGES:
+        raise no_threshold(num_classes, num_images)
 
 
 def _save_calibrated(model: Ensemble, temperature: Mapping[str, Any], file: Path) -> None:

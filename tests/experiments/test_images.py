@@ -1,15 +1,19 @@
-"""recipes/images.py: what is checked before the first epoch, and what comes before what after the last."""
+"""recipes/images.py: what is checked before the first epoch, what comes before what after the last, and two stages."""
 
+import json
 import sys
 
 import images
 import keras
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
-from mixmo_keras import from_classifier
+from mixmo_keras import CutMixMo, datasets, from_classifier, metrics
 from mixmo_keras.common import files
+from mixmo_keras.experiments import Recipe, stages
+from mixmo_keras.experiments.options import Default
 
 SMALL = ["--backbone", "wrn10_1", "--epochs", "4", "--batch-size", "8", "--num-members", "2"]
 
@@ -55,6 +59,112 @@ def test_the_comparison_comes_before_the_export(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "compare_with_single", lambda recipe: done.append("compares"))
     images.main([f"{photos}@8", *SMALL, "--compare-single"])
     assert done == ["trains", "evaluates single", "trains", "evaluates members", "compares", "exports"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compare-single", "--then-members"], "both train the single network: choose one"),
+        (["--then-members", "--method", "single"], "--then-members has no meaning with --method single"),
+        (["--then-members", "--train-split", "train+validation"], "which --train-split train.validation trains on"),
+        (["--threshold"], r"on 50 validation images or more, of both classes: there are 2 classes and \d such images"),
+    ],
+)
+def test_flags_that_cannot_be_kept_are_refused_before_the_first_epoch(photos, words, message, monkeypatch):
+    monkeypatch.setattr(images, "run", None)  # nothing is trained
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        images.main([f"{photos}@8", *SMALL, *words])
+
+
+def test_members_go_on_gently_from_a_network_of_others(tmp_path):
+    common = dict(
+        dataset="digits", method="mimo", batch_size=64, batch_repetitions=2, epochs=8, output_dir=str(tmp_path)
+    )
+    members = stages.members_after(Recipe(**common, backbone="efficientnet_lite0", keep="best"))
+    assert members.backbone == str(tmp_path / "digits-single-efficientnet_lite0-seed0" / "best.keras")
+    assert members.folder.parent == tmp_path / "digits-single-efficientnet_lite0-seed0"
+    assert (members.optimizer, members.learning_rate) == ("adamw", pytest.approx(0.001 * 0.3 / 2))
+    assert (members.core_rate, members.freeze_epochs, members.freeze_batch_norm, members.l2) == (None, None, True, 0.0)
+    own = stages.members_after(Recipe(**common, backbone="wrn10_1", core_rate=None))
+    assert own.backbone == str(tmp_path / "digits-single-wrn10_1-seed0" / "last.keras")
+    assert (own.optimizer, own.learning_rate, own.freeze_batch_norm, own.l2) == (None, None, None, Default.METHOD)
+
+
+def test_what_has_the_lower_nll_on_validation_images_is_kept(tmp_path, monkeypatch):
+    losses = {"single.keras": np.array([0.5, 0.7, 0.6]), "members.keras": np.array([0.4, 0.5, 0.6])}
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.keras.models, "load_model", lambda path: path)
+        patch.setattr(stages, "_losses", lambda path, validation: losses[path])
+        kept = stages.choose("single.keras", "members.keras", None)
+        other = stages.choose("members.keras", "single.keras", None)
+    assert (kept.members, other.members) == (True, False)
+    error = np.std([0.1, 0.2, 0.0], ddof=1) / 3**0.5
+    expected = {"single_nll": 0.6, "members_nll": 0.5, "images": 3, "difference": 0.1, "error": error}
+    assert kept.figures == pytest.approx(expected)
+    assert kept.sentence().startswith(
+        "kept: the members, NLL 0.5000 on 3 validation images against 0.6000 of the single network that members began as, "
+        "0.1000 ± 0.0577 lower, which may be chance"
+    )
+    assert "kept: the single network" in other.sentence()
+    model = CutMixMo("tiny_4", num_classes=10, input_shape=(8, 8, 1), augmentation=None, seed=0)
+    validation = datasets.batches(datasets.load("digits", "validation").take(60), 60)
+    found = stages._losses(model, validation)  # under the temperature that it was given there
+    member_logits, labels = model.predict_with_labels(validation)
+    assert found.mean() == pytest.approx(metrics.negative_log_likelihood(model.pooled(member_logits), labels), rel=1e-5)
+
+
+@pytest.fixture
+def with_validation(tmp_path):
+    """The digits 0 and 1 in two class folders of each split, 50 images to validate on."""
+    folder, counts = tmp_path / "photos", {}
+    for image, label in datasets.load("digits", "train").as_numpy_iterator():
+        number = counts[int(label)] = counts.get(int(label), -1) + 1
+        if label < 2 and number < 50:
+            split = "val" if number < 25 else "train" if number < 41 else "test"
+            path = folder / split / ("zero", "one")[label] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(path)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+def test_members_after_the_single_network_in_one_command_that_goes_on_after_a_kill(
+    with_validation, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    command = [f"{with_validation}@8", "--backbone", "tiny_4", "--epochs", "2", "--batch-size", "16", "--threshold"]
+    command += ["--then-members"]
+    run, begun = images.run, []
+
+    def run_until(recipe, **options):
+        begun.append(recipe.method)
+        return run(recipe, [tiny.Die(6)] if dies and recipe.method == "mimo" else [], **options)
+
+    monkeypatch.setattr(images, "run", run_until)
+    dies = True
+    with pytest.raises(KeyboardInterrupt):
+        images.main(command)
+    dies = False
+    figures = images.main(command)
+    assert begun == ["single", "mimo", "mimo"]  # the single network isn't trained again
+    said = capsys.readouterr().out
+    assert "goes on after epoch" in said
+    kept = figures["then_members"]
+    assert f"kept: the {'members' if kept['kept'] == 'mimo' else 'single network'}" in said
+    assert (kept["kept"] == "mimo") == (kept["members_nll"] < kept["single_nll"])
+    single = tmp_path / "runs" / "photos_8-single-tiny_4-seed0"
+    folder = single if kept["kept"] == "single" else single / "photos_8-mimo-from_last-seed0"
+    assert json.loads((folder / "metrics.json").read_text()) == figures
+    exported = tmp_path / "saved_models" / "photos_8-mimo-tiny_4-seed0" / "1"
+    assert (exported / "saved_model.pb").is_file()
+    evaluated = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    assert evaluated["threshold"]["applied"] is True
+    value = evaluated["threshold"]["value"]
+    assert f"the second class from a probability of {value:.4g} on" in (exported / "model_card.md").read_text()
+    assert "what is saved or exported answers by it" in said
+    images.main(command)
+    assert len(begun) == 3  # nothing is trained again
 
 
 @pytest.mark.slow

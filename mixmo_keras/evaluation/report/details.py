@@ -74,11 +74,12 @@ def _classes(figures: dict) -> list[str]:
             shown = "".join(f"{formatted(one[name], form):>{width}}" for name, (form, width) in cells.items())
             lines.append(f"    {one['images']:>8,}{shown}  {one['name']}")
     if threshold := figures.get("threshold"):
-        first, second = threshold["recall"]
+        (first, second), is_applied = threshold["recall"], threshold.get("applied", False)
         lines.append(
             f"threshold {threshold['value']:.3f} of {threshold['class']}, chosen on {threshold['fitted_on']:,} validation "
             f"images: balanced accuracy {threshold['balanced_accuracy']:.2%}, recall {formatted(first, '{:.1%}')} and "
             f"{formatted(second, '{:.1%}')}, accuracy {threshold['accuracy']:.2%}"
+            + ("; what is saved or exported answers by it, the table by the most probable class" * is_applied)
         )
     return lines
 

@@ -182,6 +182,8 @@ def _advice_on_imbalance(figures: Mapping[str, Any], run: Run) -> str | None:
     tested = [one for one in figures["classes"] if one["accuracy"] is not None]
     if len(tested) < 2 or "balanced" not in figures or run.settings.get("class_weights"):
         return None
+    if figures.get("threshold", {}).get("applied"):
+        return None
     rare, common = (choose(tested, key=lambda one: one["images"]) for choose in (min, max))
     gap = Difference(
         common["accuracy"] - rare["accuracy"],
@@ -189,9 +191,7 @@ def _advice_on_imbalance(figures: Mapping[str, Any], run: Run) -> str | None:
     )
     if common["images"] < IMBALANCED * rare["images"] or not gap.is_sure or gap.mean < 0:
         return None
-    threshold = (
-        " or name it from a lower probability on (recipes/evaluate.py RUN --threshold)," if len(tested) == 2 else ""
-    )
+    threshold = " or name it from a lower probability on (--threshold)," if len(tested) == 2 else ""
     return (
         f"{rare['name']} is rare, {rare['images']:,} images to {common['images']:,} of {common['name']}, and is found in "
         f"{rare['accuracy']:.1%} of them, to {common['accuracy']:.1%}. If finding it matters as much, train with "

@@ -73,6 +73,7 @@ def test_figures_by_class_and_their_lines():
         "classes alike: balanced accuracy 72.50%, F1 0.7524, AUROC 0.7250; as many right answers by"
     )
     assert lines[3].split() == ["60", "50.0%", "75.0%", "0.600", "0.725", "defective"]
+    assert len(lines[3]) == len(lines[1].replace("class", "defective")) == 51  # what a phone shows
 
 
 def test_a_threshold_of_validation_images_is_judged_on_test_images():
@@ -86,6 +87,9 @@ def test_a_threshold_of_validation_images_is_judged_on_test_images():
     assert found["value"] < 0.4
     assert found["balanced_accuracy"] > figures["balanced"]["balanced_accuracy"] + 0.03
     assert any(line.startswith("threshold 0.") for line in details._classes(figures))
+    assert not any("answers by it" in line for line in details._classes(figures))
+    applied = figures | {"threshold": found | {"applied": True}}
+    assert any(line.endswith("by the most probable class") for line in details._classes(applied))
     for few in ((logits[:49], labels[:49]), (logits[labels == 0], labels[labels == 0]), None):
         assert "threshold" not in classes.figures(logits, labels, NAMES, few)
 

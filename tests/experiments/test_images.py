@@ -135,7 +135,7 @@ def test_members_after_the_single_network_in_one_command_that_goes_on_after_a_ki
     monkeypatch.chdir(tmp_path)
     command = [f"{with_validation}@8", "--backbone", "tiny_4", "--epochs", "2", "--batch-size", "16", "--threshold"]
     command += ["--then-members"]
-    run, begun = images.run, []
+    run, begun, single_folder = images.run, [], tmp_path / "runs" / "photos_8-single-tiny_4-seed0"
 
     def run_until(recipe, **options):
         begun.append(recipe.method)
@@ -150,11 +150,12 @@ def test_members_after_the_single_network_in_one_command_that_goes_on_after_a_ki
     assert begun == ["single", "mimo", "mimo"]  # the single network isn't trained again
     said = capsys.readouterr().out
     assert "goes on after epoch" in said
+    assert keras.models.load_model(single_folder / "photos_8-mimo-from_last-seed0" / "last.keras").num_members == 2
     kept = figures["then_members"]
     assert f"kept: the {'members' if kept['kept'] == 'mimo' else 'single network'}" in said
     assert (kept["kept"] == "mimo") == (kept["members_nll"] < kept["single_nll"])
-    single = tmp_path / "runs" / "photos_8-single-tiny_4-seed0"
-    folder = single if kept["kept"] == "single" else single / "photos_8-mimo-from_last-seed0"
+    members_folder = single_folder / "photos_8-mimo-from_last-seed0"
+    folder = single_folder if kept["kept"] == "single" else members_folder
     assert json.loads((folder / "metrics.json").read_text()) == figures
     exported = tmp_path / "saved_models" / "photos_8-mimo-tiny_4-seed0" / "1"
     assert (exported / "saved_model.pb").is_file()

@@ -68,11 +68,11 @@ def _classes(figures: dict) -> list[str]:
         f"by chance: p = {figures['by_chance']:.2g}"
     ]
     if len(figures["classes"]) <= MOST_CLASSES:
-        lines.append("      images   recall  precision      F1   AUROC  class")
-        cells = {"accuracy": ("{:.1%}", 9), "precision": ("{:.1%}", 11), "f1": ("{:.3f}", 8), "auroc": ("{:.3f}", 8)}
+        lines.append("  images  recall precision     F1  AUROC  class")  # narrow: a phone shows 50 characters
+        cells = {"accuracy": ("{:.1%}", 8), "precision": ("{:.1%}", 10), "f1": ("{:.3f}", 7), "auroc": ("{:.3f}", 7)}
         for one in figures["classes"]:
             shown = "".join(f"{formatted(one[name], form):>{width}}" for name, (form, width) in cells.items())
-            lines.append(f"    {one['images']:>8,}{shown}  {one['name']}")
+            lines.append(f"  {one['images']:>6,}{shown}  {one['name']}")
     if threshold := figures.get("threshold"):
         (first, second), is_applied = threshold["recall"], threshold.get("applied", False)
         lines.append(

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from mixmo_keras.common import arguments
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import class_folders, file_checks, label_table, orders, resizing
+from mixmo_keras.datasets import class_folders, file_checks, label_table, names, orders, resizing
 from mixmo_keras.datasets.digit_scenes import QUESTIONS, digit_scenes
 from mixmo_keras.datasets.digits import digits
 from mixmo_keras.datasets.image_folder import DEFAULT_SIZE, ImageFolder
@@ -44,7 +44,7 @@ def check(dataset: str) -> None:
     ):
         arguments.choice("dataset", dataset, DATASETS, _OTHER_NAMES)
     if (asked := channels(dataset)) is not None:
-        _check_channels(dataset, asked)
+        names.check_channels(dataset, asked, is_folder(dataset))
     _warn_of_two_meanings(dataset)
 
 
@@ -167,28 +167,14 @@ def path_and_size(name: str) -> tuple[str, tuple[int, int]]:
 
     A folder that is there with `@size` in its own name is that folder.
     """
-    match = _parts(name)
+    match = names.parts(name, DATASETS)
     return (name, DEFAULT_SIZE) if match is None else (match[1], (int(match[2]), int(match[3] or match[2])))
 
 
 def channels(name: str) -> int | None:
     """The number of channels behind a name's size, such as 1 of `photos@96x96x1`; `None` where there is none."""
-    match = _parts(name)
+    match = names.parts(name, DATASETS)
     return None if match is None or match[4] is None else int(match[4])
-
-
-def _parts(name: str) -> re.Match | None:
-    match = re.fullmatch(r"(.+?)@(\d+)(?:x(\d+)(?:x(\d+))?)?", name, re.DOTALL)
-    return None if match is None or (match[1] not in DATASETS and os.path.isdir(name)) else match
-
-
-def _check_channels(dataset: str, asked: int) -> None:
-    if path_and_size(dataset)[0] in DATASETS:
-        raise ValueError(
-            f"{dataset!r}: channels behind the size are for folders of images and CSV files; leave out x{asked}."
-        )
-    if asked not in (1, 3):
-        raise ValueError(f"{dataset!r}: the number of channels must be 1 (grey) or 3 (RGB), got {asked}.")
 
 
 def _warn_of_two_meanings(dataset: str) -> None:

@@ -36,6 +36,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone", default="wrn10_2", help="name of a network (default: %(default)s)")
     parser.add_argument("--begin-with", help="a .keras file of a classifier, in place of --backbone")
     parser.add_argument("--core-rate", type=float, default=0.1, help="share of the rate of a core that begins so")
+    parser.add_argument(
+        "--layer-decay", type=float, default=1.0, help="such as 0.9: its rate by depth, see docs/training.md"
+    )
     parser.add_argument("--decoder", choices=DECODERS, default="light", help="default: %(default)s")
     parser.add_argument("--decoder-width", type=int, default=64, help="channels (default: %(default)s)")
     parser.add_argument("--cutmix", action="store_true", help="CutMix inside each member's image")
@@ -71,8 +74,8 @@ def build(chosen: argparse.Namespace, info: datasets.Info, task: tasks.Segmentat
             chosen.backbone, input_shape=info.image_shape, normalization=info.normalization, **of_training
         )
     optimizer = keras.optimizers.AdamW(schedules.Cosine(chosen.learning_rate, 0.05), weight_decay=chosen.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "positions", "token"])
-    model.compile(optimizer, fine_tuning=FineTuning(chosen.core_rate) if chosen.begin_with else None)
+    fine_tuning = FineTuning(chosen.core_rate, layer_decay=chosen.layer_decay) if chosen.begin_with else None
+    model.compile(optimizer, fine_tuning=fine_tuning, decay_kernels_only=bool(chosen.weight_decay))
     return model
 
 

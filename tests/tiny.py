@@ -35,6 +35,31 @@ def backbone(shape=SHAPE, channels: int = 4, seed: int = 1) -> mixmo_keras.backb
     return mixmo_keras.backbones.Backbone(keras.Model(images, encoded), keras.Model(features, x))
 
 
+def residual_backbone():
+    """A convolution | convolution `a`, two residual branches `b` and `c`, pooling, a dense layer `d`."""
+    kernels = (dict(kernel_initializer=keras.initializers.HeNormal(seed)) for seed in range(5))
+    images = keras.Input(SHAPE)
+    encoded = layers.Conv2D(4, 3, 2, use_bias=False, **next(kernels))(images)
+    features = keras.Input(encoded.shape[1:])
+    x = layers.Conv2D(4, 1, name="a", **next(kernels))(features)
+    for name in "bc":
+        x = layers.Add()([x, layers.Conv2D(4, 1, name=name, **next(kernels))(x)])
+    x = layers.Dense(4, name="d", **next(kernels))(layers.GlobalAveragePooling2D()(x))
+    return mixmo_keras.backbones.Backbone(keras.Model(images, encoded), keras.Model(features, x))
+
+
+BRANCHES_BEHIND = {"a": 2, "b": 2, "c": 1, "d": 0}  # by layer of `residual_backbone`
+
+
+def share_by_depth(weight, model, core_rate: float, layer_decay: float) -> float:
+    """By hand: the share of the learning rate of a weight of a model on `residual_backbone`."""
+    if any(weight is one for one in model.heads.weights):
+        return 1.0
+    if any(weight is one for one in model.encoders.weights):
+        return layer_decay**2
+    return core_rate * layer_decay ** BRANCHES_BEHIND[weight.path.split("/")[0]]
+
+
 @keras.saving.register_keras_serializable("tests")
 class PatchEmbedding(layers.Layer):
     """Patches (B, 10, 6) of images (B, 8, 8, 3), by a convolution inside, behind padding; class token and positions."""

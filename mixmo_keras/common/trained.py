@@ -12,7 +12,8 @@ LEARNING_RATE = 0.005  # for 64 images a step: a tenth of that from nothing, whi
 # a poor estimate, and a core is slower than new heads (docs/classifiers.md has the measurement)
 FURTHER: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 0.001, "core_rate": 0.3, "freeze_batch_norm": True}
 FROZEN_EPOCHS = 2  # of the core at first, of eight or more
-OF_CORE = ("core_rate", "freeze_epochs", "freeze_batch_norm")  # options that need a core with weights to train
+# options that need a core with weights to train, in the order of `FineTuning.of`
+OF_CORE = ("core_rate", "freeze_epochs", "freeze_batch_norm", "layer_decay")
 # of members that begin with a classifier's answers; measured: those that never see an image alike fall behind the single
 # network that goes on (docs/results.md)
 INPUT_REPETITION = 0.5

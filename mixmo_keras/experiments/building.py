@@ -92,7 +92,7 @@ def schedule_of(recipe: Recipe) -> ProgressSchedule:
 def _fine_tuning(asked: Recipe | None, recipe: Recipe, model: MixMo) -> FineTuning | None:
     """What is special about the core; nothing where it has no weights."""
     if model.core.trainable_weights:
-        return FineTuning.of(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm)
+        return FineTuning.of(*(getattr(recipe, name) for name in trained.OF_CORE))
     for name in trained.OF_CORE:
         if (value := getattr(asked, name, None)) is not None:
             raise ValueError(

@@ -34,6 +34,7 @@ from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.training import distribution, losses, optimizers
 from mixmo_keras.training.co_training import CoTraining
+from mixmo_keras.training.fine_tuning import FineTuning
 from mixmo_keras.training.losses import CrossEntropy
 from mixmo_keras.training.objective import L2
 from mixmo_keras.training.precision import AUTO
@@ -279,13 +280,12 @@ class Training:
         "shares of the learning rate by the end of weights' names, such as beta=64,whitening/kernel=0",
         option_values.rates_by_name,
     )
-    core_rate: float | None = setting(
-        None, "a trained backbone's core's share of the learning rate, such as 0.1", number, above=0
-    )
+    core_rate: float | None = taken_from(FineTuning, "core_rate", default=None)
+    layer_decay: float | None = taken_from(FineTuning, "layer_decay", default=None)
     freeze_epochs: int | None = setting(
         None, "first epochs in which a trained backbone's core stays as it is", integer, least=1
     )
-    freeze_batch_norm: bool | None = setting(None, "a trained backbone's batch norm keeps its averages", boolean)
+    freeze_batch_norm: bool | None = taken_from(FineTuning, "freeze_batch_norm", default=None)
     schedule: str | None = setting(
         None,
         "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",

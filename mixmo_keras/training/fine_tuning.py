@@ -1,7 +1,7 @@
 """Further training of a network that was trained already: its core more slowly than what is new, and not at all at first.
 
-Discriminative learning rates and gradual unfreezing (Howard, Ruder, ACL 2018), with two groups: the core, which was taken
-over, and encoders and heads.
+Discriminative learning rates and gradual unfreezing (Howard, Ruder, ACL 2018): of two groups, the core, which was taken
+over, and encoders and heads; or of each layer by its depth, as in BEiT's code.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import keras
 
 from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.settings import Settings, setting
+from mixmo_keras.networks import depth
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -33,25 +34,44 @@ class FineTuning(Settings):
         freeze_batch_norm: Whether the core's batch norm is in inference mode in all epochs: its averages stay those of the
             images that it was trained on, and only its scales and shifts are trained. For few images, of which a batch's
             own statistics are a poor estimate.
+        layer_decay: What the learning rate of a layer is multiplied by for each residual branch of the core that ends
+            behind it, in (0, 1]; once more by `core_rate` within the core. Encoders lie before all branches, heads behind
+            them. BEiT's decay is by block: a transformer's block has two branches, so that its .75 is .87 here. Defaults
+            to 1: all layers alike.
     """
 
-    core_rate: float = 0.1
-    frozen_epochs: int = 0
-    freeze_batch_norm: bool = False
-
-    def __post_init__(self):
-        arguments.number("core_rate", self.core_rate, above=0)
-        arguments.integer("frozen_epochs", self.frozen_epochs, least=0)
-        arguments.boolean("freeze_batch_norm", self.freeze_batch_norm)
+    core_rate: float = setting(
+        0.1, "a trained backbone's core's share of the learning rate, such as 0.1", arguments.number, above=0
+    )
+    frozen_epochs: int = setting(
+        0, "first epochs in which a trained backbone's core stays as it is", arguments.integer, least=0
+    )
+    freeze_batch_norm: bool = setting(False, "a trained backbone's batch norm keeps its averages", arguments.boolean)
+    layer_decay: float = setting(
+        1.0,
+        "share of the learning rate, such as 0.9, for each residual branch that ends behind a layer of a trained backbone",
+        arguments.number,
+        above=0,
+        most=1,
+    )
 
     @classmethod
     def of(
-        cls, core_rate: float | None, frozen_epochs: int | None, freeze_batch_norm: bool | None = None
+        cls,
+        core_rate: float | None,
+        frozen_epochs: int | None,
+        freeze_batch_norm: bool | None = None,
+        layer_decay: float | None = None,
     ) -> "FineTuning | None":
         """Returns the settings of options of which each may be `None`; `None` where all are."""
-        if core_rate is None and frozen_epochs is None and not freeze_batch_norm:
+        if core_rate is None and frozen_epochs is None and not freeze_batch_norm and layer_decay is None:
             return None
-        return cls(1.0 if core_rate is None else core_rate, frozen_epochs or 0, bool(freeze_batch_norm))
+        return cls(
+            1.0 if core_rate is None else core_rate,
+            frozen_epochs or 0,
+            bool(freeze_batch_norm),
+            1.0 if layer_decay is None else layer_decay,
+        )
 
 
 def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:
@@ -61,6 +81,11 @@ def check(model, fine_tuning: FineTuning | None) -> FineTuning | None:
         raise ValueError(
             "`fine_tuning` has no meaning for this model: no weight of its core is trained. Leave it out, or, where the "
             "core is frozen, set model.core.trainable = True."
+        )
+    if fine_tuning is not None and fine_tuning.layer_decay != 1 and not depth.num_branches(model.core):
+        raise ValueError(
+            "`layer_decay` counts the residual branches of the core's graph, and this core has none: its layers hold them "
+            "within, as those of keras_hub's transformers do, or it has no shortcuts. Use `core_rate`."
         )
     return fine_tuning
 
@@ -123,15 +148,26 @@ def check_rates(model, rates: Mapping[str, float] | None) -> dict[str, float]:
 def prepare(model) -> None:
     """Gives the core, and weights by name, of a compiled model their shares of the optimizer's learning rate and decay."""
 
+    tuning = model.fine_tuning
+    by_depth = {} if tuning is None or tuning.layer_decay == 1 else _rates_by_depth(model, tuning.layer_decay)
+
     def rate_of(variable) -> float:
         rate = math.prod(rate for name, rate in model.rates.items() if _is_named(variable, name))
-        if model.fine_tuning is None or id(variable) not in _of_core(model):
+        rate *= by_depth.get(id(variable), 1.0)
+        if tuning is None or id(variable) not in _of_core(model):
             return rate
-        return 0.0 if model.core_frozen else rate * model.fine_tuning.core_rate
+        return 0.0 if model.core_frozen else rate * tuning.core_rate
 
-    has_own = model.fine_tuning is not None or model.rates
+    has_own = tuning is not None or model.rates
     is_decayed = _is_kernel if model.decay_kernels_only else None
     keras_internals.set_rates_by_variable(model.optimizer, rate_of if has_own else None, is_decayed)
+
+
+def _rates_by_depth(model, decay: float) -> dict[int, float]:
+    """The share of the learning rate of each weight of core and encoders by its `id`."""
+    behind = depth.branches_behind(model.core)
+    behind |= dict.fromkeys(map(id, model.encoders.trainable_weights), depth.num_branches(model.core))
+    return {weight: decay**branches for weight, branches in behind.items()}
 
 
 def _is_kernel(variable) -> bool:

@@ -59,6 +59,7 @@ def uphill(radius):
 STEPS = [
     *numbers("FineTuning", "core_rate", of(FineTuning, "core_rate"), 0.1, [0, -1, True]),
     *integers("FineTuning", "frozen_epochs", of(FineTuning, "frozen_epochs"), 2, below=-1),
+    *numbers("FineTuning", "layer_decay", of(FineTuning, "layer_decay"), 0.5, [0, -1, 1.1, True]),
     *anything_else(
         "compile",
         "fine_tuning",

@@ -105,16 +105,20 @@ def test_rates_by_group_reach_the_model(tmp_path):
         ({}, FineTuning(0.3, 1, True)),
         (dict(epochs=8), FineTuning(0.3, 2, True)),
         (dict(epochs=3), FineTuning(0.3, 0, True)),
+        (dict(optimizer="sgd", layer_decay=0.9), FineTuning(1.0, layer_decay=0.9)),
         (dict(core_rate=0.2, freeze_epochs=2, freeze_batch_norm=False), FineTuning(0.2, 2)),
     ):
         recipe = dataclasses.replace(trained, **changes).resolved()
-        assert FineTuning.of(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm) == expected
+        names = ("core_rate", "freeze_epochs", "freeze_batch_norm", "layer_decay")
+        assert FineTuning.of(*(getattr(recipe, name) for name in names)) == expected
     assert build(recipe, datasets.info("digits")).fine_tuning == expected
     for changes, message in (
         (dict(freeze_epochs=5), r"`freeze_epochs` \(=5\) of 5 epochs leaves none in which the core is trained"),
         (dict(freeze_epochs=2, scale=0.4), r"`freeze_epochs` \(=2\) of 2 epochs"),
         (dict(freeze_epochs=0), "`freeze_epochs` must be an integer of at least 1"),
         (dict(core_rate=0), "`core_rate` must be a positive number"),
+        (dict(layer_decay=1.1), r"`layer_decay` must be a number .*1"),
+        (dict(backbone="wrn10_1", layer_decay=0.9), r"`layer_decay` \(=0.9\) is for a trained backbone"),
         (dict(backbone="wrn10_1", core_rate=0.1), r"`core_rate` \(=0.1\) is for a trained backbone.*not for 'wrn10_1'"),
         (dict(backbone="wrn10_1", freeze_epochs=1), r"`freeze_epochs` \(=1\) is for a trained backbone"),
         (dict(backbone="wrn10_1", freeze_batch_norm=True), r"`freeze_batch_norm` \(=1\) is for a trained backbone"),

@@ -144,7 +144,7 @@ def _compile(model: MixMo, network: Any, epochs: int, fine_tuning: FineTuning | 
         return
     further = trained.further(epochs)
     if fine_tuning is None and model.core.trainable_weights:
-        fine_tuning = FineTuning.of(*(further[name] for name in trained.OF_CORE))
+        fine_tuning = FineTuning.of(*(further.get(name) for name in trained.OF_CORE))
     schedule = schedules.Cosine(further["learning_rate"])
     model.compile(optimizers.named(further["optimizer"], schedule, optimizers.MOMENTUM, None), fine_tuning=fine_tuning)
 

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from mixmo_keras import backbones
+from mixmo_keras.networks.backbones import names
 
 SHAPE, NUM_CLASSES = (16, 16, 3), 5
 
@@ -30,6 +31,10 @@ FAMILIES = {
     ),
     "xcit": (functools.partial(backbones.xcit, "tiny", 1, 4, SHAPE, width=8, heads=2), 3),
 }
+
+
+# the smallest named backbone with learned positions, as "shallow_vit4"
+names.FAMILIES["shallow_vit<patch>"] = functools.partial(backbones.vit, "tiny", depth=1)
 
 
 def build(name: str, drop_path=0.5, seed: int = 0) -> backbones.Backbone:

@@ -3,6 +3,7 @@
 Or with its preprocessing, stem and core, and new heads for other classes.
 """
 
+import dataclasses
 import os
 import zipfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.classifier import Classifier
 from mixmo_keras.tasks import Classification, Task, resolve
-from mixmo_keras.training import losses, schedules
+from mixmo_keras.training import checkpoints, losses, schedules
 
 ENCODER_NOISE = 0.1
 # how the names of layers begin that are random in training
@@ -62,16 +63,18 @@ def from_classifier(
         task: What else than classes to predict, such as `tasks.Regression(2)`: the heads begin anew too.
         input_shape: (H, W, C) of the images, for a classifier that takes images of any size. Of another classifier they may
             be of another size, if its layers allow, or grey where it takes RGB, whose channel is repeated, or RGB where it
-            takes grey.
+            takes grey. The learned positions of a model of this library on a named backbone, such as `"vit_tiny4"`, are
+            interpolated.
         normalization: What was done to pixels *before* they came to the classifier, if anything, as (mean, standard
             deviation) of pixels in [0, 1]: (0, 1) for a division by 255. Defaults to nothing.
         encoder_noise: By how much members' encoders differ to begin with, times their standard deviation. The noise of all
             sums to zero, so that the ensemble's answers stay the classifier's whatever it is; that of one member is none.
         verbose: Whether to print what was found and done.
         **options: Of the method, such as `batch_repetitions` or `seed`. `augmentation` defaults to none, since left and
-            right may mean something; `input_repetition` of several members to 0.5, unless heads begin anew; `schedule` to
-            half a cosine, for 64 images a step from 0.05 for a network of this library that keeps its classes, which was
-            trained so, and from 0.005 for others, whose weights may come from other images.
+            right may mean something; `input_repetition` of several members to 0.5, unless heads begin anew; `drop_path` of
+            cosub to 0, since stochastic depth is the classifier's own; `schedule` to half a cosine, for 64 images a step
+            from 0.05 for a network of this library that keeps its classes, which was trained so, and from 0.005 for others,
+            whose weights may come from other images.
 
     Returns:
         A compiled model; its answers to raw pixels are the classifier's but for rounding, as logits. With `num_classes` it
@@ -107,9 +110,9 @@ def from_classifier(
             raise ValueError(f"`num_classes`, or `task`, must be given for {classifier}: its heads begin anew.")
         classifier = libraries.network(str(classifier), replaced, input_shape)
     classifier = loaded(classifier)
-    source = _network_of(classifier)
     if input_shape is not None:
         input_shape = arguments.image_shape("input_shape", input_shape)
+    source = _network_of(_of_size(classifier, input_shape))
     apart = parts_of(source, input_shape)
     if not new_heads:
         _check_task(classifier, source, apart.ends_in)
@@ -122,6 +125,8 @@ def from_classifier(
     of_training: dict[str, Any] = dict(augmentation=None, schedule=schedule)
     if not new_heads and "input_repetition" in methods.defaults(method) and num_members != 1:
         of_training["input_repetition"] = trained.INPUT_REPETITION
+    if method == "cosub":
+        of_training["drop_path"] = 0.0  # the classifier's own stochastic depth
     of_training |= options
     model = methods.METHODS[method](apart.backbone, **of_network, **members, **of_training)
     if not new_heads:
@@ -130,7 +135,7 @@ def from_classifier(
         model.heads.dense.set_weights([np.tile(apart.kernel, (1, num_heads)), np.tile(apart.bias, num_heads)])
         _check_begins_so(source.name, apart, model)
     if arguments.boolean("verbose", verbose):
-        adapted = adapting.difference(source, apart.backbone.input_shape)
+        adapted = adapting.difference(classifier, apart.backbone.input_shape)
         say(description(source.name, apart, model, method, encoder_noise, normalization, new_heads, adapted))
     return model
 
@@ -150,6 +155,20 @@ def parts_of(source: keras.Model, input_shape: tuple[int, int, int] | None = Non
 def learning_rate(of_this_library: bool) -> float:
     """For 64 images a step, of further training: a network of this library goes on with the rate that trained it."""
     return schedules.PUBLISHED["cosine"].rate if of_this_library else trained.LEARNING_RATE
+
+
+def _of_size(classifier: keras.Model, input_shape: tuple[int, int, int] | None) -> keras.Model:
+    """A model of this library on a named backbone, built for images of another size, with its weights and positions."""
+    if input_shape is None or not isinstance(classifier, MixMo) or input_shape[:2] == classifier.image_shape[:2]:
+        return classifier
+    config = classifier.get_config()
+    if not isinstance(config["backbone"], str):
+        return classifier  # whose layers are called on images of the other size, if they can be
+    config["input_shape"] = (*input_shape[:2], classifier.image_shape[-1])
+    batching = dataclasses.replace(classifier.batching, augmentation=None, msda=None)  # which may be for larger images
+    resized = type(classifier).from_config(config | {"batching": keras.saving.serialize_keras_object(batching)})
+    checkpoints.begin_as(resized, classifier)
+    return resized
 
 
 def _network_of(classifier: keras.Model) -> keras.Model:

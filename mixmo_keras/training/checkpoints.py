@@ -246,17 +246,36 @@ def warm_start(model, path: str | os.PathLike) -> None:
                 f"{path} is of another model: a {type(other).__name__}, not a {type(model).__name__}. {_BEGIN}"
             )
         numbering.check_numbers(other.class_names, model.class_names, str(path))
-        named = _weights(other)
-        saved = dict(zip(named, values_of(named.values()), strict=True))
-        saved |= positions.interpolated(other, named, model, weights)
+        saved = _weights_for(model, other)
+    _assign(weights, saved, path)
+
+
+def begin_as(model, other) -> None:
+    """Gives a model the weights of another of its kind; of another image size, with its learned positions interpolated.
+
+    Raises:
+        ValueError: other weights than positions have other shapes.
+    """
+    _assign(_weights(model), _weights_for(model, other), other.name)
+
+
+def _weights_for(model, other) -> dict[str, np.ndarray]:
+    """The weights of another model by name, with positions as this model has them."""
+    named = _weights(other)
+    values = dict(zip(named, values_of(named.values()), strict=True))
+    return values | positions.interpolated(other, named, model, _weights(model))
+
+
+def _assign(weights: dict, saved: dict[str, np.ndarray], source) -> None:
+    """Gives variables their values by name; raises before any is changed where they don't fit."""
     for name, variable in weights.items():
         if name not in saved or saved[name].shape != tuple(variable.shape):
             raise ValueError(
-                f"{path} is of another model: it has no {name} of shape {tuple(variable.shape)}. Of a network of another "
+                f"{source} is of another model: it has no {name} of shape {tuple(variable.shape)}. Of a network of another "
                 f"image size, only learned positions are interpolated, from a .keras file. {_BEGIN}"
             )
         if not np.isfinite(saved[name].astype("float64")).all():
-            raise ValueError(f"{path} holds NaN or infinite weights ({name}): begin with an earlier checkpoint.")
+            raise ValueError(f"{source} holds NaN or infinite weights ({name}): begin with an earlier checkpoint.")
     for name, variable in weights.items():
         variable.assign(saved[name])
 

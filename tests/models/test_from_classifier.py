@@ -5,6 +5,7 @@ import re
 import types
 import zipfile
 
+import families
 import keras
 import numpy as np
 import pytest
@@ -14,9 +15,34 @@ from keras import layers, ops
 import mixmo_keras
 from mixmo_keras import from_classifier
 from mixmo_keras.common import trained
+from mixmo_keras.networks import stochastic_depth
+from mixmo_keras.training import checkpoints
+
+assert "shallow_vit<patch>" in families.names.FAMILIES  # which its import adds
 
 SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, *SHAPE)).astype("float32")
+
+
+def test_a_model_of_a_named_backbone_at_another_size_has_its_positions_interpolated():
+    small, large = (
+        mixmo_keras.SingleNetwork("shallow_vit4", num_classes=3, input_shape=(size, size, 3), seed=size)
+        for size in (8, 12)
+    )
+    checkpoints.begin_as(large, small)  # as a training at another resolution does
+    images = np.random.default_rng(0).uniform(0, 255, (3, 12, 12, 3)).astype("float32")
+    model = from_classifier(small, method="single", input_shape=(12, 12, 3), verbose=False)
+    np.testing.assert_allclose(model(images), large(images), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match=r"`patch` \(=4\) must divide the images' height and width, 10×10"):
+        from_classifier(small, method="single", input_shape=(10, 10, 3))
+
+
+def test_cosub_goes_on_with_the_stochastic_depth_of_a_classifier():
+    options = dict(num_classes=3, input_shape=(8, 8, 3), seed=0)
+    made = from_classifier(mixmo_keras.CoSub("shallow_vit4", **options, drop_path=0.3), method="cosub", verbose=False)
+    assert {layer.rate for layer in stochastic_depth.layers_of(made.core)} == {0.3}
+    with pytest.raises(ValueError, match="`co_training` needs a network whose two passes differ"):
+        from_classifier(mixmo_keras.SingleNetwork("shallow_vit4", **options), method="cosub")
 
 
 def moved(model: keras.Model) -> keras.Model:

@@ -1,5 +1,6 @@
 """Positions interpolated for another image size: by hand, and in networks that begin at another size."""
 
+import keras
 import numpy as np
 import pytest
 import tiny
@@ -55,6 +56,20 @@ def test_a_network_begins_at_another_size(kind, before, after, tmp_path):
             grids = [(side, side) for side in sides]
             np.testing.assert_allclose(np.array(other), resized(np.array(one), *grids), atol=1e-6)
     assert set(names) == {"vit": {"positions"}, "swin": {"biases"}, "tiny": set()}[kind]
+
+
+def test_layers_for_one_size_alone_are_refused(tmp_path):
+    def flattened(size):
+        images, features = keras.Input((size, size, 3)), keras.Input((size, size, 2))
+        encoder = keras.Model(images, keras.layers.Conv2D(2, 1)(images))
+        core = keras.Model(features, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
+        return tiny.model(backbone=backbones.Backbone(encoder, core))
+
+    flattened(8).save(tmp_path / "last.keras")
+    with pytest.raises(
+        ValueError, match=r"it has no model/\d+/kernel of shape \(288, 3\).* only learned positions are"
+    ):
+        checkpoints.warm_start(flattened(12), tmp_path / "last.keras")
 
 
 def test_positions_of_a_checkpoint_and_other_shapes_are_refused(tmp_path):

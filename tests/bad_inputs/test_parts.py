@@ -147,7 +147,7 @@ BACKBONES = [
     *[
         Row(f"get({name})", lambda here, name=name: backbones.get(name, None, 0), pattern)
         for name, pattern in [
-            ("convnext_huge", "`size` must be one of tiny, small, base, large, got 'huge'"),
+            ("convnext_huge", "`size` must be one of atto, femto, pico, nano, tiny, small, base, large, got 'huge'"),
             ("swin_large", "`size` must be one of tiny, small, base, got 'large'"),
             ("regnety_5gf", "`flops` must be one of 200mf, .*, 32gf, got '5gf'"),
             ("pit_medium", "`size` must be one of tiny, extra_small, small, base, got 'medium'"),

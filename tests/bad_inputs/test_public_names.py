@@ -12,7 +12,7 @@ import mixmo_keras
 CALLED_BY_OTHERS = {
     "augmentation": {"Augmentation", "apply", "check_size", "draw", "get", "move", "moves_maps"},
     "calibration": {"trying"},  # takes nothing
-    "checkpoints": {"Skipping"},
+    "checkpoints": {"Skipping", "begin_as"},  # of two models that are there
     "datasets": {"describe"},
     "distribution": {"across_workers", "is_chief", "num_replicas", "num_workers", "of_model", "scope", "workers"},
     "evaluation": {"Evaluation", "TaskEvaluation"},

@@ -12,6 +12,11 @@ from mixmo_keras.networks.backbones.parts import Branches, check_divides, one_fo
 from mixmo_keras.networks.stochastic_depth import DropPath
 
 SIZES = {  # blocks and channels of the four stages
+    # the first four are ConvNeXt V2's; their blocks here are the first paper's, as in timm
+    "atto": ((2, 2, 6, 2), (40, 80, 160, 320)),
+    "femto": ((2, 2, 6, 2), (48, 96, 192, 384)),
+    "pico": ((2, 2, 6, 2), (64, 128, 256, 512)),
+    "nano": ((2, 2, 8, 2), (80, 160, 320, 640)),
     "tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
     "small": ((3, 3, 27, 3), (96, 192, 384, 768)),
     "base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
@@ -35,7 +40,8 @@ def convnext(
     shapes of those of `keras.applications.ConvNeXtTiny`, but for the depthwise kernels, whose last two axes are swapped.
 
     Args:
-        size: `"tiny"`, `"small"`, `"base"` or `"large"`.
+        size: `"tiny"`, `"small"`, `"base"` or `"large"`, the paper's; or for small images `"atto"`, `"femto"`, `"pico"` or
+            `"nano"`.
         input_shape: (H, W, C) of the images; 8 times `patch` divides height and width, as each stage but the first halves
             them. Defaults to ImageNet's.
         seed: Integer from which the initial weights follow. Defaults to random ones.

@@ -11,6 +11,7 @@ import keras
 from mixmo_keras import keras_internals
 
 _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\>-]*")  # TensorFlow's names of scopes
+_HALF_PRECISION = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")  # dtypes and policies
 
 
 @contextlib.contextmanager
@@ -47,6 +48,15 @@ def copy_network(network: keras.Model) -> keras.Model:
     return copied
 
 
+def in_float32(network: keras.Model) -> keras.Model:
+    """Returns a network that computes in float32: itself, or where a layer computes in half precision, a copy."""
+    if all(layer.compute_dtype == "float32" for layer in keras_internals.flatten_layers(network)):
+        return network
+    copied = _made_again(network, dict.fromkeys(_HALF_PRECISION, "float32"))
+    copied.set_weights(network.get_weights())
+    return copied
+
+
 def copy_layer(layer: keras.layers.Layer, inputs: Any) -> Any:
     """What a copy of a layer, with its weights, makes of the inputs."""
     copied = _made_again(layer)
@@ -70,7 +80,7 @@ def names_for_tensorflow(network: keras.Model) -> dict[str, str]:
 
 
 def _renamed(config: Any, names: Mapping[str, str]) -> Any:
-    """A configuration in which layers have other names, where they stand and where they are referred to."""
+    """A configuration in which texts, such as layers' names, are replaced where they stand and are referred to."""
     if isinstance(config, dict):
         return {key: _renamed(value, names) for key, value in config.items()}
     if isinstance(config, (list, tuple)):

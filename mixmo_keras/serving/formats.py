@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from mixmo_keras.common import arguments
+from mixmo_keras.networks.copying import in_float32
 from mixmo_keras.networks.fusing import fused_views
 from mixmo_keras.networks.views import views_of
 from mixmo_keras.serving import versions
@@ -55,6 +56,7 @@ def export(
         raise ValueError(f"`views` (={views}) can't be combined with multiplexed=True.")
     with versions.replacing_file(filepath, format, arguments.boolean("overwrite", overwrite)) as path:
         network = model.multiplexed() if multiplexed else fused_views(model, views)
+        network = in_float32(network)  # LiteRT and ONNX Runtime have few operations in half precision
         network(np.zeros((1, *model.image_shape), "float32"))  # Keras exports what was called before only
         network.export(str(path), format=format, verbose=verbose, **options)
     return Path(filepath)

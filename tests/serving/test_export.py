@@ -268,6 +268,27 @@ def test_litert(tmp_path):
             np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("multiplexed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_files_of_a_network_in_half_precision_compute_in_float32(tmp_path, multiplexed):
+    """LiteRT would leave bfloat16 to TensorFlow's own operations, which it doesn't have."""
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    options = dict(num_classes=4, input_shape=(8, 8, 3), seed=0)
+    half, single = (mixmo_keras.CutMixMo("tiny_4", dtype=of, **options) for of in ("mixed_bfloat16", "float32"))
+    single.set_weights(half.get_weights())
+    half.export(tmp_path / "model.tflite", format="litert", multiplexed=multiplexed)
+    assert b"Flex" not in (tmp_path / "model.tflite").read_bytes()
+    interpreter = interpreter_module.Interpreter(str(tmp_path / "model.tflite"))
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+    images = IMAGES[:5].astype("float32")
+    interpreter.resize_tensor_input(inputs["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(inputs["index"], images)
+    interpreter.invoke()
+    expected = single.predict_multiplexed(images) if multiplexed else single.predict(images, verbose=0)
+    np.testing.assert_allclose(interpreter.get_tensor(outputs["index"]), expected, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_litert_in_eight_bits(tmp_path):

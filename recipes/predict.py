@@ -7,7 +7,8 @@
     python recipes/predict.py *.jpg --url http://localhost:8501/v1/models/cifar10 --switch-at 16
 
 All images go in one request: recipes/predict_folder.py asks about whole folders, and writes a table. The images are sent as
-they are, in any size; the model decodes and resizes them. Needs no mixmo_keras, and over REST nothing but Python.
+they are, in any size; the model decodes and resizes them. It prints the class, the labels that hold, or the numbers with
+their deviation and interval. Needs no mixmo_keras, and over REST nothing but Python and answer_kinds.py beside it.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import answer_kinds
 
 ENSEMBLE = "serving_bytes"  # the signature of one image a pass
 EXAMPLE = "http://localhost:8501/v1/models/cifar10"
@@ -133,40 +136,13 @@ def _checked(said: str, predictions: list, count: int) -> list[dict]:
     if len(predictions) != count:
         raise _refused(said, f"{len(predictions)} of them", count)
     for one in predictions:
-        if not _is_prediction(one):
+        if not answer_kinds.is_answer(one):
             raise _refused(said, f"predictions of another kind, {json.dumps(one, default=repr)[:60]}", count)
     return predictions
 
 
 def _refused(said: str, got: str, count: int) -> ValueError:
     return ValueError(f"{said} with {got}: expected the predictions of {count} images.")
-
-
-def _is_prediction(one) -> bool:
-    """Whether an answer to an image has a name that can be printed, a confidence, and uncertainties of at least 0.
-
-    And, where it has them, probabilities that sum to one.
-    """
-    if not (isinstance(one, dict) and isinstance(one.get("class_name"), str)):
-        return False
-    figures = [one.get("confidence"), one.get("predictive_entropy"), one.get("mutual_information", 0)]
-    if not all(isinstance(figure, (int, float)) and not isinstance(figure, bool) for figure in figures):
-        return False
-    confidence, *uncertainties = figures
-    if not _are_probabilities(one.get("probabilities", [1])):
-        return False
-    is_name = not any("\ud800" <= letter <= "\udfff" for letter in one["class_name"])  # halves of letters
-    # float32 rounds: a sure network has a little more than 1 and less than 0
-    return is_name and -0.001 <= confidence <= 1.001 and all(-0.001 <= value < math.inf for value in uncertainties)
-
-
-def _are_probabilities(values) -> bool:
-    """Whether values are a list of numbers from 0 to 1 that sum to one, but for rounding."""
-    if not isinstance(values, list) or any(
-        isinstance(one, bool) or not isinstance(one, (int, float)) for one in values
-    ):
-        return False
-    return all(-0.001 <= one <= 1.001 for one in values) and abs(sum(values) - 1) <= 0.01  # false for NaN
 
 
 def over_grpc(
@@ -192,9 +168,9 @@ def over_grpc(
             ) from error
     said, names = f"The server at {address} answered OK", sorted(answer.outputs)
     sizes = [[axis.size for axis in value.tensor_shape.dim] for value in answer.outputs.values()]
-    missing = {"class_name", "confidence", "predictive_entropy"} - set(names)
+    answer_kinds.kind_of(names)
     # a small message can stand for a large array: one value, for all of them
-    if missing or any(size[:1] != [len(images)] or math.prod(size) > MOST_VALUES for size in sizes):
+    if any(size[:1] != [len(images)] or math.prod(size) > MOST_VALUES for size in sizes):
         raise _refused(said, f"{names} of shapes {sizes}", len(images))
     try:
         rows = _rows({output: tf.make_ndarray(value) for output, value in answer.outputs.items()})
@@ -271,6 +247,7 @@ def loaded(path: Path, signature: str = ENSEMBLE) -> Callable[[Sequence[bytes]],
         raise ValueError(f"{path} has no signature `{signature}`: export it with mixmo_keras.")
     outputs = {output: tensor.name for output, tensor in signatures[signature].outputs.items()}
     encoded = signatures[signature].inputs["image_bytes"].name
+    answer_kinds.kind_of(outputs)
 
     def ask(images: Sequence[bytes]) -> list[dict]:
         try:
@@ -294,8 +271,9 @@ def _rows(columns: dict) -> list[dict]:
     """From an array for each output to an answer for each image, as REST has them."""
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     for row in rows:
-        row["class_name"] = row["class_name"].decode()
-        row.update({name: value.tolist() for name, value in row.items() if name != "class_name"})
+        row.update({name: value.decode() if name == "class_name" else value.tolist() for name, value in row.items()})
+        if "names" in row:
+            row["names"] = [name.decode() for name in row["names"]]
     return rows
 
 
@@ -360,10 +338,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         return predictions
     width = max(len(str(path)) for path in options.images)
     for answer in predictions:
-        said = f"confidence {answer['confidence']:.1%}, entropy {answer['predictive_entropy']:.3f}"
-        if "mutual_information" in answer:  # of several answers to an image
-            said += f", mutual information {answer['mutual_information']:.3f}"
-        print(f"{answer['file']:<{width}}  {answer['class_name']}  {said}")
+        print(f"{answer['file']:<{width}}  {answer_kinds.kind_of(answer).line(answer)}")
     return predictions
 
 

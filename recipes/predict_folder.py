@@ -8,8 +8,9 @@ Folders are searched with all folders in them, patterns in quotes stand for the 
 file with a path in each line. Images are read and sent some at a time, so that memory doesn't grow with their number. After
 an interruption, the same command goes on: a file that is in the table is not asked again.
 
-The table's columns: path, class, confidence, entropy, mutual_information, the probability of each class by its number, and
-error, for a file that couldn't be read. A name that ends in .parquet needs pyarrow.
+The table's columns: path, what the model says, and error, for a file that couldn't be read. Of classes: class, confidence,
+entropy, mutual_information, and the probability of each class by its number. Of labels: those that hold, and the probability
+of each. Of numbers: each with its deviation and the ends of its interval. A name that ends in .parquet needs pyarrow.
 """
 
 import argparse
@@ -23,13 +24,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import answer_kinds
 import predict
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-FIRST = ["path", "class", "confidence", "entropy", "mutual_information"]
 MOST_BYTES = 2**26  # of encoded images that are read at a time
 SECONDS = 5  # between two lines of progress
-ALIKE = 0.01  # by which the confidence of one model may differ from one day to the next
+ALIKE = 0.01  # by which a number of one model may differ from one day to the next
 
 
 def find(names: Iterable[str], list_file: Path | None = None) -> list[str]:
@@ -132,13 +133,9 @@ def _ask(waiting: Sequence[tuple[str, bytes]], ask: Callable) -> list[tuple[str,
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def cells(path: str, answer: dict | str, num_classes: int) -> list[str]:
-    """The cells of an image's row."""
-    if isinstance(answer, str):
-        return [path, *[""] * (len(FIRST) - 1 + num_classes), answer]
-    measures = [answer["confidence"], answer["predictive_entropy"], answer.get("mutual_information")]
-    shown = ["" if value is None else f"{value:.6f}" for value in (*measures, *answer.get("probabilities", []))]
-    return [path, answer["class_name"], *shown, ""]
+def columns(answer: dict) -> dict[str, str]:
+    """The cells of an answer by column, between those of the path and of an error."""
+    return answer_kinds.kind_of(answer).cells(answer)
 
 
 def rows_of(file: Path) -> tuple[list[str], list[list[str]]]:
@@ -150,7 +147,7 @@ def rows_of(file: Path) -> tuple[list[str], list[list[str]]]:
     if not rows:
         return [], []
     header, *others = rows
-    if header[: len(FIRST)] != FIRST or header[-1] != "error":
+    if header[0] != "path" or header[-1] != "error":
         raise ValueError(
             f"{file} is no table of answers, it begins with {','.join(header)[:60]!r}: pass another --output."
         )
@@ -159,18 +156,25 @@ def rows_of(file: Path) -> tuple[list[str], list[list[str]]]:
 
 def check_same_model(file: Path, header: list[str], rows: list[list[str]], ask: Callable) -> None:
     """Raises `ValueError` where the answers in a table are another model's: asks about the first of its images again."""
-    answered = next((row for row in rows if row[1] and os.path.isfile(row[0])), None)
+    answered = next((row for row in rows if not row[-1] and os.path.isfile(row[0])), None)
     if answered is None:
         return
-    (answer,) = ask([read(answered[0])])
-    is_alike = answer["class_name"] == answered[1] and math.isclose(
-        answer["confidence"], float(answered[2]), abs_tol=ALIKE
-    )
-    if len(header) != len(cells("", answer, 0)) or not is_alike:
+    path, *before, _ = answered
+    (answer,) = ask([read(path)])
+    now = columns(answer)
+    first = {name: (then, now[name]) for name, then in zip(header[1:3], before, strict=False) if name in now}
+    if list(now) != header[1:-1] or not all(_are_alike(*values) for values in first.values()):
+        changed = ", ".join(f"{name} {then} then, {value} now" for name, (then, value) in first.items())
         raise ValueError(
-            f"{file} has the answers of another model, or {answered[0]} has changed: {answered[1]} with confidence "
-            f"{answered[2]}, now {answer['class_name']} with {answer['confidence']:.6f}. Pass another --output."
+            f"{file} has the answers of another model, or {path} has changed: {changed or header[1]}. Pass another --output."
         )
+
+
+def _are_alike(then: str, now: str) -> bool:
+    try:
+        return math.isclose(float(then), float(now), rel_tol=ALIKE, abs_tol=ALIKE)
+    except ValueError:  # a text
+        return then == now
 
 
 def write(paths: Sequence[str], ask: Callable, file: Path, batch_size: int) -> dict[str, int]:
@@ -190,23 +194,30 @@ def write(paths: Sequence[str], ask: Callable, file: Path, batch_size: int) -> d
             check_same_model(file, header, rows, ask)
         _write_rows(file, "w", [header, *rows])  # without one that was cut off
     counts = {"images": len(rows), "failed": sum(bool(row[-1]) for row in rows)}
-    waiting: list[tuple[str, dict | str]] = []  # until an answer says how many classes there are
+    waiting: list[tuple[str, dict | str]] = []  # until an answer says which columns there are
     report = _Progress(len(left))
     for some in answers(left, ask, batch_size):
         waiting += some
         report(len(some))
-        num_classes = next((len(one.get("probabilities", [])) for _, one in waiting if isinstance(one, dict)), None)
-        if not header and num_classes is not None:
-            header = [*FIRST, *(f"probability_{k}" for k in range(num_classes)), "error"]
+        first = next((one for _, one in waiting if isinstance(one, dict)), None)
+        if not header and first is not None:
+            header = ["path", *columns(first), "error"]
             _write_rows(file, "w", [header])
         if header:
-            _write_rows(file, "a", [cells(path, answer, len(header) - len(FIRST) - 1) for path, answer in waiting])
+            _write_rows(file, "a", [_row(path, answer, header) for path, answer in waiting])
             counts["images"] += len(waiting)
             counts["failed"] += sum(isinstance(answer, str) for _, answer in waiting)
             waiting = []
     if waiting:
         raise ValueError(f"None of the {len(waiting)} files can be read, such as {waiting[0][0]}: {waiting[0][1]}")
     return counts
+
+
+def _row(path: str, answer: dict | str, header: Sequence[str]) -> list[str]:
+    if isinstance(answer, str):
+        return [path, *[""] * (len(header) - 2), answer]
+    cells = columns(answer)
+    return [path, *(cells.get(name, "") for name in header[1:-1]), ""]
 
 
 class _Progress:
@@ -251,7 +262,7 @@ def parquet_modules() -> tuple:
 def to_parquet(table: Path, file: Path) -> None:
     """Writes a table as a Parquet file, some rows at a time."""
     pyarrow, of_csv, parquet = parquet_modules()
-    texts = dict.fromkeys(("path", "class", "error"), pyarrow.string())
+    texts = dict.fromkeys(("path", "class", "labels", "error"), pyarrow.string())
     with open(table, newline="", encoding="utf-8") as text:
         header = next(csv.reader(text))
     types = {name: texts.get(name, pyarrow.float64()) for name in header}

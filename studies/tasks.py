@@ -27,6 +27,12 @@ QUESTIONS = {
     "binary": "is a 3 there",
     "angle": "tilt in degrees",
     "count": "how many digits",
+    "segmentation": "which digit by pixel",
+}
+OF_QUESTION: dict[
+    str, dict[str, Any]
+] = {  # changes of the recipe; SGD at its rate leaves digits apart from ground alone
+    "segmentation": dict(optimizer="adamw", learning_rate=3e-3),
 }
 SINGLE, MEMBERS, BOTH = "single network", "two members, Cut-MixMo, ρ = 0.5", "deep ensemble of two"
 METHODS: dict[str, dict[str, Any]] = {
@@ -37,6 +43,7 @@ SHOWN = {
     "multi_label": ("auroc", "average_precision", "f1", "nll", "ece"),
     "binary": ("auroc", "average_precision", "f1", "nll", "ece"),
     "regression": ("rmse", "mae", "nll", "crps", "coverage", "width"),
+    "segmentation": ("miou", "accuracy", "nll", "ece"),
 }
 RECIPE = Recipe(
     crop="pad",
@@ -55,7 +62,7 @@ RECIPE = Recipe(
 
 def recipe(question: str, row: str, seed: int) -> Recipe:
     """The recipe of a network."""
-    changes = dict(dataset=f"digit_scenes_{question}@16", seed=seed, **METHODS[row])
+    changes = dict(dataset=f"digit_scenes_{question}@16", seed=seed, **METHODS[row], **OF_QUESTION.get(question, {}))
     return dataclasses.replace(RECIPE, **changes)
 
 

@@ -47,6 +47,13 @@ def _decoded(value):
     return value
 
 
+def _as_text(value):
+    """Bytes, and those in a list, as texts."""
+    if isinstance(value, list):
+        return [_as_text(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128  # clients that connect at once: by default five, and others ask again a second later
 
@@ -94,10 +101,7 @@ def rest_server(name: str, folder):
                 outputs = model.predict(request.get("signature_name", "serving_default"), inputs)
             except (ValueError, KeyError, TypeError, IndexError, tf.errors.InvalidArgumentError) as error:
                 return self.answer(400, {"error": str(error)})
-            columns = {
-                key: [v.decode() if isinstance(v, bytes) else v for v in value.tolist()]
-                for key, value in outputs.items()
-            }
+            columns = {key: [_as_text(row) for row in value.tolist()] for key, value in outputs.items()}
             count = len(rows)
             return self.answer(
                 200, {"predictions": [{key: columns[key][row] for key in columns} for row in range(count)]}

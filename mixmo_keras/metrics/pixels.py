@@ -12,6 +12,7 @@ from keras import ops
 from scipy.special import log_softmax
 
 from mixmo_keras.common import arguments
+from mixmo_keras.common.undefined import nan_where
 from mixmo_keras.metrics.shown import Column, Pictures
 
 NUM_BINS = 15  # of a calibration error
@@ -91,6 +92,8 @@ class PixelStatistics:
 class PixelAccuracy(keras.metrics.Metric):
     """The share of pixels whose most probable class is their label, from labels (n, H, W) and logits (n, H, W, K).
 
+    It is NaN where no pixel counts.
+
     Args:
         num_classes: K.
         ignore: The label of pixels that don't count; `None` for none.
@@ -117,7 +120,10 @@ class PixelAccuracy(keras.metrics.Metric):
 
     def result(self):
         confusion = ops.convert_to_tensor(self.confusion)
-        return ops.trace(confusion) / ops.maximum(ops.sum(confusion), 1e-12)
+        return self._of_pixels(confusion, ops.trace(confusion) / ops.maximum(ops.sum(confusion), 1e-12))
+
+    def _of_pixels(self, confusion, value):
+        return nan_where(ops.sum(confusion) == 0, value)
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes, "ignore": self.ignore}
@@ -139,7 +145,8 @@ class MeanIoU(PixelAccuracy):
         right = ops.diagonal(confusion)
         union = ops.sum(confusion, axis=0) + ops.sum(confusion, axis=1) - right
         occur = ops.cast(union > 0, "float32")
-        return ops.sum(right / ops.maximum(union, 1e-12)) / ops.maximum(ops.sum(occur), 1.0)
+        mean = ops.sum(right / ops.maximum(union, 1e-12)) / ops.maximum(ops.sum(occur), 1.0)
+        return self._of_pixels(confusion, mean)
 
 
 def colors(num_classes: int) -> np.ndarray:

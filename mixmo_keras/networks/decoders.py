@@ -35,7 +35,10 @@ class Resampled(layers.Layer):
             return maps
         pairs = zip(self.size, maps.shape[1:3], strict=True)
         rows, columns = (ops.convert_to_tensor(_MATRICES[self.method](*pair), maps.dtype) for pair in pairs)
-        return ops.einsum("jw,biwc->bijc", columns, ops.einsum("ih,bhwc->biwc", rows, maps))
+        # products with matrices on the right: LiteRT can't load what TensorFlow makes of `einsum` here
+        by_columns = ops.matmul(ops.transpose(maps, (0, 1, 3, 2)), ops.transpose(columns))  # (B, h, c, j)
+        by_rows = ops.matmul(ops.transpose(by_columns, (0, 3, 2, 1)), ops.transpose(rows))  # (B, j, c, i)
+        return ops.transpose(by_rows, (0, 3, 1, 2))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.size, input_shape[-1])

@@ -47,7 +47,8 @@ def export(
     (n,), `predictive_entropy` (n,) and `mutual_information` (n,) in nats (`uncertainty`); those of M images a pass all but
     the last, under `multiplexed_temperature`. `members` gives each member's
     `member_probabilities` and `member_logits` (n, M, K). The ensemble's outputs include the temperature. Mutual
-    information is of the members as they were trained, so it may exceed the entropy.
+    information is of the members as they were trained, so it may exceed the entropy. Other tasks than classes give what
+    their `served` says, and `names` (n, K) of labels, targets or classes of pixels.
 
     Beside it lie `model_card.md` and a warm-up request, which TensorFlow Serving plays when it loads a model. The version's
     folder appears only when it is complete: it is written beside and renamed.

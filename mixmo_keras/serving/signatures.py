@@ -38,7 +38,8 @@ class Served(tf.Module):
     Args:
         loaded: The network.
         image_shape: (H, W, C).
-        named_output: The output that is an index of a name, beside which the name is served; `None` for none.
+        named_output: The output that is an index of a name, beside which the name is served; `None` for none, where all
+            names are served of each image.
         names: The names, such as of classes.
         max_pixels: Of an encoded image, at most.
     """
@@ -55,8 +56,7 @@ class Served(tf.Module):
         self.weights = [variable for variable in every if id(variable.handle) in captured]
         self.image_shape, self.max_pixels = image_shape, max_pixels
         self.named_output = named_output
-        if named_output is not None:
-            self.class_names = tf.constant(names)
+        self.class_names = tf.constant(names)
 
     def signatures(self) -> dict:
         """The signatures by name; `export` says what each takes and gives."""
@@ -107,7 +107,8 @@ class Served(tf.Module):
 
     def _named(self, outputs: dict) -> dict:
         if self.named_output is None:
-            return outputs
+            number = tf.shape(next(iter(outputs.values())))[0]
+            return {**outputs, "names": tf.tile(self.class_names[None], (number, 1))}
         index = tf.cast(outputs[self.named_output], tf.int64)
         return {**outputs, self.named_output: index, "class_name": tf.gather(self.class_names, index)}
 

@@ -38,6 +38,16 @@ def dataset(images, targets):
     return tf.data.Dataset.from_tensor_slices((images, targets)).batch(4)
 
 
+def evaluated(targets):
+    """A call of `evaluate` of a segmentation with label maps of eight images."""
+
+    def call(here):
+        model = here.another_model(num_classes=None, task=PIXELS)
+        return mixmo_keras.evaluation.evaluate(model, [(here.data[0], targets)], ["a", "b", "c"])
+
+    return call
+
+
 def made(task, **options):
     return lambda here: mixmo_keras.CutMixMo(here.backbone, task=task, seed=1, **options)
 
@@ -137,6 +147,18 @@ TARGETS = [
         ),
         "from 0 to 2, or 255 .* from 7 to 7",
     ),
+    Row(
+        "Segmentation: evaluated on maps of another size",
+        evaluated(np.zeros((N, 4, 8), int)),
+        "size of their images, 8×8 pixels, got 4×8",
+    ),
+    Row(
+        "Segmentation: evaluated on an unknown label",
+        evaluated(np.full((N, 8, 8), 3)),
+        "from 0 to 2, or 255 .* from 3 to 3",
+    ),
+    Row("Segmentation: evaluated on fewer maps", evaluated(MAPS[:2]), "2 label maps for 8 images"),
+    Row("Segmentation: evaluated where no pixel counts", evaluated(np.full((N, 8, 8), 255))),
     Row(
         "Classification: floats",
         fit(tasks.Classification(5), np.linspace(0.1, 3.7, N)),

@@ -187,6 +187,7 @@ def test_rest_needs_neither_tensorflow_nor_this_package(served):
     folder, files, _ = served
     script = f"""
 import runpy, sys
+sys.path.insert(0, {str(Path(predict.__file__).parent)!r})
 sys.argv = ["predict.py", {str(files[0])!r}, "--url", sys.argv[1]]
 runpy.run_path({predict.__file__!r}, run_name="__main__")
 assert not {{"tensorflow", "mixmo_keras", "numpy"}} & set(sys.modules)

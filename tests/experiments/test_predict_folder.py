@@ -104,7 +104,8 @@ def test_it_goes_on_where_it_was_killed(folder, tmp_path):
     assert model.asked == []
     file.write_text("".join(whole.splitlines(keepends=True)[:5]))
     with pytest.raises(
-        ValueError, match=r"answers of another model, .*low with confidence 0.900000, now low with 0.999900"
+        ValueError,
+        match=r"answers of another model, .*: class low then, low now, confidence 0.900000 then, 0.999900 now",
     ):
         predict_folder.write(paths, Model(largest=10_000), file, 4)
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")

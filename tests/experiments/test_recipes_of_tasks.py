@@ -57,7 +57,8 @@ def test_from_data_to_report(name, tmp_path, capsys):
     images = np.stack([image for image, _ in dataset.take(4).as_numpy_iterator()])
     served = tf.saved_model.load(str(tmp_path / "exported" / "1")).signatures["uint8"](images=tf.constant(images))
     answers = model.answers(images)
-    for answer, values in served.items():
+    assert served["names"].numpy()[0].tolist() == [name.encode() for name in evaluated["names"]]
+    for answer, values in ((answer, values) for answer, values in served.items() if answer != "names"):
         np.testing.assert_allclose(values, answers[answer], rtol=1e-4, atol=1e-4, err_msg=answer)
 
 

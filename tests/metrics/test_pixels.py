@@ -81,5 +81,6 @@ def test_metrics_of_keras(kind, name):
         metric.update_state(LABELS[part], LOGITS[part])
     assert float(metric.result()) == pytest.approx(by_loops()[name], rel=1e-5)
     metric.reset_state()
+    assert np.isnan(float(metric.result()))  # no pixel counts
     metric.update_state(LABELS, LOGITS, sample_weight=[1, 1, 0, 0, 0])
     assert float(metric.result()) == pytest.approx(statistics(slice(0, 2)).figures()[name], rel=1e-5)

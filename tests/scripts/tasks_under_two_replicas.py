@@ -12,8 +12,6 @@ from every_task import X, model, targets_and_tasks
 from mixmo_keras import distribution
 
 for name, (task, y) in targets_and_tasks().items():
-    if name == "segmentation":
-        continue
     models = []
     for kind, count in (("mirrored", 2), ("none", None)):
         with distribution.strategy(kind, count).scope():

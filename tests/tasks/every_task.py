@@ -43,7 +43,8 @@ def _cosub(network, task, **options):
     """Submodels that teach each other; of numbers, which they can't teach, the same without."""
     if isinstance(task, tasks.Regression):
         return mixmo_keras.CoSub(network, task=task, drop_path=0.0, co_training=None, **options)
-    own = dict(input_shape=tiny.SHAPE, drop_path=0.2, teaching="sigmoid", batch_repetitions=1)
+    teaching = "softmax" if task.are_maps else "sigmoid"
+    own = dict(input_shape=tiny.SHAPE, drop_path=0.2, teaching=teaching, batch_repetitions=1)
     return mixmo_keras.CoSub("wrn10_1", task=task, **own, **options)
 
 

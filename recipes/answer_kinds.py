@@ -33,12 +33,17 @@ def kind_of(outputs) -> Kind:
     for kind in KINDS:
         if kind.outputs <= set(outputs):
             return kind
+    refuse_label_maps(outputs)
+    raise ValueError(f"The model answers with {', '.join(sorted(outputs))}, which are no classes, labels or numbers.")
+
+
+def refuse_label_maps(outputs) -> None:
+    """Raises `ValueError` for an answer, or the names of a model's outputs, that are label maps."""
     if "label_map" in outputs:
         raise ValueError(
             "The model answers with label maps. This client is for classes, labels and numbers: load the SavedModel for "
             "maps, or call its signatures (docs/serving.md)."
         )
-    raise ValueError(f"The model answers with {', '.join(sorted(outputs))}, which are no classes, labels or numbers.")
 
 
 def _are_numbers(values, least: float = -math.inf, most: float = math.inf) -> bool:
@@ -180,6 +185,5 @@ def is_answer(answer: Any) -> bool:
     """
     if not isinstance(answer, dict):
         return False
-    if "label_map" in answer:
-        kind_of(answer)
+    refuse_label_maps(answer)
     return any(kind.outputs <= answer.keys() and kind.is_right(answer) for kind in KINDS)

@@ -68,7 +68,10 @@ def evaluate(
     """
     for argument, value in others.items():
         if value is not None:
-            raise ValueError(f"`{argument}` is about one class an image, and the task of {model.name} is {model.task}.")
+            raise ValueError(
+                f"`{argument}` is about one class an image (tasks.Classification), and the task of {model.name} is "
+                f"{model.task}: leave it out."
+            )
     if not model.task.columns:
         raise ValueError(f"{model.task} has no reports: `model.figures(x, y)` has the figures of {model.name}.")
     model.task.names(class_names)

@@ -4,7 +4,7 @@
     python recipes/cosub.py --backbone vit_tiny4 --drop-path 0.1   a small vision transformer
     python recipes/cosub.py --efficient-drop-path                  dropped rows are not computed
     python recipes/cosub.py cifar10_vit                            the paper's recipe, scaled down to CIFAR-10
-    python recipes/cosub.py cifar10_vit --method single            the same without submodels
+    python recipes/cosub.py cifar10_vit --method single --teaching softmax     the same without submodels
     python recipes/cosub.py vit_small                              the paper's recipe: ImageNet, 224 pixels
     python recipes/cosub.py vit_base                               at 192 pixels, and then at 224:
     python recipes/cosub.py vit_base_224 --begin-with runs/RUN

@@ -11,6 +11,7 @@ import noisy_labels
 import pages
 import photographs
 import repetition
+import submodels
 import tasks
 
 from mixmo_keras.evaluation import plots
@@ -26,7 +27,7 @@ PANELS = {
 
 def main() -> None:
     """Writes them."""
-    for study in (noisy_labels.STUDY, beyond.STUDY, fine_tuning.STUDY, repetition.STUDY):
+    for study in (noisy_labels.STUDY, beyond.STUDY, fine_tuning.STUDY, repetition.STUDY, submodels.STUDY):
         for path in sorted(pages.FIGURES.glob(f"{study.name}-*.json")):
             study.document(path.stem, OURS.get(path.stem, study.ours))
     classifiers = gains.table(pages.read("fine_tuning-cifar10-0"), IN_CLASSIFIERS)

@@ -35,7 +35,7 @@ VIT = dataclasses.replace(
     warmup_epochs=None,  # the schedule's share, also of half the epochs
     dtype="mixed_bfloat16",
 )
-SETTINGS = {"vit": VIT, "convnext": dataclasses.replace(VIT, backbone="convnext_atto", epochs=12)}
+SETTINGS = {"vit": VIT, "convnext": dataclasses.replace(VIT, backbone="convnext_atto", epochs=10)}
 SINGLE: dict[str, Any] = dict(method="single", teaching="softmax")  # whose loss is multi_hot all the same
 ROWS = {
     "single network": Row(SINGLE | dict(drop_path=0.0)),

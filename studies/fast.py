@@ -8,6 +8,7 @@ processor time in seconds: that of all threads, from the start of Python to the 
 """
 
 import json
+import re
 import sys
 import time
 
@@ -29,7 +30,7 @@ def measure(recipe: Recipe) -> dict:
     """Runs a recipe, without its export, and returns what is kept of it."""
     figures = running.run(recipe, saved_model=False)
     return {
-        "command": " ".join(["python", "studies/fast.py", *sys.argv[1:]]),
+        "command": re.sub(r" --data-dir[ =]\S+", "", " ".join(["python", "studies/fast.py", *sys.argv[1:]])),
         "versions": results.versions(),
         "processor_seconds": round(time.process_time(), 1),
         "settings": recipe.resolved().settings(),

@@ -3,8 +3,10 @@
 import at_a_glance
 import beyond
 import both_modes
+import fast
 import fine_tuning
 import gains
+import int8
 import load
 import memory
 import noisy_labels
@@ -36,6 +38,8 @@ def main() -> None:
     plots.save(gains.chart(panels, noisy_labels.WITH_MEMBERS), pages.DOCS / "noisy_labels.png")
     at_a_glance.document()
     both_modes.document()
+    fast.document()
+    int8.document()
     load.document()
     memory.document()
     photographs.document()

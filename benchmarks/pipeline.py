@@ -9,7 +9,8 @@ the pipeline makes rows. Pipeline and step are measured one after the other on t
 
 `--photographs` measures what a folder of photographs gives, by seconds of processor time: a core's images a second. They are
 made here, JPEG files of 500×375 pixels of about 80 kB, which is what ImageNet's are on average. Training takes a random part
-of each, evaluation the center. What a GPU trains a second, times this, is how many cores it needs.
+of each, evaluation the center. The images that a GPU trains a second, divided by this, are the cores that it needs. Of the
+other options `--size` and `--rounds` apply.
 """
 
 import argparse
@@ -92,6 +93,12 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, metavar="N", help="measure a folder of N photographs instead")
     parser.add_argument("--size", type=int, default=224, help="pixels of a photograph's side in a batch")
     arguments = parser.parse_args()
+    given = {name for name, value in vars(arguments).items() if value != parser.get_default(name)}
+    unused = given - {"photographs", "size", "rounds"} if arguments.photographs else given & {"size"}
+    if unused:
+        parser.error(
+            f"{', '.join(sorted(unused))}: no use for it {'with' if arguments.photographs else 'without'} --photographs"
+        )
     if arguments.photographs:
         photographs(arguments.photographs, arguments.size, arguments.rounds)
         return

@@ -239,7 +239,11 @@ def loaded(path: Path, signature: str = ENSEMBLE) -> Callable[[Sequence[bytes]],
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel in {path}.")
     try:
-        with _pattern_free(path) as readable, session.graph.as_default(), _quietly():  # it is said to be deprecated
+        with (
+            _pattern_free(path) as readable,
+            session.graph.as_default(),
+            _quietly(),
+        ):  # TensorFlow warns that this loader is deprecated
             signatures = tf.compat.v1.saved_model.load(session, ["serve"], readable).signature_def
     except Exception as error:  # TensorFlow raises many kinds, parsing what was cut off
         text = reason(str(error)).splitlines()[0][:200] if str(error) else type(error).__name__

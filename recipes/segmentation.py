@@ -50,7 +50,11 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
     parser.add_argument("--output-dir", default="runs", help="folder of the run (default: %(default)s)")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    unused = ("backbone",) if chosen.begin_with else ("core_rate", "layer_decay")
+    if given := [f"--{name.replace('_', '-')}" for name in unused if getattr(chosen, name) != parser.get_default(name)]:
+        parser.error(f"{', '.join(given)}: no use for it {'with' if chosen.begin_with else 'without'} --begin-with")
+    return chosen
 
 
 def build(chosen: argparse.Namespace, info: datasets.Info, task: tasks.Segmentation) -> mixmo_keras.MixMo:

@@ -92,3 +92,17 @@ def test_a_run_begins_with_a_classifier(folder):
     model = keras.models.load_model(folder / "runs" / "segmentation-photos-single-seed0" / "best.keras")
     assert model.task.decoder == "upernet"
     assert model.fine_tuning.core_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer-decay", "0.9"], "--layer-decay: no use for it without --begin-with"),
+        (["--core-rate", "1"], "--core-rate: no use for it without --begin-with"),
+        (["--begin-with", "a.keras", "--backbone", "wrn10_1"], "--backbone: no use for it with --begin-with"),
+    ],
+)
+def test_options_that_nothing_would_use_are_errors(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        segmentation.options(arguments)
+    assert message in capsys.readouterr().err

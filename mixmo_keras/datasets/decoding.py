@@ -11,6 +11,7 @@ would unpack all of them.
 
 import functools
 import threading
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -19,6 +20,7 @@ from mixmo_keras.datasets import bitmaps, orientation
 from mixmo_keras.datasets.file_bytes import has, number, text
 
 FORMATS = "JPEG, PNG, GIF, BMP and WebP"
+SIMPLE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # as Pillow names them: TensorFlow reads them but for their orientation
 MAX_PIXELS = 2**26  # 67 million, 200 MB in three channels: above what full-frame cameras make
 COUNTED = 2**63 - 1  # a limit on pixels is at most this
 
@@ -52,6 +54,34 @@ def decode(encoded, channels: int, max_pixels: int = MAX_PIXELS):
     with _tracing:  # threads that check files at the same time would each trace a graph of their own
         decoder = _decoder(channels, max_pixels)
     return decoder(encoded)
+
+
+def reader(paths: Sequence[str], formats: Sequence[str], turns: Sequence[int], channels: int) -> Callable:
+    """A function of an index i, in a graph, that reads the i-th of files whose headers were checked: (h, w, C), uint8.
+
+    Each pass over a dataset prepares its graph anew, which takes half a second for `decode`. So files whose format and
+    orientation are known are read by a graph of a few nodes, where TensorFlow reads their formats as people see them.
+
+    Args:
+        paths: The files' paths.
+        formats: Their formats, as Pillow names them.
+        turns: Their Exif orientations, from 1 to 8.
+        channels: 1 for grey, 3 for RGB.
+    """
+    files, orientations = tf.constant(paths), tf.constant(turns)
+    simple, upright = set(formats) <= set(SIMPLE_FORMATS), set(turns) <= {orientation.UPRIGHT}
+
+    def image_at(index):
+        encoded = tf.io.read_file(tf.gather(files, index))
+        if not simple:
+            return decode(encoded, channels)
+        image = tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), (None, None, 3))
+        if not upright:
+            image = orientation.turned_upright(image, tf.gather(orientations, index))
+            image = tf.ensure_shape(image, (None, None, 3))
+        return _grey(image) if channels == 1 else image
+
+    return image_at
 
 
 @functools.cache

@@ -28,7 +28,7 @@ from mixmo_keras.datasets import decoding, listing, tiff
 
 NAMED = 10  # broken files that an error names
 GREY_MODES = ("L", "1", "I", "I;16", "LA")
-VERSION = 2  # of what is remembered: a new one where files are decoded otherwise than before
+VERSION = 3  # of what is remembered: a new one where files are decoded otherwise than before
 _SECONDS = 5  # between two lines of progress
 _JPEG_LEVELS, _WEBP_LEVELS = 2.0, 4.0  # by which decoders of one lossy format differ on average, at most
 
@@ -42,6 +42,7 @@ class Facts(NamedTuple):
         width: Of the upright image.
         orientation: Of Exif, from 1 to 8: 1 where the pixels are stored upright.
         brightest: Of a PNG or TIFF file of 16 bits the highest of its 256 levels that it uses, -1 of other files.
+        format: Pillow's name of it: of a TIFF file PNG, which is what is kept of it.
         digest: Of its content.
     """
 
@@ -50,6 +51,7 @@ class Facts(NamedTuple):
     width: int
     orientation: int
     brightest: int
+    format: str
     digest: str
 
 
@@ -98,6 +100,11 @@ def to_decode(paths: Sequence[str], facts: Sequence[Facts]) -> np.ndarray:
             for path, one in zip(paths, facts, strict=True)
         ]
     )
+
+
+def to_turn(paths: Sequence[str], facts: Sequence[Facts]) -> np.ndarray:
+    """The orientations (n,) of what is stored in the files of `to_decode`: those of TIFF files are upright."""
+    return np.array([1 if tiff.is_tiff(path) else one.orientation for path, one in zip(paths, facts, strict=True)])
 
 
 def signature(folder: str) -> str:
@@ -172,6 +179,7 @@ def _compared(content: bytes, pixels: np.ndarray) -> Facts | str:
             width=pixels.shape[1],
             orientation=orientation if orientation in range(1, 9) else 1,
             brightest=int(pixels.max()) if of_16_bits else -1,
+            format=image.format or "",
             digest=_digest(content),
         )
 
@@ -216,7 +224,7 @@ def _remembered(folder: Path) -> dict[str, list]:
         return {}
     if not isinstance(content, dict) or content.get("version") != VERSION or not isinstance(content.get("files"), dict):
         return {}
-    kinds = (list, bool, int, int, int, int, str)
+    kinds = (list, bool, int, int, int, int, str, str)
     valid = all(
         isinstance(values, list)
         and len(values) == len(kinds)

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ class ImageFolder:
             )
         self.facts = file_checks.check(self.folder, self.paths.tolist())
         self._files = file_checks.to_decode(self.paths.tolist(), self.facts)
+        self._turns = file_checks.to_turn(self.paths.tolist(), self.facts)
         self.channels = channels or (1 if all(facts.grey for facts in self.facts) else 3)
         self._warn_of_levels()
 
@@ -147,16 +149,20 @@ class ImageFolder:
                 f"{self.folder} has no {split} images, which are chosen {self._listed.rule}: add images, or put them into "
                 "folders train/CLASS, val/CLASS and test/CLASS; a CSV file says it in its column `split`."
             )
-        paths, targets = tf.constant(self._files[indices]), tf.constant(self.targets[indices])
+        image_at, targets = self._reader(indices), tf.constant(self.targets[indices])
         crop = resizing.center_crop(self.size)
 
         def read(index):
-            image = decoding.decode(tf.io.read_file(tf.gather(paths, index)), self.channels)
+            image = image_at(index)
             return image if whole else crop(image), tf.gather(targets, index)
 
         dataset = orders.by_index(len(indices), read)
         dataset.class_names = self.class_names  # as `keras.utils.image_dataset_from_directory` does
         return dataset
+
+    def _reader(self, indices: np.ndarray) -> Callable:
+        formats = [self.facts[index].format for index in indices]
+        return decoding.reader(self._files[indices], formats, self._turns[indices].tolist(), self.channels)
 
     @property
     def of_table(self) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mixmo_keras import tasks
 from mixmo_keras.common import arguments
-from mixmo_keras.datasets import decoding, listing, orders, resizing, tiff
+from mixmo_keras.datasets import decoding, listing, orders, orientation, resizing, tiff
 
 DEFAULT_SIZE = (64, 64)
 IGNORED = 255
@@ -30,6 +30,14 @@ class _Pair(NamedTuple):
     split: str
     image: Path
     mask: Path
+
+
+class _Facts(NamedTuple):
+    """What the header of an image says: whether it is grey, its format by Pillow's name, its Exif orientation."""
+
+    grey: bool
+    format: str
+    turn: int
 
 
 def is_mask_folder(folder: str | os.PathLike) -> bool:
@@ -71,8 +79,8 @@ class MaskFolder:
         self._ade20k = not (self.folder / _MASKS).is_dir()
         self._pairs = self._paired(self.folder / "images", self.folder / (_ADE20K if self._ade20k else _MASKS))
         self.splits = np.array([pair.split for pair in self._pairs])
-        grey = [_checked(pair) for pair in self._pairs]
-        self.channels = channels or (1 if all(grey) else 3)
+        self._facts = [_checked(pair) for pair in self._pairs]
+        self.channels = channels or (1 if all(facts.grey for facts in self._facts) else 3)
         self.class_names = self._names()
 
     @property
@@ -138,17 +146,17 @@ class MaskFolder:
         indices = np.flatnonzero(np.isin(self.splits, split.split("+")))
         if not len(indices):
             raise ValueError(f"{self.folder} has no {split} images: add a folder of it to images and masks.")
-        images, masks = (
-            tf.constant([str(getattr(self._pairs[index], kind)) for index in indices]) for kind in ("image", "mask")
-        )
+        masks = tf.constant([str(self._pairs[index].mask) for index in indices])
+        images = [str(self._pairs[index].image) for index in indices]
+        _, formats, turns = zip(*(self._facts[index] for index in indices), strict=True)
+        image_at = decoding.reader(images, formats, turns, self.channels)
         crop = resizing.center_crop(self.size)
         nearest = keras.layers.Resizing(*self.size, interpolation="nearest", crop_to_aspect_ratio=True, dtype="float32")
 
         def read(index):
-            image = decoding.decode(tf.io.read_file(tf.gather(images, index)), self.channels)
             mask = tf.numpy_function(self._mask, [tf.gather(masks, index)], tf.float32, stateful=False)
             mask = nearest(tf.ensure_shape(mask, (None, None, 1)))
-            return crop(image), tf.cast(tf.ensure_shape(mask, (*self.size, 1))[..., 0], tf.uint8)
+            return crop(image_at(index)), tf.cast(tf.ensure_shape(mask, (*self.size, 1))[..., 0], tf.uint8)
 
         dataset = orders.by_index(len(indices), read)
         dataset.class_names = self.class_names
@@ -162,8 +170,8 @@ class MaskFolder:
         return values[..., None].astype("float32")
 
 
-def _checked(pair: _Pair) -> bool:
-    """Whether an image is grey, after a check of its size and its mask's, by what the files' headers say."""
+def _checked(pair: _Pair) -> _Facts:
+    """What an image's header says, after a check of its size and its mask's."""
     try:
         with Image.open(pair.image) as image, Image.open(pair.mask) as mask:
             if mask.mode not in _INDEX_MODES:
@@ -171,14 +179,19 @@ def _checked(pair: _Pair) -> bool:
                     f"{pair.mask} must have one number a pixel, its class, in grey levels or a palette; it has colours "
                     f"({mask.mode})."
                 )
-            turned = image.getexif().get(0x0112, 1) >= 5  # by a quarter
-            size = image.size[::-1] if turned else image.size
+            turn = image.getexif().get(orientation.TAG, orientation.UPRIGHT)
+            turn = turn if turn in range(1, 9) else orientation.UPRIGHT
+            size = image.size[::-1] if turn >= 5 else image.size  # by a quarter
             if size != mask.size:
                 raise ValueError(
                     f"{pair.mask} must have the size of its image, {size[0]}×{size[1]} pixels (width×height), and has "
                     f"{mask.size[0]}×{mask.size[1]}."
                 )
-            return image.mode in _GREY_MODES
+            if size[0] * size[1] > decoding.MAX_PIXELS:
+                raise ValueError(
+                    f"{pair.image} has {size[0]}×{size[1]} pixels, more than the {decoding.MAX_PIXELS:,} that are read."
+                )
+            return _Facts(image.mode in _GREY_MODES, image.format or "", turn)
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{pair.image} or {pair.mask} can't be read: {error}.") from error
 

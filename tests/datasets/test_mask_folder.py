@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mixmo_keras import datasets, tasks
 from mixmo_keras.datasets.mask_folder import MaskFolder
@@ -60,6 +60,18 @@ def test_masks_are_cut_and_enlarged_with_their_images(photographs):
     np.testing.assert_array_equal(maps, small.repeat(2, 1).repeat(2, 2))  # its nearest pixel
     inner = images[:, 1:-1, 1:-1, 0].astype(int) - 20 * np.minimum(maps[:, 1:-1, 1:-1], 12)
     assert np.abs(inner).mean() < 40  # bilinear beside nearest, at the same place
+
+
+def test_a_photograph_is_turned_upright_and_fits_its_mask(tmp_path):
+    for split in ("train", "val", "test"):
+        for number in range(2):
+            write(tmp_path, f"{split}/{number}", np.full((6, 4), number))
+        pixels = RANDOM.integers(0, 256, (4, 6, 3), "uint8")
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6  # to be looked at after a quarter turn to the right
+        Image.fromarray(pixels).save(tmp_path / "images" / split / "1.png", exif=exif)
+    images, _ = arrays(tmp_path, "test", "6x4")
+    np.testing.assert_array_equal(images[1], np.rot90(pixels, -1))
 
 
 def test_names_and_split_folders(tmp_path):
@@ -124,6 +136,12 @@ def damaged(folder):
     (folder / "masks" / "a.png").write_bytes(b"no picture")
 
 
+def too_large(folder):
+    for place in ("images", "masks"):
+        (folder / place).mkdir()
+        Image.new("1", (9000, 9000)).save(folder / place / "a.png")
+
+
 def one_class(folder):
     write(folder, "a", np.zeros((4, 4)))
 
@@ -137,6 +155,7 @@ def one_class(folder):
         (no_image, "1 masks have no image of their name in .*images, such as b"),
         (nothing, "must hold images in `images` and PNG files .* it has 0 images and 0 masks"),
         (damaged, "can't be read"),
+        (too_large, "a.png has 9000×9000 pixels, more than the 67,108,864 that are read"),
         (one_class, "`classes` must be an integer of at least 2"),
     ],
 )

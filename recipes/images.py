@@ -143,7 +143,7 @@ def train_then_members(recipe: Recipe, threshold: bool) -> dict:
     validation = load(recipes[0].resolved()).validation
     single, members = (results.kept_file(one.folder) for one in recipes)
     kept = stages.choose(single, members, validation)
-    say(f"\n{kept.sentence()}")
+    say(f"\n{kept.sentence(more_epochs=figures[1]['epochs'])}")
     chosen = {**figures[kept.members], "then_members": {"kept": recipes[kept.members].method, **kept.figures}}
     return report(recipes[kept.members], chosen, str(recipe.saved_model), None, threshold)
 

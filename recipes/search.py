@@ -230,6 +230,8 @@ def write_settings(options, folder: Path) -> None:
     settings = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS}
     if options.backbone.endswith(".keras"):
         settings["backbone_sha256"] = files.digest(options.backbone)
+    if trained.is_of_others(options.backbone):
+        settings["further"] = trained.further(options.epochs)  # earlier versions trained such networks by SGD
     path = folder / "settings.json"
     if path.exists() and not options.fresh:
         before = files.read_json_object(path, "start over with --fresh, or pass another --output-dir")

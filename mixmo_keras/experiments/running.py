@@ -18,7 +18,7 @@ import functools
 import sys
 import tempfile
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,16 @@ def _train(
 
     with contextlib.nullcontext(recipe.folder) if chief else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        fit(recipe, model, data, checkpoints, folder, callbacks, chief)
+        with naming_changed_files(recipe):
+            fit(recipe, model, data, checkpoints, folder, callbacks, chief)
         with files.replacing(folder / "last.keras") as part:
             model.save(part)
     log = logs.read(recipe.folder / "log.csv")
     if recipe.keep == "best":
         model = keras.models.load_model(recipe.folder / "best.keras")
+    with naming_changed_files(recipe):
+        of_test = results.test_figures(model, data.test, 1)  # nothing was chosen by them
+        of_views = results.test_figures(model, data.test, recipe.views) if recipe.views > 1 else None
     figures = {
         "name": recipe.name,
         "epochs": len(log) if recipe.early_stopping else recipe.epochs,
@@ -141,8 +145,8 @@ def _train(
         "training_seconds": round(checkpoints.seconds, 1),
         "train_split": recipe.train_split,
         "validation": results.validation_figures(log, model.task) if recipe.holds_out else None,
-        "test": results.test_figures(model, data.test, 1),  # nothing was chosen by them
-        **({"test_views": results.test_figures(model, data.test, recipe.views)} if recipe.views > 1 else {}),
+        "test": of_test,
+        **({} if of_views is None else {"test_views": of_views}),
         "saved_model": str(recipe.saved_model) if saved_model else None,
     }
     if chief:
@@ -262,6 +266,16 @@ def fit(
             for writer in writers:
                 if isinstance(writer, keras.callbacks.CSVLogger):
                     writer.on_train_end()  # closes log.csv, which `fit` leaves open where it fails
+
+
+@contextlib.contextmanager
+def naming_changed_files(recipe: Recipe) -> Iterator[None]:
+    """Names the files that were changed since the run began, where TensorFlow can't read one of them any more."""
+    try:
+        yield
+    except tf.errors.OpError:
+        manifest.check_resumed(recipe.folder, manifest.of(recipe.dataset, recipe.data_dir))
+        raise  # for another reason
 
 
 def export(recipe: Recipe, data: Splits, figures: dict) -> None:

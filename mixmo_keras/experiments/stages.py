@@ -29,17 +29,24 @@ class Kept(NamedTuple):
     members: bool
     figures: dict[str, Any]
 
-    def sentence(self) -> str:
-        """What is kept, by how much, and by what rule."""
+    def sentence(self, more_epochs: int) -> str:
+        """What is kept, by how much, by what rule, and that members were trained for so many epochs more."""
         single, members = self.figures["single_nll"], self.figures["members_nll"]
         ours, theirs = (members, single) if self.members else (single, members)
         names = ["the single network that members began as", "the members"]
         kept, other = names[self.members], names[not self.members]
         error, images = self.figures["error"], self.figures["images"]
         chance = "" if differences.Difference(theirs - ours, error).is_sure else ", which may be chance"
+        epochs = f"{more_epochs} epoch{'' if more_epochs == 1 else 's'}"
+        of_length = f"The members lost although they were trained for {epochs} more."
+        if self.members:
+            of_length = (
+                f"They were trained for {epochs} more: a single network that goes on for as long may gain as much, which "
+                "isn't known here."
+            )
         return (
             f"kept: {kept}, NLL {ours:.4f} on {images:,} validation images against {theirs:.4f} of {other}, "
-            f"{theirs - ours:.4f} ± {error:.4f} lower{chance} ({RULE}; test images have no part in it)"
+            f"{theirs - ours:.4f} ± {error:.4f} lower{chance} ({RULE}; test images have no part in it). {of_length}"
         )
 
 

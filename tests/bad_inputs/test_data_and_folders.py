@@ -10,8 +10,8 @@ from PIL import Image
 
 import mixmo_keras
 from mixmo_keras import augmentation, datasets
-from mixmo_keras.datasets import decoding, label_noise, resizing, views
-from mixmo_keras.experiments import Recipe, run
+from mixmo_keras.datasets import decoding, label_noise, manifest, resizing, views
+from mixmo_keras.experiments import Recipe, run, running
 
 X, Y = np.zeros((12, 8, 8, 3), "uint8"), np.arange(12) % 5
 DATA = tf.data.Dataset.from_tensor_slices((X, Y))
@@ -298,8 +298,33 @@ def recipe_on(numbers, **options):
     return call
 
 
+def changed_within_a_run(change):
+    """Reads training images of a run that began before something happened to the first of their files."""
+
+    def call(here):
+        recipe = Recipe(dataset=f"{photos(here.folder / 'data')}@8", output_dir=str(here.folder / "runs"))
+        before = manifest.of(recipe.dataset)
+        before.write(recipe.folder)
+        images = datasets.load(recipe.dataset, "train")
+        change(here.folder / "data" / before.names("train")[0])
+        with running.naming_changed_files(recipe):
+            return next(iter(images))
+
+    return call
+
+
 LATIN = "é".encode("latin-1")
 FOLDERS = [
+    Row(
+        "folder(an image removed within a run)",
+        changed_within_a_run(lambda path: path.unlink()),
+        r"The data have changed since the run in .* began: 1 file was removed \(cat/\d.png\)\. Put them back",
+    ),
+    Row(
+        "folder(an image emptied within a run)",
+        changed_within_a_run(lambda path: path.write_bytes(b"")),
+        r"1 of 12 files in .* can't be read .*cat/\d.png",
+    ),
     Row("folder(class not in UTF-8)", named(b"caf" + LATIN), r"must be UTF-8, got '.*/photos/caf\\udce9': rename it"),
     Row("folder(image not in UTF-8)", named(b"cat/" + LATIN + b".png"), r"must be UTF-8, got '.*/cat/\\udce9.png'"),
     Row("folder(not in UTF-8)", below_a_name, r"must be UTF-8, got '.*/caf\\udce9': rename it"),

@@ -130,7 +130,7 @@ def test_what_is_no_dataset(folder, tmp_path):
 def test_recipe(folder, tmp_path, capsys):
     arguments = [f"{folder}@8", "--backbone", "tiny_4", "--epochs", "1", "--batch-size", "64", "--crop", "whole"]
     places = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")]
-    figures = recipe.run([*places, *arguments])  # the folder may come behind options
+    figures = recipe.main([*places, *arguments])  # the folder may come behind options
     assert figures["name"] == "numbers_8-cut_mixmo-tiny_4-seed0"
     assert (tmp_path / "runs" / figures["name"] / "evaluation" / "report.html").exists()
     saved = tmp_path / "saved" / figures["name"]
@@ -142,14 +142,14 @@ def test_recipe(folder, tmp_path, capsys):
     assert json.loads((tmp_path / "runs" / figures["name"] / "metrics.json").read_text()) == figures
     assert "exported:" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: --compare-single has no meaning with --method single"):
-        recipe.run([*arguments, "--method", "single", "--compare-single"])
+        recipe.main([*arguments, "--method", "single", "--compare-single"])
     with pytest.raises(SystemExit, match="2"):
-        recipe.run([])
+        recipe.main([])
     assert "the following arguments are required: DIR" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"error: `dataset` must be one of .*, got 'nowhere'"):
-        recipe.run(["nowhere"])
+        recipe.main(["nowhere"])
     with pytest.raises(SystemExit, match="0"):
-        recipe.run(["--help"])
+        recipe.main(["--help"])
 
 
 def test_a_single_network_that_is_not_beaten_is_what_members_can_begin_as():
@@ -165,7 +165,7 @@ def test_a_single_network_that_is_not_beaten_is_what_members_can_begin_as():
 @pytest.mark.usefixtures("eagerly")
 def test_which_of_two_to_use(folder, tmp_path, capsys):
     arguments = [f"{folder}@8", "--backbone", "tiny_4", "--epochs", "1", "--batch-size", "64", "--compare-single"]
-    recipe.run([*arguments, "--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")])
+    recipe.main([*arguments, "--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "saved")])
     runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert runs == ["numbers_8-cut_mixmo-tiny_4-seed0", "numbers_8-single-tiny_4-seed0"]
     accuracies = []

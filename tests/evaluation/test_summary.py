@@ -3,6 +3,7 @@
 import base64
 import copy
 import html
+import re
 
 import numpy as np
 import pytest
@@ -295,6 +296,18 @@ def test_the_page_has_headline_curves_settings_and_meanings(evaluated, tmp_path)
     assert "<dt>ratio of errors</dt><dd>errors of one member alone" in page
     assert "<dt>conformal</dt>" not in page  # of which there is no line
     assert "top-5" not in page  # of five classes it is always 100 %
+
+
+def test_the_page_fits_a_phone(evaluated, tmp_path):
+    """What a table or a gallery needs for that: looked at in a browser of 390 pixels, which a test hasn't."""
+    page = report.write(evaluated, tmp_path).read_text()
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert (
+        page.count("<table") == len(re.findall(r"<div class=scroll>\s*<table", page)) > 0
+    )  # the page itself isn't wider
+    assert "@media (max-width: 40rem)" in page
+    for images in ("gallery", "strips"):  # as many a row as there is room for
+        assert re.search(rf"^\.{images} {{ display: grid; .*auto-fill", page, re.MULTILINE)
 
 
 def test_a_matrix_of_many_classes_is_a_list(evaluated, monkeypatch):

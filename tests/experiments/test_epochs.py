@@ -1,12 +1,15 @@
 """What a run says while it trains."""
 
+import contextlib
 import types
 
 import tiny
 
-from mixmo_keras import metrics
+from mixmo_keras import datasets, metrics, tasks
+from mixmo_keras.common import files
+from mixmo_keras.experiments import Recipe, running
 from mixmo_keras.experiments.epochs import EarlyStopping, Expectation, MemberFigures
-from mixmo_keras.experiments.results import was_long_ago
+from mixmo_keras.experiments.results import kept_file, was_long_ago
 
 
 def trained(epochs: int, steps: int, seconds: float, validation: float = 0.0, skipped: int = 0) -> list[str]:
@@ -89,6 +92,31 @@ def test_a_training_ends_early_wherever_it_was_killed():
     for before in range(5):
         assert ended_after(values, 2, before) == max(before, 4)  # equal is no new best
         assert ended_after(values, 4, before) == len(values)
+
+
+def test_a_run_ends_early_by_its_recipe(tmp_path):
+    options: dict = {}
+    model = types.SimpleNamespace(fit=lambda *data, **given: options.update(given), task=tasks.Classification(10))
+    checkpoints = types.SimpleNamespace(
+        position=types.SimpleNamespace(epoch=0), on_sigterm=lambda: contextlib.nullcontext(None), files=dict
+    )
+    data = types.SimpleNamespace(train=datasets.load("digits", "train").take(8), validation=None)
+    recipe = Recipe(dataset="digits", method="single", batch_size=4, batch_repetitions=1, early_stopping=2).resolved()
+    running.fit(recipe, model, data, checkpoints, tmp_path)
+    (stopping,) = [callback for callback in options["callbacks"] if isinstance(callback, EarlyStopping)]
+    stopping.set_model(model)
+    model.stop_training = False
+    for epoch, accuracy in enumerate((0.5, 0.4, 0.4)):
+        assert not model.stop_training
+        stopping.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    assert model.stop_training
+
+
+def test_the_file_of_the_epoch_that_a_run_keeps(tmp_path):
+    assert kept_file(tmp_path) == tmp_path / "last.keras"
+    for keep in ("last", "best"):
+        files.write_json(tmp_path / "config.json", {"keep": keep})
+        assert kept_file(tmp_path) == tmp_path / f"{keep}.keras"
 
 
 def test_a_best_epoch_of_long_ago_is_told_from_a_recent_one():

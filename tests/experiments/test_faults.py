@@ -14,6 +14,8 @@ import pytest
 import tiny
 from PIL import Image
 
+from mixmo_keras.datasets import manifest
+
 pytestmark = pytest.mark.slow
 PHASES = ("listing", "first epoch", "checkpoint", "evaluation", "export", "report")
 SCRIPT = tiny.SCRIPTS / "faulty_run.py"
@@ -96,6 +98,22 @@ def test_a_clock_that_is_set_back(tmp_path, photos, whole, phase):
     assert figures(tmp_path) == whole
     (path,) = tmp_path.glob("runs/*/metrics.json")
     assert 0 <= json.loads(path.read_text())["training_seconds"] < 600
+
+
+def test_an_image_that_is_removed_while_others_are_trained_on(tmp_path, photos, whole):
+    name = manifest.of(f"{photos}@8").names("test")[0]
+    content = (photos / name).read_bytes()
+    try:
+        ended = run(tmp_path, photos, "first epoch", "removed")
+    finally:
+        (photos / name).write_bytes(content)
+    printed = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert "Traceback" not in printed, printed[-3000:]
+    (said,) = re.findall("^error: .*", printed, re.MULTILINE)
+    assert f"The data have changed since the run in {tmp_path}" in said
+    assert f"1 file was removed ({name}). Put them back" in said
+    check_ends(tmp_path, photos, whole)
 
 
 @pytest.mark.parametrize("place", ["runs", "saved", "cache"])

@@ -17,6 +17,7 @@ from tiny_search import TRAIN, VALIDATION, hypermodel
 
 import mixmo_keras
 from mixmo_keras import backbones, datasets, search
+from mixmo_keras.experiments.recipe import Recipe
 
 RECIPES = Path(search_recipe.__file__).parent
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -80,6 +81,43 @@ def test_widths_beyond_a_limit_are_left_out():
     assert hypermodel(max_flops=whole.costs[2]["flops"]).widths == (1, 2)
     with pytest.raises(ValueError, match="No width is within the limits"):
         hypermodel(max_flops=10)
+
+
+def test_a_search_trains_networks_of_others_as_recipes_do(tmp_path, monkeypatch):
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Conv2D(4, 3)(images))
+    mine = str(tmp_path / "mine.keras")
+    keras.Model(images, keras.layers.Dense(7)(keras.layers.GlobalMaxPooling2D()(x))).save(mine)
+    options = dict(num_classes=10, input_shape=(8, 8, 1), rows=16, augmentation=None)
+    hyper = search.MixMoHyperModel(lambda width: mine, space=search.Space((1, 2), (1,), (2.0,)), **options)
+    trained_with = []
+    monkeypatch.setattr(mixmo_keras.MixMo, "fit", lambda model, *_, **__: trained_with.append(model.fine_tuning))
+    for members, method in ((1, "single"), (2, "cut_mixmo")):
+        model, _ = settings(hyper, num_members=members)
+        hyper.fit(None, model, TRAIN, VALIDATION, epochs=8)
+        recipe = Recipe(backbone=mine, method=method, batch_size=16, batch_repetitions=2, epochs=8).resolved()
+        tuning = mixmo_keras.FineTuning(recipe.core_rate, recipe.freeze_epochs, recipe.freeze_batch_norm)
+        found = (type(model.optimizer).__name__.lower(), model.optimizer._learning_rate.base, model.l2.rate)
+        assert found == (recipe.optimizer, recipe.learning_rate, recipe.l2)
+        assert trained_with.pop() == tuning
+    searched = search.MixMoHyperModel(
+        lambda width: mine, space=search.Space((1,), (1,), learning_rates=(0.01, 0.1), l2=(1e-5, 1e-3)), **options
+    )
+    model, _ = settings(searched, learning_rate=0.02, l2=1e-4)
+    assert (model.optimizer._learning_rate.base, model.l2.rate) == (0.02, 1e-4)
+
+
+def test_a_search_of_a_network_of_others_that_was_trained_by_sgd_is_another(tmp_path):
+    mine = tmp_path / "mine.keras"
+    mine.touch()
+    options = search_recipe.parse(["--dataset", "digits", "--backbone", str(mine)])
+    search_recipe.write_settings(options, tmp_path)
+    search_recipe.write_settings(options, tmp_path)  # goes on
+    before = json.loads((tmp_path / "settings.json").read_text())
+    del before["further"]  # as an earlier version wrote it
+    (tmp_path / "settings.json").write_text(json.dumps(before))
+    with pytest.raises(ValueError, match=r"holds a search with other settings \(further None → "):
+        search_recipe.write_settings(options, tmp_path)
 
 
 class Failing(search.MixMoHyperModel):

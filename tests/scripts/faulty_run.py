@@ -1,7 +1,8 @@
 """A run on a folder of images to which something happens in one of its phases: python faulty_run.py FOLDER DATA PHASE FAULT
 
 FAULT is `none`, `SIGTERM`, `SIGKILL`, or `full`: from that phase on the disk takes no byte. What is printed goes through a
-process of its own, so that it comes out whatever the disk does. With FAULT `back` the clock goes back an hour in that phase.
+process of its own, so that it comes out whatever the disk does. With FAULT `back` the clock goes back an hour in that phase,
+with `removed` the first test image is removed.
 """
 
 import functools
@@ -23,6 +24,7 @@ import images
 import tiny  # noqa: F401, whose backbone has a name
 
 import mixmo_keras
+from mixmo_keras.datasets import manifest
 from mixmo_keras.experiments import main
 
 folder, data, phase, fault = sys.argv[1:]
@@ -35,6 +37,8 @@ def happen():
     elif fault == "back":
         now = time.time
         time.time = lambda: now() - 3600
+    elif fault == "removed":
+        os.remove(os.path.join(data, manifest.of(f"{data}@8").names("test")[0]))
     elif fault != "none":
         os.kill(os.getpid(), getattr(signal, fault))
         time.sleep(0.2)  # a handler runs between two instructions of Python's

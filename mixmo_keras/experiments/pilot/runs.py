@@ -20,12 +20,13 @@ from mixmo_keras.common import arguments, files, trained
 from mixmo_keras.common.console import say
 from mixmo_keras.common.durations import duration
 from mixmo_keras.datasets import manifest
+from mixmo_keras.experiments import further_training
 from mixmo_keras.metrics import calibration
 from mixmo_keras.models import by_name
 from mixmo_keras.models.ensemble import EVALUATED_AT_ONCE
 from mixmo_keras.models.mixmo import MixMo
 from mixmo_keras.networks import backbones
-from mixmo_keras.training import optimizers, schedules
+from mixmo_keras.training import schedules
 from mixmo_keras.training.fine_tuning import FineTuning
 
 VARIANTS: dict[str, dict[str, Any]] = {  # method and options
@@ -115,10 +116,10 @@ def run_pilot(
         if path is not None and path.exists() and not fresh:
             runs.append(_finished(path, epochs, settings, data, variant=variant, width=width, seed=seed))
             continue
-        schedule = by_name.schedule(network, images_a_step)
+        schedule = schedules.Cosine(further_training.learning_rate(network, images_a_step))
         common = dict(batch_repetitions=batch_repetitions, schedule=schedule, seed=seed)
         model = by_name.model_of(backbone=network, verbose=False, **VARIANTS[variant], **common, **options)
-        _compile(model, network, epochs, fine_tuning)
+        further_training.compile_model(model, network, schedule, epochs, fine_tuning)
         start = time.monotonic()
         curve = _learning_curve(model, train, validation, images_a_step, epochs, seed)
         took = {"num_classes": model.num_classes, "seconds": round(time.monotonic() - start, 1)}
@@ -134,19 +135,6 @@ def run_pilot(
     most_frequent = max(map(labels.count, set(labels))) / len(labels)
     is_trained = by_name.is_trained(network)
     return {"images": images, "most_frequent": most_frequent, "epochs": epochs, "trained": is_trained, "runs": runs}
-
-
-def _compile(model: MixMo, network: Any, epochs: int, fine_tuning: FineTuning | None) -> None:
-    """Compiles a model as recipes do: a network of others by `trained.FURTHER` in all that isn't said otherwise."""
-    if not trained.is_of_others(network):
-        if fine_tuning is not None:
-            model.compile(fine_tuning=fine_tuning)
-        return
-    further = trained.further(epochs)
-    if fine_tuning is None and model.core.trainable_weights:
-        fine_tuning = FineTuning.of(*(further.get(name) for name in trained.OF_CORE))
-    schedule = schedules.Cosine(further["learning_rate"])
-    model.compile(optimizers.named(further["optimizer"], schedule, optimizers.MOMENTUM, None), fine_tuning=fine_tuning)
 
 
 def _label(network: Any) -> str:

@@ -8,7 +8,8 @@ import keras
 import keras_tuner
 
 from mixmo_keras import datasets
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, trained
+from mixmo_keras.experiments import further_training
 from mixmo_keras.experiments.cost import cost
 from mixmo_keras.mixing.masks import BINARY_MASKS
 from mixmo_keras.models import by_name
@@ -80,7 +81,8 @@ class MixMoHyperModel(keras_tuner.HyperModel):
     Args:
         backbone: A function of the width: to a name, such as `lambda width: f"wrn16_{width}"`, or to a `backbones.Backbone`
             or your own functional Keras model; or to a network that was trained already, which has one width: the path of a
-            classifier's `.keras` file, `"keras:NAME"` or `"hub:PRESET"`.
+            classifier's `.keras` file, `"efficientnet_lite0"`, `"keras:NAME"` or `"hub:PRESET"`. Networks of others are
+            trained as recipes do it: by the optimizer of `trained.FURTHER`, with a slower core.
         num_classes: K, or `None` where `task` is given.
         input_shape: (H, W, C).
         space: What is searched.
@@ -160,22 +162,29 @@ class MixMoHyperModel(keras_tuner.HyperModel):
         repetitions = choices.pop("batch_repetitions", self.batch_repetitions)
         backbone = self.backbone(width)
         if learning_rate is None:
-            learning_rate = by_name.schedule(backbone, self.rows / repetitions).base
+            learning_rate = further_training.learning_rate(backbone, self.rows / repetitions)
+        schedule = self.schedule(learning_rate)
         common = dict(
             task=self.task,
             input_shape=self.input_shape,
             batch_repetitions=repetitions,
-            schedule=self.schedule(learning_rate),
+            schedule=schedule,
             seed=self.seed,
             name=f"members{num_members}_width{width}",
         )
+        if trained.is_of_others(backbone):
+            common["l2"] = 0.0
         options = {**common, **self.options, **choices}
         if num_members == 1:
-            return by_name.model_of("single", backbone, verbose=False, **options)
-        return by_name.model_of("cut_mixmo", backbone, num_members=num_members, verbose=False, **options)
+            model = by_name.model_of("single", backbone, verbose=False, **options)
+        else:
+            model = by_name.model_of("cut_mixmo", backbone, num_members=num_members, verbose=False, **options)
+        further_training.compile_model(model, backbone, schedule, epochs=1)  # `fit` knows how many
+        return model
 
     def fit(self, hp, model, train, validation, epochs: int = 1, initial_epoch: int = 0, callbacks=(), verbose=0):
         images_a_step = self.rows // model.batching.repetitions
+        further_training.freeze_at_first(model, epochs)
         return model.fit(
             datasets.batches(train, images_a_step, training=True, seed=self.seed, first_epoch=initial_epoch),
             steps_per_epoch=datasets.steps_per_epoch(train, images_a_step),

@@ -118,8 +118,11 @@ def signature(folder: str) -> str:
 def _inspect(path: str) -> Facts | str:
     """What is known of a file, or why it can't be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe waits for whoever writes into it
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe waits for whoever writes into it
             return "it is no file"
+        if not status.st_size:
+            return "it is empty"
         with Image.open(path) as image:
             if image.width * image.height > decoding.MAX_PIXELS:
                 return f"{image.width}×{image.height} pixels, more than the {decoding.MAX_PIXELS:,} that are read"

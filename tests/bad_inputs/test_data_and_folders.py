@@ -323,7 +323,7 @@ FOLDERS = [
     Row(
         "folder(an image emptied within a run)",
         changed_within_a_run(lambda path: path.write_bytes(b"")),
-        r"1 of 12 files in .* can't be read .*cat/\d.png",
+        r"1 of 12 files in .* can't be read .*cat/\d.png: it is empty",
     ),
     Row("folder(class not in UTF-8)", named(b"caf" + LATIN), r"must be UTF-8, got '.*/photos/caf\\udce9': rename it"),
     Row("folder(image not in UTF-8)", named(b"cat/" + LATIN + b".png"), r"must be UTF-8, got '.*/cat/\\udce9.png'"),
@@ -335,7 +335,11 @@ FOLDERS = [
     ),
     Row("folder(class in UTF-8)", named("café".encode())),
     Row("folder(text in .jpg)", with_file("broken.jpg", lambda path: path.write_text("no image")), UNREADABLE),
-    Row("folder(empty .png)", with_file("broken.png", lambda path: path.write_bytes(b"")), UNREADABLE),
+    Row(
+        "folder(empty .png)",
+        with_file("broken.png", lambda path: path.write_bytes(b"")),
+        f"{UNREADABLE}.png: it is empty",
+    ),
     Row("folder(half a .png)", truncated(0.5, "broken.png"), UNREADABLE),
     Row("folder(half a .jpg)", truncated(0.5, "broken.jpg"), UNREADABLE),
     Row("folder(.jpg that lacks its end)", truncated(0.9, "broken.jpg"), UNREADABLE),

@@ -26,7 +26,7 @@ from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.datasets import manifest, views
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.experiments import splits
-from mixmo_keras.experiments.options import default_of
+from mixmo_keras.experiments.option_defaults import default_of
 from mixmo_keras.experiments.recipe import Recipe, dataset_label
 from mixmo_keras.experiments.results import refuse_other_settings
 from mixmo_keras.experiments.search import OBJECTIVES, TUNERS, MixMoHyperModel, Space

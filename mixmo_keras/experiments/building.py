@@ -6,8 +6,8 @@ from typing import Any
 from mixmo_keras import datasets
 from mixmo_keras.common import numbering, trained
 from mixmo_keras.experiments import augmentation
+from mixmo_keras.experiments.option_defaults import Default
 from mixmo_keras.experiments.option_values import parse_rates
-from mixmo_keras.experiments.options import Default
 from mixmo_keras.experiments.recipe import Recipe, method_options
 from mixmo_keras.experiments.task import task_of
 from mixmo_keras.mixing.msda import MSDA

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from mixmo_keras.common import files
 from mixmo_keras.common.console import unbreakable
-from mixmo_keras.experiments.options import GROUPS, Default, kinds
+from mixmo_keras.experiments.option_defaults import Default
+from mixmo_keras.experiments.options import GROUPS, kinds
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.running import run
 from mixmo_keras.models import methods

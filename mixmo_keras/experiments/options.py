@@ -5,13 +5,9 @@ settings, such as `Mixing`; its default is the method's.
 """
 
 import dataclasses
-import enum
 import functools
-import inspect
 import types
 import typing
-from collections.abc import Callable
-from typing import Any
 
 from mixmo_keras import datasets, tasks
 from mixmo_keras.common import trained
@@ -20,6 +16,7 @@ from mixmo_keras.common.settings import setting
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments import option_values
+from mixmo_keras.experiments.option_defaults import Default, default_of, taken_from
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.metrics.pooling import AVERAGING
 from mixmo_keras.mixing import policies
@@ -31,6 +28,7 @@ from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models.from_classifier import from_classifier
 from mixmo_keras.models.methods import METHODS
 from mixmo_keras.models.mixmo import MixMo
+from mixmo_keras.networks.decoders import DECODERS
 from mixmo_keras.networks.stochastic_depth import DropPath
 from mixmo_keras.training import distribution, losses, optimizers
 from mixmo_keras.training.co_training import CoTraining
@@ -45,40 +43,6 @@ TRAIN_SPLITS = ("train", "train+validation")
 CLASS_WEIGHTS = ("balanced",)
 CROPS = ("pad", "resize", "whole")
 KEPT = ("last", "best")  # epochs, and names of the files in a run's folder
-
-
-class Default(enum.Enum):
-    """The default of an option that is left to the method, of which `None` may be another value: `weight_root=None`.
-
-    In a resolved recipe an option still has it where the method has no such option.
-    """
-
-    METHOD = "the method's"
-
-    def __str__(self) -> str:
-        return self.value
-
-    __repr__ = __str__
-
-
-def taken_from(settings: type, name: str, more: str = "", check: Callable | None = None, default=Default.METHOD) -> Any:
-    """A field of `Recipe` for one of a dataclass of settings, where its help and its check stand.
-
-    Args:
-        settings: The dataclass, such as `Mixing`.
-        name: The field's name there.
-        more: What the help of a command line adds.
-        check: A check in place of the field's, which may take functions and layers: a recipe is saved as JSON.
-        default: The option's default. Defaults to the method's own.
-    """
-    (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
-    metadata = {**field.metadata, "help": field.metadata["help"] + more, "check": check or field.metadata["check"]}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def default_of(function: Callable, name: str) -> Any:
-    """The default of an argument in its function's signature."""
-    return inspect.signature(function).parameters[name].default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,6 +186,12 @@ class Model:
     repetition_decay: float | Default = taken_from(Batching, "repetition_decay")
     averaging: str | Default = setting(
         Default.METHOD, "what the ensemble averages: " + ", ".join(AVERAGING), choice, known=AVERAGING
+    )
+    decoder: str | None = setting(
+        None, "of a segmentation: " + ", ".join(DECODERS) + " (default: light)", choice, known=DECODERS
+    )
+    decoder_width: int | None = setting(
+        None, "channels of a segmentation's decoder; UPerNet's paper has 512 (default: 64)", integer, least=1
     )
     drop_path: float | Default = taken_from(DropPath, "rate")
     efficient_drop_path: bool | Default = taken_from(DropPath, "efficient")

@@ -15,7 +15,8 @@ from mixmo_keras.common.arguments import integer
 from mixmo_keras.common.settings import checked as checked_value
 from mixmo_keras.datasets import label_table
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
-from mixmo_keras.experiments.options import GROUPS, Data, Default, Folders, Model, Training
+from mixmo_keras.experiments.option_defaults import Default
+from mixmo_keras.experiments.options import GROUPS, Data, Folders, Model, Training
 from mixmo_keras.mixing.augmentation import AREA
 from mixmo_keras.mixing.msda import MSDA
 from mixmo_keras.models import methods
@@ -64,6 +65,7 @@ class Recipe(Folders, Training, Model, Data):  # fields come from the last to th
             self.erasing and f"erasing{self.erasing:g}",
             self.msda and f"msda_{self.msda}",
             self.class_weights,
+            self.decoder,
             self.sam and f"{'adaptive_' if self.adaptive_sam else ''}sam{self.sam:g}",
             self._backbone_label,
             f"seed{self.seed}",
@@ -267,6 +269,9 @@ def _check_training(recipe: Recipe) -> None:
         )
 
 
+_OF_NAMED = ("drop_path", "efficient_drop_path")  # options of networks that are built by their name
+
+
 def _of_method(recipe: Recipe) -> dict[str, Any]:
     """The values of the options that the method has."""
     defaults, values = methods.defaults(recipe.method), {}
@@ -274,6 +279,8 @@ def _of_method(recipe: Recipe) -> dict[str, Any]:
         value = getattr(recipe, name)
         if name in defaults:
             values[name] = defaults[name] if value is Default.METHOD else value
+            if name in _OF_NAMED and value is Default.METHOD and recipe.begins_trained:
+                values[name] = Default.METHOD  # the trained network has its own
             if name == "input_repetition" and value is Default.METHOD and _begins_as_members(recipe):
                 values[name] = trained.INPUT_REPETITION
         elif value is not Default.METHOD:

@@ -32,7 +32,7 @@ from mixmo_keras.datasets import manifest, resizing
 from mixmo_keras.experiments import logs, results, splits
 from mixmo_keras.experiments.building import build, schedule_of
 from mixmo_keras.experiments.epochs import EarlyStopping, Expectation
-from mixmo_keras.experiments.options import Default
+from mixmo_keras.experiments.option_defaults import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.experiments.task import task_of

@@ -1,5 +1,7 @@
 """The task of a run: what the data say, or what is asked for."""
 
+import dataclasses
+
 from mixmo_keras import datasets, tasks
 from mixmo_keras.experiments.recipe import Recipe
 from mixmo_keras.tasks import Task
@@ -11,7 +13,7 @@ def task_of(recipe: Recipe, info: datasets.Info) -> Task:
     Raises:
         ValueError: the data's targets are of another task than what is asked for; options that are about classes.
     """
-    task = _of_data(recipe.task, info)
+    task = _with_decoder(recipe, _of_data(recipe.task, info))
     task.names(info.class_names)  # raises what is wrong
     if not task.columns:
         raise ValueError(f"{task} has no columns for reports, which a recipe writes: train its model by `fit`.")
@@ -22,6 +24,15 @@ def task_of(recipe: Recipe, info: datasets.Info) -> Task:
     elif recipe.label_noise and info.target_kind != "classes":
         raise ValueError("`label_noise` draws other classes for images of one class each, not for shares of classes.")
     return task
+
+
+def _with_decoder(recipe: Recipe, task: Task) -> Task:
+    """The task with the decoder that the recipe asks for."""
+    if recipe.decoder is recipe.decoder_width is None:
+        return task
+    if not isinstance(task, tasks.Segmentation):
+        raise ValueError(f"`decoder` and `decoder_width` are about segmentations, and the task is {task}.")
+    return dataclasses.replace(task, decoder=recipe.decoder or task.decoder, width=recipe.decoder_width or task.width)
 
 
 def _of_data(asked: str | None, info: datasets.Info) -> Task:

@@ -18,7 +18,7 @@ from mixmo_keras import FineTuning, datasets, pilot
 from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, evaluating, results, running
 from mixmo_keras.experiments.building import build
-from mixmo_keras.experiments.options import Default
+from mixmo_keras.experiments.option_defaults import Default
 
 OF_DIGITS = dict(dataset="digits", method="cut_mixmo", batch_size=64, batch_repetitions=2)
 

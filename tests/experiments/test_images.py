@@ -13,7 +13,7 @@ from PIL import Image
 from mixmo_keras import CutMixMo, datasets, from_classifier, metrics
 from mixmo_keras.common import files
 from mixmo_keras.experiments import Recipe, stages
-from mixmo_keras.experiments.options import Default
+from mixmo_keras.experiments.option_defaults import Default
 
 SMALL = ["--backbone", "wrn10_1", "--epochs", "4", "--batch-size", "8", "--num-members", "2"]
 

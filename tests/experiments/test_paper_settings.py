@@ -20,7 +20,7 @@ import tiny_imagenet
 from mixmo_keras import datasets
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, building
-from mixmo_keras.experiments.options import Default
+from mixmo_keras.experiments.option_defaults import Default
 from mixmo_keras.experiments.running import Splits, training_batches
 from mixmo_keras.models.methods import METHODS, MIMO_SETTINGS
 from mixmo_keras.training.schedules import PUBLISHED

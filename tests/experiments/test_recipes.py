@@ -27,7 +27,7 @@ from mixmo_keras import SAM, datasets, version
 from mixmo_keras.common import files
 from mixmo_keras.datasets import registry
 from mixmo_keras.experiments import Recipe, build, logs, main, parse, results, run, splits
-from mixmo_keras.experiments.options import Default
+from mixmo_keras.experiments.option_defaults import Default
 from mixmo_keras.experiments.pixel_augmentation import PIXEL_AUGMENTATIONS
 from mixmo_keras.experiments.running import Splits, training_batches, why_partners_of_the_step
 from mixmo_keras.models.methods import METHODS, defaults

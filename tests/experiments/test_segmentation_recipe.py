@@ -1,6 +1,8 @@
 """The recipe of a segmentation: a run on a folder of masks, from a name and from a classifier."""
 
 import json
+import re
+from pathlib import Path
 
 import families
 import keras
@@ -12,6 +14,7 @@ from PIL import Image
 
 import mixmo_keras
 from mixmo_keras import datasets
+from mixmo_keras.networks.stochastic_depth import StochasticDepth
 from mixmo_keras.training.positions import resized
 
 CLASSES = "digit_scenes_multi_label@16"  # of the core that segmentations begin with
@@ -33,76 +36,88 @@ def folder(tmp_path):
 
 
 def run(folder, *options):
-    settings = ["--size", "8", "--epochs", "1", "--batch-size", "4", "--decoder-width", "4"]
-    arguments = [str(folder / "photos"), *settings, "--output-dir", str(folder / "runs"), *options]
-    return segmentation.main(arguments)
+    places = ["--output-dir", str(folder / "runs"), "--export-dir", str(folder / "served")]
+    settings = ["--epochs", "2", "--batch-size", "4", "--decoder-width", "4"]
+    return segmentation.main([f"{folder / 'photos'}@8", *settings, *places, *options])
 
 
 def test_a_run_on_a_folder_of_masks(folder):
-    figures = run(folder, "--backbone", "tiny_4", "--cutmix")
-    runs = folder / "runs" / "segmentation-photos-cut_mixmo-seed0"
-    assert json.loads((runs / "metrics.json").read_text())["ensemble"]["miou"] == figures["ensemble"]["miou"]
-    assert figures["names"] == ["0", "1"]
-    assert (runs / "served" / "1" / "saved_model.pb").exists()
-    with pytest.raises(SystemExit, match="digits has no masks"):
-        segmentation.main(["digits"])
+    figures = run(folder, "--backbone", "tiny_4", "--msda", "cutmix")
+    (kept,) = (folder / "runs").iterdir()
+    assert json.loads((kept / "metrics.json").read_text())["test"] == figures["test"]
+    assert {"report.html", "metrics.json"} <= {path.name for path in (kept / "evaluation").iterdir()}
+    assert Path(figures["saved_model"], "saved_model.pb").exists()
+    config = json.loads((kept / "config.json").read_text())
+    assert (config["optimizer"], config["keep"], config["decoder_width"]) == ("adamw", "best", 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits"], r"`task` \(=segmentation\) needs label maps, and digits has none"),
+        (
+            ["digits", "--task", "classification", "--decoder", "upernet"],
+            "`decoder` and `decoder_width` are about segment",
+        ),
+        (
+            ["digit_scenes_segmentation@8", "--decoder", "lighter"],
+            "`decoder` must be one of light, upernet, got 'lighter'",
+        ),
+        (["digit_scenes_segmentation@8", "--layer-decay", "0.9"], "`layer_decay` .* is for a trained backbone"),
+    ],
+)
+def test_what_is_refused(arguments, message, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        segmentation.main([*arguments, "--epochs", "1", "--output-dir", str(tmp_path)])
+    assert re.search(message, str(stopped.value))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["cosub", "cut_mixmo"])
-def test_scenes_begin_with_a_classifier_of_cosub_at_another_size(tmp_path, method):
+def test_scenes_begin_with_a_classifier_of_cosub_at_another_size(tmp_path, method, monkeypatch):
     options = dict(drop_path=0.2, l2=0.0, seed=0, input_shape=(16, 16, 3))
     classifier = mixmo_keras.CoSub("shallow_vit4", task=datasets.info(CLASSES).task, teaching="sigmoid", **options)
     images, labels = next(iter(datasets.batches(datasets.load(CLASSES, "train"), 64)))
     classifier.fit(images, labels, batch_size=32, verbose=0)
     classifier.save(tmp_path / "classifier.keras")
 
-    begin = [
-        "--size",
-        "24",
-        "--begin-with",
-        str(tmp_path / "classifier.keras"),
-        "--method",
-        method,
-        "--decoder-width",
-        "8",
-    ]
-    rates = ["--core-rate", "1", "--layer-decay", "0.5", "--epochs", "1", "--output-dir", str(tmp_path)]
-    chosen = segmentation.options([*begin, *rates])
-    info = datasets.info("digit_scenes_segmentation@24")
-    model = segmentation.build(chosen, info, info.task)
-    before, after = (np.array(one.core.get_layer("position").positions) for one in (classifier, model))
-    np.testing.assert_allclose(after, resized(before, (4, 4), (6, 6)), atol=1e-6)
-    kernels = [one.core.get_layer("block1_dense1").kernel for one in (classifier, model)]
-    np.testing.assert_array_equal(*map(np.array, kernels))
+    begun = []
+    fit = mixmo_keras.MixMo.fit
+
+    def noted(model, *values, **options):
+        begun.append((model, np.array(model.core.get_layer("position").positions)))
+        begun.append(np.array(model.core.get_layer("block1_dense1").kernel))
+        return fit(model, *values, **options)
+
+    monkeypatch.setattr(mixmo_keras.MixMo, "fit", noted)
+    begin = ["digit_scenes_segmentation@24", "--backbone", str(tmp_path / "classifier.keras"), "--method", method]
+    rates = ["--core-rate", "1", "--layer-decay", "0.5", "--epochs", "1", "--no-flip"]
+    places = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "served")]
+    figures = segmentation.main([*begin, *rates, *places, "--decoder-width", "8"])
+    (model, positions), kernel = begun
+    before = np.array(classifier.core.get_layer("position").positions)
+    np.testing.assert_allclose(positions, resized(before, (4, 4), (6, 6)), atol=1e-6)
+    np.testing.assert_array_equal(kernel, np.array(classifier.core.get_layer("block1_dense1").kernel))
     assert model.fine_tuning == mixmo_keras.FineTuning(1.0, layer_decay=0.5)
     assert (model.co_training is not None) == (method == "cosub")
-
-    figures = segmentation.main([*begin, *rates])
-    assert figures["ensemble"]["accuracy"] > 0.7  # most pixels are ground
-    loaded = keras.models.load_model(tmp_path / f"segmentation-{info.name}-{method}-seed0" / "best.keras")
+    rates = {
+        layer.rate for one in (classifier, model) for layer in one.core.layers if isinstance(layer, StochasticDepth)
+    }
+    assert rates == {0.2}
+    assert figures["test"]["ensemble"]["accuracy"] > 0.7  # most pixels are ground
+    (kept,) = (tmp_path / "runs").iterdir()
+    loaded = keras.models.load_model(kept / "best.keras")
     assert loaded.decay_kernels_only
-    assert not np.array_equal(np.array(loaded.core.get_layer("position").positions), after)
+    assert not np.array_equal(np.array(loaded.core.get_layer("position").positions), positions)
 
 
 @pytest.mark.slow
 def test_a_run_begins_with_a_classifier(folder):
     tiny.model(num_members=1, num_classes=3).save(folder / "classifier.keras")
-    run(folder, "--begin-with", str(folder / "classifier.keras"), "--method", "single", "--decoder", "upernet")
-    model = keras.models.load_model(folder / "runs" / "segmentation-photos-single-seed0" / "best.keras")
+    options = ["--method", "single", "--decoder", "upernet"]
+    run(folder, "--backbone", str(folder / "classifier.keras"), *options)
+    (kept,) = (folder / "runs").iterdir()
+    assert "upernet" in kept.name
+    model = keras.models.load_model(kept / "best.keras")
     assert model.task.decoder == "upernet"
     assert model.fine_tuning.core_rate == 0.1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--layer-decay", "0.9"], "--layer-decay: no use for it without --begin-with"),
-        (["--core-rate", "1"], "--core-rate: no use for it without --begin-with"),
-        (["--begin-with", "a.keras", "--backbone", "wrn10_1"], "--backbone: no use for it with --begin-with"),
-    ],
-)
-def test_options_that_nothing_would_use_are_errors(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        segmentation.options(arguments)
-    assert message in capsys.readouterr().err

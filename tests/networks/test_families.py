@@ -147,7 +147,7 @@ def test_members_train_save_load_and_fuse(method, family, tmp_path):
 
 @pytest.mark.slow
 @each_family
-@pytest.mark.parametrize("method", [mixmo_keras.CoSub, mixmo_keras.CutMixMo])
+@pytest.mark.parametrize("method", [mixmo_keras.CoSub, mixmo_keras.CutMixMo, mixmo_keras.MIMO])
 def test_a_saved_model_serves_the_ensembles_probabilities(method, family, tmp_path):
     options = OPTIONS | (dict(drop_path=0) if method is mixmo_keras.CoSub else {})
     model = method(families.build(family), **options)

@@ -15,6 +15,10 @@ from mixmo_keras.models import reference_checkpoints
 from mixmo_keras.tasks.task import Task
 
 NAMES = list(targets_and_tasks())
+# one stands for all in `make test`; test_every_method.py has each task under each method, slow too
+one_task = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "multi_label" else pytest.mark.slow) for name in NAMES]
+)
 
 
 def trained(name: str, **options):
@@ -75,7 +79,7 @@ def test_temperatures_of_labels_that_do_harm_are_not_kept(monkeypatch):
     np.testing.assert_array_equal(made.average.label_temperatures, 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@one_task
 def test_a_killed_run_goes_on_to_the_same_weights(name, tmp_path):
     task, y = targets_and_tasks()[name]
     whole = model(task)
@@ -93,7 +97,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(name, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@one_task
 def test_a_saved_model_serves_the_answers(name, tmp_path):
     import tensorflow as tf
 

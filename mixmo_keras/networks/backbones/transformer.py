@@ -5,6 +5,7 @@ from keras import layers
 
 from mixmo_keras.networks.backbones.parts import Branches, InitialSeeds
 from mixmo_keras.networks.backbones.tokens import LayerScale
+from mixmo_keras.networks.fused_layers import FusedGELU
 
 STDDEV = 0.02  # of dense layers, heads, positions and tokens in the papers' code
 
@@ -84,7 +85,8 @@ def dense_layers(x, start: GlorotStart, name: str, numbers: tuple[int, int] = (1
     """
     channels = x.shape[-1]
     first, second = (f"{name}_dense{number}" for number in numbers)
-    x = layers.Dense(4 * channels, "gelu", kernel_initializer=start.kernel(), name=first)(x)
+    x = layers.Dense(4 * channels, kernel_initializer=start.kernel(), name=first)(x)
+    x = FusedGELU(name=f"{first}_gelu")(x)
     return layers.Dense(channels, kernel_initializer=start.kernel(), name=second)(x)
 
 

@@ -9,6 +9,7 @@ from mixmo_keras.networks.backbones.backbone import Backbone
 from mixmo_keras.networks.backbones.cross_covariance import ClassAttention, CrossCovarianceAttention, WavePositions
 from mixmo_keras.networks.backbones.parts import Branches, Parts, check_divides
 from mixmo_keras.networks.backbones.tokens import ClassToken, LayerScale
+from mixmo_keras.networks.fused_layers import FusedGELU
 from mixmo_keras.networks.stochastic_depth import DropPath
 
 SIZES = {"nano": (128, 4), "tiny": (192, 4), "small": (384, 8), "medium": (512, 8), "large": (768, 16)}  # width, heads
@@ -72,7 +73,7 @@ def xcit(
     features = keras.Input(encoder.output_shape[1:], name="features")
     x = Parts.norm(features, "conv1")
     for number, count in enumerate(filters[1:], start=2):
-        x = layers.Activation("gelu", name=f"conv{number - 1}_gelu")(x)
+        x = FusedGELU(name=f"conv{number - 1}_gelu")(x)
         x = Parts.norm(_halve(x, count, start, f"conv{number}"), f"conv{number}")
     height, width = x.shape[1:3]
     positions = start.convolution(64)
@@ -118,7 +119,7 @@ def _among_neighbours(x, size: tuple[int, int], start: transformer.GlorotStart, 
         convolution = start.convolution(9, "depthwise")
         x = layers.DepthwiseConv2D(3, padding="same", **convolution, name=f"{name}_conv{number}")(x)
         if number == 1:
-            x = Parts.norm(layers.Activation("gelu", name=f"{name}_gelu")(x), name)
+            x = Parts.norm(FusedGELU(name=f"{name}_gelu")(x), name)
     return layers.Reshape((-1, channels), name=f"{name}_tokens")(x)
 
 

@@ -172,5 +172,6 @@ def test_which_of_two_to_use(folder, tmp_path, capsys):
     for name in runs:
         text = (tmp_path / "runs" / name / "evaluation/metrics.json").read_text()
         accuracies.append(100 * json.loads(text)["uncalibrated"]["accuracy"])
-    said = capsys.readouterr().out.strip().splitlines()[-1]
+    *_, said, exported = capsys.readouterr().out.strip().splitlines()
+    assert exported.startswith("exported: ")  # what is compared is known before
     assert f"{accuracies[0]:.1f} % against {accuracies[1]:.1f} % of" in said

@@ -3,11 +3,12 @@
 import contextlib
 import types
 
+import pytest
 import tiny
 
 from mixmo_keras import datasets, metrics, tasks
 from mixmo_keras.common import files
-from mixmo_keras.experiments import Recipe, running
+from mixmo_keras.experiments import Recipe, results, running
 from mixmo_keras.experiments.epochs import EarlyStopping, Expectation, MemberFigures
 from mixmo_keras.experiments.results import kept_file, was_long_ago
 
@@ -132,3 +133,15 @@ def test_a_best_epoch_of_long_ago_is_told_from_a_recent_one():
             "last": {"epoch": last, "accuracy": accuracies[1]},
         }
         assert was_long_ago(validation) == expected
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_best_epoch_of_long_ago_is_named_with_what_keeps_it(keep, monkeypatch, capsys):
+    for name in ("rows", "in_columns"):
+        monkeypatch.setattr(results.report, name, lambda *_: [])
+    validation = {"best": {"epoch": 5, "accuracy": 0.9}, "last": {"epoch": 20, "accuracy": 0.8}}
+    figures = {"name": "mine", "epochs": 20, "keep": keep, "training_seconds": 1.0, "saved_model": None}
+    results.print_table(figures | {"test": {"images": 4}, "validation": validation})
+    said = capsys.readouterr().out
+    assert f"after epoch {20 if keep == 'last' else 5}" in said
+    assert ("--keep best tests and exports it without training again" in said) == (keep == "last")

@@ -307,6 +307,14 @@ def test_the_card_of_both_modes():
     }
 
 
+def test_a_report_names_what_its_run_learned_from(tmp_path):
+    config = {"dataset": "photos@96", "train_split": "train", "train_images": 1200, "label_noise": 0.4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert evaluating.of_run([tmp_path], "photos@96").data == (
+        "Learned from 1,200 of its train images of photos@96, a rate of 0.4 of their labels drawn anew."
+    )
+
+
 def test_a_model_is_called_as_its_run_and_runs_as_what_their_seeds_leave(tmp_path):
     run, alone = tmp_path / "digits-1000images-noise0.4-data3-single-wrn10_2-seed3", tmp_path / "mine.keras"
     run.mkdir()

@@ -145,6 +145,21 @@ def test_options_of_a_core_without_weights_are_refused(tmp_path):
             running.run(dataclasses.replace(recipe, **changes), saved_model=False)
 
 
+def test_what_can_not_be_exported_is_found_before_the_first_epoch(tmp_path, monkeypatch):
+    def refuse(model):
+        raise ValueError("mine can't be exported")
+
+    (tmp_path / "mine.keras").touch()
+    folders = dict(output_dir=str(tmp_path / "runs"), export_dir=str(tmp_path / "saved_models"))
+    recipe = Recipe(**OF_DIGITS, **folders, backbone=str(tmp_path / "mine.keras"))
+    monkeypatch.setattr(running, "build", lambda *_: None)
+    monkeypatch.setattr(running, "_train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(running.export_of_models, "check", refuse)
+    for options in ({}, {"saved_model": False, "exported_later": True}):
+        with pytest.raises(ValueError, match="mine can't be exported"):
+            running.run(recipe, **options)
+
+
 def test_a_run_goes_on_only_as_the_file_that_it_began_as(tmp_path):
     mine = classifier(tmp_path)
     recipe = Recipe(**OF_DIGITS, backbone=mine, output_dir=str(tmp_path)).resolved()

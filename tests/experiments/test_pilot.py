@@ -310,6 +310,21 @@ def test_what_a_pilots_command_line_leaves_out_of_the_core_is_a_recipes(tmp_path
         assert search_recipe.fine_tuning_of(search_recipe.parse(command)) == expected
 
 
+def test_what_a_command_line_says_of_the_core_reaches_the_pilot(tmp_path, monkeypatch):
+    given = {}
+
+    def run(*_, **options):
+        given.update(options)
+        raise ValueError("nothing is trained")
+
+    (tmp_path / "mine.keras").touch()
+    monkeypatch.setattr(mixmo_keras.pilot, "run", run)
+    command = ["--dataset", "digits", "--pilot", "--backbone", str(tmp_path / "mine.keras"), "--core-rate", "0.1"]
+    with pytest.raises(SystemExit, match="nothing is trained"):
+        search_recipe.main([*command, "--epochs", "8", "--output-dir", str(tmp_path)])
+    assert given["fine_tuning"] == mixmo_keras.FineTuning(0.1, 2, True)
+
+
 def test_the_next_command_makes_the_same_labels_wrong():
     words = ["--dataset", "digits", "--pilot", "--label-noise", "0.4", "--noise-kind", "asymmetric"]
     options = search_recipe.parse(words)

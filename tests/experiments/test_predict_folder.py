@@ -89,6 +89,14 @@ def test_a_row_for_each_image_some_at_a_time(folder, tmp_path):
         assert (float(row["mutual_information"]), row["error"]) == (0.1, "")
 
 
+def test_large_files_are_fewer_at_a_time(folder, tmp_path, monkeypatch):
+    model, paths = Model(), predict_folder.find([str(folder)])
+    monkeypatch.setattr(predict_folder, "MOST_BYTES", 2 * max(len(predict_folder.read(path)) for path in paths))
+    assert predict_folder.write(paths, model, tmp_path / "answers.csv", 8)["images"] == 10
+    assert sum(model.asked) == 10
+    assert max(model.asked) < 8
+
+
 def test_it_goes_on_where_it_was_killed(folder, tmp_path):
     model, file = Model(), tmp_path / "answers.csv"
     paths = predict_folder.find([str(folder)])

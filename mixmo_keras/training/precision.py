@@ -17,6 +17,8 @@ from mixmo_keras.training import steps
 AUTO = "auto"
 # Channels of a network's products from which bfloat16 gains on a CPU; see `width`
 WIDE_ENOUGH = 24
+# by how much longer a CPU takes for an operation of a depthwise or grouped convolution, which bfloat16 makes no faster
+_GROUPED = 100
 _AMX = "amx_bf16"
 # flags of a CPU by the half precision that it multiplies; without one it emulates it
 _FLAGS = {"bfloat16": (_AMX, "avx512_bf16"), "float16": ("amx_fp16", "avx512_fp16")}
@@ -42,8 +44,10 @@ def choose(backbone: str | Backbone | keras.Model) -> Precision:
     mixed_bfloat16 computes in bfloat16 and keeps weights in float32. It is chosen on TPUs and on GPUs of compute capability
     8 or more; and on CPUs with AMX, by their flags, for networks that are wide enough: a step of Cut-MixMo (64 rows of 16×16
     pixels, one thread) took 1.6 times less processor time for WRN-10-1, 2.0 times less for WRN-10-2 and 2.5 times less for
-    WRN-16-4. AVX-512-BF16 alone is not enough: with AMX switched off, the last two took as much as in float32, or more. A
-    CPU without either emulates bfloat16, many times more slowly.
+    WRN-16-4. Transformers gain less, 1.2 (PiT-tiny) to 1.6 times (ViT-S/16). ConvNeXt-atto, most of whose time goes into
+    depthwise convolutions, takes 1.1 times more, and RegNetY as much. AVX-512-BF16 alone is not enough: with AMX switched
+    off, WRN-10-2 and WRN-16-4 took as much as in float32, or more. A CPU without either emulates bfloat16, many times more
+    slowly.
 
     Args:
         backbone: As in `MixMo`. What was trained before, a file or a library's network, keeps to float32.
@@ -91,19 +95,20 @@ def width_of_name(backbone: str) -> float:
 
 
 def width(backbone: Backbone) -> float:
-    """How wide a backbone's core is: the smaller of input and output channels of a product, in the mean over operations.
+    """How wide a backbone's core is: the smaller of input and output channels of a product, in the mean over its time.
 
-    Convolutions and dense layers count, each by its multiplications; grouped ones have a group's channels.
+    Convolutions and dense layers count, each by its multiplications. Depthwise and grouped ones have a group's channels and
+    count a hundredfold, by the time that they take.
     """
     channels, operations = [], []
     for layer in keras_internals.flatten_layers(backbone.core):
         if not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)):
             continue
         *window, inputs, outputs = layer.kernel.shape
-        smaller = min(inputs, outputs // getattr(layer, "groups", 1))
-        places = _places(layer)
-        channels.append(smaller)
-        operations.append(places * inputs * outputs * _product(window))
+        groups = getattr(layer, "groups", 1)
+        grouped = groups > 1 or isinstance(layer, keras.layers.DepthwiseConv2D)
+        channels.append(min(inputs, outputs // groups))
+        operations.append(_places(layer) * inputs * outputs * _product(window) * (_GROUPED if grouped else 1))
     total = sum(operations)
     return sum(one * count for one, count in zip(channels, operations, strict=True)) / total if total else 0.0
 

@@ -6,10 +6,9 @@
     python recipes/segmentation.py DIR --backbone runs/NAME/best.keras     the core of a classifier
     python recipes/scenes.py --task segmentation            scenes of digits, which need no download
 
-AdamW, whose rate rises and then falls by half a cosine; padded crops and flips. The classifier may be of this package or of
-Keras. Tests and exports the best epoch by the
-validation images' mIoU. A classifier's core has a tenth of the rate, unless --core-rate or --layer-decay says otherwise.
-Takes all options of the recipes, and goes on where it was stopped.
+AdamW, whose rate rises and then falls by half a cosine; padded crops and flips. Tests and exports the best epoch by the
+validation images' mIoU. The classifier may be of this package or of Keras; its core has a tenth of the rate, unless
+--core-rate or --layer-decay says otherwise. Takes all options of the recipes, and goes on where it was stopped.
 """
 
 import dataclasses

@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mixmo_keras.common import files
 from mixmo_keras.common.console import say
-from mixmo_keras.datasets import decoding, listing, tiff
+from mixmo_keras.datasets import decoding, listing, orientation, tiff
 
 NAMED = 10  # broken files that an error names
 GREY_MODES = ("L", "1", "I", "I;16", "LA")
@@ -151,8 +151,8 @@ def _inspect_tiff(content: bytes) -> Facts | str:
     png = tiff.keep(content, tiff.png_of(digest, _root()))
     found = _compared(png, decoding.decode(tf.constant(png), 3).numpy())
     with Image.open(io.BytesIO(content)) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return found if isinstance(found, str) else found._replace(digest=digest, orientation=orientation)
+        turn = orientation.of_pillow(image)
+    return found if isinstance(found, str) else found._replace(digest=digest, orientation=turn)
 
 
 def _digest(content: bytes) -> str:
@@ -162,25 +162,25 @@ def _digest(content: bytes) -> str:
 def _compared(content: bytes, pixels: np.ndarray) -> Facts | str:
     """What is known of a file by its decoded pixels (h, w, 3), or how these differ from what Pillow reads."""
     with Image.open(io.BytesIO(content)) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turned = image.size[::-1] if orientation in range(5, 9) else image.size
+        turn = orientation.of_pillow(image)
+        turned = image.size[::-1] if turn >= 5 else image.size
         if pixels.shape[1::-1] != turned:
             return f"Pillow reads {turned[0]}×{turned[1]} pixels, TensorFlow {pixels.shape[1]}×{pixels.shape[0]}"
         of_16_bits = content.startswith(decoding.PNG) and content[24] == 16
         # the pixels of common photographs need no second decoder, which takes as long as the first
-        if orientation != 1 or image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
+        if turn != 1 or image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
             difference = np.abs(_by_pillow(image).astype("int16") - pixels).mean()
             lossy = {"JPEG": _JPEG_LEVELS, "MPO": _JPEG_LEVELS, "WEBP": _WEBP_LEVELS}
             if difference > lossy.get(image.format or "", 0):
                 return (
-                    f"TensorFlow reads other pixels than Pillow ({image.mode}, orientation {orientation}; by "
+                    f"TensorFlow reads other pixels than Pillow ({image.mode}, orientation {turn}; by "
                     f"{difference:.1f} levels on average): save it anew, as an upright PNG in RGB"
                 )
         return Facts(
             grey=image.mode in GREY_MODES,
             height=pixels.shape[0],
             width=pixels.shape[1],
-            orientation=orientation if orientation in range(1, 9) else 1,
+            orientation=turn,
             brightest=int(pixels.max()) if of_16_bits else -1,
             format=image.format or "",
             digest=_digest(content),

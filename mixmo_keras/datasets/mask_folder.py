@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mixmo_keras import tasks
 from mixmo_keras.common import arguments
-from mixmo_keras.datasets import decoding, listing, orders, orientation, resizing, tiff
+from mixmo_keras.datasets import decoding, file_checks, listing, orders, orientation, resizing, tiff
 
 DEFAULT_SIZE = (64, 64)
 IGNORED = 255
@@ -21,7 +21,6 @@ ADE20K_CLASSES = 150
 _MASKS, _ADE20K = "masks", "annotations"  # beside the folder of images: which of the two layouts it is
 _SPLITS = {"train": "train", "training": "train", "val": "validation", "validation": "validation", "test": "test"}
 _INDEX_MODES = ("L", "P", "1", "I", "I;16")
-_GREY_MODES = ("L", "1", "I", "I;16", "LA")
 _NAMED = 5  # files that an error names
 
 
@@ -179,8 +178,7 @@ def _checked(pair: _Pair) -> _Facts:
                     f"{pair.mask} must have one number a pixel, its class, in grey levels or a palette; it has colours "
                     f"({mask.mode})."
                 )
-            turn = image.getexif().get(orientation.TAG, orientation.UPRIGHT)
-            turn = turn if turn in range(1, 9) else orientation.UPRIGHT
+            turn = orientation.of_pillow(image)
             size = image.size[::-1] if turn >= 5 else image.size  # by a quarter
             if size != mask.size:
                 raise ValueError(
@@ -191,7 +189,7 @@ def _checked(pair: _Pair) -> _Facts:
                 raise ValueError(
                     f"{pair.image} has {size[0]}×{size[1]} pixels, more than the {decoding.MAX_PIXELS:,} that are read."
                 )
-            return _Facts(image.mode in _GREY_MODES, image.format or "", turn)
+            return _Facts(image.mode in file_checks.GREY_MODES, image.format or "", turn)
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{pair.image} or {pair.mask} can't be read: {error}.") from error
 

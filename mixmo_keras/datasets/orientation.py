@@ -17,6 +17,12 @@ _EXIF_BYTES = 2**16  # a JPEG segment holds no more, and other formats' Exif dat
 _START_OF_FRAMES = (0xC0, 0xCF)  # the JPEG markers of frames and scans: what describes the image comes before them
 
 
+def of_pillow(image) -> int:
+    """The orientation of an image that Pillow opened, from 1 to 8; 1 where it has none that is defined."""
+    found = image.getexif().get(TAG, UPRIGHT)
+    return found if found in range(1, 9) else UPRIGHT
+
+
 def of_jpeg(encoded):
     """The orientation of a JPEG file, int64 from 1 to 8; 1 where it has none.
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mixmo_keras.common import files
 from mixmo_keras.common.console import unbreakable
+from mixmo_keras.datasets import registry
 from mixmo_keras.experiments.option_defaults import Default
 from mixmo_keras.experiments.options import GROUPS, kinds
 from mixmo_keras.experiments.recipe import Recipe
@@ -122,6 +123,12 @@ def parse_with(
                 _add(section, field, defaults)
     options = vars(parser.parse_args(arguments))
     given = {name: options.pop(name, False) for name in flags}
+    if {"dataset", "image_size"} <= options.keys():
+        path, size = registry.path_and_size(options["dataset"])
+        if path != options["dataset"] and size != (options["image_size"],) * 2:
+            parser.error(
+                f"{options['dataset']} names another size than --image-size {options['image_size']}: give one."
+            )
     recipe = defaults.with_method(options["method"]) if "method" in options else defaults
     return dataclasses.replace(recipe, **options), given
 

@@ -123,6 +123,11 @@ LINES = [
         "Triangle has no warm-up of its own length",
     ),
     Row(
+        "digits.py of two sizes",
+        line(functools.partial(main, digits.RECIPE, "digits"), "--dataset=digits@16", "--image-size=8"),
+        "digits@16 names another size than --image-size 8: give one",
+    ),
+    Row(
         "digits.py --image-size that patches don't divide",
         line(functools.partial(main, digits.RECIPE, "digits"), "--backbone=vit_tiny4", "--image-size=9"),
         r"`patch` \(=4\) must divide the images' height and width, 9×9",

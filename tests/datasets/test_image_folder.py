@@ -68,6 +68,26 @@ def test_sizes_and_channels(folder, tmp_path):
     assert any(np.array_equal(image, np.broadcast_to([255, 0, 0], (8, 8, 3))) for image in reds)
 
 
+def test_webp_files_are_read_but_for_animations(tmp_path):
+    drawn = np.random.default_rng(0)
+    saved = {}
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            path = tmp_path / name / f"{number}.webp"
+            saved[str(path)] = drawn.integers(0, 256, (8, 8, 3), "uint8")
+            Image.fromarray(saved[str(path)]).save(path, lossless=True)
+    stills = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    stills[0].save(tmp_path / "dog" / "moving.webp", save_all=True, append_images=stills[1:])
+    with pytest.warns(UserWarning, match=r"1 files \(1 .webp\) are not read"):
+        files = ImageFolder(tmp_path, (8, 8))
+    assert set(files.paths) == set(saved)
+    with pytest.warns(UserWarning, match="are not read"):
+        train = datasets.load(f"{tmp_path}@8", "train")
+    for index, (image, _) in zip(files.indices("train"), train, strict=True):
+        np.testing.assert_array_equal(image, saved[files.paths[index]])
+
+
 def test_channels_behind_the_size(folder, tmp_path):
     (grey, _), (repeated, _) = (next(iter(datasets.load(f"{folder}@8x8{end}", "test"))) for end in ("", "x3"))
     np.testing.assert_array_equal(repeated, np.repeat(grey, 3, -1))

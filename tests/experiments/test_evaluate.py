@@ -63,6 +63,18 @@ def test_a_run_with_everything(runs, capsys):
     assert calibrated.evaluate(images, labels, verbose=0)[0] == pytest.approx(figures["ensemble"]["nll"], rel=1e-3)
 
 
+def test_corrupted_images_of_a_folder_are_of_every_class(tmp_path):
+    """A folder is read class by class, so that its first images would be of one."""
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            Image.new("L", (8, 8), number).save(tmp_path / name / f"{number}.png")
+    _, _, batches = next(shifted_data.corrupted("on_the_fly", f"{tmp_path}@8", None, num_images=12))
+    labels = np.concatenate([label for _, label in batches])
+    assert len(labels) == 12
+    assert set(labels) == {0, 1, 2}
+
+
 def test_a_temperature_that_is_not_applied_is_not_saved(tmp_path, capsys):
     file, model = tmp_path / "calibrated.keras", tiny.model()
     file.write_text("an earlier evaluation's")

@@ -38,7 +38,15 @@ def test_from_data_to_report(name, tmp_path, capsys):
     assert figures["validation"]["best"]["epoch"] == best["epoch"] + 1
     assert (folder / "best.keras").is_file()
 
-    evaluated = evaluate_runs([folder], temperature=True, save_calibrated=True, export=tmp_path / "exported")
+    exported, was_exported = tmp_path / "exported", []
+    evaluated = evaluate_runs(
+        [folder],
+        temperature=True,
+        save_calibrated=True,
+        before_export=lambda: was_exported.append(exported.exists()),
+        export=exported,
+    )
+    assert was_exported == [False]
     temperature, calibrated = evaluated["temperature"], folder / "evaluation" / "calibrated.keras"
     assert calibrated.exists() == (temperature["fitted_on"] > 0 or bool(task.also_fitted))
     model = keras.models.load_model(calibrated if calibrated.exists() else folder / "last.keras")
@@ -55,7 +63,7 @@ def test_from_data_to_report(name, tmp_path, capsys):
 
     dataset = datasets.load(f"digit_scenes_{scenes.OF_TASK.get(name, name)}", "test")
     images = np.stack([image for image, _ in dataset.take(4).as_numpy_iterator()])
-    served = tf.saved_model.load(str(tmp_path / "exported" / "1")).signatures["uint8"](images=tf.constant(images))
+    served = tf.saved_model.load(str(exported / "1")).signatures["uint8"](images=tf.constant(images))
     answers = model.answers(images)
     assert served["names"].numpy()[0].tolist() == [name.encode() for name in evaluated["names"]]
     for answer, values in ((answer, values) for answer, values in served.items() if answer != "names"):

@@ -145,6 +145,22 @@ def _graphs_are_not_optimized(request):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _passes_end_at_once():
+    """Two processes of tests keep the cores busy: with tf.data's tuner every pass over data would take up to twice as long.
+
+    `datasets.pipeline` says why, and leaves it out of the library's own data sets. These are arrays, and data sets of tests.
+    """
+    import tensorflow as tf
+
+    from mixmo_keras.datasets import pipeline
+
+    begin, untuned = tf.data.Dataset.__iter__, pipeline.untuned()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", lambda self: begin(self.with_options(untuned)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _free_large_models(left=[1.2e9]):  # noqa: B006, what the last search left
     """A model of hundreds of megabytes has few objects, so that the search for garbage comes long after it.

@@ -48,6 +48,12 @@ def test_evaluation_batches_keep_order_and_the_rest():
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+def test_no_thread_tunes_a_pass():
+    images = datasets.load("digits", "train")
+    for options in (dict(training=True), dict(training=True, memory=0, first_epoch=1), dict(training=False)):
+        assert datasets.batches(images, 8, **options).options().autotune.enabled is False
+
+
 def test_repeated_batches_read_once_and_transform_each_copy():
     reads = []
 

@@ -31,11 +31,11 @@ VIT = dataclasses.replace(
     batch_size=64,
     ema=0.99,  # over a hundred steps
     train_images=10_000,
-    epochs=6,
+    epochs=10,
     warmup_epochs=None,  # the schedule's share, also of half the epochs
     dtype="mixed_bfloat16",
 )
-SETTINGS = {"vit": VIT, "convnext": dataclasses.replace(VIT, backbone="convnext_atto", epochs=10)}
+SETTINGS = {"vit": VIT, "convnext": dataclasses.replace(VIT, backbone="convnext_atto")}
 SINGLE: dict[str, Any] = dict(method="single", teaching="softmax")  # whose loss is multi_hot all the same
 ROWS = {
     "single network": Row(SINGLE | dict(drop_path=0.0)),

@@ -34,6 +34,7 @@ from mixmo_keras import augmentation, datasets, metrics
 from mixmo_keras.common import files
 from mixmo_keras.experiments import tables
 from mixmo_keras.metrics import calibration
+from mixmo_keras.metrics.differences import paired
 from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.training.schedules import Cosine
 
@@ -62,6 +63,7 @@ WAYS = {
     f"Adam .001, core {rate} after 2 epochs, batch norm frozen": share
     for rate, share in ((".0001", 0.1), (".0003", 0.3), (".001", 1.0))
 }
+DEFAULT = list(WAYS)[1]  # of recipes
 # of plain Keras: whether batch norm is trained, and more epochs than others have
 PLAIN_WAYS = {
     f"{PLAIN}, batch norm frozen": (False, 0),
@@ -257,10 +259,25 @@ def table(kept: dict[str, dict[str, Any]]) -> str:
     return tables.markdown(["way", *(title for title, *_ in COLUMNS), "seeds"], lines)
 
 
+def differences(kept: dict[str, dict[str, Any]]) -> str:
+    """What one way has more than another, seed by seed: mean ± standard error."""
+    further = next(row.removesuffix(ONE_MORE) for row in kept if row.endswith(ONE_MORE))
+    lines = []
+    for row, other in ((DEFAULT, list(PLAIN_WAYS)[-1]), (further + MEMBERS, further + ONE_MORE)):
+        cells = []
+        for key, form, times in (("accuracy", "{:+.1f} ± {:.1f}", 100), ("nll_calibrated", "{:+.3f} ± {:.3f}", 1)):
+            ours, theirs = ([times * one[key] for one in kept[name].values()] for name in (row, other))
+            difference = paired(ours, theirs)
+            cells.append(form.format(difference.mean, difference.error))
+        lines.append([row, other, *cells])
+    return tables.markdown(["way", "against", "accuracy, points", "NLL, calibrated"], lines)
+
+
 def document() -> None:
     """Writes the tables of docs/classifiers.md."""
     for path in sorted(pages.FIGURES.glob("photographs-*.json")):
-        pages.write("classifiers.md", {path.stem: table(pages.read(path.stem))})
+        kept = pages.read(path.stem)
+        pages.write("classifiers.md", {path.stem: table(kept), f"{path.stem}-differences": differences(kept)})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -277,7 +294,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.only_table:
         data = elpv(options.photographs) if options.data == "elpv" else cifar10(options.data_dir)
         measure(kept, data, options.seeds)
-    print(table(kept.read()))
+    print(f"{table(kept.read())}\n\n{differences(kept.read())}")
 
 
 if __name__ == "__main__":

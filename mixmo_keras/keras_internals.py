@@ -13,6 +13,8 @@ from typing import Any
 
 import keras
 
+from mixmo_keras.common import passes
+
 # methods of keras.Model that MixMo overrides: Keras must go on calling them
 OVERRIDDEN = ("_maybe_symbolic_build",)
 
@@ -286,6 +288,45 @@ def drawing_from(layer: keras.layers.Layer, seed: keras.random.SeedGenerator) ->
 def exported_variables(loaded: Any) -> list:
     """All variables of what `keras.export.ExportArchive` wrote, which writes each twice and uses one of the two."""
     return [*loaded.variables, *_attribute(loaded, "_all_variables")]
+
+
+@contextlib.contextmanager
+def passes_end_at_once() -> Iterator[None]:
+    """Lets `fit`, `evaluate` and `predict` pass over arrays and Python's data without tf.data's tuner: see `common.passes`.
+
+    A tf.data.Dataset keeps its own options. Keras makes its iterators by a class that a module names; options of a data set
+    that it makes can't be passed. Other models that train in other threads meanwhile do without the tuner too.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    from keras.src.backend.tensorflow import trainer
+
+    of_keras, of_ours = _iterators()
+    trainer.TFEpochIterator = of_ours
+    try:
+        yield
+    finally:
+        trainer.TFEpochIterator = of_keras
+
+
+@functools.cache
+def _iterators() -> tuple[type, type]:
+    """Keras' class of the iterators over an epoch, and its subclass without tuner."""
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import trainer
+
+    of_keras: Any = _attribute(trainer, "TFEpochIterator")
+
+    class Untuned(of_keras):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            dataset = _attribute(self, "_distributed_dataset")
+            is_users = type(self.data_adapter).__name__ == "TFDatasetAdapter"
+            if isinstance(dataset, tf.data.Dataset) and not is_users:
+                self._distributed_dataset = dataset.with_options(passes.untuned())
+
+    return of_keras, Untuned
 
 
 @contextlib.contextmanager

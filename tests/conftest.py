@@ -147,15 +147,12 @@ def _graphs_are_not_optimized(request):
 
 @pytest.fixture(autouse=True, scope="session")
 def _passes_end_at_once():
-    """Two processes of tests keep the cores busy: with tf.data's tuner every pass over data would take up to twice as long.
-
-    `datasets.pipeline` says why, and leaves it out of the library's own data sets. These are arrays, and data sets of tests.
-    """
+    """Two processes of tests keep the cores busy: `common.passes` says what a pass over their own data sets waits for."""
     import tensorflow as tf
 
-    from mixmo_keras.datasets import pipeline
+    from mixmo_keras.common import passes
 
-    begin, untuned = tf.data.Dataset.__iter__, pipeline.untuned()
+    begin, untuned = tf.data.Dataset.__iter__, passes.untuned()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.data.Dataset, "__iter__", lambda self: begin(self.with_options(untuned)))
         yield

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import mixmo_keras
 from mixmo_keras import keras_internals
 
 
@@ -248,3 +249,26 @@ def test_a_name_that_is_gone_is_one_sentence():
         keras_internals.step_counter(Other())
     with pytest.raises(RuntimeError, match=r"has no Other._all_reduce_sum_gradients"):
         keras_internals.leave_all_reduce_to_the_step(Other())
+
+
+def test_passes_of_our_models_over_arrays_have_no_tuner(monkeypatch):
+    images, labels = np.zeros((4, 4, 4, 1), "uint8"), np.zeros(4, "int64")
+    of_users = tf.data.Dataset.from_tensor_slices((images, labels)).batch(2)
+    model = mixmo_keras.SingleNetwork("tiny_4", num_classes=2, input_shape=(4, 4, 1), augmentation=None)
+    model.compile(run_eagerly=True)
+    plain = network()
+    plain.compile("sgd", "mse")
+    tuned, begin = [], tf.data.Dataset.__iter__
+    monkeypatch.setattr(
+        tf.data.Dataset, "__iter__", lambda self: [tuned.append(self.options().autotune.enabled), begin(self)][1]
+    )
+    for call, known in (
+        (lambda: model.fit(images, labels, validation_data=(images, labels), verbose=0), {False}),
+        (lambda: model.evaluate(images, labels, verbose=0), {False}),
+        (lambda: model.predict(images, verbose=0), {False}),
+        (lambda: model.evaluate(of_users, verbose=0), {None}),
+        (lambda: plain.predict(images.astype("float32"), verbose=0), {None}),
+    ):
+        tuned.clear()
+        call()
+        assert {*tuned} == known

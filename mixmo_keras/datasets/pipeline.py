@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mixmo_keras.common import arguments
+from mixmo_keras.common import arguments, passes
 from mixmo_keras.datasets import orders, resizing
 
 MANY = 1_000_000  # images after which the counting of a dataset is warned of
@@ -78,21 +78,10 @@ def batches(
             lambda images, *labels: (tf.ensure_shape(transform(images), images.shape), *labels),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-    batched = batched.prefetch(tf.data.AUTOTUNE).with_options(untuned())
+    batched = batched.prefetch(tf.data.AUTOTUNE).with_options(passes.untuned())
     if (class_names := getattr(dataset, "class_names", None)) is not None:  # by which models know the classes again
         batched.class_names = class_names
     return batched
-
-
-def untuned() -> tf.data.Options:
-    """Options without the thread that tunes parallelism: where other programs use the CPU, the end of a pass waits for it.
-
-    It looks again after 10, 20, 40 ms and so on. It is woken an instant before it can see that the pass has ended, and on a
-    busy CPU it sleeps on, so that a pass of 45 s may take 80 s (TensorFlow 2.21). Without it a pass uses all cores.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return options
 
 
 def steps_per_epoch(dataset: tf.data.Dataset, batch_size: int) -> int:

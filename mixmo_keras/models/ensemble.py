@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mixmo_keras import multiplexing
+from mixmo_keras import keras_internals, multiplexing
 from mixmo_keras.common import numbering
 from mixmo_keras.models import saving, temperatures
 from mixmo_keras.networks import fusing
@@ -106,7 +106,7 @@ class Ensemble(keras.Model):
         if self.compiled and isinstance(callbacks, list):
             compiling.check_callbacks(self, callbacks)
         options |= dict(batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks)
-        with interruptions.undone(self, callbacks):
+        with interruptions.undone(self, callbacks), keras_internals.passes_end_at_once():
             return super().fit(x, y, **options)
 
     def evaluate(
@@ -119,7 +119,7 @@ class Ensemble(keras.Model):
         options |= dict(sample_weight=sample_weight, steps=steps)
         callbacks = compiling.with_own_callbacks(self, callbacks)
         x, _ = one_pass.watched(x, self.image_shape)
-        with interruptions.undone(self, callbacks):
+        with interruptions.undone(self, callbacks), keras_internals.passes_end_at_once():
             return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, callbacks=callbacks, **options)
 
     def train_on_batch(self, x, y=None, sample_weight=None, **options):

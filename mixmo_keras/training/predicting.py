@@ -29,7 +29,11 @@ def predict(model, predict_of_keras: Callable, x, batch_size, steps, **options) 
     data_checks.check_count("steps", steps)
     data_checks.check_images_given(x, model.input_shape[1:], "predict", steps)
     x, _ = one_pass.watched(x, model.input_shape[1:])
-    with _as_before(model), incidents.watching_pixels(model, stacklevel=6):
+    with (
+        _as_before(model),
+        incidents.watching_pixels(model, stacklevel=6),
+        keras_internals.passes_end_at_once(),
+    ):
         answers = predict_of_keras(x, batch_size=batch_size, steps=steps, **options)
     if broken := int(np.isnan(answers).reshape(len(answers), -1).any(-1).sum()):
         raise FloatingPointError(

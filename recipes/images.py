@@ -138,8 +138,12 @@ def report(
 
 def train_then_members(recipe: Recipe, threshold: bool) -> dict:
     """The single network to its end, then members that begin as it; the report and the export are of what is kept."""
-    recipes = [recipe.with_method("single"), stages.members_after(recipe)]
-    figures = [finished(one) or run(one, saved_model=False, exported_later=True) for one in recipes]
+    recipes, figures = [recipe.with_method("single"), stages.members_after(recipe)], []
+    for one in recipes:
+        if results.began_as_another_file(one):
+            say("the members begin anew: the single network was trained further since")
+            one = dataclasses.replace(one, fresh=True)
+        figures.append(finished(one) or run(one, saved_model=False, exported_later=True))
     validation = load(recipes[0].resolved()).validation
     single, members = (results.kept_file(one.folder) for one in recipes)
     kept = stages.choose(single, members, validation)

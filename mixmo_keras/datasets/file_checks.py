@@ -115,6 +115,15 @@ def signature(folder: str) -> str:
     return digest.hexdigest()
 
 
+def _without_places(message: str) -> str:
+    """What TensorFlow says of a file, without where in a graph and in which lines of code."""
+    if failed := re.search(r"assertion failed: \[(.*?)\]", message):
+        return failed[1]
+    places = ("Graph execution error", "Detected at", "File ", "[[")
+    lines = [line for line in message.splitlines() if line.strip() and not line.lstrip().startswith(places)]
+    return lines[0].rpartition("}} ")[2] if lines else message
+
+
 def _inspect(path: str) -> Facts | str:
     """What is known of a file, or why it can't be read."""
     try:
@@ -134,13 +143,14 @@ def _inspect(path: str) -> Facts | str:
             return f"it is {kind}"
         pixels = decoding.decode(tf.constant(content), 3).numpy()
         return _compared(content, pixels)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return str(error).replace(path, "the file")
+    except UnidentifiedImageError as error:
+        return "it is no image" if str(error).startswith("cannot identify") else str(error)
+    except Image.DecompressionBombError as error:
+        return str(error)
     except OSError as error:
         return error.strerror or str(error)
     except tf.errors.OpError as error:
-        failed = re.search(r"assertion failed: \[(.*?)\]", error.message)  # else its first line, without the place
-        return (failed[1] if failed else error.message.splitlines()[0].rpartition("}} ")[2])[:200]
+        return _without_places(error.message)[:200]
     except Exception as error:  # whatever Pillow makes of a broken header
         return f"{type(error).__name__}: {error}"
 

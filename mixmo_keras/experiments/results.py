@@ -168,16 +168,27 @@ def check_folder(recipe: Recipe, may_be_longer: bool = False) -> list[int]:
     before = files.read_json_object(config, advice, kinds)
     planned = [*(before.get("epochs_before") or []), before.get("epochs")]
     if may_be_longer and isinstance(before.get("epochs"), int) and before["epochs"] < recipe.epochs:
-        before = {**before, "epochs": recipe.epochs}
+        # a longer run's default of frozen epochs may be larger; they lie behind
+        before = {**before, "epochs": recipe.epochs, "freeze_epochs": recipe.freeze_epochs}
     before = {**before, "keep": recipe.keep}  # the files of both epochs are there
     refuse_other_settings(recipe.folder, "run", defaults.settings() | before, recipe.settings())
-    if recipe.begins_as_classifier and before.get(DIGEST) not in (None, digest := files.digest(recipe.backbone)):
+    if began_as_another_file(recipe):
+        digest = files.digest(recipe.backbone)
         raise ValueError(
             f"{recipe.folder} holds a run that began as another file than {recipe.backbone} is now (SHA-256 "
             f"{str(before[DIGEST])[:12]}… then, {digest[:12]}… now). Put that file back, pass another --output-dir, or "
             "--fresh to start over in its place."
         )
     return [epochs for epochs in planned if epochs not in (None, recipe.epochs)]
+
+
+def began_as_another_file(recipe: Recipe) -> bool:
+    """Whether the folder holds a run that began as a classifier whose file has changed since."""
+    config = recipe.folder / "config.json"
+    if not recipe.begins_as_classifier or not config.exists():
+        return False
+    before = files.read_json_object(config, "pass --fresh to start over, or another --output-dir").get(DIGEST)
+    return before not in (None, files.digest(recipe.backbone))
 
 
 def _check_removable(recipe: Recipe) -> None:
@@ -231,7 +242,7 @@ def refuse_other_settings(folder: Path, kind: str, before: Mapping[str, Any], no
 
 
 def finished(recipe: Recipe) -> dict[str, Any] | None:
-    """The figures of a finished run with these settings, `None` where there is none.
+    """The figures of a finished run with these settings, `None` where there is none, or it was planned for fewer epochs.
 
     Raises:
         ValueError: the run in its folder has other settings, or its metrics.json is damaged.
@@ -239,11 +250,15 @@ def finished(recipe: Recipe) -> dict[str, Any] | None:
     path = recipe.folder / "metrics.json"
     if not path.exists():
         return None
-    check_folder(recipe.resolved())
+    planned_before = check_folder(recipe.resolved(), may_be_longer=True)
+    if planned_before and files.read_json_object(recipe.folder / "config.json", "")["epochs"] != recipe.epochs:
+        return None
     advice = "remove it, and run the recipe again"
     test = files.read_json_object(path, advice).get("test")
     needed = {"test/ensemble/nll": files.is_number} if isinstance(test, dict) and "task" in test else OF_ENSEMBLE
-    return files.read_json_object(path, advice, needed)
+    figures = files.read_json_object(path, advice, needed)
+    of_fewer_epochs = recipe.early_stopping is None and figures.get("epochs", recipe.epochs) != recipe.epochs
+    return None if of_fewer_epochs else figures  # those of a run that was killed while it was trained further
 
 
 def finished_runs(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:

@@ -118,6 +118,7 @@ def _train(
         if recipe.warm_start:
             warm_start(model, recipe.warm_start)
     position = checkpoints.restore(model)
+    was_finished = chief and results.finished(recipe) is not None
     if chief:
         data.manifest.write(recipe.folder)
         config = recipe.settings() | ({"epochs_before": epochs_before} if epochs_before else {})
@@ -130,8 +131,11 @@ def _train(
         folder = Path(folder)
         with naming_changed_files(recipe):
             fit(recipe, model, data, checkpoints, folder, callbacks, chief)
-        with files.replacing(folder / "last.keras") as part:
-            model.save(part)
+        if not (
+            was_finished and (folder / "last.keras").is_file()
+        ):  # a run that begins as this file knows it by its bytes
+            with files.replacing(folder / "last.keras") as part:
+                model.save(part)
     log = logs.read(recipe.folder / "log.csv")
     if recipe.keep == "best":
         model = keras.models.load_model(recipe.folder / "best.keras")

@@ -15,7 +15,7 @@ from mixmo_keras.metrics import differences
 from mixmo_keras.models import temperatures
 from mixmo_keras.models.ensemble import Ensemble
 
-RULE = "kept is what has the lower NLL on the validation images, each network with its own temperature"
+RULE = "kept is what has the lower NLL on the validation images, each network with its own temperature where one helps"
 
 
 class Kept(NamedTuple):

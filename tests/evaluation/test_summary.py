@@ -61,6 +61,20 @@ def test_the_headline():
     ]
 
 
+@pytest.mark.parametrize(("by_it", "worse"), [(0.75, False), (0.65, True)])
+def test_the_headline_of_an_export_with_a_threshold(by_it, worse):
+    threshold = {"class": "dog", "value": 0.612, "accuracy": 0.71, "balanced_accuracy": by_it, "applied": True}
+    given = figures(balanced={"balanced_accuracy": 0.7}, threshold=threshold)
+    said = (
+        f"What is exported answers dog from a probability of 0.612 on: right on 71.0%, balanced accuracy {by_it:.1%}, to "
+        "70.0% by the most probable class."
+    )
+    said += " On these test images it gains nothing: leave --threshold out." if worse else ""
+    assert sentences.headline(given)[1] == said
+    del threshold["applied"]
+    assert not any("exported" in one for one in sentences.headline(given))
+
+
 @pytest.mark.parametrize(
     ("confidence", "said"),
     [

@@ -169,8 +169,18 @@ def test_members_after_the_single_network_in_one_command_that_goes_on_after_a_ki
     value = evaluated["threshold"]["value"]
     assert f"the second class from a probability of {value:.4g} on" in (exported / "model_card.md").read_text()
     assert "what is saved or exported answers by it" in said
+    before = (single_folder / "last.keras").read_bytes()
+    images.main([*command[:-1], "--method", "single"])
+    assert (single_folder / "last.keras").read_bytes() == before  # by which members know what they began as
+    begun.clear()
     images.main(command)
-    assert len(begun) == 3  # nothing is trained again
+    assert not begun  # nothing is trained again
+    longer = ["3" if word == "2" else word for word in command]
+    images.main(longer)
+    assert begun == ["single", "mimo"]
+    assert "the members begin anew: the single network was trained further since" in capsys.readouterr().out
+    images.main(longer)
+    assert len(begun) == 2
 
 
 @pytest.mark.slow

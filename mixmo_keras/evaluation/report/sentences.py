@@ -10,6 +10,7 @@ from typing import Any
 from mixmo_keras.evaluation.summary import Run, Summary, summarize
 from mixmo_keras.metrics import differences
 from mixmo_keras.metrics.differences import Difference
+from mixmo_keras.metrics.summaries import formatted
 
 LONGER = 4  # times the epochs of a training in which nothing was learned
 IMBALANCED = 1.5  # times the images of a class from which another is rare
@@ -17,9 +18,10 @@ LITTLE = 0.25  # of the way from guessing to being always right
 
 
 def headline(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
-    """The main results, a sentence each: accuracy, calibration, the worst class, the gain over members and others."""
+    """The main results, a sentence each: accuracy, by a threshold too, calibration, the worst class, the gain over members and others."""
     summary, run = summarize(figures, run), run or Run()
-    sentences = [_accuracy(summary), _calibration(summary), _worst_class(summary), _members(summary)]
+    sentences = [_accuracy(summary), _threshold(figures)]
+    sentences += [_calibration(summary), _worst_class(summary), _members(summary)]
     sentences += [
         other_network(gain, f"{name} ({other['ensemble']['accuracy']:.1%})")
         for name, gain, other in (
@@ -60,6 +62,24 @@ def _accuracy(summary: Summary) -> str:
     return (
         f"Right on {summary.accuracy:.1%} of {summary.images:,} test images; on images like these, between {low:.1%} and "
         f"{high:.1%} (95 % interval). Always answering the most frequent class would be right on {summary.guessing:.1%}."
+    )
+
+
+def _threshold(figures: Mapping[str, Any]) -> str | None:
+    """What is exported with a threshold, whose answers aren't the table's."""
+    threshold = figures.get("threshold", {})
+    if not threshold.get("applied"):
+        return None
+    ours, usual = threshold["balanced_accuracy"], figures["balanced"]["balanced_accuracy"]
+    worse = (
+        ""
+        if None in (ours, usual) or ours > usual
+        else " On these test images it gains nothing: leave --threshold out."
+    )
+    return (
+        f"What is exported answers {threshold['class']} from a probability of {threshold['value']:.3f} on: right on "
+        f"{threshold['accuracy']:.1%}, balanced accuracy {formatted(ours, '{:.1%}')}, to {formatted(usual, '{:.1%}')} by "
+        f"the most probable class.{worse}"
     )
 
 

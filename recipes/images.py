@@ -154,7 +154,7 @@ def train_then_members(recipe: Recipe, threshold: bool) -> dict:
 
 def finished(recipe: Recipe) -> dict | None:
     """The figures of a run that needs no more training; `None` where it does. Members begin as its file as it is."""
-    found = None if recipe.fresh else results.finished(recipe)
+    found = None if recipe.fresh else results.finished(recipe, may_be_longer=True)
     return found if found is not None and found.get("keep") == recipe.keep else None
 
 

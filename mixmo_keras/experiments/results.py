@@ -241,8 +241,13 @@ def refuse_other_settings(folder: Path, kind: str, before: Mapping[str, Any], no
         )
 
 
-def finished(recipe: Recipe) -> dict[str, Any] | None:
-    """The figures of a finished run with these settings, `None` where there is none, or it was planned for fewer epochs.
+def finished(recipe: Recipe, may_be_longer: bool = False) -> dict[str, Any] | None:
+    """The figures of a finished run with these settings, `None` where there is none.
+
+    Args:
+        recipe: The run's recipe.
+        may_be_longer: Whether it may train a run of fewer epochs further, which isn't finished then. Defaults to False: a
+            comparison has runs of one length.
 
     Raises:
         ValueError: the run in its folder has other settings, or its metrics.json is damaged.
@@ -250,7 +255,7 @@ def finished(recipe: Recipe) -> dict[str, Any] | None:
     path = recipe.folder / "metrics.json"
     if not path.exists():
         return None
-    planned_before = check_folder(recipe.resolved(), may_be_longer=True)
+    planned_before = check_folder(recipe.resolved(), may_be_longer)
     if planned_before and files.read_json_object(recipe.folder / "config.json", "")["epochs"] != recipe.epochs:
         return None
     advice = "remove it, and run the recipe again"

@@ -118,7 +118,7 @@ def _train(
         if recipe.warm_start:
             warm_start(model, recipe.warm_start)
     position = checkpoints.restore(model)
-    was_finished = chief and results.finished(recipe) is not None
+    was_finished = chief and results.finished(recipe, may_be_longer=True) is not None
     if chief:
         data.manifest.write(recipe.folder)
         config = recipe.settings() | ({"epochs_before": epochs_before} if epochs_before else {})

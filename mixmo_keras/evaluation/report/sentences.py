@@ -18,7 +18,7 @@ LITTLE = 0.25  # of the way from guessing to being always right
 
 
 def headline(figures: Mapping[str, Any], run: Run | None = None) -> list[str]:
-    """The main results, a sentence each: accuracy, by a threshold too, calibration, the worst class, the gain over members and others."""
+    """The main results, a sentence each: accuracy, calibration, the worst class, the gain over members and others."""
     summary, run = summarize(figures, run), run or Run()
     sentences = [_accuracy(summary), _threshold(figures)]
     sentences += [_calibration(summary), _worst_class(summary), _members(summary)]

@@ -4,6 +4,7 @@ import at_a_glance
 import beyond
 import both_modes
 import fast
+import fast_members
 import fine_tuning
 import gains
 import int8
@@ -29,7 +30,14 @@ PANELS = {
 
 def main() -> None:
     """Writes them."""
-    for study in (noisy_labels.STUDY, beyond.STUDY, fine_tuning.STUDY, repetition.STUDY, submodels.STUDY):
+    for study in (
+        noisy_labels.STUDY,
+        beyond.STUDY,
+        fine_tuning.STUDY,
+        repetition.STUDY,
+        submodels.STUDY,
+        fast_members.STUDY,
+    ):
         for path in sorted(pages.FIGURES.glob(f"{study.name}-*.json")):
             study.document(path.stem, OURS.get(path.stem, study.ours))
     classifiers = gains.table(pages.read("fine_tuning-cifar10-0"), IN_CLASSIFIERS)

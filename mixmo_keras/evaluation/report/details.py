@@ -68,18 +68,20 @@ def _classes(figures: dict) -> list[str]:
         f"by chance: p = {figures['by_chance']:.2g}"
     ]
     if len(figures["classes"]) <= MOST_CLASSES:
-        lines.append("  images  recall precision     F1  AUROC  class")  # narrow: a phone shows 50 characters
-        cells = {"accuracy": ("{:.1%}", 8), "precision": ("{:.1%}", 10), "f1": ("{:.3f}", 7), "auroc": ("{:.3f}", 7)}
+        lines.append(" images recall precision    F1 AUROC class")  # narrow: a phone shows 45 characters
+        cells = {"accuracy": ("{:.1%}", 7), "precision": ("{:.1%}", 10), "f1": ("{:.3f}", 6), "auroc": ("{:.3f}", 6)}
         for one in figures["classes"]:
             shown = "".join(f"{formatted(one[name], form):>{width}}" for name, (form, width) in cells.items())
-            lines.append(f"  {one['images']:>6,}{shown}  {one['name']}")
+            lines.append(f" {one['images']:>6,}{shown} {one['name']}")
     if threshold := figures.get("threshold"):
-        (first, second), is_applied = threshold["recall"], threshold.get("applied", False)
+        first, second = threshold["recall"]
+        applied = "--threshold exports the model with it"
+        if threshold.get("applied"):
+            applied = "what is saved or exported answers by it, the table by the most probable class"
         lines.append(
             f"threshold {threshold['value']:.3f} of {threshold['class']}, chosen on {threshold['fitted_on']:,} validation "
             f"images: balanced accuracy {threshold['balanced_accuracy']:.2%}, recall {formatted(first, '{:.1%}')} and "
-            f"{formatted(second, '{:.1%}')}, accuracy {threshold['accuracy']:.2%}"
-            + ("; what is saved or exported answers by it, the table by the most probable class" * is_applied)
+            f"{formatted(second, '{:.1%}')}, accuracy {threshold['accuracy']:.2%}; {applied}"
         )
     return lines
 

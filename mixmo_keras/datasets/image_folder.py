@@ -98,8 +98,8 @@ class ImageFolder:
         smallest = self.class_names[counts.argmin()]
         if counts.min() < FEWEST:
             raise ValueError(
-                f"{self.folder}: Class {smallest!r} has {counts.min()} images: at least {FEWEST} are needed to train and to test "
-                "on. Add some, or leave the class out."
+                f"{self.folder}: Class {smallest!r} has {counts.min()} images: at least {FEWEST} are needed to train and to "
+                "test on. Add some, or leave the class out."
                 f"{self._unread_images(smallest)}"
             )
 

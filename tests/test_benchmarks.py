@@ -58,7 +58,7 @@ class Contestant:
     def __init__(self, clock: Clock, *seconds: float):
         self.clock, self.seconds = clock, list(seconds)
 
-    def fit(self, images, labels, **options):
+    def fit(self, images, labels=None, **options):
         taken = self.seconds.pop(0)
         self.clock.now += taken
         self.clock.worked += taken / 2

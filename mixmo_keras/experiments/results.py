@@ -255,7 +255,8 @@ def finished(recipe: Recipe, may_be_longer: bool = False) -> dict[str, Any] | No
     path = recipe.folder / "metrics.json"
     if not path.exists():
         return None
-    planned_before = check_folder(recipe.resolved(), may_be_longer)
+    recipe = recipe.resolved()  # whose epochs are those after `scale`
+    planned_before = check_folder(recipe, may_be_longer)
     if planned_before and files.read_json_object(recipe.folder / "config.json", "")["epochs"] != recipe.epochs:
         return None
     advice = "remove it, and run the recipe again"

@@ -20,7 +20,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ import mixmo_keras
 from mixmo_keras import augmentation, datasets, metrics
 from mixmo_keras.common import files
 from mixmo_keras.experiments import tables
-from mixmo_keras.metrics import calibration
+from mixmo_keras.metrics import by_class, calibration
 from mixmo_keras.metrics.differences import paired
 from mixmo_keras.networks.backbones import libraries
 from mixmo_keras.training.schedules import Cosine
@@ -45,7 +45,7 @@ MORE_EPOCHS = 4  # with which plain Keras takes the processor time of this libra
 AUGMENTATION: dict[str, Any] = dict(padding=4)
 PLAIN, ONE_MORE, MEMBERS = "plain Keras", "6 more epochs, one network", "6 more epochs, two members"
 
-Arrays = tuple[np.ndarray, np.ndarray]  # images (n, 96, 96, 3) from 0 to 255, labels (n,)
+Arrays = tuple[np.ndarray, np.ndarray]  # images (n, size, size, 3) from 0 to 255, labels (n,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,26 +75,26 @@ PLAIN_WAYS = {
 # -- the images --------------------------------------------------------------------------------------------------------
 
 
-def elpv(folder: Path) -> Arrays:
+def elpv(folder: Path, size: int = SIZE) -> Arrays:
     """All solar cells: defective where experts say so with a probability above a half."""
     data = folder / "elpv_dataset" / "data"
     if not data.is_dir():
         raise SystemExit(f"error: there is no {data}: pip install --target DIR elpv-dataset, and --photographs DIR")
     lines = [line.split() for line in (data / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
-    images = [np.asarray(_small(Image.open(data / name).convert("RGB")), "uint8") for name, *_ in lines]
+    images = [np.asarray(_resized(Image.open(data / name).convert("RGB"), size), "uint8") for name, *_ in lines]
     return np.stack(images), np.array([float(probability) > 0.5 for _, probability, *_ in lines], "int64")
 
 
-def cifar10(data_dir: str | None) -> Arrays:
+def cifar10(data_dir: str | None, size: int = SIZE) -> Arrays:
     """The first 5,000 test images of CIFAR-10, enlarged."""
     batch = next(iter(datasets.batches(datasets.load("cifar10", "test", data_dir), 5000)))
-    images = [np.asarray(_small(Image.fromarray(image)), "uint8") for image in np.asarray(batch[0], "uint8")]
+    images = [np.asarray(_resized(Image.fromarray(image), size), "uint8") for image in np.asarray(batch[0], "uint8")]
     return np.stack(images), np.asarray(batch[1], "int64")
 
 
-def _small(image: Image.Image) -> Image.Image:
-    way = Image.Resampling.BOX if image.width > SIZE else Image.Resampling.BICUBIC
-    return image.resize((SIZE, SIZE), way)
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    way = Image.Resampling.BOX if image.width > size else Image.Resampling.BICUBIC
+    return image.resize((size, size), way)
 
 
 def split(data: Arrays, seed: int) -> Split:
@@ -130,30 +130,34 @@ def plain_keras(of_seed: Split, seed: int, train_batch_norm: bool, more_epochs: 
     return model
 
 
-def compile(model: mixmo_keras.MixMo, rate: float, core_rate: float = 1.0, frozen_epochs: int = 0) -> None:
-    """With Adam, whose rate falls by half a cosine."""
+def compile(
+    model: mixmo_keras.MixMo, rate: float, core_rate: float = 1.0, frozen_epochs: int = 0, average_from=None, **options
+) -> None:
+    """With Adam, whose rate falls by half a cosine, and which averages the weights from a share of training on."""
     tuning = mixmo_keras.FineTuning(core_rate, frozen_epochs, freeze_batch_norm=True)
-    model.compile(keras.optimizers.Adam(Cosine(rate)), fine_tuning=tuning, jit_compile=False)
+    optimizer = keras.optimizers.Adam(Cosine(rate), use_ema=average_from is not None)
+    model.compile(optimizer, average_from=average_from, fine_tuning=tuning, jit_compile=False, **options)
 
 
-def fine_tuned(of_seed: Split, seed: int, core_rate: float) -> mixmo_keras.MixMo:
-    """One network of this library, from ImageNet's weights."""
-    network = libraries.network(NETWORK, of_seed.num_classes, (SIZE, SIZE, 3), seed=seed)
-    model = mixmo_keras.from_classifier(network, num_classes=of_seed.num_classes, **_options(seed, "single"))
+def fine_tuned(of_seed: Split, seed: int, core_rate: float, epochs: int | None = None) -> mixmo_keras.MixMo:
+    """One network of this library, from ImageNet's weights; for `EPOCHS` unless another number is given."""
+    network = libraries.network(NETWORK, of_seed.num_classes, of_seed.train[0].shape[1:], seed=seed)
+    model = mixmo_keras.from_classifier(network, num_classes=of_seed.num_classes, **options_of(seed, "single"))
     compile(model, RATE, core_rate, FROZEN_EPOCHS)
-    model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+    model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=epochs or EPOCHS, verbose=0)
     return model
 
 
 def further(of_seed: Split, seed: int, core_rate: float, network: Path, **options) -> mixmo_keras.MixMo:
     """A model that begins as a fine-tuned network: all of it at half the core's rate."""
-    model = mixmo_keras.from_classifier(network, **_options(seed, **options))
+    model = mixmo_keras.from_classifier(network, **options_of(seed, **options))
     compile(model, RATE * core_rate / 2)
     model.fit(*of_seed.train, batch_size=BATCH_SIZE, epochs=FURTHER_EPOCHS, verbose=0)
     return model
 
 
-def _options(seed: int, method: str, **options) -> dict[str, Any]:
+def options_of(seed: int, method: str, **options) -> dict[str, Any]:
+    """Of `from_classifier`: a method, and what all have in common."""
     common = dict(augmentation=augmentation.PadCropFlip(**AUGMENTATION), batch_repetitions=1, seed=seed, verbose=False)
     return dict(method=method, **common, l2=0.0, **options)
 
@@ -165,6 +169,7 @@ def figures(model: keras.Model, of_seed: Split) -> dict[str, float]:
     labels = of_seed.test[1]
     return {
         "accuracy": metrics.accuracy(test, labels),
+        "balanced_accuracy": by_class.means(by_class.class_figures(test, labels))["balanced_accuracy"],
         "nll": metrics.negative_log_likelihood(test, labels),
         "nll_calibrated": metrics.negative_log_likelihood(test / temperature, labels),
         "ece_calibrated": metrics.expected_calibration_error(test / temperature, labels),
@@ -179,10 +184,11 @@ def figures(model: keras.Model, of_seed: Split) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """The figures of a study's runs by row and seed, and the folder of their networks."""
+    """The figures of a study's runs by row and seed, the folder of their networks, and the rows whose networks are kept."""
 
     name: str
     folder: Path
+    with_network: Collection[str] = tuple(WAYS)
 
     def read(self) -> dict[str, dict[str, Any]]:
         """What was kept."""
@@ -195,13 +201,13 @@ class Kept:
 
     def run(self, row: str, seed: int, of_seed: Split, make: Callable[[], keras.Model]) -> None:
         """Makes and measures a model, unless it was before, and keeps its figures."""
-        if str(seed) in self.read().get(row, {}) and (row not in WAYS or self.network(row, seed).exists()):
+        if str(seed) in self.read().get(row, {}) and (row not in self.with_network or self.network(row, seed).exists()):
             return
         start = time.process_time()
         model = make()
         took = {"processor_seconds": round(time.process_time() - start, 1)}
         measured = figures(model, of_seed) | took
-        if row in WAYS:
+        if row in self.with_network:
             self.network(row, seed).parent.mkdir(parents=True, exist_ok=True)
             model.save(self.network(row, seed))
         kept = self.read()
@@ -246,17 +252,17 @@ COLUMNS = (
 )
 
 
-def table(kept: dict[str, dict[str, Any]]) -> str:
+def table(kept: dict[str, dict[str, Any]], columns: tuple = COLUMNS) -> str:
     """A row for each way, mean ± standard deviation over seeds."""
     lines = [
         [
             row,
-            *(tables.cell([times * one[key] for one in by_seed.values()], form) for _, key, form, times in COLUMNS),
+            *(tables.cell([times * one[key] for one in by_seed.values()], form) for _, key, form, times in columns),
             str(len(by_seed)),
         ]
         for row, by_seed in kept.items()
     ]
-    return tables.markdown(["way", *(title for title, *_ in COLUMNS), "seeds"], lines)
+    return tables.markdown(["way", *(title for title, *_ in columns), "seeds"], lines)
 
 
 def differences(kept: dict[str, dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ import photographs
 import repetition
 import submodels
 import tasks
+import then_members
 
 from mixmo_keras.evaluation import plots
 
@@ -52,6 +53,7 @@ def main() -> None:
     memory.document()
     photographs.document()
     tasks.document()
+    then_members.document()
 
 
 if __name__ == "__main__":

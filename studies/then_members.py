@@ -2,7 +2,7 @@
 
     export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1              so that processor time is that of one core
     python studies/then_members.py elpv --seeds 0 1 2 --photographs DIR   solar cells at 128 pixels, half an hour a seed
-    python studies/then_members.py cifar10 --seeds 0 1 2 --data-dir DATA  CIFAR-10 enlarged to 96 pixels
+    python studies/then_members.py cifar10 --seeds 0 1 2 --data-dir DATA   CIFAR-10 enlarged to 96 pixels
     python studies/then_members.py elpv --only-table                      what there is
 
 Data, splits and network are those of `photographs.py`, and the network is fine-tuned in the recipes' default way, for 20

@@ -331,6 +331,8 @@ def test_any_image_shape(shape):
     ("backbone", "shape", "message"),
     [
         ("vgg16", None, "Unknown backbone: 'vgg16'. Known names: wrn<depth>_<width>"),
+        ("WRN-28-10", None, r"Unknown backbone: 'WRN-28-10'. Do you mean 'wrn28_10'\? Known names"),
+        ("ViT-Tiny/4", None, r"Do you mean 'vit_tiny4'\?"),
         ("wrn28", None, "Unknown backbone: 'wrn28'"),
         ("wrn28_10_1", None, "Unknown backbone"),
         ("wrn12_1", None, "`depth` must be 6n . 4 with n ≥ 1, such as 10, 16, 28 or 40, got 12"),

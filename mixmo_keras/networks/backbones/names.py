@@ -99,14 +99,23 @@ def policy(dtype, backbone):
 
 def parse(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]]:
     """Returns the function of a backbone's name and the sizes that the name says, the function's arguments."""
+    if (found := _parsed(name)) is not None:
+        return found
+    in_small = re.sub(r"[-\s_]+", "_", name.lower())  # WRN-28-10 and ViT-Tiny/4 are names in papers
+    likely = (in_small, re.sub(r"(?<=[a-z])_(?=\d)|/", "", in_small))
+    meant = next((f" Do you mean {one!r}?" for one in likely if _parsed(one) is not None), "")
+    raise ValueError(
+        f"Unknown backbone: {name!r}.{meant} Known names: {', '.join(FAMILIES)}, such as wrn28_10, resnet50, vit_tiny4, "
+        "convnext_tiny, xcit_small12_16 and airbench64."
+    )
+
+
+def _parsed(name: str) -> tuple[Callable[..., Backbone], dict[str, int | str]] | None:
     for form, function in FAMILIES.items():
         parameters = inspect.signature(function).parameters
         if match := re.fullmatch(_pattern(form, parameters), name):
             return function, {key: parameters[key].annotation(value) for key, value in match.groupdict().items()}
-    raise ValueError(
-        f"Unknown backbone: {name!r}. Known names: {', '.join(FAMILIES)}, such as wrn28_10, resnet50, vit_tiny4, "
-        "convnext_tiny, xcit_small12_16 and airbench64."
-    )
+    return None
 
 
 def _pattern(form: str, parameters: Mapping[str, inspect.Parameter]) -> str:

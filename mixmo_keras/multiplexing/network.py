@@ -112,7 +112,8 @@ def _joined_encoders(model, passes):
     images = keras.Input((height, width, model.num_members * channels))
     features = images
     for layer in encoders[0].layers[1:]:  # behind the input: a chain, of which the convolution alone has weights
-        features = type(layer).from_config(layer.get_config())(features)
+        initial = {"kernel_initializer": "zeros"} if layer.weights else {}  # its own may need M times fewer channels
+        features = type(layer).from_config({**layer.get_config(), **initial})(features)
     joined = keras.Model(images, features, name="encoders")
     kernels, *biases = zip(*(encoder.get_weights() for encoder in encoders), strict=True)
     joined.set_weights([np.concatenate(kernels, axis=2), *(np.sum(bias, axis=0) for bias in biases)])

@@ -113,6 +113,13 @@ def test_encoders_that_cannot_be_joined_stay_apart():
     np.testing.assert_allclose(model.multiplexed()(X[:3].astype("float32")), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_filters_made_for_one_image_are_joined():
+    model = mixmo_keras.MIMO("airbench8", num_classes=5, input_shape=(9, 9, 3), num_members=2, seed=0)
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).astype("float32")
+    expected = model.predict_multiplexed(images)
+    np.testing.assert_allclose(model.multiplexed()(images), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_temperature_of_its_own(tmp_path):
     model = tiny.model()
     model.heads.dense.kernel.assign(10 * model.heads.dense.kernel)  # far too sure

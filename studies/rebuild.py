@@ -13,6 +13,7 @@ import memory
 import noisy_labels
 import pages
 import photographs
+import precision
 import repetition
 import submodels
 import tasks
@@ -52,6 +53,7 @@ def main() -> None:
     load.document()
     memory.document()
     photographs.document()
+    precision.document()
     tasks.document()
     then_members.document()
 

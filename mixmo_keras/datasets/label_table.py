@@ -11,7 +11,6 @@ for each image, such as the shares of a class, or targets. `group` and `split` m
 """
 
 import csv
-import dataclasses
 import math
 import os
 from collections import Counter
@@ -27,31 +26,7 @@ ENDING = ".csv"
 PATH, CLASS, GROUP, SPLIT = "path", "class", "group", "split"
 _RESERVED = (PATH, CLASS, GROUP, SPLIT)
 
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """The rows of a file.
-
-    Attributes:
-        columns: Their titles, those of `_RESERVED` in lower case.
-        cells: The cells of each row.
-        lines: The number of each row's line in the file.
-    """
-
-    columns: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
-
-    def column(self, name: str) -> list[str] | None:
-        """The cells of a column; `None` where there is none of this name."""
-        if name not in self.columns:
-            return None
-        place = self.columns.index(name)
-        return [cells[place] for cells in self.cells]
-
-    def numbers(self) -> list[str]:
-        """The columns of numbers."""
-        return [name for name in self.columns if name not in _RESERVED]
+Columns = dict[str, list[str]]  # the cells of each column by its title, which is in lower case if it is one of these
 
 
 def is_table(path: str | os.PathLike) -> bool:
@@ -77,10 +52,10 @@ def of_file(file: Path) -> Listing:
         ValueError: no such file; it says what was expected, and names the line.
     """
     listing.check_name(str(file))
-    rows, folder = _read(file), file.parent
-    names = _names(file, rows)
-    class_names, labels, values, notes = _labels(file, rows)
-    splits, rule, of_splits = _splits(file, rows, names, labels)
+    (columns, lines), folder = _read(file), file.parent
+    names = _names(file, columns, lines)
+    class_names, labels, values, notes = _labels(file, columns, lines)
+    splits, rule, of_splits = _splits(file, columns, lines, names, labels)
     order = sorted(range(len(names)), key=lambda row: (labels[row] if values is None else 0, names[row]))
     return Listing(
         folder,
@@ -95,8 +70,8 @@ def of_file(file: Path) -> Listing:
     )
 
 
-def _read(file: Path) -> _Rows:
-    """The rows of a file in UTF-8, without spaces around their cells; empty lines are left out."""
+def _read(file: Path) -> tuple[Columns, list[int]]:
+    """The columns of a file in UTF-8, and the number of each row's line; without empty lines and spaces around cells."""
     lines: list[int] = []
     cells: list[tuple[str, ...]] = []
     with open(file, newline="", encoding="utf-8-sig") as text:
@@ -119,14 +94,14 @@ def _read(file: Path) -> _Rows:
     for line, of_row in zip(lines[1:], cells[1:], strict=True):
         if len(of_row) != len(header):
             raise ValueError(f"{file} has {len(header)} columns, and line {line} has {len(of_row)} cells.")
-    return _Rows(tuple(header), tuple(cells[1:]), tuple(lines[1:]))
+    return {name: [row[place] for row in cells[1:]] for place, name in enumerate(header)}, lines[1:]
 
 
-def _names(file: Path, rows: _Rows) -> list[str]:
+def _names(file: Path, columns: Columns, lines: list[int]) -> list[str]:
     """The images' paths below the folder, with `/` between the parts; each is there once, and is an image's."""
     names: list[str] = []
     seen: dict[str, int] = {}
-    for path, line in zip(rows.column(PATH) or (), rows.lines, strict=True):
+    for path, line in zip(columns[PATH], lines, strict=True):
         name = os.path.normpath(path).replace(os.sep, "/")
         if not path or os.path.isabs(path) or name.split("/")[0] == "..":
             raise ValueError(f"{file}: a path must be below {file.parent}, got {path!r} in line {line}.")
@@ -141,30 +116,26 @@ def _names(file: Path, rows: _Rows) -> list[str]:
     return names
 
 
-def _labels(file: Path, rows: _Rows) -> tuple[tuple[str, ...], list[int], np.ndarray | None, list[str]]:
+def _labels(
+    file: Path, columns: Columns, lines: list[int]
+) -> tuple[tuple[str, ...], list[int], np.ndarray | None, list[str]]:
     """The names of the classes or targets; the images' classes; numbers (n, K), or `None` of classes; and notes."""
-    columns = rows.numbers()
-    classes = rows.column(CLASS)
+    numbers = [name for name in columns if name not in _RESERVED]
+    classes = columns.get(CLASS)
     if classes is not None:
-        for name, line in zip(classes, rows.lines, strict=True):
+        for name, line in zip(classes, lines, strict=True):
             if not name:
                 raise ValueError(f"{file} has no class in line {line}.")
         class_names = sorted(set(classes))
         index = {name: number for number, name in enumerate(class_names)}
-        notes = [f"columns that are not used: {', '.join(columns[:NAMED])}"] if columns else []
+        notes = [f"columns that are not used: {', '.join(numbers[:NAMED])}"] if numbers else []
         return tuple(class_names), [index[name] for name in classes], None, notes
-    if not columns:
+    if not numbers:
         raise ValueError(f"{file} must have a column `{CLASS}`, or a column of numbers for each class or target.")
-    places = [rows.columns.index(name) for name in columns]
-    values = np.array(
-        [
-            [_number(file, line, name, cells[place]) for name, place in zip(columns, places, strict=True)]
-            for cells, line in zip(rows.cells, rows.lines, strict=True)
-        ],
-        "float32",
-    )
+    rows = [[_number(file, line, name, columns[name][row]) for name in numbers] for row, line in enumerate(lines)]
+    values = np.array(rows, "float32")
     labels = values.argmax(-1) if listing.are_shares(values) else np.zeros(len(values), int)
-    return tuple(columns), labels.tolist(), values, []
+    return tuple(numbers), labels.tolist(), values, []
 
 
 def _number(file: Path, line: int, name: str, cell: str) -> float:
@@ -180,19 +151,21 @@ def _number(file: Path, line: int, name: str, cell: str) -> float:
     return number
 
 
-def _splits(file: Path, rows: _Rows, names: list[str], labels: list[int]) -> tuple[list[str], str, list[str]]:
+def _splits(
+    file: Path, columns: Columns, lines: list[int], names: list[str], labels: list[int]
+) -> tuple[list[str], str, list[str]]:
     """The split of each image, the rule in words, and notes. A group is in one split."""
-    groups = rows.column(GROUP)
+    groups = columns.get(GROUP)
     # an image without a group is one by itself
     keys = [group or name for group, name in zip(groups or names, names, strict=True)]
     by_hash = [listing.split_of(key) for key in keys]
     rule = listing.RULE if groups is None else "by a hash of each group's name"
-    cells = rows.column(SPLIT)
+    cells = columns.get(SPLIT)
     if cells is None:
         splits, notes = listing.without_empty(keys, labels, by_hash)
         return splits, rule, notes
     splits = []
-    for cell, line in zip(cells, rows.lines, strict=True):
+    for cell, line in zip(cells, lines, strict=True):
         if cell.lower() not in SPLIT_FOLDERS:
             raise ValueError(f"{file}: `{SPLIT}` must be train, val or test, got {cell!r} in line {line}.")
         splits.append(SPLIT_FOLDERS[cell.lower()])
@@ -202,8 +175,8 @@ def _splits(file: Path, rows: _Rows, names: list[str], labels: list[int]) -> tup
     for row, key in enumerate(keys):
         if splits[first.setdefault(key, row)] != splits[row]:
             raise ValueError(
-                f"{file}: group {key!r} is in two splits, {splits[first[key]]} in line {rows.lines[first[key]]} and "
-                f"{splits[row]} in line {rows.lines[row]}. All images of a group must be in one."
+                f"{file}: group {key!r} is in two splits, {splits[first[key]]} in line {lines[first[key]]} and "
+                f"{splits[row]} in line {lines[row]}. All images of a group must be in one."
             )
     fixed = f"as the column `{SPLIT}` says"
     if not (missing := {"test", "validation"} - set(splits)):

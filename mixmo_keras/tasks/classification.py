@@ -1,7 +1,6 @@
 """One class of K for each image: logits, softmax and cross-entropy."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -13,7 +12,7 @@ from mixmo_keras.common import arguments, class_labels
 from mixmo_keras.metrics import calibration, summaries, uncertainty
 from mixmo_keras.networks.layers import MultiHead
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.tasks.task import Task, checked_names
+from mixmo_keras.tasks.task import Task
 from mixmo_keras.training import losses
 
 # in place of the lowest label: not indices (n,), but shares (n, K), are wrong; see `training.incidents`
@@ -190,11 +189,6 @@ class Classification(Task):
             "confidence": confidence,
             "predictive_entropy": uncertainty.predictive_entropy(logits),
         }
-
-    def names(self, names: Sequence[str] | None):
-        if names is None:
-            return [str(label) for label in range(self.num_classes)]
-        return checked_names("class_names", names, self.num_classes, self.kind)
 
     def summary(self, images, names):
         shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")

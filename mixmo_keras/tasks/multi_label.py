@@ -2,7 +2,6 @@
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -13,7 +12,7 @@ from mixmo_keras.common import arguments
 from mixmo_keras.metrics import several_labels
 from mixmo_keras.networks.layers import MultiHead
 from mixmo_keras.networks.sigmoid_average import SigmoidAverage
-from mixmo_keras.tasks.task import Task, checked_names, number_or_names
+from mixmo_keras.tasks.task import Task, number_or_names
 from mixmo_keras.training import losses
 
 
@@ -277,11 +276,6 @@ class MultiLabel(Task):
             "member_probabilities": members,
         }
 
-    def names(self, names: Sequence[str] | None):
-        if names is not None:
-            return checked_names("class_names", names, self.num_labels, self.kind)
-        return list(self.labels) if isinstance(self.labels, tuple) else [str(label) for label in range(self.num_labels)]
-
     def summary(self, images, names):
         which = "whether a label holds" if len(names) == 1 else f"which of {len(names)} labels hold"
         return f"Says of {images} {which}: {', '.join(names)}."
@@ -332,9 +326,6 @@ class Binary(MultiLabel):
 
     def canonical(self, targets):
         return targets[:, None] if len(targets.shape) == 1 else targets
-
-    def in_form(self, targets, form):
-        return self.canonical(targets), form
 
     def check_fit(self, options):
         """Keras' `class_weight` is right for one label."""

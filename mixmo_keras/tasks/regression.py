@@ -1,7 +1,7 @@
 """Numbers for each image, each with a deviation: Gaussians of members, pooled as a mixture."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -13,7 +13,7 @@ from mixmo_keras.common import arguments
 from mixmo_keras.metrics import gaussians
 from mixmo_keras.mixing.batch import unpack
 from mixmo_keras.networks.gaussians import GaussianHead, GaussianMixture
-from mixmo_keras.tasks.task import Task, checked_names, number_or_names
+from mixmo_keras.tasks.task import Task, number_or_names
 from mixmo_keras.training import data_checks, distribution, losses
 
 
@@ -186,9 +186,6 @@ class Regression(Task):
     def canonical(self, targets):
         return targets[:, None] if len(targets.shape) == 1 else targets
 
-    def in_form(self, targets, form):
-        return self.canonical(targets), form
-
     # -- training ----------------------------------------------------------------------------------------------------------
 
     def check_settings(self, msda, co_training):
@@ -319,15 +316,6 @@ class Regression(Task):
             "member_mean": member_outputs[..., 0],
             "member_deviation": ops.sqrt(member_outputs[..., 1]),
         }
-
-    def names(self, names: Sequence[str] | None):
-        if names is not None:
-            return checked_names("class_names", names, self.num_targets, self.kind)
-        return (
-            list(self.targets)
-            if isinstance(self.targets, tuple)
-            else [str(number) for number in range(self.num_targets)]
-        )
 
     def summary(self, images, names):
         return f"Predicts of {images} {len(names)} number{'s' if len(names) > 1 else ''}: {', '.join(names)}."

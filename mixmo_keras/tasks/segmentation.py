@@ -2,7 +2,6 @@
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -16,7 +15,7 @@ from mixmo_keras.mixing import augmentation
 from mixmo_keras.networks import maps
 from mixmo_keras.networks.decoders import DECODERS, MapHead
 from mixmo_keras.networks.member_average import MemberAverage
-from mixmo_keras.tasks.task import Task, checked_names, number_or_names
+from mixmo_keras.tasks.task import Task, number_or_names
 from mixmo_keras.training import losses
 
 PIXELS = 256  # of each image that calibration and charts look at
@@ -180,9 +179,6 @@ class Segmentation(Task):
     def canonical(self, targets):
         targets = targets[..., 0] if len(targets.shape) == 4 else targets
         return ops.cast(targets, "int32")
-
-    def in_form(self, targets, form):
-        return self.canonical(targets), form
 
     def to_evaluate(self, targets, count):
         targets = np.asarray(targets)
@@ -363,11 +359,6 @@ class Segmentation(Task):
             "member_label_map": ops.argmax(of_members, axis=-1),
             "member_confidence": ops.max(of_members, axis=-1),
         }
-
-    def names(self, names: Sequence[str] | None):
-        if names is not None:
-            return checked_names("class_names", names, self.num_pixel_classes, self.kind)
-        return list(self.classes) if isinstance(self.classes, tuple) else [str(one) for one in range(self.classes)]
 
     def summary(self, images, names):
         shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")

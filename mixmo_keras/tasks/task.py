@@ -131,8 +131,8 @@ class Task(Settings):
         return np.concatenate(parts)
 
     def in_form(self, targets, form: Any) -> tuple[Any, Any]:
-        """Targets in the form that metrics saw first, and this form; `form` is `None` at first."""
-        return targets, form
+        """Targets in the form that metrics saw first, and this form; `form` is `None` at first. By default canonical."""
+        return self.canonical(targets), form
 
     # -- training ----------------------------------------------------------------------------------------------------------
 
@@ -283,7 +283,9 @@ class Task(Settings):
 
     def names(self, names: Sequence[str] | None) -> list[str]:
         """The names of the classes, labels or targets, checked; by default numbers, or the task's own."""
-        raise NotImplementedError
+        own = getattr(self, dataclasses.fields(self)[0].name)  # their number, or their names
+        own = [str(number) for number in range(own)] if isinstance(own, int) else list(own)
+        return own if names is None else checked_names("class_names", names, len(own), self.kind)
 
     def summary(self, images: str, names: Sequence[str]) -> str:
         """A sentence for a model's card, such as "Classifies images of 8×8 pixels into 3 classes: a, b, c."

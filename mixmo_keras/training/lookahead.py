@@ -7,7 +7,7 @@ from keras import ops
 
 from mixmo_keras import keras_internals
 from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.settings import Settings, setting
 from mixmo_keras.training import weight_averaging
 
 _SLOW = "slow_weight"  # the name of the optimizer's variables
@@ -26,12 +26,8 @@ class Lookahead(Settings):
         decay: What d grows to is its k-th power, in [0, 1).
     """
 
-    every: int = 5
-    decay: float = 0.95
-
-    def __post_init__(self):
-        arguments.integer("every", self.every, least=1)
-        arguments.number("decay", self.decay, least=0, below=1)
+    every: int = setting(5, "k, steps from one averaging to the next", arguments.integer, least=1)
+    decay: float = setting(0.95, "what d grows to is its k-th power", arguments.number, least=0, below=1)
 
     def averaged(self, weight, slow, number, progress, ends):
         """A weight and its slow average after some updates.

@@ -69,7 +69,7 @@ class SigmoidCrossEntropy(CrossEntropy):
 
 
 # of other tasks than the choice of one class of K, which train all the same
-_OF_OTHER_TASKS = (
+OF_OTHER_TASKS = (
     "mean_squared_error",
     "mean_absolute_error",
     "mean_absolute_percentage_error",
@@ -99,7 +99,7 @@ _OF_SHARES = (
     "categorical_generalized_cross_entropy",
     "categorical_hinge",
 )
-_OF_PROBABILITIES = (
+OF_PROBABILITIES = (  # which take probabilities, unless from_logits=True
     "categorical_crossentropy",
     "sparse_categorical_crossentropy",
     "categorical_focal_crossentropy",
@@ -136,7 +136,7 @@ def name_of(loss) -> str:
 
 def is_of_another_task(loss) -> bool:
     """Whether a loss is one of Keras' for something else than the choice of one class of K."""
-    return name_of(loss) in (*_OF_OTHER_TASKS, *_WITHOUT_MEANING)
+    return name_of(loss) in (*OF_OTHER_TASKS, *_WITHOUT_MEANING)
 
 
 def get(loss, soft_targets: bool = False):
@@ -150,10 +150,7 @@ def get(loss, soft_targets: bool = False):
         ValueError: the loss expects probabilities, or labels of another kind, or has no meaning for classes.
     """
     loss = keras.losses.get(loss)
-    if soft_targets and (
-        isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-        or loss is keras.losses.sparse_categorical_crossentropy
-    ):
+    if soft_targets and name_of(loss) == "sparse_categorical_crossentropy":
         raise ValueError(
             "MSDA makes soft labels, which a sparse loss can't take. Use the default loss, which takes integer labels "
             "too, or keras.losses.CategoricalCrossentropy(from_logits=True)."
@@ -161,12 +158,12 @@ def get(loss, soft_targets: bool = False):
     of_logits = getattr(loss, "from_logits", None)
     if (name := name_of(loss)) in _WITHOUT_MEANING:
         raise ValueError(f"{name} {_WITHOUT_MEANING[name]}. Leave `loss` out for the cross-entropy of one class of K.")
-    if of_logits is False or (of_logits is None and name in _OF_PROBABILITIES):
+    if of_logits is False or (of_logits is None and name in OF_PROBABILITIES):
         raise ValueError(
             f"The model returns logits and {getattr(loss, 'name', getattr(loss, '__name__', loss))} expects "
             "probabilities: pass the loss object with from_logits=True, or one that takes logits."
         )
-    if name in _OF_OTHER_TASKS:
+    if name in OF_OTHER_TASKS:
         warnings.warn(
             f"{name} is a loss of another task: predictions, reports and exported models take the logits for those of one "
             "class of K, by a softmax. Leave `loss` out for its cross-entropy.",

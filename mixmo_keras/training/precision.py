@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
+import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -42,12 +42,8 @@ def choose(backbone: str | Backbone | keras.Model) -> Precision:
     """Returns the precision in which a network trains fastest on this machine.
 
     mixed_bfloat16 computes in bfloat16 and keeps weights in float32. It is chosen on TPUs and on GPUs of compute capability
-    8 or more; and on CPUs with AMX, by their flags, for networks that are wide enough: a step of Cut-MixMo (64 rows of 16×16
-    pixels, one thread) took 1.6 times less processor time for WRN-10-1, 2.0 times less for WRN-10-2 and 2.5 times less for
-    WRN-16-4. Transformers gain less, 1.2 (PiT-tiny) to 1.6 times (ViT-S/16). ConvNeXt-atto, most of whose time goes into
-    depthwise convolutions, takes 1.1 times more, and RegNetY as much. AVX-512-BF16 alone is not enough: with AMX switched
-    off, WRN-10-2 and WRN-16-4 took as much as in float32, or more. A CPU without either emulates bfloat16, many times more
-    slowly.
+    8 or more; and on CPUs with AMX, by their flags, for networks that are wide enough (`width`). docs/training.md has what
+    was measured.
 
     Args:
         backbone: As in `MixMo`. What was trained before, a file or a library's network, keeps to float32.
@@ -108,18 +104,10 @@ def width(backbone: Backbone) -> float:
         groups = getattr(layer, "groups", 1)
         grouped = groups > 1 or isinstance(layer, keras.layers.DepthwiseConv2D)
         channels.append(min(inputs, outputs // groups))
-        operations.append(_places(layer) * inputs * outputs * _product(window) * (_GROUPED if grouped else 1))
+        places = math.prod(size for size in layer.output.shape[1:-1] if size is not None)
+        operations.append(places * inputs * outputs * math.prod(window) * (_GROUPED if grouped else 1))
     total = sum(operations)
     return sum(one * count for one, count in zip(channels, operations, strict=True)) / total if total else 0.0
-
-
-def _places(layer: keras.layers.Layer) -> int:
-    """At how many places of an image a layer multiplies."""
-    return _product(size for size in layer.output.shape[1:-1] if size is not None)
-
-
-def _product(numbers: Any) -> int:
-    return functools.reduce(lambda one, other: one * int(other), numbers, 1)
 
 
 def warn_if_emulated(policy: keras.DTypePolicy) -> None:

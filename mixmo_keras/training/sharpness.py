@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from mixmo_keras.common import arguments
-from mixmo_keras.common.settings import Settings
+from mixmo_keras.common.settings import Settings, setting
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -32,12 +32,8 @@ class SAM(Settings):
         adaptive: Whether distance is measured in units of each weight.
     """
 
-    radius: float = 0.05
-    adaptive: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "radius", arguments.number("radius", self.radius, above=0))
-        object.__setattr__(self, "adaptive", arguments.boolean("adaptive", self.adaptive))
+    radius: float = setting(0.05, "ρ, how far uphill", arguments.number, above=0)
+    adaptive: bool = setting(False, "whether distance is in units of each weight", arguments.boolean)
 
     def uphill(self, values: list, gradients: list) -> list:
         """w + ε of each weight.

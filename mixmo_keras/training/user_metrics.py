@@ -28,12 +28,7 @@ _OF_PROBABILITIES = (
     *(_kinds.PearsonCorrelation, _kinds.ConcordanceCorrelation),
 )
 _SPARSE = "sparse_categorical_crossentropy"
-_FUNCTIONS = (
-    *("categorical_crossentropy", "binary_crossentropy", _SPARSE, "kl_divergence", "poisson", "cosine_similarity"),
-    *("categorical_focal_crossentropy", "binary_focal_crossentropy", "categorical_generalized_cross_entropy"),
-    *("mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error"),
-    *("huber", "log_cosh"),
-)
+_FUNCTIONS = (*losses.OF_PROBABILITIES, *losses.OF_OTHER_TASKS)  # Keras' losses, which are metrics too
 
 
 def check(*metrics: Any) -> None:

@@ -74,6 +74,7 @@ COLUMNS = (
 )
 COMPARED = (
     ("accuracy", "{:+.1f} ± {:.1f}", 100),
+    ("nll", "{:+.3f} ± {:.3f}", 1),
     ("nll_calibrated", "{:+.3f} ± {:.3f}", 1),
     ("aurc", "{:+.3f} ± {:.3f}", 1),
 )
@@ -124,7 +125,7 @@ def differences(kept: dict[str, dict[str, Any]]) -> str:
             difference = paired(*([times * kept[name][seed][key] for seed in seeds] for name in (row, other)))
             cells.append(form.format(difference.mean, difference.error))
         lines.append([row, other, *cells])
-    return tables.markdown(["way", "against", "accuracy, points", "NLL, calibrated", "AURC"], lines)
+    return tables.markdown(["way", "against", "accuracy, points", "NLL", "NLL, calibrated", "AURC"], lines)
 
 
 def document() -> None:

@@ -35,9 +35,8 @@ def test_every_way_is_measured_and_none_is_repeated(tiny_study, capsys, monkeypa
 
 def test_a_way_is_held_against_the_network_that_goes_on_for_as_long():
     def figures(points):
-        return {
-            str(seed): {"accuracy": 0.8 + points * (1 + seed), "nll_calibrated": 0.5, "aurc": 0.1} for seed in (0, 1)
-        }
+        others = {"nll": 0.6, "nll_calibrated": 0.5, "aurc": 0.1}
+        return {str(seed): {"accuracy": 0.8 + points * (1 + seed), **others} for seed in (0, 1)}
 
     ways = [then_members.TUNED, *then_members.WAYS, then_members.NETWORKS]
     kept = {row: figures(0.01 if "MIMO" in row else 0) for row in ways}
@@ -46,6 +45,6 @@ def test_a_way_is_held_against_the_network_that_goes_on_for_as_long():
         cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     }
     assert then_members.ONE not in of_row
-    assert of_row["MIMO, ρ = 0.5"] == ["one network", "+1.5 ± 0.5", "+0.000 ± 0.000", "+0.000 ± 0.000"]
+    assert of_row["MIMO, ρ = 0.5"] == ["one network", "+1.5 ± 0.5", *["+0.000 ± 0.000"] * 3]
     assert of_row[f"MIMO, ρ = 0.5, {2 * then_members.FURTHER_EPOCHS} epochs"][0] == then_members.LONGER
     assert of_row[then_members.NETWORKS][0] == then_members.ONE

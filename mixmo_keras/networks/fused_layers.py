@@ -59,9 +59,6 @@ class FusedGELU(keras.layers.Layer):
         inputs: A tensor of any shape.
     """
 
-    def build(self, input_shape):
-        self.built = True
-
     def call(self, inputs, training=None):
         if training and _on_tensorflow():
             return _tensorflow_gelu()(inputs)

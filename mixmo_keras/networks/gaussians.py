@@ -6,10 +6,9 @@ from keras import ops
 
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.layers import MultiHead
-from mixmo_keras.networks.temperature import Temperature
+from mixmo_keras.networks.temperature import FIXED, Temperature
 
 LOG_VARIANCES = (-14.0, 14.0)  # of a standardised target: beyond it an exponential overflows, or a deviation is none
-_FIXED = dict(trainable=False, dtype="float32", autocast=False, aggregation="only_first_replica")  # the same in all
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -38,9 +37,9 @@ class GaussianHead(MultiHead):
         super().__init__(num_members, 2 * num_targets, shared, kernel_initializer, **kwargs)
         self.num_targets = num_targets
         shape = (self.num_targets,)
-        self.mean = self.add_weight(name="target_mean", shape=shape, initializer="zeros", **_FIXED)
-        self.deviation = self.add_weight(name="target_deviation", shape=shape, initializer="ones", **_FIXED)
-        self._standardizes = self.add_weight(name="standardizes", shape=(), initializer="zeros", **_FIXED)
+        self.mean = self.add_weight(name="target_mean", shape=shape, initializer="zeros", **FIXED)
+        self.deviation = self.add_weight(name="target_deviation", shape=shape, initializer="ones", **FIXED)
+        self._standardizes = self.add_weight(name="standardizes", shape=(), initializer="zeros", **FIXED)
 
     @property
     def standardizes(self) -> bool:
@@ -95,7 +94,7 @@ class GaussianMixture(Temperature):
         super().__init__(temperature, **kwargs)
         self.num_targets = arguments.integer("num_targets", num_targets, least=1)
         initializer = keras.initializers.Constant(arguments.number("width", width, above=0))
-        self._width = self.add_weight(name="width", shape=(self.num_targets,), initializer=initializer, **_FIXED)
+        self._width = self.add_weight(name="width", shape=(self.num_targets,), initializer=initializer, **FIXED)
 
     @property
     def width(self) -> np.ndarray:

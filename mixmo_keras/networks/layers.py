@@ -49,9 +49,6 @@ class MultiEncoder(keras.layers.Layer):
         config["config"]["name"] = f"encoder_{member}"
         return keras.saving.deserialize_keras_object(config)
 
-    def build(self, input_shape):
-        self.built = True  # the copies are built
-
     def call(self, images, training=None):
         if len(images.shape) == 4:
             return self._encode_the_same(images, training)

@@ -114,9 +114,6 @@ class Preprocessing(keras.layers.Layer):
         for layer in keras_internals.flatten_layers(self.network):
             layer.trainable = False
 
-    def build(self, input_shape):
-        self.built = True  # the network is
-
     def call(self, images):
         rows = ops.reshape(images, (-1, *self.network.input_shape[1:]))
         prepared = ops.cast(self.network(rows, training=False), self.compute_dtype)

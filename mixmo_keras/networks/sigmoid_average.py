@@ -7,6 +7,7 @@ from keras import ops
 from mixmo_keras.common import arguments
 from mixmo_keras.metrics.pooling import average_sigmoids
 from mixmo_keras.networks.member_average import MemberAverage
+from mixmo_keras.networks.temperature import FIXED
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -26,19 +27,9 @@ class SigmoidAverage(MemberAverage):
     ):
         super().__init__(averaging, temperature, temperature_applies_to, **kwargs)
         self.num_labels = arguments.integer("num_labels", num_labels, least=1)
-        self._thresholds = self._of_labels("thresholds", 0.5)
-        self._label_temperatures = self._of_labels("label_temperatures", 1.0)
-
-    def _of_labels(self, name: str, value: float):
-        return self.add_weight(
-            name=name,
-            shape=(self.num_labels,),
-            initializer=keras.initializers.Constant(value),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="only_first_replica",  # the same in all
-        )
+        shape, half = (self.num_labels,), keras.initializers.Constant(0.5)
+        self._thresholds = self.add_weight(name="thresholds", shape=shape, initializer=half, **FIXED)
+        self._label_temperatures = self.add_weight(name="label_temperatures", shape=shape, initializer="ones", **FIXED)
 
     def load_own_variables(self, store):
         """As Keras does; files of an earlier version have no temperatures of labels, which are then 1."""

@@ -83,9 +83,6 @@ class StochasticDepth(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = arguments.number("rate", rate, least=0, below=1)
 
-    def build(self, input_shape):
-        self.built = True
-
     def call(self, branch, training=None):
         if not training or not self.rate:
             return branch
@@ -120,9 +117,6 @@ class TakeRows(keras.layers.Layer):
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
         self.rate = arguments.number("rate", rate, least=0, below=1)
-
-    def build(self, input_shape):
-        self.built = True
 
     def call(self, x, training=None):
         num_rows = ops.shape(x)[0]

@@ -1,9 +1,14 @@
 """The temperature of a softmax, kept as a weight."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from mixmo_keras.common import arguments
+
+# of a weight that is set and not trained: the same in all replicas
+FIXED: dict[str, Any] = dict(trainable=False, dtype="float32", autocast=False, aggregation="only_first_replica")
 
 
 @keras.saving.register_keras_serializable("mixmo_keras")
@@ -19,18 +24,8 @@ class Temperature(keras.layers.Layer):
 
     def __init__(self, temperature: float = 1.0, **kwargs):
         super().__init__(**kwargs)
-        self._temperature = self.add_weight(
-            name="temperature",
-            shape=(),
-            initializer=keras.initializers.Constant(arguments.number("temperature", temperature, above=0)),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="only_first_replica",  # the same in all
-        )
-
-    def build(self, input_shape):
-        self.built = True
+        start = keras.initializers.Constant(arguments.number("temperature", temperature, above=0))
+        self._temperature = self.add_weight(name="temperature", shape=(), initializer=start, **FIXED)
 
     @property
     def temperature(self) -> float:

@@ -1,7 +1,5 @@
 """RegNetY (Radosavovic et al., 2020, "Designing network design spaces"): widths that follow from a line of four numbers."""
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 from keras import layers
@@ -31,26 +29,13 @@ _STEP = 8  # widths are multiples of it
 _SQUEEZE = 0.25
 
 
-class Stages(NamedTuple):
-    """Of each stage its channels, its number of blocks, and the channels of a group."""
-
-    widths: list[int]
-    depths: list[int]
-    group_widths: list[int]
-
-
-def stages(w0: int, wa: float, wm: float, depth: int, group_width: int) -> Stages:
-    """Returns the stages of a RegNet (section 3.3 of the paper).
+def stages(w0: int, wa: float, wm: float, depth: int, group_width: int) -> tuple[list[int], list[int], list[int]]:
+    """Returns the stages of a RegNet (section 3.3 of the paper): channels, numbers of blocks, channels of a group.
 
     Block j has the width w0 + wa·j, rounded to the nearest w0·wm^k with an integer k, and that to a multiple of 8. Blocks of
     one width are a stage; its width is rounded to a multiple of the group width, which is no more than the width.
 
-    Args:
-        w0: Width of the first block, a positive multiple of 8.
-        wa: Slope, at least 0.
-        wm: Factor between stages, greater than 1.
-        depth: Number of blocks.
-        group_width: Number of channels of a group of the 3×3 convolutions.
+    Arguments as in `regnet`.
     """
     w0 = arguments.integer("w0", w0, least=_STEP)
     if w0 % _STEP:
@@ -64,7 +49,7 @@ def stages(w0: int, wa: float, wm: float, depth: int, group_width: int) -> Stage
     widths, depths = np.unique(by_block, return_counts=True)
     group_widths = np.minimum(group_width, widths)
     widths = np.maximum(np.round(widths / group_widths), 1).astype(int) * group_widths
-    return Stages(widths.tolist(), depths.tolist(), group_widths.tolist())
+    return widths.tolist(), depths.tolist(), group_widths.tolist()
 
 
 def regnety(
@@ -111,9 +96,9 @@ def regnet(
         seed: Integer from which the initial weights follow. Defaults to random ones.
         drop_path: Stochastic depth in the blocks, a rate or a `DropPath`. Defaults to none.
     """
-    chosen = stages(w0, wa, wm, depth, group_width)
+    widths, depths, group_widths = stages(w0, wa, wm, depth, group_width)
     parts = _Parts(seed)
-    branches = Branches(DropPath.of(drop_path), sum(chosen.depths))
+    branches = Branches(DropPath.of(drop_path), sum(depths))
 
     def block(x, width: int, groups: int, strides: int, name: str):
         inputs = x.shape[-1]
@@ -132,7 +117,7 @@ def regnet(
 
     features = keras.Input(encoder.output_shape[1:], name="features")
     x = parts.norm_relu(features, "stem")
-    for stage, (width, blocks, channels) in enumerate(zip(*chosen, strict=True), start=1):
+    for stage, (width, blocks, channels) in enumerate(zip(widths, depths, group_widths, strict=True), start=1):
         for index in range(blocks):
             x = block(x, width, width // channels, 1 if index else 2, f"stage{stage}_block{index + 1}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from mixmo_keras import datasets
-from mixmo_keras.common import files, trained
+from mixmo_keras.common import files
 from mixmo_keras.common.console import say, unbreakable
 from mixmo_keras.experiments import Recipe, results, run, stages
 from mixmo_keras.experiments.command_line import errors_in_one_line, parse_with
@@ -175,7 +175,7 @@ def other_ways(recipe: Recipe) -> str:
         "The members are what is exported. The single network is too by the same command with --method single in place of "
         "--compare-single, which trains nothing again."
     ]
-    if not trained.is_file(recipe.backbone):
+    if not recipe.begins_trained:  # of a pretrained network members gain nothing so: docs/classifiers.md
         lines.append(
             "Members that begin as a single network which knows its images by heart were more accurate than it "
             "(docs/classifiers.md): --then-members in place of --compare-single, with as many --epochs as that takes, "

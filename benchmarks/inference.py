@@ -101,6 +101,7 @@ def litert(path: Path) -> Callable:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()  # for the batch of one that the file is of
 
     def answer(images):
         (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()

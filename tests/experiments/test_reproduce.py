@@ -113,6 +113,7 @@ def in_small(monkeypatch):
     monkeypatch.setattr(rehearsal, "CORRUPTED_IMAGES", 2)
 
 
+@pytest.mark.slow  # six short trainings
 def test_published_and_rehearsed_figures_share_no_table(in_small, tmp_path):
     text = reproduce.main(["ensembles", "--budget", "0.0001", "--output-dir", str(tmp_path)])
     theirs, ours = text.split("**Our rehearsal, no result: not comparable with the figures above.**")

@@ -41,6 +41,7 @@ def run(folder, *options):
     return segmentation.main([f"{folder / 'photos'}@8", *settings, *places, *options])
 
 
+@pytest.mark.slow  # test_every_task.py trains, evaluates and serves a segmentation
 def test_a_run_on_a_folder_of_masks(folder):
     figures = run(folder, "--backbone", "tiny_4", "--msda", "cutmix")
     (kept,) = (folder / "runs").iterdir()

@@ -147,6 +147,7 @@ def test_every_method_on_every_family(name, method, decoder):
     np.testing.assert_allclose(made.fused().predict(images, verbose=0), made.predict(images, verbose=0), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_cosub_in_half_precision():
     images, _ = families.data(4)
     labels = RANDOM.choice([0, 1, 255], (4, 16, 16))

@@ -20,7 +20,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ PLAIN_WAYS = {
 # -- the images --------------------------------------------------------------------------------------------------------
 
 
-def elpv(folder: Path, size: int = SIZE) -> Arrays:
+def elpv(folder: Path, size: int) -> Arrays:
     """All solar cells: defective where experts say so with a probability above a half."""
     data = folder / "elpv_dataset" / "data"
     if not data.is_dir():
@@ -85,7 +85,7 @@ def elpv(folder: Path, size: int = SIZE) -> Arrays:
     return np.stack(images), np.array([float(probability) > 0.5 for _, probability, *_ in lines], "int64")
 
 
-def cifar10(data_dir: str | None, size: int = SIZE) -> Arrays:
+def cifar10(data_dir: str | None, size: int) -> Arrays:
     """The first 5,000 test images of CIFAR-10, enlarged."""
     batch = next(iter(datasets.batches(datasets.load("cifar10", "test", data_dir), 5000)))
     images = [np.asarray(_resized(Image.fromarray(image), size), "uint8") for image in np.asarray(batch[0], "uint8")]
@@ -265,17 +265,22 @@ def table(kept: dict[str, dict[str, Any]], columns: tuple = COLUMNS) -> str:
     return tables.markdown(["way", *(title for title, *_ in columns), "seeds"], lines)
 
 
+def compared(kept: dict[str, dict[str, Any]], row: str, other: str, figures: Sequence[str]) -> list[str]:
+    """What a row has more than another, figure by figure, over the seeds that both have."""
+    seeds, cells = [seed for seed in kept[row] if seed in kept[other]], []
+    for key in figures:
+        form, times = ("{:+.1f} ± {:.1f}", 100) if key == "accuracy" else ("{:+.3f} ± {:.3f}", 1)
+        difference = paired(*([times * kept[name][seed][key] for seed in seeds] for name in (row, other)))
+        cells.append(form.format(difference.mean, difference.error))
+    return cells
+
+
 def differences(kept: dict[str, dict[str, Any]]) -> str:
     """What one way has more than another, seed by seed: mean ± standard error."""
     further = next(row.removesuffix(ONE_MORE) for row in kept if row.endswith(ONE_MORE))
     lines = []
     for row, other in ((DEFAULT, list(PLAIN_WAYS)[-1]), (further + MEMBERS, further + ONE_MORE)):
-        cells = []
-        for key, form, times in (("accuracy", "{:+.1f} ± {:.1f}", 100), ("nll_calibrated", "{:+.3f} ± {:.3f}", 1)):
-            ours, theirs = ([times * one[key] for one in kept[name].values()] for name in (row, other))
-            difference = paired(ours, theirs)
-            cells.append(form.format(difference.mean, difference.error))
-        lines.append([row, other, *cells])
+        lines.append([row, other, *compared(kept, row, other, ("accuracy", "nll_calibrated"))])
     return tables.markdown(["way", "against", "accuracy, points", "NLL, calibrated"], lines)
 
 
@@ -286,20 +291,38 @@ def document() -> None:
         pages.write("classifiers.md", {path.stem: table(kept), f"{path.stem}-differences": differences(kept)})
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measures and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parsed(description: str | None, folder: str, arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a study on photographs, whose networks are kept in a folder unless another is given."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=("elpv", "cifar10"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--photographs", type=Path, default=Path("."), help="where pip installed elpv-dataset")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/photographs"), help="folder of the networks")
+    parser.add_argument("--photographs", type=Path, help="of elpv: where pip installed elpv-dataset (default: here)")
+    parser.add_argument("--data-dir", help="of cifar10: where it lies")
+    parser.add_argument("--output-dir", type=Path, default=Path(folder), help="folder of the networks")
     parser.add_argument("--only-table", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
+    for name, value, data in (
+        ("--photographs", options.photographs, "elpv"),
+        ("--data-dir", options.data_dir, "cifar10"),
+    ):
+        if value is not None and options.data != data:
+            parser.error(f"{name} is of {data}")
+    return options
+
+
+def load(options: argparse.Namespace, size: int) -> Arrays:
+    """The images that the options name, of so many rows and columns."""
+    if options.data == "elpv":
+        return elpv(options.photographs or Path("."), size)
+    return cifar10(options.data_dir, size)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures and prints the table."""
+    options = parsed(__doc__, "runs/photographs", arguments)
     kept = Kept(f"photographs-{options.data}", options.output_dir)
     if not options.only_table:
-        data = elpv(options.photographs) if options.data == "elpv" else cifar10(options.data_dir)
-        measure(kept, data, options.seeds)
+        measure(kept, load(options, SIZE), options.seeds)
     print(f"{table(kept.read())}\n\n{differences(kept.read())}")
 
 

@@ -11,7 +11,6 @@ of 14 epochs each are what the same 28 epochs of one network cost; they take two
 at once, so that a study that was stopped goes on.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,6 @@ from photographs import Arrays, Kept, Split
 
 import mixmo_keras
 from mixmo_keras.experiments import tables
-from mixmo_keras.metrics.differences import paired
 from mixmo_keras.training.losses import CrossEntropy
 
 SIZES = {"elpv": 128, "cifar10": 96}
@@ -72,12 +70,7 @@ COLUMNS = (
     ("balanced accuracy %", "balanced_accuracy", "{:.1f}", 100),
     *photographs.COLUMNS[1:],
 )
-COMPARED = (
-    ("accuracy", "{:+.1f} ± {:.1f}", 100),
-    ("nll", "{:+.3f} ± {:.3f}", 1),
-    ("nll_calibrated", "{:+.3f} ± {:.3f}", 1),
-    ("aurc", "{:+.3f} ± {:.3f}", 1),
-)
+COMPARED = ("accuracy", "nll", "nll_calibrated", "aurc")
 
 
 def core_rate() -> float:
@@ -113,19 +106,15 @@ def measure(kept: Kept, data: Arrays, seeds: list[int]) -> None:
 
 
 def differences(kept: dict[str, dict[str, Any]]) -> str:
-    """What each way has more than the network that goes on for as long, seed by seed: mean ± standard error."""
+    """What each way has more than the network that goes on as long, and than the one before it: mean ± standard error."""
     lines = []
     for row in kept:
         other = LONGER if row in WAYS and WAYS[row].epochs == WAYS[LONGER].epochs else ONE
-        seeds = [seed for seed in kept[row] if seed in kept.get(other, {})]
-        if row == other or not seeds:
-            continue
-        cells = []
-        for key, form, times in COMPARED:
-            difference = paired(*([times * kept[name][seed][key] for seed in seeds] for name in (row, other)))
-            cells.append(form.format(difference.mean, difference.error))
-        lines.append([row, other, *cells])
-    return tables.markdown(["way", "against", "accuracy, points", "NLL", "NLL, calibrated", "AURC"], lines)
+        if row != other and other in kept:
+            gained = photographs.compared(kept, row, TUNED, COMPARED[:1])
+            lines.append([row, other, *photographs.compared(kept, row, other, COMPARED), *gained])
+    head = ["way", "against", "accuracy, points", "NLL", "NLL, calibrated", "AURC", f"points against {EPOCHS} epochs"]
+    return tables.markdown(head, lines)
 
 
 def document() -> None:
@@ -138,20 +127,10 @@ def document() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measures and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=tuple(SIZES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--photographs", type=Path, default=Path("."), help="where pip installed elpv-dataset")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/then_members"), help="folder of the networks")
-    parser.add_argument("--only-table", action="store_true", help="run nothing")
-    options = parser.parse_args(arguments)
+    options = photographs.parsed(__doc__, "runs/then_members", arguments)
     kept = Kept(f"then_members-{options.data}", options.output_dir, with_network=(TUNED,))
     if not options.only_table:
-        size = SIZES[options.data]
-        of_elpv = options.data == "elpv"
-        data = photographs.elpv(options.photographs, size) if of_elpv else photographs.cifar10(options.data_dir, size)
-        measure(kept, data, options.seeds)
+        measure(kept, photographs.load(options, SIZES[options.data]), options.seeds)
     print(f"{photographs.table(kept.read(), COLUMNS)}\n\n{differences(kept.read())}")
 
 

@@ -109,7 +109,8 @@ def differences(kept: dict[str, dict[str, Any]]) -> str:
     """What each way has more than the network that goes on as long, and than the one before it: mean ± standard error."""
     lines = []
     for row in kept:
-        other = LONGER if row in WAYS and WAYS[row].epochs == WAYS[LONGER].epochs else ONE
+        as_long = row != LONGER and row in WAYS and WAYS[row].epochs == WAYS[LONGER].epochs
+        other = LONGER if as_long else ONE
         if row != other and other in kept:
             gained = photographs.compared(kept, row, TUNED, COMPARED[:1])
             lines.append([row, other, *photographs.compared(kept, row, other, COMPARED), *gained])

@@ -15,7 +15,7 @@ from mixmo_keras.networks.backbones import names
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("backbones", "evaluation", "extending", "multiplexing", "search", "serving")
+SLOW = ("backbones", "evaluation", "extending", "multiplexing", "search", "segmentation", "serving")
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem in SLOW))
     for page in PAGES

@@ -198,6 +198,7 @@ assert not {{"tensorflow", "mixmo_keras", "numpy"}} & set(sys.modules)
     assert "confidence" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_loaded_without_keras_which_takes_memory(served):
     folder, files, probabilities = served
     script = f"""
@@ -214,6 +215,7 @@ print(json.dumps(answer["probabilities"]))
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_saved_model_in_a_folder_whose_name_looks_like_a_pattern(tmp_path, monkeypatch):
     """It can't be exported there, since TensorFlow couldn't load it; one that was moved there answers all the same."""
     monkeypatch.chdir(tmp_path)

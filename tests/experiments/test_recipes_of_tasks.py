@@ -22,11 +22,9 @@ ASKED = {name: ["--task", name] for name in ("multi_label", "binary", "regressio
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize(
-    "name",
-    ["regression", *[pytest.param(name, marks=pytest.mark.slow) for name in ASKED if name != "regression"]],
-)
+@pytest.mark.parametrize("name", ASKED)
 def test_from_data_to_report(name, tmp_path, capsys):
     folders = ["--output-dir", str(tmp_path / "runs"), "--export-dir", str(tmp_path / "served")]
     figures = scenes.main([*SMALL, *ASKED[name], *folders])

@@ -122,7 +122,7 @@ def check_answers_to_files(network, answers):
         assert turned[np.abs(expected[turned] - answers[number]).max(-1).argmin()] == number
 
 
-@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+@pytest.mark.parametrize("averaging", ["logits", pytest.param("probabilities", marks=pytest.mark.slow)])
 def test_serves_the_mean_of_views(tmp_path, averaging):
     model = tiny.model(averaging=averaging, temperature=2.0)
     images = tiny.data(3)[0].astype("float32")

@@ -28,7 +28,9 @@ def trained(name: str, **options):
     return made, y
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("binary", "multi_label"))) for name in NAMES]
+)
 def test_the_whole_path(name, tmp_path):
     made, y = trained(name)
     before = made.figures(X, y)["ensemble"]["nll"]

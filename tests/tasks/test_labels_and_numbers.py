@@ -129,6 +129,7 @@ def test_heads_give_the_targets_units():
     np.testing.assert_allclose(after[..., 1], np.array([1e4, 0.01]) * before[..., 1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_the_units():
     y = RANDOM.normal(0, 1, (len(X), 1))
     found = []

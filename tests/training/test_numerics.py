@@ -30,6 +30,7 @@ def figures():
     return [history, model.predict(images, verbose=0)]
 
 
+@pytest.mark.slow
 def test_sound_data_train_and_the_numbers_are_the_same(request):
     without = figures()
     request.getfixturevalue("checked")

@@ -5,10 +5,12 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import keras
+
+from mixmo_keras.common.arguments import choice
 
 
 class Settings:
@@ -47,6 +49,11 @@ def setting(
     """
     check = None if check is None else functools.partial(check, **bounds)
     return dataclasses.field(default=default, metadata={"help": text, "check": check, "keyword": keyword})
+
+
+def one_of(known: Collection[str], default: str | None, text: str, more: str = "") -> Any:
+    """A field whose values are the names in `known`, which its help says behind `text`; `more` ends the help."""
+    return setting(default, f"{text}: {', '.join(known)}{more}", choice, known=known)
 
 
 def keyword_of(field: dataclasses.Field) -> str:

@@ -12,7 +12,7 @@ import typing
 from mixmo_keras import datasets, tasks
 from mixmo_keras.common import trained
 from mixmo_keras.common.arguments import boolean, choice, integer, number
-from mixmo_keras.common.settings import setting
+from mixmo_keras.common.settings import one_of, setting
 from mixmo_keras.datasets.label_noise import KINDS, LabelNoise
 from mixmo_keras.datasets.resizing import INTERPOLATIONS
 from mixmo_keras.experiments import option_values
@@ -50,12 +50,7 @@ class Data:
     """What a run learns from, and how each image is augmented."""
 
     dataset: str = setting("cifar100", "dataset: " + ", ".join(datasets.DATASETS) + ", or DIR@SIZE", option_values.text)
-    task: str | None = setting(
-        None,
-        "what is predicted: " + ", ".join(tasks.BY_NAME) + " (default: the dataset's)",
-        choice,
-        known=tasks.BY_NAME,
-    )
+    task: str | None = one_of(tasks.BY_NAME, None, "what is predicted", " (default: the dataset's)")
     train_split: str = setting(
         "train",
         "images to train on: train; or train+validation, as the papers do, with none held out to choose or calibrate by",
@@ -75,11 +70,8 @@ class Data:
         integer,
         least=0,
     )
-    padding_mode: str = setting(
-        default_of(PadCropFlip, "padding_mode"),
-        "augmentation: what the padding shows: " + ", ".join(PADDING_MODES),
-        choice,
-        known=PADDING_MODES,
+    padding_mode: str = one_of(
+        PADDING_MODES, default_of(PadCropFlip, "padding_mode"), "augmentation: what the padding shows"
     )
     smallest_area: float | None = setting(
         None,
@@ -88,13 +80,11 @@ class Data:
         above=0,
         most=AREA[1],
     )
-    interpolation: str | None = setting(
+    interpolation: str | None = one_of(
+        INTERPOLATIONS,
         None,
-        "augmentation: how a random part of a file is resized: "
-        + ", ".join(INTERPOLATIONS)
-        + f" (default with --crop whole: {INTERPOLATIONS[0]})",
-        choice,
-        known=INTERPOLATIONS,
+        "augmentation: how a random part of a file is resized",
+        f" (default with --crop whole: {INTERPOLATIONS[0]})",
     )
     normalization: str = setting(
         "dataset",
@@ -112,12 +102,8 @@ class Data:
     image_size: int | None = setting(
         None, "images brought to so many pixels a side: as @SIZE behind the dataset's name", integer, least=1
     )
-    policy: str | None = setting(
-        None,
-        "augmentation after crop and flip, of each copy on the device, from the run's seed: "
-        + ", ".join(policies.BY_NAME),
-        choice,
-        known=policies.BY_NAME,
+    policy: str | None = one_of(
+        policies.BY_NAME, None, "augmentation after crop and flip, of each copy on the device, from the run's seed"
     )
     erasing: float | None = setting(
         None, "augmentation: probability, such as 0.25, that a random part is filled with grey", number, above=0, most=1
@@ -125,12 +111,7 @@ class Data:
     color_jitter: float | None = setting(
         None, "augmentation: brightness, contrast and colour by up to this share, such as 0.3", number, above=0, most=1
     )
-    pixel_augmentation: str | None = setting(
-        None,
-        "on the CPU, of each copy: " + ", ".join(PIXEL_AUGMENTATIONS),
-        choice,
-        known=PIXEL_AUGMENTATIONS,
-    )
+    pixel_augmentation: str | None = one_of(PIXEL_AUGMENTATIONS, None, "on the CPU, of each copy")
     train_images: int | None = setting(
         None, "learn from so many images alone, chosen at random, and validate on as large a part", integer, least=1
     )
@@ -151,7 +132,7 @@ class Data:
 class Model:
     """What is trained."""
 
-    method: str = setting("cut_mixmo", "method: " + ", ".join(METHODS), choice, known=METHODS)
+    method: str = one_of(METHODS, "cut_mixmo", "method")
     backbone: str = setting(
         default_of(MixMo, "backbone"),
         "network, such as wrn28_10 or wrn16_2; or a classifier to begin as, a .keras file; or a pretrained network: "
@@ -187,9 +168,7 @@ class Model:
     averaging: str | Default = setting(
         Default.METHOD, "what the ensemble averages: " + ", ".join(AVERAGING), choice, known=AVERAGING
     )
-    decoder: str | None = setting(
-        None, "of a segmentation: " + ", ".join(DECODERS) + " (default: light)", choice, known=DECODERS
-    )
+    decoder: str | None = one_of(DECODERS, None, "of a segmentation", " (default: light)")
     decoder_width: int | None = setting(
         None, "channels of a segmentation's decoder; UPerNet's paper has 512 (default: 64)", integer, least=1
     )
@@ -256,12 +235,7 @@ class Training:
         None, "first epochs in which a trained backbone's core stays as it is", integer, least=1
     )
     freeze_batch_norm: bool | None = taken_from(FineTuning, "freeze_batch_norm", default=None)
-    schedule: str | None = setting(
-        None,
-        "learning rate: " + ", ".join(PUBLISHED) + " (default: the method's paper)",
-        choice,
-        known=PUBLISHED,
-    )
+    schedule: str | None = one_of(PUBLISHED, None, "learning rate", " (default: the method's paper)")
     warmup_epochs: float | None = setting(
         None, "epochs in which the learning rate rises to its value (default: the schedule's)", number, least=0
     )
@@ -309,12 +283,7 @@ class Training:
     adaptive_sam: bool = setting(SAM.adaptive, "SAM's radius in units of each weight, such as --sam 0.5", boolean)
     accumulation: int | None = setting(None, "steps whose gradients make one update", integer, least=2)
     jit_compile: bool | None = setting(None, "compile the step with XLA (default: where there is a GPU)", boolean)
-    strategy: str = setting(
-        default_of(distribution.strategy, "name"),
-        "of tf.distribute: " + ", ".join(distribution.STRATEGIES),
-        choice,
-        known=distribution.STRATEGIES,
-    )
+    strategy: str = one_of(distribution.STRATEGIES, default_of(distribution.strategy, "name"), "of tf.distribute")
     devices: int | None = setting(
         None,
         "GPUs of this machine to train on, or without GPUs parts of its CPU (default: all GPUs)",

@@ -12,7 +12,7 @@ from keras import ops
 
 from mixmo_keras import seeds
 from mixmo_keras.common.arguments import choice, number
-from mixmo_keras.common.settings import Settings, setting
+from mixmo_keras.common.settings import Settings, one_of, setting
 from mixmo_keras.mixing import masks
 from mixmo_keras.mixing.ratios import sample_ratios
 
@@ -34,12 +34,7 @@ class MSDA(Settings):
         alpha: α of the Beta(α, α) distribution of the shares; of CutMix alone where the two alternate.
     """
 
-    method: str = setting(
-        "cutmix",
-        "mixing inside each member's image: " + ", ".join((*METHODS, ALTERNATING)),
-        choice,
-        known=(*METHODS, ALTERNATING),
-    )
+    method: str = one_of((*METHODS, ALTERNATING), "cutmix", "mixing inside each member's image")
     probability: float = setting(
         0.5, "probability of MSDA for each image", number, above=0, most=1, otherwise="; `msda=None` turns MSDA off"
     )

@@ -280,7 +280,7 @@ class MixMo(Ensemble):
             masks: (B, M, h, w, 1); `None` for 1/M each.
             training: Whether batch norm and others behave as in training.
         """
-        features = self.encoders(self.normalize(images), training=training)
+        features = self.encoders(self.normalize(images), training=training, stacked=False)
         logits = self.heads(self.core(self.mixing_block(features, masks), training=training))
         return ops.cast(logits, "float32")
 

@@ -29,9 +29,10 @@ class MultiEncoder(keras.layers.Layer):
 
     Call arguments:
         images: (B, M, H, W, C), an image for each member, or (B, H, W, C), the same image for all of them.
+        stacked: Whether the features come in one tensor, or each member's on its own, which saves `MixingBlock` a copy.
 
     Returns:
-        Features (B, M, h, w, c).
+        Features (B, M, h, w, c); or a list of M of (B, h, w, c).
     """
 
     def __init__(self, encoder: keras.Model, num_members: int, shared: bool = False, seed: int | None = None, **kwargs):
@@ -49,24 +50,22 @@ class MultiEncoder(keras.layers.Layer):
         config["config"]["name"] = f"encoder_{member}"
         return keras.saving.deserialize_keras_object(config)
 
-    def call(self, images, training=None):
-        if len(images.shape) == 4:
-            return self._encode_the_same(images, training)
-        if images.shape[1] != self.num_members:
+    def call(self, images, training=None, stacked=True):
+        each_its_own = len(images.shape) == 5
+        if each_its_own and images.shape[1] != self.num_members:
             raise ValueError(
                 f"`images` must be (B, M, H, W, C) with M={self.num_members} members, or (B, H, W, C) for the same image "
                 f"in every member; got {tuple(images.shape)}."
             )
-        if self.shared:
-            features = self.encoders[0](ops.reshape(images, (-1, *images.shape[2:])), training=training)
-            return ops.reshape(features, (-1, self.num_members, *features.shape[1:]))
-        features = [encoder(images[:, member], training=training) for member, encoder in enumerate(self.encoders)]
-        return ops.stack(features, axis=1)
-
-    def _encode_the_same(self, images, training):
-        if self.shared:
-            return ops.repeat(self.encoders[0](images, training=training)[:, None], self.num_members, axis=1)
-        return ops.stack([encoder(images, training=training) for encoder in self.encoders], axis=1)
+        if not self.shared:
+            inputs = ops.unstack(images, axis=1) if each_its_own else [images] * self.num_members
+            features = [encode(one, training=training) for encode, one in zip(self.encoders, inputs, strict=True)]
+        elif each_its_own:
+            together = self.encoders[0](ops.reshape(images, (-1, *images.shape[2:])), training=training)
+            features = ops.unstack(ops.reshape(together, (-1, self.num_members, *together.shape[1:])), axis=1)
+        else:
+            features = [self.encoders[0](images, training=training)] * self.num_members
+        return ops.stack(features, axis=1) if stacked else features
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_members, *self.encoders[0].output_shape[1:])
@@ -114,7 +113,7 @@ class MixingBlock(keras.layers.Layer):
     """mixed = M · Σ_i mask_i ⊙ features_i (MixMo, equation 2; the factor M keeps the scale of one encoder's features).
 
     Call arguments:
-        features: (B, M, h, w, c).
+        features: (B, M, h, w, c); or a list of M of (B, h, w, c), which saves a step of training its copy of them all.
         masks: (B, M, h, w, 1 or c), summing to one over the members. `None` means 1/M each, as at inference.
 
     Returns:
@@ -122,18 +121,22 @@ class MixingBlock(keras.layers.Layer):
     """
 
     def call(self, features, masks=None):
-        if len(features.shape) != 5:
-            raise ValueError(f"`features` must be (B, M, h, w, c), got {tuple(features.shape)}.")
+        listed = isinstance(features, (list, tuple))
+        shape = (features[0].shape[0], len(features), *features[0].shape[1:]) if listed else tuple(features.shape)
+        if len(shape) != 5:
+            raise ValueError(f"`features` must be (B, M, h, w, c), got {shape}.")
         if masks is None:
-            return ops.sum(features, axis=1)
-        beside = zip(masks.shape[1:4], features.shape[1:4], strict=False)
+            return sum(features) if listed else ops.sum(features, axis=1)
+        beside = zip(masks.shape[1:4], shape[1:4], strict=False)
         if len(masks.shape) != 5 or any(None not in pair and pair[0] != pair[1] for pair in beside):
             raise ValueError(
                 "`masks` must be (B, M, h, w, 1 or c) beside `features` (B, M, h, w, c); "
-                f"got masks {tuple(masks.shape)} and features {tuple(features.shape)}."
+                f"got masks {tuple(masks.shape)} and features {shape}."
             )
-        masks = ops.cast(masks, self.compute_dtype)
-        return features.shape[1] * ops.sum(masks * features, axis=1)
+        masks = shape[1] * ops.cast(masks, self.compute_dtype)
+        if listed:
+            return sum(mask * one for mask, one in zip(ops.unstack(masks, axis=1), features, strict=True))
+        return ops.sum(masks * features, axis=1)
 
     def compute_output_shape(self, features_shape, masks_shape=None):
         return (features_shape[0], *features_shape[2:])

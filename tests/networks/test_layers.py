@@ -133,6 +133,21 @@ def test_mixed_is_m_times_the_masked_sum(num_members, channels):
 
 
 @pytest.mark.parametrize("num_members", MEMBERS)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("rank", [4, 5], ids=["one image", "an image for each member"])
+def test_a_list_of_features_is_mixed_as_a_stack_is(num_members, shared, rank):
+    encoders = MultiEncoder(encoder(), num_members, shared, seed=0)
+    images = normal(4, num_members, *encoder().input_shape[1:])[:, 0 if rank == 4 else slice(None)]
+    stack, each = encoders(images), encoders(images, stacked=False)
+    np.testing.assert_array_equal(stack, np.stack(each, axis=1))
+    masks = np.abs(normal(4, num_members, *stack.shape[2:4], 1))
+    for given in (None, masks):
+        np.testing.assert_allclose(MixingBlock()(each, given), MixingBlock()(stack, given), rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="got masks"):
+        MixingBlock()(each, masks[:, :, 1:])
+
+
+@pytest.mark.parametrize("num_members", MEMBERS)
 def test_no_masks_are_equal_masks(num_members):
     features = normal(2, num_members, 3, 3, 2)
     equal = np.full((2, num_members, 3, 3, 1), 1 / num_members, "float32")

@@ -61,6 +61,14 @@ def choice(name: str, value: Any, known: Collection[str], otherwise: str = "") -
     return value
 
 
+def known_integer(name: str, value: Any, known: Collection[int]) -> int:
+    """One of the integers in `known`."""
+    value = integer(name, value)
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(str, known))}, got {value}.")
+    return value
+
+
 def bounds(name: str, value: Any, expected: str, most: float | None = None) -> tuple[float, float]:
     """The least and the greatest of something positive. `expected` says of what."""
     try:

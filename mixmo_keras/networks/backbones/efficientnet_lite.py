@@ -60,7 +60,7 @@ def efficientnet_lite(
         seed: Integer from which the initial weights follow. Defaults to random ones.
         drop_path: Stochastic depth in the blocks that have a shortcut, a rate or a `DropPath`. Defaults to none.
     """
-    scale = _scale(version)
+    scale = SCALES[arguments.known_integer("version", version, SCALES)]
     shape = arguments.image_shape("input_shape", input_shape or (scale.size, scale.size, 3))
     parts, blocks = Parts(seed), _blocks(scale)
     with_shortcut = [stage.strides == 1 and inputs == stage.filters for inputs, stage in blocks]
@@ -78,7 +78,14 @@ def efficientnet_lite(
         if stage.expansion > 1:
             x = parts.convolution(x, stage.expansion * inputs, 1, name=f"{name}_expand")
             x = _norm_relu6(x, f"{name}_expand")
-        x = _depthwise(x, stage, parts.kernel(), f"{name}_depthwise")
+        x = layers.DepthwiseConv2D(
+            stage.kernel_size,
+            stage.strides,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=parts.kernel(),
+            name=f"{name}_depthwise",
+        )(x)
         x = _norm_relu6(x, f"{name}_depthwise")
         x = parts.convolution(x, stage.filters, 1, name=f"{name}_project")
         x = _norm(x, f"{name}_project")
@@ -87,13 +94,6 @@ def efficientnet_lite(
     x = _norm_relu6(parts.convolution(x, _HEAD, 1, name="last"), "last")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return Backbone(encoder, keras.Model(features, x, name="core"))
-
-
-def _scale(version: int) -> _Scale:
-    version = arguments.integer("version", version)
-    if version not in SCALES:
-        raise ValueError(f"EfficientNet-Lite's `version` must be one of {', '.join(map(str, SCALES))}, got {version}.")
-    return SCALES[version]
 
 
 def _blocks(scale: _Scale) -> list[tuple[int, _Stage]]:
@@ -115,17 +115,6 @@ def _multiple_of_8(filters: float) -> int:
     """The nearest multiple of 8, or the next above it where that loses more than a tenth."""
     nearest = max(8, int(filters + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * filters else nearest
-
-
-def _depthwise(x, stage: _Stage, initializer: keras.Initializer, name: str):
-    return layers.DepthwiseConv2D(
-        stage.kernel_size,
-        stage.strides,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=initializer,
-        name=name,
-    )(x)
 
 
 def _norm(x, name: str):

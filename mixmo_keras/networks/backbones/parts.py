@@ -1,6 +1,6 @@
 """What the residual networks here are made of, with initial weights that follow from one seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -107,14 +107,6 @@ class Branches:
             return layers.Add(name=f"{name}_add{number}")([branch, shortcut])
 
         return x, add
-
-
-def blocks_of_groups(depth: int, known: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
-    """Returns the number of blocks of each group in a residual network of a known depth."""
-    depth = arguments.integer("depth", depth)
-    if depth not in known:
-        raise ValueError(f"`depth` must be one of {', '.join(map(str, known))}, got {depth}.")
-    return known[depth]
 
 
 def check_divides(name: str, value: int, input_shape: tuple[int, int, int], times: int = 1) -> None:

@@ -5,7 +5,7 @@ from keras import layers
 
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.parts import Branches, Parts, blocks_of_groups
+from mixmo_keras.networks.backbones.parts import Branches, Parts
 from mixmo_keras.networks.stochastic_depth import DropPath
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth: blocks of each group
@@ -30,7 +30,7 @@ def preact_resnet(
         seed: Integer from which the initial weights follow. Defaults to random ones.
         drop_path: Stochastic depth in the blocks, a rate or a `DropPath`. Defaults to none.
     """
-    blocks = blocks_of_groups(depth, BLOCKS)
+    blocks = BLOCKS[arguments.known_integer("depth", depth, BLOCKS)]
     width = arguments.integer("width", width, least=1)
     parts = Parts(seed)
     branches = Branches(DropPath.of(drop_path), sum(blocks))

@@ -7,89 +7,53 @@ each storage: its number of values, and the values. A storage is named in the pi
 import collections
 import os
 import pickle
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-
-
-class _Storage(NamedTuple):
-    key: str
-    dtype: np.dtype
-    size: int
-
-
-class _View(NamedTuple):
-    """A tensor as a part of a storage: offset, shape and strides, in values."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+_SIZE = 8  # bytes of a storage's number of values
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Returns the tensors of a `state_dict` by name.
+    """Returns the tensors of a `state_dict` by name. The file must be known to be sound, as by its hash.
 
     Raises:
-        ValueError: the file is damaged, of another form, or holds something else than tensors.
+        pickle.UnpicklingError: it names something else than tensors.
     """
-    try:
-        with open(path, "rb") as file:
-            if _unpickled(file) != _MAGIC or _unpickled(file) != _PROTOCOL:
-                raise ValueError("it doesn't begin as a PyTorch file of the form before version 1.6")
-            if not _unpickled(file)["little_endian"]:
-                raise ValueError("its numbers are big-endian")
-            views, keys = _unpickled(file), _unpickled(file)
-            storages = {view.storage.key: view.storage for view in views.values()}
-            values = {key: _values(file, storages[key]) for key in keys}
-            return {name: _tensor(view, values[view.storage.key]) for name, view in views.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is no PyTorch file of tensors, or a damaged one ({reason}).") from error
+    with open(path, "rb") as file:
+        for _ in ("magic number", "protocol", "sizes of types"):
+            _Unpickler(file).load()
+        pickled = _Unpickler(file)
+        tensors = pickled.load()
+        for key in _Unpickler(file).load():
+            storage = pickled.storages[key]
+            file.seek(_SIZE, os.SEEK_CUR)
+            storage[:] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+    return tensors
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits dictionaries and tensors, and nothing that could run code."""
+    """Admits dictionaries and tensors, and nothing that could run code. Storages are empty until they are read."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _view
+            return _tensor
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of a tensor")
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, size, _ = pid
-        if kind != "storage":
-            raise pickle.UnpicklingError(f"it names a {kind!r} where a storage belongs")
-        return _Storage(key, dtype, size)
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        _, dtype, key, _, size, _ = pid
+        return self.storages.setdefault(key, np.empty(size, dtype))
 
 
-def _view(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_) -> _View:
-    return _View(storage, offset, shape, strides)
-
-
-def _unpickled(file: BinaryIO) -> Any:
-    return _Unpickler(file).load()
-
-
-def _values(file: BinaryIO, storage: _Storage) -> np.ndarray:
-    """The next storage of the file."""
-    size = int(np.frombuffer(file.read(8), "<i8")[0])
-    if size != storage.size:
-        raise ValueError(f"a storage has {size} values where {storage.size} belong")
-    data = file.read(size * storage.dtype.itemsize)
-    return np.frombuffer(data, storage.dtype, count=size)  # raises where the file ends before
-
-
-def _tensor(view: _View, values: np.ndarray) -> np.ndarray:
-    last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
-    if view.offset < 0 or min(view.strides, default=0) < 0 or min(view.shape, default=1) < 1 or last >= len(values):
-        raise ValueError("a tensor reaches beyond its storage")
-    strides = [stride * values.itemsize for stride in view.strides]
-    return np.lib.stride_tricks.as_strided(values[view.offset :], view.shape, strides).copy()
+def _tensor(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_) -> np.ndarray:
+    """A part of a storage: offset, shape and strides are in values."""
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, [stride * storage.itemsize for stride in strides])

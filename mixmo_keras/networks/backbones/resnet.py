@@ -5,7 +5,7 @@ from keras import layers
 
 from mixmo_keras.common import arguments
 from mixmo_keras.networks.backbones.backbone import Backbone
-from mixmo_keras.networks.backbones.parts import Branches, Parts, blocks_of_groups
+from mixmo_keras.networks.backbones.parts import Branches, Parts
 from mixmo_keras.networks.stochastic_depth import DropPath
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # depth: blocks of each group
@@ -29,7 +29,7 @@ def resnet(
         seed: Integer from which the initial weights follow. Defaults to random ones.
         drop_path: Stochastic depth in the blocks, a rate or a `DropPath`. Defaults to none.
     """
-    blocks = blocks_of_groups(depth, BLOCKS)
+    blocks = BLOCKS[arguments.known_integer("depth", depth, BLOCKS)]
     parts = Parts(seed)
     branches = Branches(DropPath.of(drop_path), sum(blocks))
 

@@ -50,9 +50,7 @@ def xcit(
     """
     usual_width, usual_heads = SIZES[arguments.choice("size", size, SIZES)]
     depth = arguments.integer("depth", depth, least=1)
-    patch = arguments.integer("patch", patch, least=1)
-    if patch not in PATCHES:
-        raise ValueError(f"`patch` must be one of {', '.join(map(str, PATCHES))}, got {patch}.")
+    patch = arguments.known_integer("patch", patch, PATCHES)
     input_shape = arguments.image_shape("input_shape", input_shape)
     check_divides("patch", patch, input_shape)
     channels = usual_width if width is None else arguments.integer("width", width, least=8)

@@ -149,7 +149,7 @@ def table(rows: dict[str, Experiment], recipes: dict[str, list[list[Recipe]]], h
                 (name, shift, row.shifts[shift], values)
                 for shift, values in shifted_figures(row, by_seed[0][0], run_missing).items()
             ]
-        lines.append([name, _percent(row.published), *cells, f"{len(scores)} of {len(by_seed)}"])
+        lines.append([name, _number(row.published, 2), *cells, f"{len(scores)} of {len(by_seed)}"])
     text = tables.markdown(["experiment", "published", "ours", "difference", *FIGURES.values(), "runs"], lines)
     if shifted:
         lines = [[name, shift, *_triple(theirs), *_triple(ours)] for name, shift, theirs, ours in shifted]
@@ -175,8 +175,8 @@ def _triple(values: tuple[float, float, float]) -> list[str]:
     return [f"{accuracy:.1f}", f"{nll:.3f}", f"{ece:.3f}"]
 
 
-def _percent(published: float | None) -> str:
-    return tables.NOTHING if published is None else f"{published:.2f}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return tables.NOTHING if value is None else f"{value:.{digits}f}"
 
 
 def published(name: str, output_dir: str = "runs/reproduce") -> str:
@@ -186,15 +186,11 @@ def published(name: str, output_dir: str = "runs/reproduce") -> str:
         recipe = row.recipe
         others = [recipe.msda, "SAM" if recipe.sam else None, recipe.policy]
         method = " + ".join([recipe.method, *filter(None, others)])
-        figures = [_percent(row.published), *(_number(row.others.get(key)) for key in ("nll", "ece"))]
+        figures = [_number(row.published, 2), *(_number(row.others.get(key)) for key in ("nll", "ece"))]
         lines.append([row_name, recipe.dataset, method, recipe.backbone, f"{recipe.epochs}", *figures])
     header = ["experiment", "dataset", "method", "backbone", "epochs", "published %", "NLL", "ECE"]
     text = f"{name}: {paper.source}; {status(name, output_dir)}"
     return f"{text}\n\n{tables.markdown(header, lines, names=4)}" + (f"\n\n{paper.note}" if paper.note else "")
-
-
-def _number(value: float | None) -> str:
-    return tables.NOTHING if value is None else f"{value:.3f}"
 
 
 def status(name: str, output_dir: str = "runs/reproduce") -> str:

@@ -1,14 +1,16 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
 import contextlib
+import csv
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,13 @@ def write_text(path: str | os.PathLike, content: str) -> Path:
     with replacing(path) as part:
         part.write_text(content, encoding="utf-8", errors="surrogateescape")
     return Path(path)
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Iterable[Any]]) -> Path:
+    """Writes rows of cells, the titles first, as `write_text` does."""
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return write_text(path, lines.getvalue())
 
 
 def write_json(path: str | os.PathLike, content: Any) -> Path:

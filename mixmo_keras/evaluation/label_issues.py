@@ -4,9 +4,7 @@ A single network that is trained for long learns wrong labels by heart and agree
 alone learn fewer labels by heart, so that their answers reveal wrong labels even among the training images.
 """
 
-import csv
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,17 +135,15 @@ def write_csv(
         right_labels = class_labels.integers("right_labels", right_labels, len(class_names), num_images)
     if names is not None and len(names := arguments.names("names", names)) != num_images:
         raise ValueError(f"`names` must be one for each image, got {len(names)} for {num_images} images.")
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
     file = [] if names is None else ["file"]
-    writer.writerow(["index", *file, "labelled", "predicted", *MEASURES, *(["right"] if known else [])])
+    rows = [["index", *file, "labelled", "predicted", *MEASURES, *(["right"] if known else [])]]
     for index in issues.order():
         name = [] if names is None else [names[index]]
         classes = [class_names[issues.labels[index]], class_names[issues.predicted[index]]]
         measures = [f"{issues.suspicion[measure][index]:.6f}" for measure in MEASURES]
         right = [class_names[right_labels[index]]] if known else []
-        writer.writerow([index, *name, *classes, *measures, *right])
-    return files.write_text(Path(path), lines.getvalue())
+        rows.append([str(index), *name, *classes, *measures, *right])
+    return files.write_csv(path, rows)
 
 
 def _votes(member_logits: np.ndarray) -> np.ndarray:

@@ -3,8 +3,6 @@
 The page begins with the main results in sentences and with advice, and explains its figures where they stand.
 """
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,14 +74,11 @@ def write(evaluation: Evaluation | TaskEvaluation, folder: str | os.PathLike, ru
     figures = evaluation.figures
     shown = columns(figures)
     files.write_json(folder / "metrics.json", figures)
-    lines = io.StringIO()
-    writer = csv.writer(lines)
-    writer.writerow(["network", *shown])
-    writer.writerows([[network, *[values.get(name) for name in shown]] for network, values in rows(figures)])
-    files.write_text(folder / "metrics.csv", lines.getvalue())
+    cells = ([network, *[values.get(name) for name in shown]] for network, values in rows(figures))
+    files.write_csv(folder / "metrics.csv", [["network", *shown], *cells])
     if isinstance(evaluation, TaskEvaluation):
         if evaluation.test_names is not None and (answers := _answers_of_task(evaluation)):
-            files.write_text(folder / "answers.csv", answers)
+            files.write_csv(folder / "answers.csv", answers)
         return files.write_text(folder / "report.html", page_of_task(evaluation, run))
     if evaluation.label_issues is not None:
         label_issues.write_csv(
@@ -94,34 +89,28 @@ def write(evaluation: Evaluation | TaskEvaluation, folder: str | os.PathLike, ru
             evaluation.labelled_names,
         )
     if evaluation.test_names is not None:
-        files.write_text(folder / "answers.csv", _answers(evaluation))
+        files.write_csv(folder / "answers.csv", _answers(evaluation))
     return files.write_text(folder / "report.html", page(evaluation, run))
 
 
-def _answers(evaluation: Evaluation) -> str:
-    """Each test image's file, class, answer and confidence as CSV."""
+def _answers(evaluation: Evaluation) -> list[list[str]]:
+    """Titles, and each test image's file, class, answer and confidence."""
     assert evaluation.test_names is not None
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["file", "class", "answer", "confidence"])
+    lines = [["file", "class", "answer", "confidence"]]
     probabilities = softmax(evaluation.logits.astype("float64"), axis=-1)
     for name, label, row in zip(evaluation.test_names, evaluation.labels, probabilities, strict=True):
         answer = row.argmax()
-        writer.writerow([name, evaluation.class_names[label], evaluation.class_names[answer], f"{row[answer]:.6f}"])
-    return lines.getvalue()
+        lines.append([name, evaluation.class_names[label], evaluation.class_names[answer], f"{row[answer]:.6f}"])
+    return lines
 
 
-def _answers_of_task(evaluation: TaskEvaluation) -> str:
-    """Each test image's file and numbers as CSV; nothing where answers are more than a row of numbers."""
+def _answers_of_task(evaluation: TaskEvaluation) -> list[Sequence[str]]:
+    """Titles, and each test image's file and numbers; nothing where answers are more than a row of numbers."""
     assert evaluation.test_names is not None
     names, columns, cells = evaluation.figures["names"], ["file"], [evaluation.test_names]
     if not evaluation.answers or any(values.shape[1:] != (len(names),) for values in evaluation.answers.values()):
-        return ""
+        return []
     for title, values in evaluation.answers.items():
         columns += [title if len(names) == 1 else f"{title} of {name}" for name in names]
         cells += [[f"{value:.6g}" if value.dtype.kind == "f" else str(value) for value in row] for row in values.T]
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*cells, strict=True))
-    return lines.getvalue()
+    return [columns, *zip(*cells, strict=True)]

@@ -48,20 +48,15 @@ def page(evaluation: Evaluation, run: Run | None = None) -> str:
         table.append((f"before: {run.before['name']}", run.before["ensemble"]))
     if run.single is not None:
         table.append((f"single network: {run.single['name']}", run.single["ensemble"]))
-    lines = details.lines(figures)
-    return TEMPLATES.get_template("report.html").render(
-        title=figures["name"],
-        figures=figures,
+    return _page(
+        evaluation,
+        run,
+        charts.sections(evaluation, run),
         headline=sentences.headline(figures, run),
         advice=sentences.advice(figures, run),
-        columns=columns(figures),
         rows=table,
-        lines=lines,
         parts=[],
         columns_of_parts={},
-        terms=_terms(lines),
-        sections=[_drawn(section, evaluation) for section in charts.sections(evaluation, run)],
-        **_of_run(run),
     )
 
 
@@ -69,32 +64,35 @@ def page_of_task(evaluation: TaskEvaluation, run: Run | None = None) -> str:
     """The report of another task than classes as HTML with everything inside."""
     figures, run = evaluation.figures, run or Run()
     parts = by_part(figures)
+    return _page(
+        evaluation,
+        run,
+        task_charts.sections(evaluation, run),
+        headline=figures["headline"],
+        advice=[],
+        rows=rows(figures),
+        parts=parts if len(parts) > 1 else [],
+        columns_of_parts=columns_of_parts(figures),
+    )
+
+
+def _page(
+    evaluation: Evaluation | TaskEvaluation, run: Run, sections: Sequence[charts.Section], **of_the_task: Any
+) -> str:
+    """What the reports of all tasks have, and what `report.html` takes of one."""
+    figures = evaluation.figures
     lines = details.lines(figures)
     return TEMPLATES.get_template("report.html").render(
         title=figures["name"],
         figures=figures,
-        headline=figures["headline"],
-        advice=[],
         columns=columns(figures),
-        rows=rows(figures),
-        parts=parts if len(parts) > 1 else [],
-        columns_of_parts=columns_of_parts(figures),
         lines=lines,
-        terms=_terms(lines),
-        sections=[_drawn(section, evaluation) for section in task_charts.sections(evaluation, run)],
-        **_of_run(run),
+        terms={term: meaning for term, meaning in details.TERMS.items() if f"{term} " in " ".join(lines)},
+        sections=[_drawn(section, evaluation) for section in sections],
+        run=" ".join(_about(run)),
+        settings={name: value for name, value in run.settings.items() if value is not None and value is not False},
+        **of_the_task,
     )
-
-
-def _terms(lines: Sequence[str]) -> dict[str, str]:
-    """What the terms in some lines mean."""
-    return {term: meaning for term, meaning in details.TERMS.items() if f"{term} " in " ".join(lines)}
-
-
-def _of_run(run: Run) -> dict[str, Any]:
-    """What a page says of the run at its end."""
-    settings = {name: value for name, value in run.settings.items() if value is not None and value is not False}
-    return {"run": " ".join(_about(run)), "settings": settings}
 
 
 def comparison_page(
